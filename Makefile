@@ -1,0 +1,62 @@
+# make run    installs what is needed into .venv and trains the default config in runs/first.
+#             Interrupted, it goes on from its last checkpoint when run again; finished, it shows
+#             its scores again. `rm -r runs/first` begins anew; WORKDIR=DIR trains elsewhere.
+# make test   runs the tests.
+# make lint   checks style.
+# make lock   renews the hashed locks from the requirements files.
+#
+# PYTHON chooses the interpreter for a new .venv: make run PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKDIR ?= runs/first
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: run test lint lock
+.DEFAULT_GOAL := run
+
+run: $(VENV)/.installed
+	$(BIN)/python launch.py --workdir=$(WORKDIR)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+# Universal: one lock holds for every platform and for Python 3.11 and 3.12. The others are
+# constrained by the first, so that tests run on the very versions that users get.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --annotation-style line --custom-compile-command "make lock"
+
+lock: $(VENV)/.installed-dev
+	$(LOCK) --upgrade requirements.txt --output-file requirements.lock
+	$(LOCK) requirements-dev.txt --constraint requirements.lock --output-file requirements-dev.lock
+	$(LOCK) requirements-gpu.txt --constraint requirements.lock --output-file requirements-gpu.lock
+
+# The stamps are made last: what was interrupted is done again, and only a changed lock installs.
+$(VENV)/.installed: requirements.lock $(VENV)/.created
+	@echo "installing requirements.lock into $(VENV)"
+	@$(INSTALL) -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.created
+	@echo "installing requirements-dev.lock into $(VENV)"
+	@$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "error: no $(PYTHON) here: install Python 3.11 or 3.12, or name one: make PYTHON=..." >&2; \
+	    exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1): 3.11 or newer is needed:" \
+	        "make PYTHON=python3.12" >&2; \
+	    exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "error: $(PYTHON) lacks venv: on Debian, apt install python3-venv" >&2; \
+	    exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@

@@ -1,0 +1,153 @@
+"""Every key of a training config, with its type and default. Variants state only what differs.
+
+`base()` is locked: a mistyped key fails. Tuples stand where lists would (flags cannot override lists); a name stands
+where a boolean would read worse.
+"""
+
+import ml_collections
+
+
+def base() -> ml_collections.ConfigDict:
+    """The default experiment: a small LSTM on the embedded corpus."""
+    config = ml_collections.ConfigDict()
+    config.name = ""  # set by each config: its path under configs/, such as text8/lstm_fused
+    config.source = ""  # where the reported numbers come from: document, table, row
+    config.seed = 0
+
+    config.data = data = ml_collections.ConfigDict()
+    data.corpus = "synthetic"  # a name of lm/corpora.py: CORPORA
+    data.path = ""  # textfile: the file
+    data.level = "char"  # textfile: char or word
+    data.fractions = (0.9, 0.05, 0.05)  # textfile, tiny_shakespeare: train, valid, test, in file order
+    data.max_vocabulary = 0  # textfile: most frequent symbols kept; 0 keeps all
+    data.valid_chars = 1000  # text8: characters at the start that are the validation text
+    data.size = 1_000_000  # synthetic: characters of training text
+    data.seed = 0  # synthetic: which source and texts
+    data.batching = "heads"  # heads or rows: lm/batches.py
+    data.batch_size = 64  # B
+    data.unroll = 10  # T, tokens a stream advances per step
+
+    config.model = model = ml_collections.ConfigDict()
+    model.cell = "lstm"  # a name of lm/cells.py: CELLS
+    model.input = "one_hot"  # one_hot, embedding or bigram
+    model.embedding_size = 0  # of embedding and bigram
+    model.hidden = (64,)  # units of each layer
+    model.output = "dense"  # dense, dense_without_bias, or tied: the embedding table is also the softmax kernel
+    model.initial_carry = "zeros"  # zeros or first_unit_one
+
+    # Initialisers by role: (name, *numbers), names of lm/initialisers.py.
+    config.init = init = ml_collections.ConfigDict()
+    init.embedding = ("uniform", -0.1, 0.1)
+    init.input = ("glorot_uniform",)
+    init.recurrent = ("glorot_uniform",)
+    init.bias = ("zeros",)
+    init.vector = ("zeros",)
+    init.output = ("glorot_uniform",)
+    init.output_bias = ("zeros",)
+
+    # Probability of keeping a unit; 1 switches a site off. Sites: lm/dropout.py.
+    config.keep_prob = keep_prob = ml_collections.ConfigDict()
+    keep_prob.input = 1.0  # embedding -> first layer
+    keep_prob.between = 1.0  # layer -> layer
+    keep_prob.output = 1.0  # last layer -> softmax
+    keep_prob.recurrent = 1.0  # the update g that an LSTM adds to its memory (Semeniuta et al. 2016)
+    keep_prob.carried = 1.0  # a layer's h, both as its output and as what the next step reads (CS224d)
+    keep_prob.hidden = 1.0  # h[t-1] where W_h reads it; one mask per window (Gal & Ghahramani 2016)
+    keep_prob.embedding = 1.0  # whole rows of the embedding table; one mask per window (Gal & Ghahramani 2016)
+    keep_prob.weight_drop = 1.0  # single recurrent weights; one mask per window (Merity et al. 2017)
+
+    config.dropout = ml_collections.ConfigDict()
+    config.dropout.mask = "elementwise"  # of input to carried above: elementwise, or variational: one mask per window
+
+    # Probability that a unit keeps its previous value; 0 switches off (zoneout, Krueger et al. 2017).
+    config.zoneout = ml_collections.ConfigDict()
+    config.zoneout.memory = 0.0  # c of LSTMs
+    config.zoneout.output = 0.0  # h
+
+    # Terms added to the objective, as factors of means over the last layer's h; 0 switches off (Merity et al. 2017).
+    config.penalty = ml_collections.ConfigDict()
+    config.penalty.activation = 0.0  # x mean of h^2, after dropout
+    config.penalty.temporal_activation = 0.0  # x mean of (h[t] - h[t-1])^2, before dropout
+
+    config.loss = ml_collections.ConfigDict()
+    config.loss.weighting = "mean"  # a name of lm/losses.py: target_weights
+    config.loss.gradient = "full"  # a name of lm/losses.py: GRADIENTS
+    config.loss.label_smoothing = 0.0  # probability spread evenly over all symbols; reported losses stay true nats
+
+    config.optim = optim = ml_collections.ConfigDict()
+    optim.name = "sgd"  # sgd, momentum, nesterov, rmsprop, adam, adamw, asgd, nt_asgd
+    optim.learning_rate = 1.0
+    optim.schedule = "constant"  # constant, staircase, epochs, cosine, plateau
+    optim.decay_rate = 1.0  # of staircase, epochs, plateau
+    optim.decay_steps = 1  # staircase: steps between decays
+    optim.hold_epochs = 0  # epochs: epochs before the first decay
+    optim.patience = 1  # plateau: validation checks without a better loss, after which the rate decays
+    optim.final_fraction = 0.0  # cosine
+    optim.warmup_steps = 0
+    optim.clipping = "none"  # none, global_norm, value
+    optim.clip = 1.0
+    optim.momentum = 0.9  # momentum, nesterov
+    optim.beta1 = 0.9  # adam, adamw
+    optim.beta2 = 0.999  # adam, adamw, rmsprop
+    optim.epsilon = 1e-8
+    optim.weight_decay = 0.0  # x parameters, added to the clipped gradient (L2); adamw: decoupled from it
+    optim.average_from = 0  # asgd: the first step whose parameters enter the average
+    optim.nonmonotone_checks = 5  # nt_asgd: n, the newest validation checks that are not compared with
+
+    config.train = train = ml_collections.ConfigDict()
+    train.steps = 0  # exactly one of steps and epochs is positive
+    train.epochs = 0
+    train.report_every = 100  # steps; rows are written after steps 0, n, 2n, ...
+    train.evaluate_every = 0  # steps; 0: at the end of every epoch
+    train.sample_every = 0  # steps; 0: only at the end
+    train.patience = 0  # validation checks without a better loss, after which training ends; 0: never
+    train.steps_per_dispatch = 100  # upper bound of the steps run on the device between two looks at it
+
+    config.evaluation = evaluation = ml_collections.ConfigDict()
+    evaluation.during = "exact"  # protocol of validation during training, and of selection
+    evaluation.protocols = ("exact",)  # protocols of the final scores
+    evaluation.splits = ("valid",)  # splits of the final scores
+    evaluation.predictions = 1000  # notebook protocols: number of predictions
+    evaluation.batch_size = 20  # batched protocol: B
+    evaluation.unroll = 20  # batched protocol: T
+
+    config.sample = sample = ml_collections.ConfigDict()
+    sample.number = 5
+    sample.length = 80  # tokens
+    sample.prompt = ""  # empty: a random start
+    sample.strategy = "temperature"  # temperature or greedy
+    sample.temperature = 1.0
+    sample.top_k = 0  # 0: all
+    sample.top_p = 1.0  # nucleus mass
+    sample.seed = 0
+
+    config.checkpoint = checkpoint = ml_collections.ConfigDict()
+    checkpoint.every_steps = 1000
+    checkpoint.keep = 2  # last checkpoints kept
+    checkpoint.best = "none"  # keep: also the best by validation, scored at the end; none
+
+    config.parameters = 0  # number of parameters, checked by tests/test_configs.py
+    config.targets = ml_collections.ConfigDict()  # what the source reports: see set_targets
+    config.lock()
+    return config
+
+
+def target(
+    *, split: str, protocol: str, metric: str, value: float, where: str, tolerance: float = 0.0, at: str = "final"
+) -> ml_collections.ConfigDict:
+    """One reported number.
+
+    split, protocol: names of the split and the scoring protocol (protocol "train": read off the training log)
+    metric: such as perplexity or loss; value: the reported number; where: table, row or line of the source
+    tolerance: how far above value still counts as reproduced
+    at: when the source reports it: "final", or a place on the training curve such as "epoch 5"
+    """
+    return ml_collections.ConfigDict(
+        dict(split=split, protocol=protocol, metric=metric, value=value, where=where, tolerance=tolerance, at=at)
+    )
+
+
+def set_targets(config: ml_collections.ConfigDict, **targets: ml_collections.ConfigDict):
+    """Writes the reported numbers, each under a name of its own, into config.targets."""
+    with config.unlocked():
+        config.targets = ml_collections.ConfigDict(targets)

@@ -1,0 +1,53 @@
+"""CS224d assignment 2, part 3: a sigmoid RNN language model of PTB (seeds/002_9c3a666b5afdf0f8.txt).
+
+Reported: validation perplexity 163.170974731, found by a random search over batch size, dropout, rate and unroll.
+Oddities kept: the dropped h is also what is carried to the next step; every variable, biases too, is drawn from
+U(+-sqrt(3 / shape[0])), the default of TensorFlow before 1.0 (this decides the result: Glorot is clearly worse).
+Run: python launch.py --config=configs/cs224d/rnnlm.py --workdir=runs/cs224d_rnnlm
+"""
+
+from configs.base import base, set_targets, target
+
+
+def get_config():
+    config = base()
+    config.name = "cs224d/rnnlm"
+    config.source = "CS224d assignment 2 report (F. Salvatore 2017), part 3e"
+    # data
+    config.data.corpus = "ptb"
+    config.data.batching = "rows"
+    config.data.batch_size = 104
+    config.data.unroll = 14
+    # model: h = sigmoid(h H + e I + b1), softmax(h U + b2)
+    config.model.cell = "elman_sigmoid"
+    config.model.input = "embedding"
+    config.model.embedding_size = 50
+    config.model.hidden = (100,)
+    for role in ("embedding", "input", "recurrent", "bias", "output", "output_bias"):
+        config.init[role] = ("tensorflow0_uniform",)
+    # regularisation: 0.9913 on inputs and on hidden outputs, which are carried as dropped
+    config.keep_prob.input = 0.991323729933
+    config.keep_prob.carried = 0.991323729933
+    # optimiser
+    config.optim.name = "adam"
+    config.optim.learning_rate = 0.00217346380124
+    config.train.epochs = 16
+    config.train.patience = 2
+    config.train.report_every = 100
+    config.checkpoint.best = "keep"
+    # evaluation
+    config.evaluation.during = "batched"
+    config.evaluation.protocols = ("batched", "exact")
+    config.evaluation.splits = ("valid", "test")
+    config.evaluation.batch_size = 104
+    config.evaluation.unroll = 14
+    config.sample.length = 40
+    # 10,000 x 50 + (50 + 100 + 1) x 100 + (100 + 1) x 10,000
+    config.parameters = 1_525_100
+    set_targets(
+        config,
+        valid=target(
+            split="valid", protocol="batched", metric="perplexity", value=163.170974731, where="below the code of 3e"
+        ),
+    )
+    return config

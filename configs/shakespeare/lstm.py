@@ -1,0 +1,66 @@
+"""Shakespeare characters, an LSTM of 512 units (Grokking Deep Learning ch. 14, seeds/003_dd9b8d334f3bc5a7.txt).
+
+Variants, by argument:
+  book     faithful, with the book's broken gradient. Its autograd drops every gradient that reaches a tensor a second
+           time, so h reaches back through the output gate only, c not at all, and the losses of all but the last time
+           step teach only the output weights (cell lstm_book_gradient, loss.gradient last_step_features).
+           Reported (running exp of the mean loss within a pass): first window exactly 62.00 (uniform over 62 symbols,
+           the output weights start at 0), pass 7 10.55 at best, best ever 9.900 around pass 91. The number for
+           pass 5 is from the same log.
+  correct  the same size and data with the true gradient, a mean loss, clipping and Adam: far below 9.900. With the
+           true gradient the book's own rate (0.05 on a sum over batch and time) diverges in the first pass.
+
+There is no held-out text: all numbers are training perplexities.
+Run: python launch.py --config=configs/shakespeare/lstm.py:book --workdir=runs/shakespeare_lstm_book
+"""
+
+from configs.base import set_targets, target
+from configs.shakespeare.rnn import book
+
+
+def get_config(variant: str = "correct"):
+    if variant not in ("book", "correct"):
+        raise ValueError(f"configs/shakespeare/lstm.py: unknown variant {variant!r}; known: book, correct")
+    config = book(f"lstm:{variant}")
+    # 99,993 // 16 = 6,249 characters a row: (6,249 - 1) // 25 = 249 windows a pass
+    config.data.batch_size = 16
+    config.data.unroll = 25
+    # model: output weights start at 0, no output bias, state starts with h[:, 0] = c[:, 0] = 1
+    config.model.output = "dense_without_bias"
+    config.model.initial_carry = "first_unit_one"
+    config.init.output = ("zeros",)
+    config.train.report_every = 249
+    # 62 x 512 + (512 + 512 + 1) x 4 x 512 + 512 x 62
+    config.parameters = 2_162_688
+    best = target(
+        split="train", protocol="train", metric="lowest_running_perplexity", value=9.900, tolerance=0.1, where="I:91"
+    )
+    if variant == "correct":
+        config.optim.name = "adam"
+        config.optim.learning_rate = 1e-3
+        config.optim.schedule = "constant"
+        config.optim.clipping = "global_norm"
+        config.optim.clip = 1.0
+        config.train.epochs = 20
+        set_targets(config, best=best)
+        return config
+    config.model.cell = "lstm_book_gradient"
+    config.loss.weighting = "sum"
+    config.loss.gradient = "last_step_features"
+    config.train.epochs = 92
+    set_targets(
+        config,
+        best=best,
+        first_window=target(
+            split="train", protocol="train", metric="perplexity", value=62.0, where="I:0, batch 1", at="step 0"
+        ),
+        pass_5=target(
+            split="train", protocol="train", metric="epoch_perplexity", value=10.86, tolerance=0.326, where="I:5",
+            at="epoch 6",
+        ),
+        pass_7=target(
+            split="train", protocol="train", metric="lowest_running_perplexity", value=10.55, tolerance=0.317,
+            where="I:7", at="epoch 8",
+        ),
+    )  # fmt: skip
+    return config

@@ -1,0 +1,32 @@
+"""text8 bigram LSTM with dropout, 21,001 steps (assignment 6, problem 2c).
+
+Variants, by argument:
+  printed  the run the notebook prints: its keep probability is 1.0, and the dropped logits never reach its loss, so
+           there is no dropout at all; only the schedule is longer (decay every 15,000 steps)
+  real     dropout on the non-recurrent connections (LSTM input and output), as the text intends (Zaremba et al. 2014)
+
+Reported: the log is cut after step 100, where the validation perplexity is 6.96 (protocol notebook_stride2).
+Run: python launch.py --config=configs/text8/bigram_dropout.py:real --workdir=runs/text8_bigram_dropout
+"""
+
+from configs.base import set_targets, target
+from configs.text8.bigram import bigram
+
+KEEP_PROB = {"printed": 1.0, "real": 0.9}
+
+
+def get_config(variant: str = "printed"):
+    if variant not in KEEP_PROB:
+        raise ValueError(f"configs/text8/bigram_dropout.py: unknown variant {variant!r}; known: printed, real")
+    config = bigram(f"bigram_dropout:{variant}")
+    config.keep_prob.input = config.keep_prob.output = KEEP_PROB[variant]
+    config.train.steps = 21_001
+    config.optim.decay_steps = 15_000
+    where = "problem 2, dropout, the last printed line: step 100"
+    set_targets(
+        config,
+        perplexity=target(
+            split="valid", protocol="notebook_stride2", metric="perplexity", value=6.96, where=where, at="step 100"
+        ),
+    )
+    return config

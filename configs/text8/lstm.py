@@ -1,0 +1,20 @@
+"""text8 LSTM with eight separate matrices (assignment 6, the notebook's own model).
+
+Reported: validation perplexity 4.27 after 7,001 steps (the log between is cut).
+Run: python launch.py --config=configs/text8/lstm.py --workdir=runs/text8_lstm
+"""
+
+from configs.base import set_targets, target
+from configs.text8.assignment6 import assignment6
+
+
+def get_config():
+    config = assignment6("lstm")
+    config.model.cell = "lstm_unfused"
+    # 4 gates x (27 + 64 + 1) x 64 + (64 + 1) x 27
+    config.parameters = 25_307
+    set_targets(
+        config,
+        perplexity=target(split="valid", protocol="notebook", metric="perplexity", value=4.27, where="In [9], last line"),
+    )
+    return config

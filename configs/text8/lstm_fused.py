@@ -1,0 +1,22 @@
+"""text8 LSTM with one input and one recurrent product, four times as wide (assignment 6, problem 1).
+
+Reported at step 7000: mean loss 1.575352, minibatch perplexity 4.88, validation perplexity 4.39.
+Run: python launch.py --config=configs/text8/lstm_fused.py --workdir=runs/text8_lstm_fused
+"""
+
+from configs.base import set_targets, target
+from configs.text8.assignment6 import assignment6
+
+
+def get_config():
+    config = assignment6("lstm_fused")
+    config.model.cell = "lstm"
+    # (27 + 64 + 1) x 4 x 64 + (64 + 1) x 27
+    config.parameters = 25_307
+    where = "problem 1, step 7000"
+    set_targets(
+        config,
+        perplexity=target(split="valid", protocol="notebook", metric="perplexity", value=4.39, where=where),
+        loss=target(split="train", protocol="train", metric="loss", value=1.575352, tolerance=0.02, where=where),
+    )
+    return config

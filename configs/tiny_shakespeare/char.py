@@ -1,0 +1,52 @@
+"""Tiny-Shakespeare characters with an LSTM or a GRU, 90/5/5 split in file order.
+
+Variants, by argument: lstm, gru. No source reports exactly this; the aim is at most 1.50 nats per character of
+validation on two CPU cores within 15 minutes (nanoGPT's 10M-parameter transformer has 1.47 on its own split).
+Run: python launch.py --config=configs/tiny_shakespeare/char.py:lstm --workdir=runs/tiny_lstm
+"""
+
+from configs.base import base, set_targets, target
+
+# Cell and parameters: 65 x 128 + (128 + 512 + 1) x G x 512 (+ 512 for the GRU's own recurrent bias) + (512 + 1) x 65
+CELLS = {"lstm": ("lstm", 1_354_433), "gru": ("gru_reset_after", 1_026_753)}
+
+
+def get_config(variant: str = "lstm"):
+    if variant not in CELLS:
+        raise ValueError(f"configs/tiny_shakespeare/char.py: unknown variant {variant!r}; known: lstm, gru")
+    config = base()
+    config.name = f"tiny_shakespeare/char:{variant}"
+    config.source = "own config; data of karpathy/char-rnn"
+    # data
+    config.data.corpus = "tiny_shakespeare"
+    config.data.fractions = (0.9, 0.05, 0.05)
+    config.data.batching = "rows"
+    config.data.batch_size = 64
+    config.data.unroll = 64
+    # model
+    config.model.cell, config.parameters = CELLS[variant]
+    config.model.input = "embedding"
+    config.model.embedding_size = 128
+    config.model.hidden = (512,)
+    # regularisation
+    config.keep_prob.input = 0.8
+    config.keep_prob.output = 0.5
+    # optimiser
+    config.optim.name = "adam"
+    config.optim.learning_rate = 3e-3
+    config.optim.schedule = "cosine"
+    config.optim.clipping = "global_norm"
+    config.optim.clip = 1.0
+    config.train.epochs = 20
+    config.train.report_every = 100
+    config.checkpoint.best = "keep"
+    # evaluation
+    config.evaluation.during = "exact"
+    config.evaluation.splits = ("valid", "test")
+    config.sample.length = 300
+    config.sample.number = 2
+    set_targets(
+        config,
+        valid=target(split="valid", protocol="exact", metric="loss", value=1.50, where="this project's aim"),
+    )
+    return config

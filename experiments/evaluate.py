@@ -1,0 +1,26 @@
+"""Scores a trained run again: every split and protocol that the config names, on the last (and best) checkpoint."""
+
+import os
+
+from experiments.train import print_results
+from lm.corpora import load
+from lm.errors import UserError
+from lm.loop import Trainer
+from lm.metrics import write_json
+
+
+def run(config, workdir, data_dir=None):
+    """Writes `workdir`/evaluation.json and returns its content; the run itself is left as it is."""
+    trainer = load_run(config, workdir, data_dir)
+    summary = trainer.summary()
+    write_json(os.path.join(workdir, "evaluation.json"), summary)
+    print_results(summary)
+    return summary
+
+
+def load_run(config, workdir, data_dir=None) -> Trainer:
+    """The run in workdir at its last checkpoint. Raises UserError where there is none."""
+    trainer = Trainer(config, load(config.data, data_dir), workdir)
+    if trainer.done == 0:
+        raise UserError(f"--workdir={workdir} holds no checkpoint; train first with --experiment=train")
+    return trainer

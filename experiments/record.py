@@ -1,0 +1,25 @@
+"""Puts the finished run in the workdir on record: experiments/results/<config>.<corpus>.seed<n>.json.
+
+Records are committed; README's results table is generated from them (`make results`).
+"""
+
+import json
+from pathlib import Path
+
+from experiments.ledger import make_record, record_path
+from lm.errors import UserError
+
+
+def run(config, workdir, data_dir=None):
+    """Returns the path of the record."""
+    del config, data_dir
+    for name in ("summary.json", "metrics.jsonl"):
+        if not Path(workdir, name).is_file():
+            raise UserError(f"--workdir={workdir} holds no {name}: the run there is not finished")
+    record = make_record(workdir)
+    path = record_path(record)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    print(f"wrote {path}")
+    return path

@@ -1,0 +1,320 @@
+"""Runs an experiment on a config.
+
+    python launch.py                                        # train the default config
+    python launch.py --config=configs/text8/lstm_fused.py --workdir=runs/a
+    python launch.py --config=... --config.optim.learning_rate=5.0 --config.model.hidden='(32,32)'
+    python launch.py --experiment=sample --config=configs/text8/lstm_fused.py --workdir=runs/a
+
+Exit status: 0; 2 and one line that starts with 'error: ' where a flag, config, file or input is at
+fault; 130 where interrupted. Configs are Python and run as such: launch only those you trust.
+"""
+
+import difflib
+import hashlib
+import importlib
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from lm.errors import UserError
+
+# No jax here: a mistake on the command line is answered in a fraction of a second.
+
+ROOT = Path(__file__).resolve().parent
+CONFIGS = ROOT / "configs"
+DEFAULT_CONFIG = CONFIGS / "synthetic" / "lstm.py"
+PROJECT = "recurrent-lm"  # names the directory in the user's cache
+
+
+class ExtraFlag(NamedTuple):
+    """A flag of some experiments only; its value reaches run() under its name."""
+
+    define: Callable  # flags.DEFINE_string, DEFINE_integer, ...
+    name: str
+    default: object
+    help: str
+
+
+class Experiment(NamedTuple):
+    """`module` has run(config, workdir, data_dir, **{flag.name: value for flag in extra})."""
+
+    module: str
+    extra: tuple[ExtraFlag, ...] = ()
+
+
+EXPERIMENTS = {
+    "train": Experiment("experiments.train"),
+    "evaluate": Experiment("experiments.evaluate"),
+    "sample": Experiment("experiments.sample"),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line `argv` (program name first) and returns the exit status."""
+    try:
+        launch(argv)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except UserError as error:
+        if "--debug" in argv:  # looked for by hand: the flags may be what is wrong
+            traceback.print_exc()
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def launch(argv: list[str]) -> None:
+    """Parses, checks and runs.
+
+    Raises:
+        UserError: any mistake on the command line, in the config, or that the experiment finds.
+    """
+    values = parse(argv)
+    if values["help"].value:
+        print(f"{__doc__}\nflags:\n{values.get_help(include_special_flags=False)}")
+        return
+    experiment = EXPERIMENTS[values["experiment"].value]
+    workdir = values["workdir"].value or default_workdir(values["config"].config_filename)
+    extra = {flag.name: values[flag.name].value for flag in experiment.extra}
+    use_compilation_cache()
+    module = importlib.import_module(experiment.module)
+    module.run(values["config"].value, workdir, values["data_dir"].value, **extra)
+
+
+# ------------------------------------------------------------------------------------------ flags
+
+
+def parse(argv: list[str]) -> flags.FlagValues:
+    """The checked flags. Raises UserError."""
+    values = flags.FlagValues()  # our own: libraries add theirs to the global one
+    define_flags(values)
+    try:
+        # This loads the default config at once, unless `argv` names another.
+        config_flags.DEFINE_config_file(
+            "config",
+            str(DEFAULT_CONFIG),
+            "Config file, with an argument after a colon where it takes one. "
+            "--config.KEY=VALUE overrides one of its keys.",
+            flag_values=values,
+            sys_argv=argv,
+        )
+        rest = values(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        name = f"--{error.flagname}"
+        raise UserError(f"unknown flag {name}{near(name, [f'--{f}' for f in values])}") from error
+    except Exception as error:  # whatever the config file raises; KeyError for an unknown key
+        raise UserError(explain(argv, error)) from error
+    if not isinstance(values["config"].value, ConfigDict):
+        # config_flags keeps quiet about a file it cannot read until the config is first used.
+        raise UserError(explain(argv, TypeError("get_config() must return a ConfigDict")))
+    check(values, rest)
+    check_tuples(argv, values["config"].value, values["config"].config_filename)
+    return values
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """All flags but --config."""
+    flags.DEFINE_string(
+        "experiment", "train", f"One of {', '.join(EXPERIMENTS)}.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "workdir", None, "Directory of the run. Default: runs/ and the config's path.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "data_dir", os.environ.get("LM_DATA_DIR") or None,
+        "Directory of corpora that are already here. Default: the environment's LM_DATA_DIR.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.", flag_values=values)
+    flags.DEFINE_boolean("help", False, "Shows this help.", short_name="h", flag_values=values)
+    for extra in all_extra_flags():
+        extra.define(extra.name, extra.default, extra.help, flag_values=values)
+
+
+def all_extra_flags() -> list[ExtraFlag]:
+    """Each flag once: two experiments that share one list the same ExtraFlag."""
+    return list(dict.fromkeys(flag for e in EXPERIMENTS.values() for flag in e.extra))
+
+
+def check(values: flags.FlagValues, rest: list[str]) -> None:
+    """Raises UserError for what absl lets through. `rest`: arguments that are not flags."""
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
+    name = values["experiment"].value
+    if name not in EXPERIMENTS:
+        raise UserError(f"unknown --experiment={name}{near(name, EXPERIMENTS)}")
+    for flag in all_extra_flags():
+        if values[flag.name].present and flag not in EXPERIMENTS[name].extra:
+            owners = [owner for owner, e in EXPERIMENTS.items() if flag in e.extra]
+            raise UserError(f"--{flag.name} is a flag of --experiment={' and '.join(owners)} only")
+    if values["workdir"].value == "":
+        raise UserError("--workdir= is empty: name a directory")
+    data_dir = values["data_dir"].value
+    if data_dir is not None and not Path(data_dir).is_dir():
+        flag = "--data_dir" if values["data_dir"].present else "LM_DATA_DIR"
+        raise UserError(f"{flag}={data_dir} is not a directory")
+
+
+def default_workdir(config: str) -> str:
+    """configs/ptb/zaremba.py:medium -> runs/ptb/zaremba_medium"""
+    path, _, argument = config.partition(":")
+    path = Path(path).resolve()
+    name = path.relative_to(CONFIGS) if path.is_relative_to(CONFIGS) else Path(path.name)
+    suffix = "_" + argument.replace("/", "_") if argument else ""
+    return str(Path("runs") / (str(name.with_suffix("")) + suffix))
+
+
+# ------------------------------------------------------------------------- what is wrong with it
+
+
+def explain(argv: list[str], error: Exception) -> str:
+    """What was wrong with the command line `argv`, given that parsing it raised `error`."""
+    config = named_config(argv)
+    path = Path(config.partition(":")[0])
+    if not path.is_file():
+        known = [os.path.relpath(p) for p in CONFIGS.rglob("*.py") if p.name != "__init__.py"]
+        return f"--config={config}: there is no such file{near(str(path), known)}"
+    if not os.access(path, os.R_OK):
+        return f"--config={config}: the file cannot be read"
+    try:
+        loaded = load(config)
+    except Exception as load_error:  # a config file is Python and may raise anything
+        # config_flags passes some errors on as text that ends with 'ValueError: what is wrong'.
+        reason = (str(load_error).strip() or "it fails").splitlines()[-1]
+        wrapped = isinstance(load_error, flags.Error)
+        return f"--config={config}: {'' if wrapped else type(load_error).__name__ + ': '}{reason}"
+    if not isinstance(loaded, ConfigDict):
+        return f"--config={config}: {error}"
+    values = config_values(loaded)
+    for key in overridden_keys(argv):
+        members = [other for other in values if other.startswith(f"{key}.")]
+        if members:
+            return f"--config.{key} is a group: override one of {', '.join(members[:8])}"
+        if key not in values:
+            return f"unknown key --config.{key}{near_key(key, list(values))}"
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
+def check_tuples(argv: list[str], config: ConfigDict, name: str) -> None:
+    """Raises UserError for an override of a tuple by items of another type than it holds.
+
+    config_flags takes any items. A tuple that begins with a string is a name and its arguments,
+    whose types depend on the name. `config`: with overrides; `name`: its --config.
+    """
+    values = config_values(config)
+    tuples = [key for key in overridden_keys(argv) if isinstance(values.get(key), tuple)]
+    originals = config_values(load(name)) if tuples else {}
+    for key in tuples:
+        if not originals[key]:
+            continue
+        kind = type(originals[key][0])
+        items = values[key][:1] if kind is str else values[key]
+        wrong = [x for x in items if type(x) is not kind and not (kind is float and type(x) is int)]
+        if wrong:
+            raise UserError(
+                f"--config.{key}: {wrong[0]!r} is not {kind.__name__}; it was {originals[key]}"
+            )
+
+
+def load(config: str) -> ConfigDict:
+    """The config of a --config value, without overrides."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[])
+    values(["", f"--config={config}"])
+    return values["config"].value
+
+
+def named_config(argv: list[str]) -> str:
+    """The last --config in `argv`, or the default."""
+    config = str(DEFAULT_CONFIG)
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            config = value if equals else following
+    return config
+
+
+def overridden_keys(argv: list[str]) -> list[str]:
+    """a.b of every --config.a.b or --noconfig.a.b in `argv`."""
+    names = [argument.partition("=")[0].lstrip("-") for argument in argv if argument[:1] == "-"]
+    return [n.partition("config.")[2] for n in names if n.startswith(("config.", "noconfig."))]
+
+
+def config_values(config: ConfigDict) -> dict:
+    """{dotted key: value}, groups left out."""
+    values = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            values |= {f"{key}.{inner}": leaf for inner, leaf in config_values(value).items()}
+        else:
+            values[key] = value
+    return values
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """'; did you mean ...?', or the whole list where nothing is near and the list is short."""
+    known = sorted(known)
+    matches = difflib.get_close_matches(name, known, n=3)
+    if matches:
+        return f"; did you mean {' or '.join(matches)}?"
+    return f"; there are {', '.join(known)}" if len(known) <= 12 else ""
+
+
+def near_key(key: str, known: list[str]) -> str:
+    """As near(), for keys: those whose last part is near `key`'s, in whatever group."""
+    last = key.rpartition(".")[2]
+    lasts = difflib.get_close_matches(last, {other.rpartition(".")[2] for other in known}, n=3)
+    matches = [other for other in known if other.rpartition(".")[2] in lasts]
+    matches.sort(key=lambda other: -difflib.SequenceMatcher(None, key, other).ratio())
+    names = [f"--config.{other}" for other in matches[:3]]
+    return f"; did you mean {' or '.join(names)}?" if names else ""
+
+
+# ------------------------------------------------------------------------------------------- jax
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache directory, where that can be written.
+
+    JAX_COMPILATION_CACHE_DIR chooses another place, JAX_ENABLE_COMPILATION_CACHE=false none.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = home / PROJECT / "jax" / processor()
+        cache.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
+        return
+    if os.access(cache, os.W_OK | os.X_OK):
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def processor() -> str:
+    """A name for what this machine's processor can do.
+
+    Compiled programs use all of it, and would fail on another machine that shares the directory.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        abilities = [line for line in lines if line.startswith(("flags", "Features"))][:1]
+    except OSError:
+        abilities = []
+    digest = hashlib.sha256("".join(abilities).encode()).hexdigest()
+    return f"{platform.machine()}-{digest[:8]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

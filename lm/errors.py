@@ -1,0 +1,9 @@
+"""The one error that users see: a single clear line, no traceback."""
+
+
+class UserError(Exception):
+    """Input that the user can mend.
+
+    The message is one line that names the flag, file or key at fault and says what would be right.
+    `launch.py` prints it and exits with status 2; everything else is a bug and keeps its traceback.
+    """

@@ -1,0 +1,125 @@
+"""Scoring protocols: each a named function that says how many targets it scored.
+
+A protocol takes (model, parameters, tokens [N], settings) and returns Score(nats summed over targets, targets). A
+reported perplexity is only comparable under its own source's protocol, and the sources' protocols leave targets out
+or reset state; `exact` scores every target once with carried state. Divide once, at the end.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from lm.batches import Reader, make_reader, on_device, window
+from lm.errors import UserError
+from lm.model import LanguageModel
+
+Array = jax.Array
+
+
+class Score(NamedTuple):
+    """Sum of -ln p over `targets` predictions, in nats."""
+
+    nats: float
+    targets: int
+
+    @property
+    def perplexity(self) -> float:
+        mean = self.nats / self.targets
+        return math.exp(mean) if mean < 700 else math.inf
+
+    @property
+    def bits_per_symbol(self) -> float:
+        return self.nats / self.targets / math.log(2)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _stream_nats(model: LanguageModel, parameters: dict, windows: Array) -> Array:
+    """Nats [W, T + 1 - context, B] of consecutive windows [W, T + 1, B], from the initial state, state carried."""
+
+    def step(carry, tokens):
+        return model.apply({"params": parameters}, tokens, carry, method="nats")
+
+    return jax.lax.scan(step, model.initial_carry(windows.shape[2]), windows)[1]
+
+
+def _total(nats: Array) -> float:
+    """Sum in float64, so that the order of addition does not show in the result."""
+    return float(np.asarray(nats, np.float64).sum())
+
+
+def notebook(model, parameters, tokens, settings, stride: int = 1) -> Score:
+    """Assignment 6: batch 1, one prediction at a time from zero state, `settings.predictions` of them.
+
+    Prediction k reads the `context` characters that begin at k * stride and predicts the next one, all positions
+    modulo N, so that the text wraps; p is floored at 1e-10. The bigram notebook's stride of 2 skips every other
+    bigram and passes over the text twice.
+    """
+    start = stride * np.arange(settings.predictions)[:, None]
+    positions = (start + np.arange(model.context + 1)) % len(tokens)  # [predictions, context + 1]
+    nats = _stream_nats(model, parameters, on_device(tokens[positions])[:, :, None])
+    return Score(_total(np.minimum(nats, -math.log(1e-10))), settings.predictions)
+
+
+def batched(model, parameters, tokens, settings) -> Score:
+    """The training layout: B contiguous rows, trimmed to whole windows, each row from the initial state.
+
+    Used by ptb_word_lm, CS224d and the S2 notebook; up to B * unroll + B tokens go unscored, and there are B cold
+    starts. `settings.batch_size` and `settings.unroll` give B and T.
+    """
+    reader = make_reader("rows", len(tokens), settings.batch_size, settings.unroll, model.context)
+    nats = _stream_nats(model, parameters, _windows(reader, tokens))
+    return Score(_total(nats), nats.size)
+
+
+def _windows(reader: Reader, tokens: np.ndarray) -> Array:
+    """All windows of an epoch: [W, T + 1, B]."""
+    cursors = jnp.arange(reader.windows_per_epoch) * reader.unroll
+    return jax.vmap(lambda cursor: window(reader, on_device(tokens), cursor))(cursors)
+
+
+# Tokens per window of the exact stream: long enough to make the products outside the loop large.
+EXACT_UNROLL = 512
+
+
+def exact(model, parameters, tokens, settings) -> Score:
+    """Every target once, as one stream of batch 1 with carried state, from the initial state.
+
+    The first `context` tokens have no full context and are not targets: N - context targets.
+    """
+    return Score(_total(exact_nats(model, parameters, tokens)), len(tokens) - model.context)
+
+
+def exact_nats(model: LanguageModel, parameters: dict, tokens: np.ndarray) -> np.ndarray:
+    """Per-target nats [N - context] of the exact stream. Raises UserError for a text without a target."""
+    if len(tokens) <= model.context:
+        raise UserError(f"a text of {len(tokens)} tokens is too short to score: {model.context + 1} are needed")
+    targets = len(tokens) - model.context
+    length = min(EXACT_UNROLL, targets)  # targets a window
+    count = -(-targets // length)
+    # Pad with token 0 at the end: what follows the last target cannot change the nats before it.
+    padded = np.pad(tokens, (0, count * length + model.context - len(tokens)))
+    positions = np.arange(count)[:, None] * length + np.arange(length + model.context)
+    nats = _stream_nats(model, parameters, on_device(padded[positions])[:, :, None])
+    return np.asarray(nats).reshape(-1)[:targets]
+
+
+PROTOCOLS = {
+    "notebook": notebook,
+    "notebook_stride2": functools.partial(notebook, stride=2),
+    "batched": batched,
+    "exact": exact,
+}
+
+
+def evaluate(
+    protocol: str, model: LanguageModel, parameters: dict, tokens: np.ndarray, settings: ml_collections.ConfigDict
+) -> Score:
+    """Scores `tokens` under a named protocol; settings is `config.evaluation`. Raises UserError for unknown names."""
+    if protocol not in PROTOCOLS:
+        raise UserError(f"config.evaluation: unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[protocol](model, parameters, tokens, settings)

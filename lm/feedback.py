@@ -1,0 +1,81 @@
+"""What validation feeds back into training: the best, rate decay on a plateau, averaging, and an early end.
+
+All of it is decided from `Checks`, which is saved with every checkpoint, so a resumed run decides the same.
+"""
+
+import math
+from typing import NamedTuple
+
+import ml_collections
+
+from lm.errors import UserError
+
+
+class Checks(NamedTuple):
+    """What the loop remembers of its validation checks. Losses are mean nats."""
+
+    best_nats: float = math.inf  # lowest so far
+    best_step: int = 0  # the step (from 0) after which it was measured
+    since_best: int = 0  # checks since then
+    since_change: int = 0  # checks since then, or since the last decay of the rate
+    losses: tuple[float, ...] = ()  # nt_asgd: of every check before averaging began
+    averaging: bool = False  # nt_asgd: whether averaging has begun
+    stopped: bool = False  # whether training has ended early
+
+
+class Decision(NamedTuple):
+    """What a validation check brings about."""
+
+    best: bool  # the lowest loss so far
+    decay: bool  # multiply the learning rate by config.optim.decay_rate
+    average: bool  # begin averaging the parameters
+    stop: bool  # end training
+
+
+def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step: int) -> tuple[Checks, Decision]:
+    """Takes a check's mean nats, measured after `step` (from 0), into account.
+
+    best      nats is lower than ever; nan is never better
+    decay     schedule plateau: `optim.patience` checks in a row without a new best, counted anew after each decay
+    average   nt_asgd: nats is higher than the lowest of all checks but the newest `optim.nonmonotone_checks` before
+              this one (Merity et al. 2017, algorithm 1, as in awd-lstm-lm)
+    stop      `train.patience` checks in a row without a new best
+    """
+    optim, patience = config.optim, config.train.patience
+    best = nats < checks.best_nats
+    if best:
+        checks = checks._replace(best_nats=nats, best_step=step, since_best=0, since_change=0)
+    else:
+        checks = checks._replace(since_best=checks.since_best + 1, since_change=checks.since_change + 1)
+    decay = optim.schedule == "plateau" and checks.since_change >= optim.patience
+    if decay:
+        checks = checks._replace(since_change=0)
+    average = False
+    if optim.name == "nt_asgd" and not checks.averaging:
+        compared = checks.losses[: -optim.nonmonotone_checks]
+        average = bool(compared) and nats > min(compared)
+        checks = checks._replace(averaging=average, losses=() if average else (*checks.losses, nats))
+    stop = 0 < patience <= checks.since_best
+    return checks._replace(stopped=stop), Decision(best, decay, average, stop)
+
+
+def from_json(values: dict) -> Checks:
+    """Checks from what `_asdict` became in JSON."""
+    return Checks(**{**values, "losses": tuple(values["losses"])})
+
+
+def check(config: ml_collections.ConfigDict, splits: dict):
+    """Raises UserError where config asks for validation and the corpus, with these splits, has no text for it."""
+    if config.train.patience < 0:
+        raise UserError(f"config.train.patience must be 0 (never) or positive, not {config.train.patience}")
+    if config.checkpoint.best not in ("none", "keep"):
+        raise UserError(f"config.checkpoint.best: unknown {config.checkpoint.best!r}; known: none, keep")
+    wanted = {
+        f"train.patience={config.train.patience}": config.train.patience > 0,
+        "optim.schedule=plateau": config.optim.schedule == "plateau",
+        "optim.name=nt_asgd": config.optim.name == "nt_asgd",
+        "checkpoint.best=keep": config.checkpoint.best == "keep",
+    }
+    for key in [key for key, used in wanted.items() if used]:
+        if "valid" not in splits:
+            raise UserError(f"config.{key} needs a validation text, and this corpus has none")

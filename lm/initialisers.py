@@ -1,0 +1,74 @@
+"""Parameter initialisers by name: a specification is a tuple (name, *numbers), such as ("uniform", -0.1, 0.1)."""
+
+import jax
+import jax.numpy as jnp
+
+from lm.errors import UserError
+
+
+def zeros(key, shape, dtype):
+    """All zeros."""
+    del key
+    return jnp.zeros(shape, dtype)
+
+
+def constant(key, shape, dtype, value):
+    """All equal to value."""
+    del key
+    return jnp.full(shape, value, dtype)
+
+
+def uniform(key, shape, dtype, low, high):
+    """U(low, high)."""
+    return jax.random.uniform(key, shape, dtype, low, high)
+
+
+def normal(key, shape, dtype, mean, deviation):
+    """N(mean, deviation^2)."""
+    return mean + deviation * jax.random.normal(key, shape, dtype)
+
+
+def truncated_normal(key, shape, dtype, mean, deviation):
+    """N(mean, deviation^2) with draws beyond two deviations redrawn, as TensorFlow's (variance not corrected)."""
+    return mean + deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+
+def glorot_uniform(key, shape, dtype):
+    """U(+-sqrt(6 / (fan_in + fan_out))) (Glorot & Bengio 2010)."""
+    limit = (6.0 / sum(shape)) ** 0.5
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def tensorflow0_uniform(key, shape, dtype):
+    """U(+-sqrt(3 / shape[0])): the default of `tf.get_variable` before TensorFlow 1.0; biases are [1, n] there."""
+    limit = (3.0 / (shape[0] if len(shape) > 1 else 1)) ** 0.5
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def he_normal(key, shape, dtype):
+    """N(0, 2 / fan_in) (He et al. 2015)."""
+    return jax.random.normal(key, shape, dtype) * (2.0 / shape[0]) ** 0.5
+
+
+INITIALISERS = {
+    "zeros": zeros,
+    "constant": constant,
+    "uniform": uniform,
+    "normal": normal,
+    "truncated_normal": truncated_normal,
+    "glorot_uniform": glorot_uniform,
+    "tensorflow0_uniform": tensorflow0_uniform,
+    "he_normal": he_normal,
+}
+
+
+def initialiser(specification: tuple):
+    """(name, *numbers) -> function (key, shape, dtype) -> array. Raises UserError for an unknown name."""
+    name, *numbers = specification
+    if name not in INITIALISERS:
+        raise UserError(f"config.init: unknown initialiser {name!r}; known: {', '.join(INITIALISERS)}")
+
+    def initialise(key, shape, dtype=jnp.float32):
+        return INITIALISERS[name](key, shape, dtype, *numbers)
+
+    return initialise

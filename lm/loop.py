@@ -1,0 +1,287 @@
+"""The training loop: dispatches, and between them reports, validation, samples and checkpoints.
+
+What the loop itself must remember from one dispatch to the next is `Progress`, and `feedback.Checks` of validation;
+both are saved with every checkpoint.
+"""
+
+import math
+import os
+import time
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from lm import feedback
+from lm import metrics as metrics_lib
+from lm.batches import on_device
+from lm.checkpoint import Checkpoints
+from lm.corpora import Corpus
+from lm.errors import UserError
+from lm.evaluate import Score, evaluate
+from lm.model import count_parameters
+from lm.optim import begin_average, hyper_of
+from lm.sample import generate
+from lm.train import (
+    Experiment,
+    StepMetrics,
+    TrainState,
+    evaluated_parameters,
+    initial_state,
+    make_experiment,
+    train_steps,
+)
+
+
+class Progress(NamedTuple):
+    """What the host carries between dispatches; saved with every checkpoint. Sums in float64."""
+
+    report_nats: float = 0.0  # since the last report
+    report_steps: int = 0
+    epoch_nats: float = 0.0  # since the epoch began
+    epoch_steps: int = 0
+    last_loss: float = math.nan  # mean nats of the last report
+    lowest_running_nats: float = math.inf  # lowest mean since an epoch's beginning, over all steps and epochs
+    train_seconds: float = 0.0  # in dispatches, compilation left out
+    timed_steps: int = 0
+
+
+def happens(step: int, every: int, epoch: int, total: int) -> bool:
+    """Whether an event with period `every` follows step `step` (from 0): after steps 0, every, 2 every, …
+
+    A period of 0 means the end of every epoch (of `epoch` steps). The last step has every event.
+    """
+    if step == total - 1:
+        return True
+    return step % every == 0 if every else (step + 1) % epoch == 0
+
+
+def next_stop(experiment: Experiment, done: int) -> int:
+    """How many steps will have been made at the next moment the host must look."""
+    train = experiment.config.train
+    epoch, total = experiment.reader.windows_per_epoch, experiment.total_steps
+    stop = min(done + train.steps_per_dispatch, total)
+    for made in range(done + 1, stop):
+        step = made - 1
+        periods = (train.report_every, train.evaluate_every, train.sample_every or total, 0)
+        if any(happens(step, every, epoch, total) for every in periods):
+            return made
+        if made % experiment.config.checkpoint.every_steps == 0:
+            return made
+    return stop
+
+
+class Trainer:
+    """One run in one workdir: state on the device, progress on the host, files of record."""
+
+    def __init__(self, config: ml_collections.ConfigDict, corpus: Corpus, workdir: str):
+        self.experiment = make_experiment(config, corpus)
+        self.config, self.model, self.reader, self.total = self.experiment
+        self.corpus, self.workdir = corpus, workdir
+        self.hyper = hyper_of(config)
+        self.tokens = on_device(corpus.splits["train"])
+        self.state = initial_state(self.experiment, self.hyper)
+        self.progress = Progress()
+        self.checks = feedback.Checks()
+        self.checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
+        self._resume()
+        self.done = int(self.state.step)
+        self.compiled = False
+
+    def _resume(self):
+        restored = self.checkpoints.restore(self.state)
+        if restored is not None:
+            self.state, extra, step = restored
+            self.progress = Progress(**extra["progress"])
+            self.checks = feedback.from_json(extra["checks"])
+            print(f"resuming {self.workdir} after {step} of {self.total} steps")
+
+    @property
+    def parameters(self) -> dict:
+        """What evaluation and sampling read: `evaluated_parameters` of the current state."""
+        return evaluated_parameters(self.state)
+
+    def _saved(self) -> dict:
+        """What a checkpoint holds beside the state."""
+        return {"progress": self.progress._asdict(), "checks": self.checks._asdict()}
+
+    def run(self) -> dict:
+        """Trains to the end, or to where it stops early, writes summary.json and returns its content."""
+        with metrics_lib.MetricsLog(self.workdir, total_steps=self.total, start_step=self.done) as self.log:
+            while self.done < self.total and not self.checks.stopped:
+                self._dispatch(next_stop(self.experiment, self.done))
+                self._events(self.done - 1)
+        self.checkpoints.wait()
+        summary = self.summary()
+        metrics_lib.write_json(os.path.join(self.workdir, "summary.json"), summary)
+        return summary
+
+    def _dispatch(self, stop: int):
+        began = time.perf_counter()
+        count = stop - self.done
+        self.state, measured = train_steps(self.experiment, self.state, self.tokens, self.hyper, count)
+        measured = jax.tree.map(lambda x: np.asarray(x, np.float64)[:count], measured)
+        self._account(measured, time.perf_counter() - began)
+        self.done = stop
+
+    def _account(self, measured: StepMetrics, seconds: float):
+        """Adds a dispatch's steps to the sums; stops at a loss that is not finite."""
+        bad = np.flatnonzero(~np.isfinite(measured.loss))
+        if len(bad):
+            raise UserError(
+                f"the loss is not finite at step {self.done + bad[0]} (learning rate "
+                f"{measured.learning_rate[bad[0]]:g}, gradient norm {measured.gradient_norm[bad[0]]:g}); "
+                f"lower config.optim.learning_rate; the last checkpoint in {self.workdir} is kept"
+            )
+        p, count = self.progress, len(measured.loss)
+        running = (p.epoch_nats + np.cumsum(measured.loss)) / (p.epoch_steps + np.arange(1, count + 1))
+        timed = count if self.compiled else 0
+        self.compiled = True
+        self.measured = measured
+        self.progress = p._replace(
+            report_nats=p.report_nats + float(measured.loss.sum()),
+            report_steps=p.report_steps + count,
+            epoch_nats=p.epoch_nats + float(measured.loss.sum()),
+            epoch_steps=p.epoch_steps + count,
+            lowest_running_nats=min(p.lowest_running_nats, float(running.min())),
+            train_seconds=p.train_seconds + (seconds if timed else 0.0),
+            timed_steps=p.timed_steps + timed,
+        )
+
+    def _events(self, step: int):
+        """Report, validation, samples and checkpoint, each when due after `step` (from 0)."""
+        train, epoch = self.config.train, self.reader.windows_per_epoch
+        ends_epoch = self.reader.batching == "rows" and (step + 1) % epoch == 0
+        validates = "valid" in self.corpus.splits and happens(step, train.evaluate_every, epoch, self.total)
+        if ends_epoch or validates or happens(step, train.report_every, epoch, self.total):
+            self._report(step, ends_epoch, validates)
+        last = self.done == self.total or self.checks.stopped
+        if last or happens(step, train.sample_every or self.total, epoch, self.total):
+            self._sample(step)
+        if last or self.done % self.config.checkpoint.every_steps == 0:
+            self.checkpoints.save(self.done, self.state, self._saved())
+
+    def _report(self, step: int, ends_epoch: bool, validates: bool):
+        p, measured = self.progress, self.measured
+        loss = p.report_nats / p.report_steps
+        row = {
+            "step": step,
+            "epoch": (step + 1) / self.reader.windows_per_epoch,
+            "loss": loss,
+            "perplexity": _exp(loss),
+            "bits_per_symbol": loss / math.log(2),
+            "minibatch_perplexity": _exp(measured.loss[-1]),
+            "running_perplexity": _exp(p.epoch_nats / p.epoch_steps),
+            "lowest_running_perplexity": _exp(p.lowest_running_nats),
+            "learning_rate": measured.learning_rate[-1],
+            "gradient_norm": measured.gradient_norm[-1],
+            "tokens_per_s": self.tokens_per_second(),
+        }
+        p = p._replace(report_nats=0.0, report_steps=0, last_loss=loss)
+        if ends_epoch:
+            row["epoch_perplexity"] = _exp(p.epoch_nats / p.epoch_steps)
+            p = p._replace(epoch_nats=0.0, epoch_steps=0)
+        self.progress = p
+        if validates:
+            row |= self._validate(step)
+        self.log.write(row)
+
+    def _validate(self, step: int) -> dict:
+        protocol = self.config.evaluation.during
+        score = self.score(self.state, "valid", protocol)
+        mean = score.nats / score.targets
+        self.checks, decision = feedback.decide(self.config, self.checks, mean, step)
+        if decision.best and self.config.checkpoint.best == "keep":
+            self.checkpoints.save_best(self.done, self.state, self._saved())
+        self._apply(decision)
+        return {"valid_loss": mean, "valid_perplexity": score.perplexity, "valid_protocol": protocol}
+
+    def _apply(self, decision: feedback.Decision):
+        """Changes the state as a validation check asks. The values are traced: nothing compiles anew."""
+        if decision.decay:
+            factor = self.state.rate_factor * np.float32(self.config.optim.decay_rate)
+            self.state = self.state._replace(rate_factor=factor)
+        if decision.average:
+            self.state = self.state._replace(average=begin_average(self.state.parameters))
+        if decision.stop:
+            print(f"stopped early after {self.done} of {self.total} steps: config.train.patience="
+                  f"{self.config.train.patience} validation checks in a row were no better")  # fmt: skip
+
+    def _sample(self, step: int):
+        key = jax.random.fold_in(jax.random.key(self.config.sample.seed), step)
+        texts = generate(self.model, self.parameters, self.corpus.vocabulary, self.config.sample, key)
+        append_samples(self.workdir, f"step {step}", texts)
+
+    def score(self, state: TrainState, split: str, protocol: str) -> Score:
+        parameters = evaluated_parameters(state)
+        return evaluate(protocol, self.model, parameters, self.corpus.splits[split], self.config.evaluation)
+
+    def tokens_per_second(self) -> float:
+        """Tokens trained on per second of dispatches; the first, which compiles, is left out."""
+        p = self.progress
+        tokens = p.timed_steps * self.reader.batch_size * self.reader.unroll
+        return tokens / p.train_seconds if p.train_seconds else 0.0
+
+    def summary(self) -> dict:
+        """The results of the current state and, where it is kept, of the best checkpoint, with their provenance."""
+        results = self._results(self.state, "final")
+        if self.config.checkpoint.best == "keep":
+            best = self.checkpoints.restore(self.state, which="best")
+            results += self._results(best[0], "best") if best else []
+        p = self.progress
+        return {
+            "name": self.config.name,
+            "corpus": self.corpus.name,
+            "seed": self.config.seed,
+            "results": results,
+            "train": {
+                "final_mean_loss": p.last_loss,
+                "lowest_running_perplexity": _exp(p.lowest_running_nats),
+                "tokens_per_s": self.tokens_per_second(),
+                "steps": self.done,
+                "wall_time_s": p.train_seconds,
+            },
+            "parameters": count_parameters(self.state.parameters),
+            "provenance": metrics_lib.provenance(self.config, self.corpus),
+        }
+
+    def _results(self, state: TrainState, which: str) -> list[dict]:
+        """Scores of a state under every protocol and split of the config that the corpus has."""
+        step = int(state.step) - 1
+        evaluation = self.config.evaluation
+        pairs = [(s, p) for s in evaluation.splits if s in self.corpus.splits for p in evaluation.protocols]
+        return [
+            result_row(split, protocol, self.score(state, split, protocol), step, which) for split, protocol in pairs
+        ]
+
+
+def result_row(split: str, protocol: str, score: Score, step: int, which: str) -> dict:
+    """One row of summary.json's `results`."""
+    return {
+        "split": split,
+        "protocol": protocol,
+        "nats": score.nats,
+        "targets": score.targets,
+        "perplexity": score.perplexity,
+        "bits_per_symbol": score.bits_per_symbol,
+        "step": step,
+        "which": which,
+    }
+
+
+def append_samples(workdir: str, heading: str, texts: list[str]):
+    """Appends generated texts to samples.txt under a heading."""
+    rule = "=" * 80
+    with open(os.path.join(workdir, "samples.txt"), "a", encoding="utf-8") as file:
+        file.write("\n".join([rule, heading, rule, *texts, ""]) + "\n")
+
+
+def train(config: ml_collections.ConfigDict, corpus: Corpus, workdir: str) -> dict:
+    """Trains `config` on `corpus` in `workdir`, going on from its last checkpoint, and returns the summary."""
+    metrics_lib.prepare_workdir(workdir, config)
+    return Trainer(config, corpus, workdir).run()
+
+
+def _exp(nats: float) -> float:
+    return math.exp(nats) if nats < 700 else math.inf

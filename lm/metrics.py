@@ -1,0 +1,368 @@
+"""What a run leaves behind beside its checkpoints: files, TensorBoard events, progress, provenance.
+
+    config.json     the fully resolved config; a second run with another config is refused
+    metrics.jsonl   one JSON object per report
+    summary.json    the results, written once at the end
+    tensorboard/    the scalars of metrics.jsonl, for `tensorboard --logdir`
+
+All JSON is strict: numbers that are not finite are written as null.
+"""
+
+import importlib.metadata
+import json
+import math
+import numbers
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lm.errors import UserError
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "ml_collections", "numpy")
+# Any of these without a config.json means that the directory belongs to something else.
+_RUN_FILES = ("metrics.jsonl", "summary.json", "checkpoints")
+
+
+# ------------------------------------------------------------------------------------------- JSON
+
+
+def plain(value):
+    """`value` as strict JSON would hold it: dicts, lists, strings, numbers, None.
+
+    Tuples and arrays become lists, configs become dicts, scalars of NumPy and JAX become Python's,
+    numbers that are not finite become None. So plain(x) == json.loads(json.dumps(plain(x))): two
+    configs are equal exactly when their plain forms are, whether read from a file or built.
+
+    Raises:
+        TypeError: a value that JSON cannot hold.
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "to_dict"):  # ml_collections.ConfigDict
+        return plain(value.to_dict())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist") and not isinstance(value, numbers.Number):  # an array
+        return plain(value.tolist())
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    raise TypeError(f"JSON cannot hold a {type(value).__name__}: {value!r}")
+
+
+def write_json(path, obj) -> None:
+    """Writes `obj` to `path` whole or not at all: a temporary file, fsync, rename.
+
+    Raises:
+        UserError: the file cannot be written (no permission, disk full).
+    """
+    text = json.dumps(plain(obj), indent=2, allow_nan=False, ensure_ascii=False)
+    _replace(Path(path), (text + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+# -------------------------------------------------------------------------------- work directory
+
+
+def prepare_workdir(workdir, config) -> Path:
+    """Makes `workdir` and writes config.json, or checks that it holds a run of this very config.
+
+    Returns:
+        `workdir` as a Path.
+
+    Raises:
+        UserError: `workdir` cannot be written, holds a run of a different config (the message names
+            the differing keys, old -> new), or holds files of a run without its config.json.
+    """
+    workdir, config = Path(workdir), plain(config)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be made: {error.strerror}") from error
+    if not os.access(workdir, os.W_OK | os.X_OK):
+        raise UserError(f"--workdir={workdir}: cannot be written: no permission")
+    old = read_config(workdir)
+    if old is None:
+        strays = [name for name in _RUN_FILES if (workdir / name).exists()]
+        if strays:
+            raise UserError(
+                f"--workdir={workdir} holds {', '.join(strays)} but no config.json: "
+                "choose an empty or new directory"
+            )
+        write_json(workdir / "config.json", config)
+    elif old != config:
+        raise UserError(
+            f"--workdir={workdir} holds a run of a different config "
+            f"({'; '.join(_differences(old, config))}): choose another --workdir or the old values"
+        )
+    return workdir
+
+
+def read_config(workdir) -> dict | None:
+    """The plain config that a run in `workdir` was started with; None where there is none.
+
+    Raises:
+        UserError: config.json is there but cannot be read.
+    """
+    path = Path(workdir) / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: choose another --workdir") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} does not hold a config: choose another --workdir")
+    return config
+
+
+def _differences(old: dict, new: dict, shown: int = 8) -> list[str]:
+    """The differing keys of two plain configs as 'a.b: old -> new', at most `shown` of them."""
+    old, new = _flat(old), _flat(new)
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key, ...) != new.get(key, ...))
+
+    def show(values, key):
+        return json.dumps(values[key]) if key in values else "(absent)"
+
+    lines = [f"{key}: {show(old, key)} -> {show(new, key)}" for key in keys[:shown]]
+    return lines + ([f"and {len(keys) - shown} more"] if len(keys) > shown else [])
+
+
+def _flat(config: dict, prefix: str = "") -> dict:
+    """Nested dicts as one with dotted keys; an empty dict stays a leaf so that it is compared."""
+    leaves = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            leaves.update(_flat(value, f"{prefix}{key}."))
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+# --------------------------------------------------------------------------------------- progress
+
+
+class MetricsLog:
+    """Appends rows to metrics.jsonl and TensorBoard, and shows how far the run is.
+
+    On a terminal that is a tqdm bar with time left and the latest scalars; otherwise one plain
+    line per row. Both go to `stream`, standard output by default, and name the scalars in `shown`.
+
+    Steps count from 0: the row of step s is written when s + 1 steps have been made. A run that
+    continues gives the number it has made as `start_step`: rows of that step and later ones, and a
+    last line torn by a crash, are dropped first, so that metrics.jsonl ends as if the run had
+    never stopped. Write a step's row before its checkpoint, or a crash between the two loses it.
+    """
+
+    def __init__(
+        self,
+        workdir,
+        total_steps: int,
+        start_step: int = 0,
+        stream=None,
+        shown: tuple[str, ...] = (
+            "epoch",
+            "loss",
+            "perplexity",
+            "valid_perplexity",
+            "tokens_per_s",
+        ),
+    ):
+        from tensorboardX import SummaryWriter
+
+        self._path = Path(workdir) / "metrics.jsonl"
+        self._stream = sys.stdout if stream is None else stream
+        self._total, self._start, self._done = total_steps, start_step, start_step
+        self._shown = shown
+        self._began = time.monotonic()
+        _keep_rows(self._path, start_step)
+        events = Path(workdir) / "tensorboard"
+        try:
+            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
+            if start_step == 0:
+                for stale in events.glob("events.out.tfevents.*"):
+                    stale.unlink()
+            # purge_step tells TensorBoard to forget what an interrupted run logged after it; the
+            # suffix keeps a restart within the same second from overwriting that run's file.
+            self._events = SummaryWriter(
+                str(events), purge_step=start_step or None, filename_suffix=f".{start_step:09}"
+            )
+        except OSError as error:
+            raise UserError(f"cannot write in {workdir}: {error.strerror}") from error
+        self._bar = self._make_bar()
+
+    def _make_bar(self):
+        if not self._stream.isatty():
+            return None
+        from tqdm import tqdm
+
+        return tqdm(
+            total=self._total,
+            initial=self._start,
+            unit="step",
+            file=self._stream,
+            dynamic_ncols=True,
+        )
+
+    def write(self, row: Mapping) -> None:
+        """Records one report: `row` holds 'step' and whatever JSON can hold; numbers are plotted.
+
+        Raises:
+            UserError: metrics.jsonl cannot be written.
+        """
+        row = plain(row)
+        try:
+            self._file.write(json.dumps(row, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"cannot write {self._path}: {error.strerror}") from error
+        scalars = {key: v for key, v in row.items() if isinstance(v, int | float) and key != "step"}
+        for key, value in scalars.items():
+            self._events.add_scalar(key, value, row["step"])
+        self.advance(row["step"] + 1)
+        text = "  ".join(f"{key} {_short(scalars[key])}" for key in self._shown if key in scalars)
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+        else:
+            line = f"step {row['step']} of {self._total}  {text}  {self._left()}"
+            print(line.rstrip(), file=self._stream, flush=True)
+
+    def advance(self, done: int) -> None:
+        """Moves the bar: `done` steps have been made."""
+        if self._bar is not None and done > self._done:
+            self._bar.update(done - self._done)
+        self._done = max(self._done, done)
+
+    def say(self, text: str) -> None:
+        """Prints `text` without tearing the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Flushes and closes everything; safe to call twice."""
+        if self._bar is not None:
+            self._bar.close()
+        self._file.close()
+        self._events.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+    def _left(self) -> str:
+        """Time left, from this process's own steps."""
+        done = self._done - self._start
+        if done <= 0 or self._done >= self._total:
+            return ""
+        seconds = (time.monotonic() - self._began) / done * (self._total - self._done)
+        minutes, seconds = divmod(round(seconds), 60)
+        return f"({minutes // 60}:{minutes % 60:02}:{seconds:02} left)"
+
+
+def _short(value: int | float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value:.0f}"
+
+
+def _keep_rows(path: Path, start_step: int) -> None:
+    """Drops the rows of `start_step` and later ones and a torn last line."""
+    try:
+        old = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    kept = b"".join(line for line in old.splitlines(True) if _is_before(line, start_step))
+    if kept != old:
+        _replace(path, kept)
+
+
+def _is_before(line: bytes, start_step: int) -> bool:
+    try:
+        return line.endswith(b"\n") and json.loads(line)["step"] < start_step
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+# -------------------------------------------------------------------------------------- provenance
+
+
+def provenance(config, corpus) -> dict:
+    """Everything needed to trust a number later: versions, device, revision, data, config."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "cpu": _cpu_model(),
+        },
+        "git": _git(_ROOT),
+        "data": plain(corpus.provenance),
+        "config": plain(config),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git(root: Path) -> dict | None:
+    """{'revision', 'dirty'} of the checkout at `root`; None where `root` is not the top of one."""
+
+    def ask(*arguments):
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True, text=True, check=True, timeout=10,
+        ).stdout.strip()  # fmt: skip
+
+    try:
+        # A release unpacked inside some other repository must not borrow that one's revision.
+        if Path(ask("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        revision = ask("rev-parse", "HEAD")
+        return {"revision": revision, "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

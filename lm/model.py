@@ -1,0 +1,209 @@
+"""The language model: token ids -> embedding -> recurrent layers -> softmax.
+
+The model owns parameters and their initialisers; `layer.py` runs the layers, `losses.py` the softmax.
+Shapes: T time, B batch, V vocabulary, D embedding, H units. Tokens are time-major, [T, B].
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from lm.cells import CELLS, Cell, zero_carry
+from lm.dropout import MASKS, Noise, drop, drop_rows
+from lm.embedding import lookup
+from lm.errors import UserError
+from lm.initialisers import initialiser
+from lm.layer import RecurrentLayer, check_noise
+from lm.losses import GRADIENTS, nats, penalties, softmax_loss
+
+Array = jax.Array
+
+# How many consecutive tokens make one input symbol.
+CONTEXT = {"one_hot": 1, "embedding": 1, "bigram": 2}
+
+# Forms of the softmax's parameters.
+OUTPUTS = {
+    "dense": "kernel and bias",
+    "dense_without_bias": "kernel",
+    "tied": "bias; the kernel is the embedding table, transposed (Inan et al. 2017, Press & Wolf 2017)",
+}
+
+
+def choose(table: dict, key: str, name: str):
+    """table[name], or a UserError that names the config key and the known names."""
+    if name not in table:
+        raise UserError(f"config.{key}: unknown {name!r}; known: {', '.join(table)}")
+    return table[name]
+
+
+class LanguageModel(nn.Module):
+    """An autoregressive model of token streams.
+
+    config: the `model` part of an experiment's config; init: its `init` part; vocabulary_size: V
+    zoneout: (name, rate) of each active zoneout. Without noise, as in evaluation, a unit takes the expectation: rate
+        x its previous value + (1 - rate) x its new one. Training reads the rates of its `Noise` instead.
+    """
+
+    config: ml_collections.FrozenConfigDict
+    init_config: ml_collections.FrozenConfigDict
+    vocabulary_size: int
+    zoneout: tuple[tuple[str, float], ...] = ()
+
+    def for_training(self) -> "LanguageModel":
+        """The same model without what only evaluation reads; equal for all rates of zoneout."""
+        return self.clone(zoneout=())
+
+    @property
+    def cell(self) -> Cell:
+        return choose(CELLS, "model.cell", self.config.cell)
+
+    @property
+    def context(self) -> int:
+        """Tokens that make one input: 2 for bigrams, else 1."""
+        return choose(CONTEXT, "model.input", self.config.input)
+
+    @property
+    def input_symbols(self) -> int:
+        return self.vocabulary_size**self.context
+
+    def setup(self):
+        init, config = self.init_config, self.config
+        embedded = config.input != "one_hot"
+        if embedded:
+            shape = (self.input_symbols, config.embedding_size)
+            self.embedding = self.param("embedding", initialiser(init.embedding), shape)
+        sizes = (config.embedding_size if embedded else self.vocabulary_size, *config.hidden)
+        self.layers = [
+            RecurrentLayer(self.cell, inputs, units, init, index, self.zoneout, name=f"layer_{index}")
+            for index, (inputs, units) in enumerate(zip(sizes, config.hidden, strict=False))
+        ]
+        shape = (config.hidden[-1], self.vocabulary_size)
+        if config.output != "tied":
+            self.output_kernel = self.param("output_kernel", initialiser(init.output), shape)
+        if config.output != "dense_without_bias":
+            self.output_bias = self.param("output_bias", initialiser(init.output_bias), shape[1:])
+
+    def input_ids(self, tokens: Array) -> Array:
+        """Tokens [S, B] -> input symbols [S - context + 1, B]; a bigram (a, b) is a + V * b."""
+        if self.context == 1:
+            return tokens
+        tokens = tokens.astype(jnp.int32)
+        return tokens[:-1] + self.vocabulary_size * tokens[1:]
+
+    def features(self, tokens: Array, carry: tuple, noise: Noise | None = None) -> tuple:
+        """Tokens [S, B], carry (one per layer) -> (carry, last layer's outputs [S - context + 1, B, H])."""
+        carry, x = self._raw_features(tokens, carry, noise)
+        return carry, drop(noise, "output", x)
+
+    def _raw_features(self, tokens: Array, carry: tuple, noise: Noise | None) -> tuple:
+        """`features` before dropout on the output."""
+        x = self.input_ids(tokens)
+        if self.config.input != "one_hot":
+            x = drop_rows(noise, lookup(self.embedding, x), x, self.input_symbols)
+            x = drop(noise, "input", x)
+        after = []
+        for index, layer in enumerate(self.layers):
+            if index:
+                x = drop(noise, "between", x, index)
+            carry_out, x = layer(x, carry[index], noise)
+            after.append(carry_out)
+        return tuple(after), x
+
+    def _output(self) -> tuple[Array, Array]:
+        """Softmax kernel [H, V] and bias [V]."""
+        kernel = self.embedding.T if self.config.output == "tied" else self.output_kernel
+        if self.config.output == "dense_without_bias":
+            return kernel, jnp.zeros(kernel.shape[1], kernel.dtype)
+        return kernel, self.output_bias
+
+    def __call__(self, tokens: Array, carry: tuple) -> tuple:
+        """Tokens [S, B] -> (carry, logits [S - context + 1, B, V]), without noise."""
+        carry, x = self.features(tokens, carry)
+        kernel, bias = self._output()
+        return carry, x @ kernel + bias[None, None]
+
+    def nats(self, window: Array, carry: tuple) -> tuple:
+        """-ln p of every target of a window [T + 1, B] -> (carry, nats [T + 1 - context, B]), without noise."""
+        carry, logits = self(window[:-1], carry)
+        return carry, nats(logits, window[self.context :])
+
+    def loss(
+        self,
+        window: Array,
+        carry: tuple,
+        weights: Array,
+        noise: Noise | None = None,
+        terms: dict[str, Array] | None = None,
+        gradient: str = "full",
+    ) -> tuple:
+        """Training objective of a window [T + 1, B] with target weights [T + 1 - context, B].
+
+        terms: active ones of label_smoothing (`softmax_loss`), activation, temporal_activation (`penalties`)
+        gradient: a name of `losses.GRADIENTS`
+        Returns (objective, (carry, nats [T + 1 - context, B])); `jax.value_and_grad(..., has_aux=True)` fits.
+        """
+        terms = terms or {}
+        targets = window[self.context :]
+        carry, raw = self._raw_features(window[:-1], carry, noise)
+        dropped = drop(noise, "output", raw)
+        kernel, bias = self._output()
+        features = GRADIENTS[gradient](dropped)
+        rows = features.reshape(-1, features.shape[-1])
+        smoothing = terms.get("label_smoothing")
+        objective, per_target = softmax_loss(rows, kernel, bias, targets.reshape(-1), weights.reshape(-1), smoothing)
+        return objective + penalties(terms, raw, dropped), (carry, per_target.reshape(targets.shape))
+
+    def initial_carry(self, batch: int) -> tuple:
+        """The state every stream starts from, one carry per layer."""
+        start = choose(INITIAL_CARRIES, "model.initial_carry", self.config.initial_carry)
+        return tuple(start(self.cell, batch, units) for units in self.config.hidden)
+
+
+def first_unit_one(cell: Cell, batch: int, units: int):
+    """Every field of the state 0 but for its first unit, 1 (Grokking Deep Learning ch. 14, `init_hidden`)."""
+    return jax.tree.map(lambda x: x.at[:, 0].set(1.0), zero_carry(cell, batch, units))
+
+
+INITIAL_CARRIES = {"zeros": zero_carry, "first_unit_one": first_unit_one}
+
+
+def make_model(config: ml_collections.ConfigDict, vocabulary_size: int) -> LanguageModel:
+    """The model of an experiment's config. Raises UserError for names or sizes that make none."""
+    if not config.model.hidden or min(config.model.hidden) < 1:
+        raise UserError(f"config.model.hidden must be a tuple of positive sizes, not {config.model.hidden}")
+    choose(OUTPUTS, "model.output", config.model.output)
+    choose(dict.fromkeys(MASKS), "dropout.mask", config.dropout.mask)
+    check_input(config)
+    check_noise(config, choose(CELLS, "model.cell", config.model.cell))
+    freeze = ml_collections.FrozenConfigDict
+    zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)
+    return LanguageModel(freeze(config.model), freeze(config.init), vocabulary_size, zoneout)
+
+
+def check_input(config: ml_collections.ConfigDict):
+    """Raises UserError for settings that need an embedding table which the config's input does not have."""
+    model = config.model
+    if model.input == "one_hot":
+        for site in ("input", "embedding"):
+            if config.keep_prob[site] < 1:
+                raise UserError(f"config.keep_prob.{site} < 1 needs config.model.input=embedding or bigram, "
+                                "not one_hot")  # fmt: skip
+    elif model.embedding_size < 1:
+        raise UserError(f"config.model.embedding_size must be positive with config.model.input={model.input}, "
+                        f"not {model.embedding_size}")  # fmt: skip
+    if model.output == "tied" and model.input != "embedding":
+        raise UserError(f"config.model.output=tied needs config.model.input=embedding, not {model.input}")
+    if model.output == "tied" and model.embedding_size != model.hidden[-1]:
+        raise UserError(f"config.model.output=tied needs config.model.embedding_size equal to the last of "
+                        f"config.model.hidden, {model.hidden[-1]}, not {model.embedding_size}")  # fmt: skip
+
+
+def init_parameters(model: LanguageModel, key: Array) -> dict:
+    """Draws all parameters; every one has a key of its own, derived from its path."""
+    tokens = jnp.zeros((model.context, 1), jnp.int32)
+    return model.init(key, tokens, model.initial_carry(1))["params"]
+
+
+def count_parameters(parameters: dict) -> int:
+    return sum(x.size for x in jax.tree.leaves(parameters))

@@ -1,0 +1,132 @@
+"""Generation: a batch of texts in one jitted scan, one token per step.
+
+Sampling reads no dropout and starts from the model's initial state. A text begins with a prompt, or with tokens
+drawn from a random distribution, as assignment 6 does.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from lm.errors import UserError
+from lm.model import LanguageModel
+from lm.text import Vocabulary
+
+Array = jax.Array
+
+STRATEGIES = ("temperature", "greedy")
+
+
+class Choice(NamedTuple):
+    """How a token is chosen from logits; static under jit but for the two numbers passed beside it.
+
+    strategy: temperature (draw from softmax(logits / temperature)) or greedy (argmax)
+    top_k: only the k most likely symbols are drawn; 0 for all
+    nucleus: whether draws are restricted to the smallest set of probability >= top_p (Holtzman et al. 2020)
+    """
+
+    strategy: str
+    top_k: int
+    nucleus: bool
+
+
+def restrict(choice: Choice, logits: Array, top_p: Array) -> Array:
+    """Logits [B, V] (already divided by the temperature) with excluded symbols at -inf."""
+    if choice.top_k:
+        least = jax.lax.top_k(logits, choice.top_k)[0][:, -1:]
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    if choice.nucleus:
+        descending = -jnp.sort(-logits, axis=-1)
+        mass_before = jnp.cumsum(jax.nn.softmax(descending, axis=-1), axis=-1) - jax.nn.softmax(descending, axis=-1)
+        least = jnp.min(jnp.where(mass_before < top_p, descending, jnp.inf), axis=-1, keepdims=True)
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    return logits
+
+
+def choose(choice: Choice, key: Array, logits: Array, temperature: Array, top_p: Array) -> Array:
+    """One token id per row of logits [B, V] -> [B]."""
+    if choice.strategy == "greedy":
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    return jax.random.categorical(key, restrict(choice, logits / temperature, top_p)).astype(jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _generate(model: LanguageModel, choice: Choice, length: int, parameters, prompts, key, temperature, top_p):
+    """prompts [P, B] (P >= context) -> tokens [length, B] that follow them."""
+    variables = {"params": parameters}
+    carry, logits = model.apply(variables, prompts, model.initial_carry(prompts.shape[1]))
+
+    def step(state, key):
+        recent, carry, logits = state  # the last `context` tokens [context, B]; logits of the next one [B, V]
+        token = choose(choice, key, logits, temperature, top_p)
+        recent = jnp.concatenate([recent[1:], token[None]])
+        carry, logits = model.apply(variables, recent, carry)
+        return (recent, carry, logits[-1]), token
+
+    start = (prompts[-model.context :].astype(jnp.int32), carry, logits[-1])
+    return jax.lax.scan(step, start, jax.random.split(key, length))[1]
+
+
+def random_start(key: Array, context: int, number: int, symbols: int) -> Array:
+    """Start tokens [context, B]: each drawn from a random distribution, uniform weights normalised (assignment 6)."""
+    weights_key, draw_key = jax.random.split(key)
+    weights = jax.random.uniform(weights_key, (context, number, symbols))
+    return jax.random.categorical(draw_key, jnp.log(weights)).astype(jnp.int32)
+
+
+def check(sample: ml_collections.ConfigDict, symbols: int) -> Choice:
+    """Checks `config.sample`. Raises UserError naming the key at fault."""
+    if sample.strategy not in STRATEGIES:
+        raise UserError(f"config.sample.strategy: unknown {sample.strategy!r}; known: {', '.join(STRATEGIES)}")
+    for key in ("number", "length"):
+        if sample[key] < 1:
+            raise UserError(f"config.sample.{key} must be at least 1, not {sample[key]}")
+    if not sample.temperature > 0:
+        raise UserError(f"config.sample.temperature must be positive, not {sample.temperature}; for the most likely "
+                        "symbol use config.sample.strategy=greedy")  # fmt: skip
+    if not 0 <= sample.top_k <= symbols:
+        raise UserError(f"config.sample.top_k must be between 0 (all) and {symbols}, not {sample.top_k}")
+    if not 0 < sample.top_p <= 1:
+        raise UserError(f"config.sample.top_p must be in (0, 1], not {sample.top_p}")
+    return Choice(sample.strategy, sample.top_k, sample.top_p < 1)
+
+
+def generate(
+    model: LanguageModel,
+    parameters: dict,
+    vocabulary: Vocabulary,
+    sample: ml_collections.ConfigDict,
+    key: Array | None = None,
+) -> list[str]:
+    """`sample.number` texts of `sample.length` tokens, start or prompt included; sample is `config.sample`.
+
+    key: defaults to `sample.seed`. Raises UserError for settings out of range and for a prompt that the vocabulary
+    cannot encode or that is shorter than the model's context.
+    """
+    choice = check(sample, vocabulary.size)
+    key = jax.random.key(sample.seed) if key is None else key
+    start_key, key = jax.random.split(key)
+    if sample.prompt:
+        ids = encode_prompt(vocabulary, sample.prompt, model.context)
+        start = jnp.tile(jnp.asarray(ids, jnp.int32)[:, None], (1, sample.number))
+    else:
+        start = random_start(start_key, model.context, sample.number, vocabulary.size)
+    length = max(1, sample.length - start.shape[0])
+    rest = _generate(model, choice, length, parameters, start, key, sample.temperature, sample.top_p)
+    tokens = np.concatenate([np.asarray(start), np.asarray(rest)])[: max(sample.length, start.shape[0] + 1)]
+    return [vocabulary.decode(column) for column in tokens.T]
+
+
+def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> np.ndarray:
+    """Token ids of a prompt. Unknown symbols are an error even where the vocabulary has an unknown symbol."""
+    try:
+        ids = Vocabulary(vocabulary.level, vocabulary.symbols).encode(prompt)
+    except UserError as error:
+        raise UserError(f"config.sample.prompt: {error}") from error
+    if len(ids) < context:
+        raise UserError(f"config.sample.prompt must have at least {context} tokens for this model, not {len(ids)}")
+    return ids

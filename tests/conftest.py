@@ -1,0 +1,49 @@
+"""Settings for all tests: JAX on the CPU and strict, a home of their own, no network."""
+
+import os
+import socket
+import tempfile
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before anything imports jax
+
+# What a user's home holds must neither help a test nor be changed by one. Set before libraries are
+# imported: some read these only then.
+_HOME = tempfile.TemporaryDirectory(prefix="lm-tests-")
+for _name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TFDS_DATA_DIR", "MPLCONFIGDIR"):
+    os.environ[_name] = os.path.join(_HOME.name, _name.lower())
+    os.mkdir(os.environ[_name])
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+
+
+def pytest_configure(config):
+    """Promotes no dtypes or ranks silently: wrong shapes broadcast into plausible numbers."""
+    import jax
+
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_unconfigure(config):
+    _HOME.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """A test that connects anywhere but to this machine fails."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test connects to {address}")
+        return connect(self, address)
+
+    def refused(host, *arguments, **options):
+        if host in (None, "127.0.0.1", "::1", "localhost"):
+            return getaddrinfo(host, *arguments, **options)
+        raise AssertionError(f"a test looks up {host}")
+
+    getaddrinfo = socket.getaddrinfo
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket, "getaddrinfo", refused)

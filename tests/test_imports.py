@@ -1,0 +1,126 @@
+"""The layers: who may import whom, read from the source. And what no file may use at all."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Imports go down only. A module of lm/ may import from the rows above its own, not from its own.
+# `errors` stands above all. A new file is put in its row here.
+LAYERS = [
+    {"lm.errors"},
+    {
+        "lm.batches", "lm.cells", "lm.checkpoint", "lm.dropout", "lm.embedding", "lm.feedback",
+        "lm.initialisers", "lm.losses", "lm.metrics", "lm.optim", "lm.synthetic", "lm.text",
+    },
+    {"lm.corpora", "lm.recurrence"},
+    {"lm.layer"},
+    {"lm.layer"},
+    {"lm.model"},
+    {"lm.evaluate", "lm.sample"},
+    {"lm.train"},
+    {"lm.loop"},
+]  # fmt: skip
+OURS = ("lm", "configs", "experiments", "launch", "tests")
+
+SOURCES = [
+    ROOT / "launch.py",
+    *(
+        path
+        for directory in ("lm", "configs", "experiments", "tests", ".ci")
+        for path in sorted((ROOT / directory).rglob("*.py"))
+    ),
+]
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path, top_level_only=False):
+    """Dotted names of the modules that a file imports; `from lm import text` gives lm.text."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            is_ours = node.module.split(".")[0] in OURS
+            modules = {name for name in names if is_ours and is_module(name)}
+            found |= modules or {node.module}
+    return found
+
+
+def is_module(name):
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def files_in(directory):
+    return [path for path in SOURCES if path.is_relative_to(ROOT / directory)]
+
+
+def test_every_module_of_lm_has_its_layer():
+    assert {name_of(path) for path in files_in("lm")} - {"lm"} <= set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", files_in("lm"), ids=name_of)
+def test_lm_imports_only_from_layers_above(path):
+    own = next((i for i, layer in enumerate(LAYERS) if name_of(path) in layer), 0)
+    allowed = set().union(*LAYERS[:own])
+    ours = {name for name in imports(path) if name.split(".")[0] in OURS}
+    assert ours <= allowed
+
+
+@pytest.mark.parametrize("path", files_in("lm"), ids=name_of)
+def test_lm_reads_no_flags(path):
+    forbidden = {"absl.flags", "absl.app", "ml_collections.config_flags"}
+    source = ast.parse(path.read_text(encoding="utf-8"))
+    names = {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(source)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not (imports(path) | names) & forbidden
+
+
+@pytest.mark.parametrize("path", files_in("configs"), ids=name_of)
+def test_configs_import_only_ml_collections_and_configs(path):
+    harmless = {"math", "typing"}  # what neither reads the machine nor changes it
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert roots <= {"ml_collections", "configs"} | harmless
+
+
+@pytest.mark.parametrize("path", files_in("experiments"), ids=name_of)
+def test_experiments_import_neither_configs_nor_launch(path):
+    assert not {name.split(".")[0] for name in imports(path)} & {"configs", "launch", "tests"}
+
+
+def test_launch_imports_nothing_heavy_before_the_config_is_known_to_be_valid():
+    roots = {name.split(".")[0] for name in imports(ROOT / "launch.py", top_level_only=True)}
+    assert not roots & {"jax", "flax", "optax", "numpy", "experiments", "orbax"}
+
+
+@pytest.mark.parametrize("path", files_in("lm"), ids=name_of)
+def test_optional_modules_are_imported_where_they_are_used(path):
+    roots = {name.split(".")[0] for name in imports(path, top_level_only=True)}
+    slow = {"matplotlib", "tensorflow_datasets", "orbax", "tensorboardX", "tqdm", "torch"}
+    assert not roots & slow
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_file_can_run_what_it_reads(path):
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & {"pickle", "cPickle", "dill", "marshal", "shelve", "joblib"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                assert node.func.id not in {"eval", "exec", "compile"}, f"{path}:{node.lineno}"
+            pickles = [k for k in node.keywords if k.arg == "allow_pickle"]
+            assert not pickles, f"{path}:{node.lineno}"

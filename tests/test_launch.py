@@ -1,0 +1,326 @@
+"""The command line: what is right reaches the experiment, a mistake is one line and status 2."""
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import jax
+import pytest
+from absl import flags
+
+import launch
+from lm.errors import UserError
+
+ROOT = Path(launch.__file__).resolve().parent
+
+CONFIG = """
+import ml_collections
+
+def get_config(variant="small"):
+    if variant not in ("small", "large"):
+        raise ValueError(f"unknown variant {variant!r}: small or large")
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.optim = ml_collections.ConfigDict()
+    config.optim.learning_rate = 1.0
+    config.optim.steps = 10
+    config.model = ml_collections.ConfigDict()
+    config.model.hidden = (64,) if variant == "small" else (512,)
+    config.model.cell = "lstm"
+    config.model.bias = True
+    config.init = ("uniform", -0.1, 0.1)
+    config.lock()
+    return config
+"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """The path of a small config; the default config, too. Nothing is run in the checkout."""
+    path = tmp_path / "small.py"
+    path.write_text(CONFIG)
+    monkeypatch.setattr(launch, "DEFAULT_CONFIG", path)
+    monkeypatch.delenv("LM_DATA_DIR", raising=False)
+    # config_flags loads every config as this module, over what an earlier test left in it.
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
+    return path
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """(config, workdir, data_dir, others) of each call of a stand-in for experiments/train.py."""
+    made = []
+
+    def run(config, workdir, data_dir, **others):
+        made.append((config, workdir, data_dir, others))
+
+    monkeypatch.setitem(sys.modules, "experiments.train", types.SimpleNamespace(run=run))
+    monkeypatch.setattr(launch, "use_compilation_cache", lambda: None)
+    return made
+
+
+def run(*arguments):
+    return launch.main(["launch.py", *map(str, arguments)])
+
+
+@pytest.fixture
+def fails(capfd, calls, config):
+    """Runs the arguments, which must fail as all mistakes do, and returns the line."""
+
+    def check(*arguments):
+        assert run(*arguments) == 2
+        out, err = capfd.readouterr()
+        assert out == ""
+        [line] = err.splitlines()
+        assert line.startswith("error: ")
+        assert "Traceback" not in line
+        assert calls == []
+        return line
+
+    return check
+
+
+# --- what is right
+
+
+def test_defaults(config, calls):
+    assert run() == 0
+    [(loaded, workdir, data_dir, others)] = calls
+    assert loaded.model.hidden == (64,)
+    assert loaded.is_locked
+    assert (workdir, data_dir, others) == ("runs/small", None, {})
+
+
+def test_overrides_variant_and_directories(config, calls, tmp_path):
+    assert run(
+        f"--config={config}:large", "--config.optim.learning_rate=5",
+        "--config.model.hidden=(32,16)", "--config.model.cell=gru",
+        "--noconfig.model.bias", "--config.init=('zeros',)",
+        f"--workdir={tmp_path}/w", "--data_dir", tmp_path,
+    ) == 0  # fmt: skip
+    [(loaded, workdir, data_dir, _)] = calls
+    assert loaded.optim.learning_rate == 5.0
+    assert type(loaded.optim.learning_rate) is float
+    assert loaded.model.to_dict() == {"hidden": (32, 16), "cell": "gru", "bias": False}
+    assert loaded.init == ("zeros",)
+    assert (workdir, data_dir) == (f"{tmp_path}/w", str(tmp_path))
+
+
+def test_data_dir_comes_from_the_environment(config, calls, tmp_path, monkeypatch):
+    monkeypatch.setenv("LM_DATA_DIR", str(tmp_path))
+    assert run() == 0
+    assert calls[0][2] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "workdir"),
+    [
+        ("configs/text8/lstm.py", "runs/text8/lstm"),
+        ("configs/ptb/zaremba.py:medium", "runs/ptb/zaremba_medium"),
+        ("/elsewhere/mine.py", "runs/mine"),
+        ("/elsewhere/mine.py:a/b", "runs/mine_a_b"),
+    ],
+)
+def test_default_workdir_follows_the_config(config, workdir, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert launch.default_workdir(config) == workdir
+
+
+def test_help_names_the_flags(config, calls, capsys):
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    for flag in ("--config", "--experiment", "--workdir", "--data_dir", "--[no]debug"):
+        assert flag in out
+    assert calls == []
+
+
+def test_every_experiment_of_the_table_exists():
+    for experiment in launch.EXPERIMENTS.values():
+        assert (ROOT / Path(*experiment.module.split("."))).with_suffix(".py").is_file()
+
+
+# --- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("argument", "parts"),
+    [
+        ("--config.optim.learning_rat=3", ["learning_rat;", "--config.optim.learning_rate?"]),
+        ("--config.learning_rate=3", ["--config.learning_rate;", "--config.optim.learning_rate?"]),
+        ("--config.model.seed=3", ["unknown key --config.model.seed", "--config.seed"]),
+        ("--config.zzzzzz=3", ["unknown key --config.zzzzzz"]),
+        ("--config.optim.steps.x=3", ["unknown key --config.optim.steps.x"]),
+        ("--config.model.hidden[0]=3", ["unknown key --config.model.hidden[0]"]),
+        ("--config.lock=1", ["unknown key --config.lock"]),
+        ("--config..=1", ["unknown key --config.."]),
+        ("--config.optim=3", ["--config.optim is a group", "optim.learning_rate, optim.steps"]),
+        ("--config.optim.learning_rate=abc", ["--config.optim.learning_rate=abc", "float"]),
+        ("--config.optim.steps=1.5", ["--config.optim.steps=1.5", "int"]),
+        ("--config.model.bias=maybe", ["--config.model.bias=maybe"]),
+        ("--config.model.hidden=(1,'a')", ["--config.model.hidden", "'a' is not int"]),
+        ("--config.model.hidden=wide", ["--config.model.hidden", "'wide' is not int"]),
+        ("--config.init=3", ["--config.init", "3 is not str"]),
+        ("--config.optim.steps", ["--config.optim.steps"]),
+        ("--confg=a.py", ["unknown flag --confg", "--config?"]),
+        ("--wordkir=a", ["unknown flag --wordkir", "--workdir?"]),
+        ("--experiment=trian", ["--experiment=trian", "did you mean train?"]),
+        ("--experiment=xyz", ["--experiment=xyz", "evaluate, sample, train"]),
+        ("--workdir=", ["--workdir"]),
+        ("--data_dir=/not/here", ["--data_dir=/not/here", "directory"]),
+        ("--debug=maybe", ["--debug=maybe"]),
+        ("train", ["'train'", "--name=value"]),
+        ("--config=configs/text8/lstm_fusd.py", ["lstm_fusd.py", "configs/text8/lstm_fused.py"]),
+        ("--config=", ["--config="]),
+        ("--config", ["--config="]),
+        ("--config=lm", ["--config=lm"]),
+        ("--flagfile=/not/here", ["/not/here"]),
+    ],
+)  # fmt: skip
+def test_one_line_names_the_mistake(fails, monkeypatch, argument, parts):
+    monkeypatch.chdir(ROOT)
+    line = fails(argument)
+    for part in parts:
+        assert part in line
+
+
+def test_an_unknown_variant_is_reported_in_the_words_of_the_config(fails, config):
+    assert fails(f"--config={config}:medium").endswith("unknown variant 'medium': small or large")
+
+
+def test_an_override_before_its_config(fails, config):
+    assert "--config.seed=3" in fails("--config.seed=3", f"--config={config}")
+
+
+def test_the_first_of_several_mistakes_is_named(fails):
+    assert "learning_rat;" in fails("--config.optim.learning_rat=1", "--config.foo=1")
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("x = = 1", "SyntaxError"),
+        ("import not_a_module", "ModuleNotFoundError"),
+        ("x = 1", "get_config"),
+        ("def get_config():\n    return {'a': 1}", "must return a ConfigDict"),
+        ("def get_config():\n    return 1 / 0", "ZeroDivisionError: division by zero"),
+        ("def get_config():\n    raise ValueError('two\\nlines')", "lines"),
+        ("def get_config():\n    raise KeyError('a')", "KeyError"),
+        ("def get_config():\n    raise OSError('no')", "--config"),
+    ],
+)
+def test_a_config_that_fails(fails, tmp_path, content, part):
+    path = tmp_path / "bad.py"
+    path.write_text(content)
+    line = fails(f"--config={path}")
+    assert str(path) in line
+    assert part in line
+
+
+def test_lm_data_dir_is_checked_too(fails, monkeypatch):
+    monkeypatch.setenv("LM_DATA_DIR", "/not/here")
+    assert "LM_DATA_DIR=/not/here is not a directory" in fails()
+
+
+def test_user_errors_of_the_experiment_are_one_line(config, calls, monkeypatch, capfd):
+    def run_badly(config, workdir, data_dir):
+        raise UserError("config.data.path: the file\nis empty")
+
+    sys.modules["experiments.train"].run = run_badly
+    assert run() == 2
+    assert capfd.readouterr().err == "error: config.data.path: the file is empty\n"
+
+
+def test_debug_shows_the_traceback_as_well(config, calls, capfd):
+    assert run("--debug", "--config.nope=1") == 2
+    err = capfd.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("error: unknown key --config.nope")
+
+
+def test_bugs_keep_their_traceback(config, calls, monkeypatch):
+    sys.modules["experiments.train"].run = lambda *unused: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        run()
+
+
+def test_an_interrupt_is_one_line_and_130(config, calls, capfd):
+    def interrupted(*unused):
+        raise KeyboardInterrupt
+
+    sys.modules["experiments.train"].run = interrupted
+    assert run() == 130
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith("interrupted")
+
+
+# --- flags of some experiments only
+
+
+@pytest.fixture
+def extra_experiment(monkeypatch, calls):
+    targets = launch.ExtraFlag(flags.DEFINE_string, "targets", "*", "Which targets.")
+    seeds = launch.ExtraFlag(flags.DEFINE_integer, "seeds", 3, "How many seeds.")
+    for name in ("reproduce", "report"):
+        entry = launch.Experiment("experiments.train", (targets, seeds))
+        monkeypatch.setitem(launch.EXPERIMENTS, name, entry)
+
+
+def test_extra_flags_reach_their_experiment(config, extra_experiment, calls):
+    assert run("--experiment=reproduce", "--targets=text8/*") == 0
+    assert calls[0][3] == {"targets": "text8/*", "seeds": 3}
+    assert run() == 0
+    assert calls[1][3] == {}
+
+
+def test_extra_flags_of_another_experiment_are_refused(extra_experiment, fails):
+    assert "--seeds is a flag of --experiment=reproduce and report only" in fails("--seeds=2")
+    assert "--seeds=many" in fails("--experiment=report", "--seeds=many")
+
+
+# --- the process
+
+
+def test_a_mistake_is_answered_without_importing_jax():
+    code = (
+        "import launch, sys; status = launch.main(['launch.py', '--config.nope=1']); "
+        "sys.exit(status if not {'jax', 'numpy', 'flax'} & set(sys.modules) else 99)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_runs_from_any_directory(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "launch.py", "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def restored_jax_config():
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_the_compilation_cache_is_in_the_users_cache(tmp_path, monkeypatch, restored_jax_config):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    launch.use_compilation_cache()
+    chosen = jax.config.jax_compilation_cache_dir
+    assert Path(chosen).parent == tmp_path / launch.PROJECT / "jax"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    launch.use_compilation_cache()  # chosen already, by the user for example: kept
+    assert jax.config.jax_compilation_cache_dir == chosen
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, restored_jax_config):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    launch.use_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir is None

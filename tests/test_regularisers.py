@@ -1,0 +1,357 @@
+"""Every regulariser acts where it says and nowhere else: against a plain loop over time, written here by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.base import base
+from lm import dropout, losses, optim
+from lm.corpora import Corpus
+from lm.dropout import SITES, Noise, drop, drop_rows, drop_weights, time_mask, window_mask, zoneout_mask
+from lm.errors import UserError
+from lm.model import count_parameters, init_parameters, make_model
+from lm.text import Vocabulary
+from lm.train import initial_state, make_experiment, train_step
+
+T, B, V, D, H = 6, 3, 11, 5, (4, 5)
+KEEP = 0.6
+TIME_SITES = ("input", "between", "output", "recurrent", "carried")
+WINDOW_SITES = ("hidden", "embedding", "weight_drop")
+
+
+def small_config(**changes):
+    """A two-layer LSTM; changes: dotted keys with __ for dots."""
+    config = base()
+    config.data.batch_size, config.data.unroll = B, T
+    config.model.input, config.model.embedding_size, config.model.hidden = "embedding", D, H
+    for role in ("embedding", "input", "recurrent", "bias", "output", "output_bias"):
+        config.init[role] = ("uniform", -0.8, 0.8)
+    config.train.steps = 4
+    config.train.steps_per_dispatch = 4
+    for key, value in changes.items():
+        config.update_from_flattened_dict({key.replace("__", "."): value})
+    return config
+
+
+def corpus(splits=("train", "valid")):
+    texts = {split: np.random.default_rng(7).integers(0, V, 300).astype(np.uint8) for split in splits}
+    return Corpus("test", Vocabulary("char", tuple("abcdefghijk")), texts, {})
+
+
+def make(config):
+    """(model, parameters, window [T + 1, B], carry of normal numbers, weights [T, B])"""
+    model = make_model(config, V)
+    rng = np.random.default_rng(3)
+    window = jnp.asarray(rng.integers(0, V, (T + 1, B)))
+    carry = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), model.initial_carry(B))
+    weights = jnp.asarray(rng.uniform(0.1, 1, (T, B)), jnp.float32)
+    return model, init_parameters(model, jax.random.key(1)), window, carry, weights
+
+
+def noise_of(sites=(), mask="elementwise", zoneout=(), seed=5):
+    keep = {site: jnp.float32(KEEP) for site in sites}
+    return Noise(jax.random.key(seed), keep, {name: jnp.float32(0.3) for name in zoneout}, mask)
+
+
+# --- A plain model ----------------------------------------------------------------------------------------------
+
+
+def plain_objective(parameters, window, carry, weights, noise, terms):
+    """The objective and the nats [T, B], one time step after the other, masks written out where they act."""
+
+    def of_time(site, shape, layer=0):
+        if site not in noise.keep:
+            return jnp.ones(shape)
+        return jnp.broadcast_to(time_mask(noise, site, shape, layer), shape)
+
+    def of_window(site, shape, layer=0):
+        return window_mask(noise, site, shape, layer) if site in noise.keep else jnp.ones(shape)
+
+    def of_zoneout(name, shape, layer):
+        return zoneout_mask(noise, name, shape, layer) if name in noise.zoneout else jnp.zeros(shape)
+
+    table = parameters["embedding"] * of_window("embedding", (V,))[:, None]
+    x = [table[ids] for ids in window[:-1]]
+    m = of_time("input", (T, B, D))
+    x = [m[t] * x[t] for t in range(T)]
+    for layer, (units, (c, h)) in enumerate(zip(H, carry, strict=True)):
+        if layer:
+            m = of_time("between", (T, B, H[layer - 1]), layer)
+            x = [m[t] * x[t] for t in range(T)]
+        p = parameters[f"layer_{layer}"]
+        w_h = drop_weights(noise, p, ("w_h",), layer)["w_h"]
+        hidden = of_window("hidden", (B, units), layer)
+        update, carried = (of_time(site, (T, B, units), layer) for site in ("recurrent", "carried"))
+        keep_c, keep_h = (of_zoneout(name, (T, B, units), layer) for name in ("memory", "output"))
+        outputs = []
+        for t in range(T):
+            i, f, g, o = jnp.split(x[t] @ p["w_x"] + (hidden * h) @ w_h + p["b"][None], 4, axis=-1)
+            new_c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * (jnp.tanh(g) * update[t])
+            new_h = jax.nn.sigmoid(o) * jnp.tanh(new_c)
+            c = keep_c[t] * c + (1 - keep_c[t]) * new_c
+            h = carried[t] * (keep_h[t] * h + (1 - keep_h[t]) * new_h)
+            outputs.append(h)
+        x = outputs
+    raw = jnp.stack(x)
+    dropped = of_time("output", (T, B, H[-1])) * raw
+    log_p = jax.nn.log_softmax(dropped @ parameters["output_kernel"] + parameters["output_bias"][None, None])
+    nats = -jnp.take_along_axis(log_p, window[1:, :, None], -1)[..., 0]
+    e = terms.get("label_smoothing", 0.0)
+    objective = jnp.sum(weights * ((1 - e) * nats - e * log_p.mean(-1)))
+    objective += terms.get("activation", 0.0) * jnp.square(dropped).mean()
+    objective += terms.get("temporal_activation", 0.0) * jnp.square(raw[1:] - raw[:-1]).mean()
+    return objective, nats
+
+
+CASES = (
+    {site: (noise_of([site]), {}) for site in SITES}
+    | {f"{site} variational": (noise_of([site], "variational"), {}) for site in TIME_SITES}
+    | {f"zoneout {name}": (noise_of(zoneout=[name]), {}) for name in ("memory", "output")}
+    | {term: (noise_of(), {term: 0.7}) for term in ("label_smoothing", "activation", "temporal_activation")}
+    | {
+        "all": (
+            noise_of(SITES, zoneout=("memory", "output")),
+            {"label_smoothing": 0.2, "activation": 2.0, "temporal_activation": 1.5},
+        )
+    }
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_objective_and_gradient_are_those_of_the_plain_loop(case):
+    noise, terms = CASES[case]
+    terms = {name: jnp.float32(value) for name, value in terms.items()}
+    model, parameters, window, carry, weights = make(small_config())
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def value_and_gradient(function, *arguments):
+        return jax.value_and_grad(function, argnums=(0, 1), has_aux=True)(*arguments)
+
+    def ours(parameters, carry, noise, terms):
+        objective, (_, nats) = model.apply(
+            {"params": parameters}, window, carry, weights, noise, terms, method="loss"
+        )
+        return objective, nats
+
+    def plain(parameters, carry, noise, terms):
+        return plain_objective(parameters, window, carry, weights, noise, terms)
+
+    expected = value_and_gradient(plain, parameters, carry, noise, terms)
+    found = value_and_gradient(ours, parameters, carry, noise, terms)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=3e-6), found, expected)
+    off = value_and_gradient(plain, parameters, carry, noise_of(), {})
+    assert abs(float(off[0][0] - found[0][0])) > 1e-3, "the regulariser does nothing"
+
+
+# --- Where masks are shared, and their expectation --------------------------------------------------------------
+
+
+def test_elementwise_masks_are_drawn_for_every_element_and_variational_ones_once_for_all_times():
+    x = jnp.ones((50, 20, 30))
+    for site in ("input", "between", "output"):
+        fresh, locked = (np.asarray(drop(noise_of([site], kind), site, x)) for kind in dropout.MASKS)
+        np.testing.assert_array_equal(locked, np.broadcast_to(locked[:1], locked.shape))
+        assert set(np.unique(fresh)) == set(np.unique(locked)) == {np.float32(0), np.float32(1) / np.float32(KEEP)}
+        for axis in range(3):  # no axis is shared, but for time where it should be
+            assert np.any(np.diff(fresh, axis=axis) != 0)
+            assert np.any(np.diff(locked, axis=axis) != 0) == (axis != 0)
+        # neighbours in time are independent: P(equal) = keep^2 + (1 - keep)^2
+        assert np.mean(fresh[1:] == fresh[:-1]) == pytest.approx(KEEP**2 + (1 - KEEP) ** 2, abs=0.02)
+
+
+def test_embedding_dropout_drops_a_symbol_in_the_entire_window():
+    ids = jnp.asarray(np.random.default_rng(0).integers(0, V, (40, 20)))
+    kept = np.asarray(drop_rows(noise_of(["embedding"]), jnp.ones((40, 20, 7)), ids, V))
+    by_symbol = [np.unique(kept[np.asarray(ids) == symbol]) for symbol in range(V)]
+    assert all(len(values) == 1 for values in by_symbol)
+    assert len(np.unique(by_symbol)) == 2
+
+
+def test_sites_layers_and_steps_have_masks_of_their_own():
+    shape = (8, 8, 8)
+    masks = {
+        (site, layer, seed): np.asarray(time_mask(noise_of(SITES, seed=seed), site, shape, layer))
+        for site in SITES
+        for layer in (0, 1, 2)
+        for seed in (5, 6)
+    }
+    assert len({mask.tobytes() for mask in masks.values()}) == len(masks)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_masks_are_unbiased(site):
+    """The mean over many draws is the input, to four standard errors."""
+    draws = 4000
+    keys = jax.random.split(jax.random.key(0), draws)
+
+    def draw(key):
+        noise = noise_of([site]).replace(key=key)
+        if site == "embedding":
+            return drop_rows(noise, jnp.ones((2, 2, 2)), jnp.arange(4).reshape(2, 2), V)
+        if site == "weight_drop":
+            return drop_weights(noise, {"w_h": jnp.ones((2, 2)), "b": jnp.ones(2)}, ("w_h",))["w_h"]
+        if site in WINDOW_SITES:
+            return window_mask(noise, site, (2, 2))
+        return drop(noise, site, jnp.ones((2, 2, 2)))
+
+    error = np.asarray(jax.vmap(draw)(keys)).mean(axis=0) - 1
+    assert np.all(np.abs(error) < 4 * np.sqrt((1 - KEEP) / KEEP / draws))
+
+
+def test_weight_drop_leaves_input_weights_and_biases_alone():
+    p = {"w_x": jnp.ones((3, 8)), "w_h": jnp.ones((2, 8)), "b": jnp.ones(8)}
+    dropped = drop_weights(noise_of(["weight_drop"]), p, ("w_h",))
+    assert dropped["w_x"] is p["w_x"]
+    assert dropped["b"] is p["b"]
+    assert len(np.unique(dropped["w_h"])) == 2
+
+
+# --- Evaluation -------------------------------------------------------------------------------------------------
+
+EVERYTHING = {f"keep_prob__{site}": 0.5 for site in SITES} | {
+    "penalty__activation": 2.0,
+    "penalty__temporal_activation": 1.0,
+    "loss__label_smoothing": 0.1,
+    "dropout__mask": "variational",
+}
+
+
+def test_evaluation_has_no_noise():
+    model, parameters, window, carry, _ = make(small_config())
+    noisy = make_model(small_config(**EVERYTHING), V)
+    scores = [m.apply({"params": parameters}, window, carry, method="nats") for m in (model, noisy)]
+    jax.tree.map(np.testing.assert_array_equal, *scores)
+
+
+def test_zoneout_takes_its_expectation_in_evaluation():
+    """For one step, where it is exact: the state is rate x previous + (1 - rate) x new."""
+    model, parameters, window, carry, _ = make(small_config())
+    zoned = make_model(small_config(zoneout__memory=0.25, zoneout__output=0.1), V)
+    (plain, _), *_ = model.apply({"params": parameters}, window[:1], carry)
+    (mixed, _), *_ = zoned.apply({"params": parameters}, window[:1], carry)
+    np.testing.assert_allclose(mixed.c, 0.25 * carry[0].c + 0.75 * plain.c, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(mixed.h, 0.1 * carry[0].h + 0.9 * plain.h, rtol=1e-5, atol=1e-6)
+
+
+def test_zoneout_in_training_keeps_whole_units_and_is_the_expectation_on_average():
+    model, parameters, window, carry, _ = make(small_config())
+    zoned = make_model(small_config(zoneout__memory=0.3), V)
+
+    def memory(key):
+        noise = noise_of(zoneout=["memory"]).replace(key=key)
+        return model.apply({"params": parameters}, window[:1], carry, noise, method="features")[0][0].c
+
+    draws = np.asarray(jax.vmap(memory)(jax.random.split(jax.random.key(2), 3000)))
+    expected = np.asarray(zoned.apply({"params": parameters}, window[:1], carry)[0][0].c)
+    assert np.mean(np.isclose(draws, carry[0].c)) == pytest.approx(0.3, abs=0.02)
+    np.testing.assert_allclose(draws.mean(0), expected, atol=5 * draws.std() / np.sqrt(3000))
+
+
+# --- Cost where nothing is asked for ----------------------------------------------------------------------------
+
+
+def test_what_is_off_is_not_in_the_compiled_step():
+    def program(**changes):
+        experiment = make_experiment(small_config(**changes), corpus())
+        hyper = optim.hyper_of(experiment.config)
+        arguments = initial_state(experiment, hyper), jnp.zeros(300, jnp.uint8), hyper
+        jaxpr = jax.make_jaxpr(functools.partial(train_step, experiment))(*arguments)
+        return hyper, str(jaxpr)
+
+    hyper, plain = program()
+    assert (hyper.keep, hyper.zoneout, hyper.objective) == ({}, {}, {})
+    assert "random_bits" not in plain
+    sizes = {key: len(program(**{key: value})[1]) for key, value in EVERYTHING.items() if key != "dropout__mask"}
+    assert all(size > len(plain) for size in sizes.values()), sizes
+
+
+# --- Loss options and weight tying ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [10**6, 40])
+def test_label_smoothing_has_its_exact_gradient_and_true_nats_in_chunks_too(monkeypatch, chunk):
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", chunk)
+    rng = np.random.default_rng(0)
+    x, kernel, bias = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((17, 4), (4, V), (V,)))
+    targets, weights = jnp.asarray(rng.integers(0, V, 17)), jnp.asarray(rng.uniform(size=17), jnp.float32)
+
+    def smoothed(x, kernel, bias):
+        target = 0.9 * jax.nn.one_hot(targets, V) + 0.1 / V
+        return -jnp.sum(weights * jnp.sum(target * jax.nn.log_softmax(x @ kernel + bias[None]), -1))
+
+    def ours(x, kernel, bias):
+        return losses.softmax_loss(x, kernel, bias, targets, weights, jnp.float32(0.1))
+
+    objective, nats = ours(x, kernel, bias)
+    assert float(objective) == pytest.approx(float(smoothed(x, kernel, bias)), rel=1e-5)
+    np.testing.assert_allclose(nats, losses.nats(x @ kernel + bias[None], targets), rtol=1e-5, atol=1e-6)
+    found = jax.grad(lambda *a: ours(*a)[0], argnums=(0, 1, 2))(x, kernel, bias)
+    expected = jax.grad(smoothed, argnums=(0, 1, 2))(x, kernel, bias)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
+
+
+def test_last_step_features_sends_only_the_last_loss_below_the_softmax():
+    model, parameters, window, carry, _ = make(small_config())
+
+    def gradients(weighting, gradient):
+        def objective(parameters):
+            weights = losses.target_weights(weighting, T, B)
+            return model.apply({"params": parameters}, window, carry, weights, gradient=gradient, method="loss")[0]
+
+        return jax.grad(objective)(parameters)
+
+    found, full = gradients("sum", "last_step_features"), gradients("sum", "full")
+    last = gradients("last_step_sum", "full")
+    for name in parameters:
+        expected = full if name.startswith("output") else last
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found[name], expected[name])
+
+
+def test_tied_softmax_reads_the_embedding_table():
+    config = small_config(model__output="tied", model__hidden=(4, D))
+    model, parameters, window, carry, weights = make(config)
+    assert "output_kernel" not in parameters
+    untied = make_model(small_config(model__hidden=(4, D)), V)
+    assert count_parameters(parameters) == count_parameters(init_parameters(untied, jax.random.key(0))) - V * D
+
+    def tied_loss(parameters):
+        return model.apply({"params": parameters}, window, carry, weights, method="loss")[0]
+
+    def untied_loss(table, kernel):
+        p = parameters | {"embedding": table, "output_kernel": kernel}
+        return untied.apply({"params": p}, window, carry, weights, method="loss")[0]
+
+    table = parameters["embedding"]
+    assert float(tied_loss(parameters)) == pytest.approx(float(untied_loss(table, table.T)), rel=1e-6)
+    d_table, d_kernel = jax.grad(untied_loss, argnums=(0, 1))(table, table.T)
+    np.testing.assert_allclose(jax.grad(tied_loss)(parameters)["embedding"], d_table + d_kernel.T, rtol=1e-4, atol=1e-5)
+
+
+# --- Errors -----------------------------------------------------------------------------------------------------
+
+BAD = {
+    "keep_prob.input": {"keep_prob__input": 0.0},
+    "keep_prob.hidden": {"keep_prob__hidden": 1.5},
+    "keep_prob.embedding": {"keep_prob__embedding": 0.5, "model__input": "one_hot"},
+    "zoneout.memory": {"zoneout__memory": 1.0},
+    "zoneout.output": {"zoneout__output": -0.1},
+    "penalty.activation": {"penalty__activation": -1.0},
+    "penalty.temporal_activation": {"penalty__temporal_activation": 1.0, "data__unroll": 1},
+    "loss.label_smoothing": {"loss__label_smoothing": 1.0},
+    "loss.gradient": {"loss__gradient": "some"},
+    "loss.weighting": {"loss__weighting": "some"},
+    "dropout.mask": {"dropout__mask": "locked"},
+    "model.output=tied needs config.model.embedding_size": {"model__output": "tied", "model__embedding_size": 4},
+    "model.output=tied needs config.model.input": {"model__output": "tied", "model__input": "one_hot"},
+    "model.output: unknown": {"model__output": "tie"},
+    "model.embedding_size": {"model__embedding_size": 0},
+}
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_a_wrong_setting_is_an_error_that_names_its_key(key):
+    with pytest.raises(UserError, match=f"^config.{key}"):
+        make_experiment(small_config(**BAD[key]), corpus())
