@@ -3,6 +3,7 @@
 #             its scores again. `rm -r runs/first` begins anew; WORKDIR=DIR trains elsewhere.
 # make test   runs the tests.
 # make lint   checks style.
+# make results  renews README's results table from the committed records.
 # make lock   renews the hashed locks from the requirements files.
 #
 # PYTHON chooses the interpreter for a new .venv: make run PYTHON=python3.12
@@ -13,7 +14,7 @@ WORKDIR ?= runs/first
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run test lint lock
+.PHONY: run test lint results lock
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -25,6 +26,9 @@ test: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+
+results: $(VENV)/.installed
+	$(BIN)/python -m experiments.results_table
 
 # Universal: one lock holds for every platform and for Python 3.11 and 3.12. The others are
 # constrained by the first, so that tests run on the very versions that users get.

@@ -6,7 +6,8 @@
     python launch.py --experiment=sample --config=configs/text8/lstm_fused.py --workdir=runs/a
 
 Exit status: 0; 2 and one line that starts with 'error: ' where a flag, config, file or input is at
-fault; 130 where interrupted. Configs are Python and run as such: launch only those you trust.
+fault; 130 where interrupted; 141 where standard output was closed. Configs are Python and run as
+such: launch only those you trust.
 """
 
 import difflib
@@ -53,6 +54,8 @@ EXPERIMENTS = {
     "train": Experiment("experiments.train"),
     "evaluate": Experiment("experiments.evaluate"),
     "sample": Experiment("experiments.sample"),
+    "gradients": Experiment("experiments.gradients"),
+    "record": Experiment("experiments.record"),
 }
 
 
@@ -63,6 +66,9 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `launch.py | head`: as every other program, end without a traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell shows for the signal PIPE
     except UserError as error:
         if "--debug" in argv:  # looked for by hand: the flags may be what is wrong
             traceback.print_exc()
@@ -122,9 +128,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
 
 def define_flags(values: flags.FlagValues) -> None:
     """All flags but --config."""
-    flags.DEFINE_string(
-        "experiment", "train", f"One of {', '.join(EXPERIMENTS)}.", flag_values=values
-    )
+    flags.DEFINE_string("experiment", "train", f"One of {', '.join(EXPERIMENTS)}.", flag_values=values)
     flags.DEFINE_string(
         "workdir", None, "Directory of the run. Default: runs/ and the config's path.",
         flag_values=values,
@@ -220,9 +224,7 @@ def check_tuples(argv: list[str], config: ConfigDict, name: str) -> None:
         items = values[key][:1] if kind is str else values[key]
         wrong = [x for x in items if type(x) is not kind and not (kind is float and type(x) is int)]
         if wrong:
-            raise UserError(
-                f"--config.{key}: {wrong[0]!r} is not {kind.__name__}; it was {originals[key]}"
-            )
+            raise UserError(f"--config.{key}: {wrong[0]!r} is not {kind.__name__}; it was {originals[key]}")
 
 
 def load(config: str) -> ConfigDict:

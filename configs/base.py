@@ -32,6 +32,8 @@ def base() -> ml_collections.ConfigDict:
     model.input = "one_hot"  # one_hot, embedding or bigram
     model.embedding_size = 0  # of embedding and bigram
     model.hidden = (64,)  # units of each layer
+    model.projection = 0  # lstm_projection: size of each layer's output
+    model.mogrifier_rounds = 5  # mogrifier
     model.output = "dense"  # dense, dense_without_bias, or tied: the embedding table is also the softmax kernel
     model.initial_carry = "zeros"  # zeros or first_unit_one
 
@@ -41,7 +43,9 @@ def base() -> ml_collections.ConfigDict:
     init.input = ("glorot_uniform",)
     init.recurrent = ("glorot_uniform",)
     init.bias = ("zeros",)
-    init.vector = ("zeros",)
+    init.vector = ("zeros",)  # peepholes
+    init.ring = ("lru_ring", 0.9, 0.999)  # lru
+    init.phase = ("lru_phase", 6.283185307179586)  # lru
     init.output = ("glorot_uniform",)
     init.output_bias = ("zeros",)
 

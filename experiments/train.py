@@ -1,12 +1,14 @@
 """Trains the config in the workdir, going on from its last checkpoint, and prints what came of it."""
 
+import math
+
 from lm.corpora import load
 from lm.loop import train
 
 
 def run(config, workdir, data_dir=None):
     """Returns the summary that `workdir`/summary.json holds."""
-    corpus = load(config.data, data_dir)
+    corpus = load(config.data, data_dir, ("train", "valid", *config.evaluation.splits))
     summary = train(config, corpus, workdir)
     print_results(summary)
     return summary
@@ -19,11 +21,12 @@ def print_results(summary: dict):
             f"{row['which']} {row['split']} perplexity {row['perplexity']:.4f} "
             f"({row['bits_per_symbol']:.4f} bits per symbol, protocol {row['protocol']}, {row['targets']} targets)"
         )
+    print("samples:", *summary["samples"], sep="\n  ")
     config, data = summary["provenance"]["config"], summary["provenance"]["data"]
     for name, target in config["targets"].items():
         print(
             f"the source reports {target['split']} {target['metric']} {target['value']} ({target['protocol']}, "
             f"{target['at']}: {target['where']}) [{name}]"
         )
-    if "floor_perplexity" in data:
-        print(f"no model can do better than perplexity {data['floor_perplexity']:.4f}: the corpus's exact entropy")
+    if "floor_nats" in data:
+        print(f"no model can do better than perplexity {math.exp(data['floor_nats']):.4f}: the corpus's exact entropy")

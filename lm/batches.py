@@ -61,7 +61,7 @@ def make_reader(batching: str, tokens: int, batch_size: int, unroll: int, contex
 def window(reader: Reader, tokens: Array, cursor: Array) -> Array:
     """The window at `cursor`: tokens [N] -> [unroll + 1, B], same integer type."""
     starts = jnp.arange(reader.batch_size, dtype=jnp.int32) * reader.row
-    positions = starts + cursor + jnp.arange(reader.unroll + 1, dtype=jnp.int32)[:, None]
+    positions = starts[None] + cursor + jnp.arange(reader.unroll + 1, dtype=jnp.int32)[:, None]
     if reader.batching == "heads":
         positions = positions % reader.tokens
     return jnp.take(tokens, positions, axis=0, mode="clip")

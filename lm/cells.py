@@ -1,145 +1,138 @@
-"""Recurrent cells: the equations, as pure functions, and the CELLS table that names them.
+"""The CELLS table, which names every cell, and the cells of the first recurrent networks.
 
-Shapes: B batch, D input size, H units, G gates. Every function is pure; randomness, products over time and
-parameter creation live elsewhere (`dropout.py`, `recurrence.py`, `model.py`).
-
-Most gated cells are *pointwise* between two matrix products,
-
-    z_x = x W_x + b   [B, G*H]   for a whole window at once, outside the time loop
-    z_h = h W_h       [B, G*H]   one product per time step
-
-so such a cell states only the elementwise map from (z_x, z_h, carry) to the next carry. Cells of another form
-state a whole `step`. Conventions that differ between frameworks, fixed here: an LSTM carry is (c, h) in this
-order; gates stand in the order i, f, g, o; there is one bias; no forget bias is hidden in the equations.
+A new cell is a function with its equations and an entry in a table: here, in lstm_cells.py, gru_cells.py or
+parallel_cells.py, or in a new file whose table joins CELLS below. What it must state: cell_kinds.py.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import functools
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 
-Array = jax.Array
-Shape = tuple[int, ...]
+from lm.cell_kinds import (
+    Array,
+    Cell,
+    HiddenCarry,
+    LSTMCarry,
+    ParallelCell,
+    Parameters,
+    PointwiseCell,
+    StepCell,
+    masked,
+    zero_carry,
+)
+from lm.errors import UserError
+from lm.gru_cells import GRU_CELLS
+from lm.lstm_cells import LSTM_CELLS, fuse_lstm, lstm_projection_cell, mogrifier_cell
+from lm.parallel_cells import PARALLEL_CELLS
+
+__all__ = [
+    "CELLS", "Cell", "HiddenCarry", "LSTMCarry", "ParallelCell", "PointwiseCell", "StepCell", "check_bias",
+    "fuse_lstm", "make_cell", "zero_carry",
+]  # fmt: skip
 
 
-class LSTMCarry(NamedTuple):
-    """The state of an LSTM: memory c [B, H], then output h [B, H]."""
-
-    c: Array
-    h: Array
+# --- Simple recurrent networks --------------------------------------------------------------------------------------
 
 
-class PointwiseCell(NamedTuple):
-    """A cell that is elementwise between z_x = x W_x + b and z_h = h W_h.
+def elman(activation, z_x: Array, z_h: Array, carry: HiddenCarry, vectors: dict) -> HiddenCarry:
+    """The simple recurrent network.
 
-    carry:      NamedTuple type of the state, each field [B, H]; it has a field `h`, which W_h reads
-    gates:      G, the number of H-wide groups in z_x and z_h
-    pointwise:  (z_x [B, G*H], z_h [B, G*H], carry, vectors {name: [H]}) -> (carry, h [B, H])
-    vectors:    names of learned per-unit vectors, such as peephole weights
+        h' = activation(x W_x + h W_h + b)
+
+    Elman 1990; the lecture's "basic RNN" is the one with tanh. The activation is in the cell's name: sigmoid, tanh or
+    relu (as in Le et al. 2015). W_x [D, H], W_h [H, H], b [H].
     """
-
-    carry: type
-    gates: int
-    pointwise: Callable
-    vectors: tuple[str, ...] = ()
-
-    def parameters(self, inputs: int, units: int) -> dict[str, tuple[str, Shape]]:
-        """Parameter name -> (role, shape); the role chooses the initialiser."""
-        width = self.gates * units
-        shapes = {
-            "w_x": ("input", (inputs, width)),
-            "w_h": ("recurrent", (units, width)),
-            "b": ("bias", (width,)),
-        }
-        return shapes | {name: ("vector", (units,)) for name in self.vectors}
+    del carry, vectors
+    return HiddenCarry(activation(z_x + z_h))
 
 
-class StepCell(NamedTuple):
-    """A cell that states its whole step, products included; autodiff differentiates the time loop.
+def elman_two_biases(z_x: Array, z_h: Array, carry: HiddenCarry, vectors: dict) -> HiddenCarry:
+    """The sigmoid network of Grokking Deep Learning, ch. 14 (Trask 2019), which adds a bias to each of its products.
 
-    carry:       NamedTuple type of the state, each field [B, H]
-    step:        (parameters, x [B, D], carry) -> (carry, h [B, H])
-    parameters:  (D, H) -> {parameter name: (role, shape)}
+        h' = sigmoid(x W_x + b + h W_h + b_h)
+
+    The same functions as `elman_sigmoid`, but each of the biases takes the whole gradient, so their sum learns at
+    twice the rate. torch.nn.RNN has two biases too. W_x [D, H], W_h [H, H], b [H], b_h [H].
     """
-
-    carry: type
-    step: Callable
-    parameters: Callable[[int, int], dict[str, tuple[str, Shape]]]
+    del carry
+    return HiddenCarry(jax.nn.sigmoid(z_x + z_h + vectors["b_h"][None]))
 
 
-Cell = PointwiseCell | StepCell
+def jordan(product, z_x: Array, carry: HiddenCarry, vectors: dict, hidden=None) -> HiddenCarry:
+    """Jordan network: what feeds back is the output y, a layer above the hidden one.
 
+        u = sigmoid(x W_x + y W_h + b)
+        y' = sigmoid(u W_y + b_y)
 
-def zero_carry(cell: Cell, batch: int, units: int, dtype=jnp.float32):
-    """The all-zero state, each field [B, H]. Every field has a buffer of its own, so all can be donated."""
-    return cell.carry(*(jnp.zeros((batch, units), dtype) for _ in cell.carry._fields))
-
-
-# --- Long short-term memory -----------------------------------------------------------------------------------
-
-
-def lstm(z_x: Array, z_h: Array, carry: LSTMCarry, vectors: dict) -> tuple[LSTMCarry, Array]:
-    """LSTM without peepholes, all gates from one fused product.
-
-        i = sigmoid(z_i)    f = sigmoid(z_f)    g = tanh(z_g)    o = sigmoid(z_o)      z = z_x + z_h
-        c' = f * c + i * g
-        h' = o * tanh(c')
-
-    Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; as printed in Zaremba et al. 2014,
-    section 3. Since sigmoid(z) = 1/2 + 1/2 tanh(z / 2), one tanh over the whole [B, 4H] block serves all four
-    gates: one wide vector loop instead of four narrow ones.
+    Jordan 1986; as the lecture on recurrent networks prints it, where u is called h. Here y [B, H] is the layer's
+    output, on which the model's softmax stands, and hence the carry's field h; u is as wide. Fed back are neither the
+    softmax's probabilities nor its choice. W_x [D, H], W_h [H, H], b [H], W_y [H, H], b_y [H].
     """
-    del vectors
-    units = carry.h.shape[-1]
-    is_update = (jnp.arange(4 * units) // units) == 2
-    slope = jnp.where(is_update, 1.0, 0.5).astype(z_x.dtype)
-    offset = jnp.where(is_update, 0.0, 0.5).astype(z_x.dtype)
-    i, f, g, o = jnp.split(slope * jnp.tanh(slope * (z_x + z_h)) + offset, 4, axis=-1)
-    c = f * carry.c + i * g
-    h = o * jnp.tanh(c)
-    return LSTMCarry(c, h), h
+    u = jax.nn.sigmoid(z_x + product("w_h", masked(hidden, carry.h)))
+    return HiddenCarry(jax.nn.sigmoid(product("w_y", u) + vectors["b_y"][None]))
 
 
-LSTM_GATES = ("i", "f", "g", "o")
-
-
-def lstm_unfused(parameters: dict, x: Array, carry: LSTMCarry) -> tuple[LSTMCarry, Array]:
-    """The LSTM as assignment 6 prints it: eight separate products and four biases.
-
-        i = sigmoid(x W_xi + h W_hi + b_i)    f = sigmoid(x W_xf + h W_hf + b_f)
-        g = tanh   (x W_xg + h W_hg + b_g)    o = sigmoid(x W_xo + h W_ho + b_o)
-        c' = f * c + i * g
-        h' = o * tanh(c')
-
-    The same function as `lstm`; `fuse_lstm` maps its parameters to those of `lstm`.
-    """
-    z = {
-        gate: x @ parameters[f"w_x{gate}"] + carry.h @ parameters[f"w_h{gate}"] + parameters[f"b_{gate}"]
-        for gate in LSTM_GATES
-    }
-    i, f, o = (jax.nn.sigmoid(z[gate]) for gate in "ifo")
-    c = f * carry.c + i * jnp.tanh(z["g"])
-    h = o * jnp.tanh(c)
-    return LSTMCarry(c, h), h
-
-
-def lstm_unfused_parameters(inputs: int, units: int) -> dict[str, tuple[str, Shape]]:
-    """Shapes of `lstm_unfused`: W_x* [D, H], W_h* [H, H], b_* [H] for each of the four gates."""
-    shapes = {f"w_x{gate}": ("input", (inputs, units)) for gate in LSTM_GATES}
-    shapes |= {f"w_h{gate}": ("recurrent", (units, units)) for gate in LSTM_GATES}
-    return shapes | {f"b_{gate}": ("bias", (units,)) for gate in LSTM_GATES}
-
-
-def fuse_lstm(parameters: dict) -> dict:
-    """Parameters of `lstm_unfused` -> the same function's parameters for `lstm`: w_x [D, 4H], w_h [H, 4H], b [4H]."""
+def jordan_parameters(inputs: int, units: int) -> Parameters:
+    """Shapes of `jordan`."""
     return {
-        name: jnp.concatenate([parameters[f"{name}{joint}{gate}"] for gate in LSTM_GATES], axis=-1)
-        for name, joint in (("w_x", ""), ("w_h", ""), ("b", "_"))
+        "w_x": ("input", (inputs, units)),
+        "w_h": ("recurrent", (units, units)),
+        "b": ("bias", (units,)),
+        "w_y": ("recurrent", (units, units)),
+        "b_y": ("bias", (units,)),
     }
 
 
-CELLS: dict[str, Cell] = {
-    "lstm": PointwiseCell(LSTMCarry, 4, lstm),
-    "lstm_unfused": StepCell(LSTMCarry, lstm_unfused, lstm_unfused_parameters),
+ELMAN_CELLS = {
+    f"elman_{name}": PointwiseCell(HiddenCarry, 1, functools.partial(elman, activation), masks=("hidden",))
+    for name, activation in (("sigmoid", jax.nn.sigmoid), ("tanh", jnp.tanh), ("relu", jax.nn.relu))
 }
+
+
+# --- The table ------------------------------------------------------------------------------------------------------
+
+
+def projected(model: ml_collections.ConfigDict) -> Cell:
+    """`lstm_projection` as the config's model part sizes it."""
+    if model.projection < 1:
+        raise UserError(f"config.model.projection must be positive with config.model.cell={model.cell}, "
+                        f"not {model.projection}")  # fmt: skip
+    return lstm_projection_cell(model.projection)
+
+
+def mogrified(model: ml_collections.ConfigDict) -> Cell:
+    """`mogrifier` with the rounds of the config's model part."""
+    if model.mogrifier_rounds < 0:
+        raise UserError(f"config.model.mogrifier_rounds must be 0 or more, not {model.mogrifier_rounds}")
+    return mogrifier_cell(model.mogrifier_rounds)
+
+
+# Name (config.model.cell) -> the cell, or a function that makes it from config.model.
+CELLS = {
+    **ELMAN_CELLS,
+    "elman_sigmoid_two_biases": PointwiseCell(HiddenCarry, 1, elman_two_biases, (("b_h", "bias"),), masks=("hidden",)),
+    "jordan": StepCell(HiddenCarry, jordan, jordan_parameters, masks=("hidden",)),
+    **LSTM_CELLS,
+    "lstm_projection": projected,
+    "mogrifier": mogrified,
+    **GRU_CELLS,
+    **PARALLEL_CELLS,
+}
+
+
+def make_cell(model: ml_collections.ConfigDict) -> Cell:
+    """The cell of `config.model`. Raises UserError for an unknown name, or a setting out of range."""
+    if model.cell not in CELLS:
+        raise UserError(f"config.model.cell: unknown {model.cell!r}; known: {', '.join(CELLS)}")
+    entry = CELLS[model.cell]
+    return entry(model) if callable(entry) else entry
+
+
+def check_bias(cell: Cell, initialiser: tuple):
+    """Raises UserError for config.init.bias = ("lstm_bias", forget) where biases are not one [4H], gates i, f, g, o."""
+    shapes = [shape for role, shape in cell.parameters(1, 1).values() if role == "bias"]
+    if initialiser[0] == "lstm_bias" and shapes != [(4,)]:
+        raise UserError("config.init.bias: lstm_bias fits cells with one bias for the gates i, f, g, o, such as lstm; "
+                        "config.model.cell is not one of them")  # fmt: skip

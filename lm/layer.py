@@ -61,18 +61,18 @@ def drawn_noise(noise: Noise, carry, steps: int, units: int, layer: int):
 
     carry: the layer's state, fields [B, ...]
     """
-    h = carry.h
+    batch, dtype = carry[0].shape[0], carry[0].dtype
     masks = {}
     if active(noise, "hidden"):
-        masks["hidden"] = window_mask(noise, "hidden", h.shape, layer, h.dtype)
+        masks["hidden"] = window_mask(noise, "hidden", carry.h.shape, layer, dtype)
     if active(noise, "recurrent"):
-        masks["update"] = time_mask(noise, "recurrent", (steps, h.shape[0], units), layer, h.dtype)
+        masks["update"] = time_mask(noise, "recurrent", (steps, batch, units), layer, dtype)
     if active(noise, "carried"):
-        masks["carried"] = time_mask(noise, "carried", (steps, *h.shape), layer, h.dtype)
+        masks["carried"] = time_mask(noise, "carried", (steps, *carry.h.shape), layer, dtype)
     if noise.zoneout:
         fields = {ZONEOUT_FIELDS[name]: name for name in noise.zoneout}
         masks["zoneout"] = {
-            field: zoneout_mask(noise, name, (steps, *getattr(carry, field).shape), layer, h.dtype)
+            field: zoneout_mask(noise, name, (steps, *getattr(carry, field).shape), layer, dtype)
             for field, name in fields.items()
         }
     return recurrence.RecurrentNoise(**masks) if masks else None
@@ -87,6 +87,8 @@ def check_noise(config: ml_collections.ConfigDict, cell: Cell):
         ("zoneout.output", zoneout.output > 0, "h" in fields, "output h in its state"),
         ("keep_prob.carried", keep.carried < 1, "h" in fields, "output h in its state"),
         ("keep_prob.weight_drop", keep.weight_drop < 1, matrices, "recurrent matrix"),
+        ("keep_prob.hidden", keep.hidden < 1, "hidden" in cell.masks, "product with h"),
+        ("keep_prob.recurrent", keep.recurrent < 1, "update" in cell.masks, "update of a memory"),
     ):
         if used and not possible:
             raise UserError(f"config.{key} does not fit config.model.cell={config.model.cell}, which has no {missing}")

@@ -243,8 +243,13 @@ class Trainer:
                 "wall_time_s": p.train_seconds,
             },
             "parameters": count_parameters(self.state.parameters),
+            "samples": self.texts(),
             "provenance": metrics_lib.provenance(self.config, self.corpus),
         }
+
+    def texts(self) -> list[str]:
+        """Generated texts as `config.sample` says."""
+        return generate(self.model, self.parameters, self.corpus.vocabulary, self.config.sample)
 
     def _results(self, state: TrainState, which: str) -> list[dict]:
         """Scores of a state under every protocol and split of the config that the corpus has."""

@@ -112,8 +112,7 @@ def prepare_workdir(workdir, config) -> Path:
         strays = [name for name in _RUN_FILES if (workdir / name).exists()]
         if strays:
             raise UserError(
-                f"--workdir={workdir} holds {', '.join(strays)} but no config.json: "
-                "choose an empty or new directory"
+                f"--workdir={workdir} holds {', '.join(strays)} but no config.json: choose an empty or new directory"
             )
         write_json(workdir / "config.json", config)
     elif old != config:
@@ -188,13 +187,7 @@ class MetricsLog:
         total_steps: int,
         start_step: int = 0,
         stream=None,
-        shown: tuple[str, ...] = (
-            "epoch",
-            "loss",
-            "perplexity",
-            "valid_perplexity",
-            "tokens_per_s",
-        ),
+        shown: tuple[str, ...] = ("loss", "perplexity", "valid_perplexity", "tokens_per_s"),
     ):
         from tensorboardX import SummaryWriter
 
@@ -230,6 +223,8 @@ class MetricsLog:
             unit="step",
             file=self._stream,
             dynamic_ncols=True,
+            # A short bar and no rate: room for the metric on 80 columns.
+            bar_format="{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
         )
 
     def write(self, row: Mapping) -> None:

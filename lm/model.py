@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from lm.cells import CELLS, Cell, zero_carry
+from lm.cells import Cell, check_bias, make_cell, zero_carry
 from lm.dropout import MASKS, Noise, drop, drop_rows
 from lm.embedding import lookup
 from lm.errors import UserError
@@ -56,7 +56,7 @@ class LanguageModel(nn.Module):
 
     @property
     def cell(self) -> Cell:
-        return choose(CELLS, "model.cell", self.config.cell)
+        return make_cell(self.config)
 
     @property
     def context(self) -> int:
@@ -73,12 +73,13 @@ class LanguageModel(nn.Module):
         if embedded:
             shape = (self.input_symbols, config.embedding_size)
             self.embedding = self.param("embedding", initialiser(init.embedding), shape)
-        sizes = (config.embedding_size if embedded else self.vocabulary_size, *config.hidden)
+        outputs = [self.cell.output_size(units) for units in config.hidden]
+        sizes = (config.embedding_size if embedded else self.vocabulary_size, *outputs)
         self.layers = [
             RecurrentLayer(self.cell, inputs, units, init, index, self.zoneout, name=f"layer_{index}")
             for index, (inputs, units) in enumerate(zip(sizes, config.hidden, strict=False))
         ]
-        shape = (config.hidden[-1], self.vocabulary_size)
+        shape = (outputs[-1], self.vocabulary_size)
         if config.output != "tied":
             self.output_kernel = self.param("output_kernel", initialiser(init.output), shape)
         if config.output != "dense_without_bias":
@@ -174,15 +175,21 @@ def make_model(config: ml_collections.ConfigDict, vocabulary_size: int) -> Langu
         raise UserError(f"config.model.hidden must be a tuple of positive sizes, not {config.model.hidden}")
     choose(OUTPUTS, "model.output", config.model.output)
     choose(dict.fromkeys(MASKS), "dropout.mask", config.dropout.mask)
-    check_input(config)
-    check_noise(config, choose(CELLS, "model.cell", config.model.cell))
+    choose(CONTEXT, "model.input", config.model.input)
+    cell = make_cell(config.model)
+    check_input(config, cell.output_size(config.model.hidden[-1]))
+    check_noise(config, cell)
+    check_bias(cell, config.init.bias)
     freeze = ml_collections.FrozenConfigDict
     zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)
     return LanguageModel(freeze(config.model), freeze(config.init), vocabulary_size, zoneout)
 
 
-def check_input(config: ml_collections.ConfigDict):
-    """Raises UserError for settings that need an embedding table which the config's input does not have."""
+def check_input(config: ml_collections.ConfigDict, features: int):
+    """Raises UserError for settings that need an embedding table which the config's input does not have.
+
+    features: size of what the softmax reads
+    """
     model = config.model
     if model.input == "one_hot":
         for site in ("input", "embedding"):
@@ -194,15 +201,15 @@ def check_input(config: ml_collections.ConfigDict):
                         f"not {model.embedding_size}")  # fmt: skip
     if model.output == "tied" and model.input != "embedding":
         raise UserError(f"config.model.output=tied needs config.model.input=embedding, not {model.input}")
-    if model.output == "tied" and model.embedding_size != model.hidden[-1]:
-        raise UserError(f"config.model.output=tied needs config.model.embedding_size equal to the last of "
-                        f"config.model.hidden, {model.hidden[-1]}, not {model.embedding_size}")  # fmt: skip
+    if model.output == "tied" and model.embedding_size != features:
+        raise UserError(f"config.model.output=tied needs config.model.embedding_size equal to the size of the last "
+                        f"layer's output, {features}, not {model.embedding_size}")  # fmt: skip
 
 
 def init_parameters(model: LanguageModel, key: Array) -> dict:
     """Draws all parameters; every one has a key of its own, derived from its path."""
     tokens = jnp.zeros((model.context, 1), jnp.int32)
-    return model.init(key, tokens, model.initial_carry(1))["params"]
+    return jax.jit(model.init)(key, tokens, model.initial_carry(1))["params"]
 
 
 def count_parameters(parameters: dict) -> int:

@@ -117,7 +117,7 @@ def generate(
         start = random_start(start_key, model.context, sample.number, vocabulary.size)
     length = max(1, sample.length - start.shape[0])
     rest = _generate(model, choice, length, parameters, start, key, sample.temperature, sample.top_p)
-    tokens = np.concatenate([np.asarray(start), np.asarray(rest)])[: max(sample.length, start.shape[0] + 1)]
+    tokens = np.concatenate([np.asarray(start), np.asarray(rest)])[: max(sample.length, start.shape[0])]
     return [vocabulary.decode(column) for column in tokens.T]
 
 

@@ -1,96 +1,180 @@
-"""The embedded corpus: generated text whose entropy, and so its perplexity floor, is known exactly.
+"""The embedded corpus: generated English-like text whose entropy per character is known exactly.
 
-Words follow each other as a Markov chain and are spelled in text8's alphabet, each followed by a space. Which word
-may follow is decided in two draws: the class of the next word given the class of this one (GRAMMAR), then a word of
-that class (LEXICON, by Zipf's law). Since no word is in two classes and every word ends in a space, the text can be
-read back into words in one way only, and with pi the chain's stationary distribution
+A Markov chain over 99 words writes endless sentences such as "the old king finds a red stone near our
+river and every fox keeps some key". A word's class (GRAMMAR) decides which classes may follow; the
+seed decides, for each word, which few words of those classes follow it and how probable each is.
 
-    nats per word       h = sum_w pi(w) * H(next word | w)
-    symbols per word    l = sum_w pi(w) * (len(w) + 1)
-    floor               h / l nats per character
+Every word is spelled out and ended by a space, and the words are distinct, so a text splits into
+words in one way only and its probability is the product of its transitions'. Hence
 
-is the exact entropy rate: no model's expected loss is below it, and one that has learned the chain reaches it.
+    entropy rate per character = H(next word | word) / E[characters of a word, space included],
+
+both under the chain's stationary distribution (Cover & Thomas, Elements of Information Theory,
+section 4.2). No model can have fewer expected nats per character; the perplexity floor is its exp.
+
+The text depends on nothing but the seed: all draws are raw 64-bit outputs of PCG64, whose stream NumPy
+keeps unchanged, and all probabilities are multiples of 1/64, so that no rounding enters.
 """
 
-import bisect
+from dataclasses import dataclass
 
 import numpy as np
 
-LEXICON = {
-    "determiner": "the a every some this that no one",
-    "adjective": "small old quick quiet bright green cold early heavy gentle",
-    "noun": "river stone garden letter winter teacher bird engine village window story field horse lamp harbor cloud",
-    "verb": "finds sees follows keeps leaves paints carries remembers crosses builds",
-    "intransitive": "sleeps waits sings falls returns shines",
-    "preposition": "in under near behind above through with",
-    "adverb": "slowly often again never soon",
-    "conjunction": "and but while because so",
+from lm.errors import UserError
+
+ALPHABET = " abcdefghijklmnopqrstuvwxyz"
+STREAMS = {"source": 0, "train": 1, "valid": 2, "test": 3}  # child seeds
+_SLOTS = 64  # probabilities are multiples of 1 / _SLOTS
+
+WORDS = {
+    "article": "the every that one",
+    "trait": "old young brave quiet clever hungry proud lonely",
+    "creature": "king fox girl dog sailor queen bear wizard boy farmer owl wolf",
+    "habit": "often never always gladly",
+    "action": "finds keeps wants sees carries steals brings hides makes loves paints sells",
+    "determiner": "a some her his this another",
+    "look": "red small golden broken heavy green strange bright",
+    "thing": "stone lamp book ring apple crown knife drum mirror coin cake key",
+    "position": "near under behind inside beyond above",
+    "owner": "my our your their its",
+    "place": "house river forest garden tower bridge hill cave village market valley mill",
+    "time": "today again tonight soon",
+    "link": "and but while because so when",
 }
 
-# Probability of the next word's class given this word's class; every row sums to 1.
+# Class -> classes that may follow, each with the probabilities (in 64ths) of its words that do.
 GRAMMAR = {
-    "determiner": {"noun": 0.6, "adjective": 0.4},
-    "adjective": {"noun": 0.85, "adjective": 0.15},
-    "noun": {"verb": 0.4, "intransitive": 0.2, "preposition": 0.25, "conjunction": 0.15},
-    "verb": {"determiner": 0.9, "adverb": 0.1},
-    "intransitive": {"adverb": 0.3, "preposition": 0.3, "conjunction": 0.4},
-    "preposition": {"determiner": 1.0},
-    "adverb": {"conjunction": 0.6, "preposition": 0.4},
-    "conjunction": {"determiner": 0.85, "adverb": 0.15},
+    "article": {"trait": (10, 8, 6), "creature": (14, 12, 8, 6)},
+    "trait": {"creature": (24, 18, 14, 8)},
+    "creature": {"action": (18, 14, 10, 8), "habit": (8, 6)},
+    "habit": {"action": (24, 18, 14, 8)},
+    "action": {"determiner": (28, 20, 16)},
+    "determiner": {"look": (10, 8, 6), "thing": (14, 12, 8, 6)},
+    "look": {"thing": (24, 18, 14, 8)},
+    "thing": {"position": (16, 14, 10), "link": (10, 6), "time": (8,)},
+    "position": {"owner": (28, 20, 16)},
+    "owner": {"place": (20, 18, 14, 12)},
+    "place": {"link": (20, 14, 8), "time": (12, 10)},
+    "time": {"link": (30, 20, 14)},
+    "link": {"article": (26, 22, 16)},
 }
 
 
+@dataclass(frozen=True)
 class Source:
-    """The chain over words: transitions [W, W], stationary [W], and the entropy rate.
+    """A Markov chain over W words.
 
-    words: the W spellings; word_nats: h above; symbols_per_word: l above; floor_nats: h / l, nats per character
+    words: the W words; counts [W, W]: counts[i, j] / 64 is the probability of word j after word i;
+    stationary [W]: the long-run share of each word.
     """
 
-    def __init__(self):
-        self.words, classes, within = [], [], []
-        for name, spelled in LEXICON.items():
-            members = spelled.split()
-            zipf = 1.0 / np.arange(1, len(members) + 1)
-            self.words += members
-            classes += [name] * len(members)
-            within += list(zipf / zipf.sum())
-        self.transitions = np.array(
-            [[GRAMMAR[now].get(after, 0.0) * p for after, p in zip(classes, within, strict=True)] for now in classes]
-        )
-        self.stationary = stationary_distribution(self.transitions)
-        positive = np.where(self.transitions > 0, self.transitions, 1.0)
-        self.word_nats = float(self.stationary @ -(self.transitions * np.log(positive)).sum(axis=1))
-        self.symbols_per_word = float(self.stationary @ [len(word) + 1 for word in self.words])
-        self.floor_nats = self.word_nats / self.symbols_per_word
+    words: tuple[str, ...]
+    counts: np.ndarray
+    stationary: np.ndarray
 
-    def generate(self, characters: int, seed: np.random.SeedSequence) -> str:
-        """A text of exactly `characters` characters that begins with a word drawn from the stationary distribution.
+    @property
+    def transition(self) -> np.ndarray:
+        """[W, W]: row i is the distribution of the word after word i."""
+        return self.counts / _SLOTS
 
-        Only double draws, cumulative sums and comparisons decide, so the text is the same on every machine.
-        """
-        rng = np.random.Generator(np.random.PCG64(seed))
-        draws = iter(rng.random(characters // 2 + 2).tolist())  # the shortest word takes two characters
-        cumulative = [row.tolist() for row in np.cumsum(self.transitions, axis=1)]
-        word = bisect.bisect_right(np.cumsum(self.stationary).tolist(), next(draws))
-        pieces, length = [], 0
-        while length < characters:
-            word = min(word, len(self.words) - 1)
-            pieces.append(self.words[word])
-            length += len(self.words[word]) + 1
-            word = bisect.bisect_right(cumulative[word], next(draws))
-        return (" ".join(pieces) + " ")[:characters]
+    @property
+    def floor_nats(self) -> float:
+        """Entropy rate in nats per character."""
+        probability = self.transition
+        nats = -np.where(probability > 0, np.log(np.where(probability > 0, probability, 1.0)), 0.0)
+        per_word = float(self.stationary @ (probability * nats).sum(axis=1))
+        characters = float(self.stationary @ np.array([len(word) + 1 for word in self.words]))
+        return per_word / characters
 
-
-def stationary_distribution(transitions: np.ndarray) -> np.ndarray:
-    """pi [W] with pi P = pi and sum 1, for an irreducible chain P [W, W]."""
-    size = len(transitions)
-    equations = np.vstack([transitions.T - np.eye(size), np.ones(size)])
-    return np.linalg.lstsq(equations, np.append(np.zeros(size), 1.0), rcond=None)[0]
+    def generate(self, size: int, stream: str, seed: int) -> str:
+        """A text of exactly `size` characters, its last word cut; `stream`: a key of STREAMS."""
+        successors = np.repeat(np.tile(np.arange(len(self.words)), (len(self.words), 1)).ravel(), self.counts.ravel())
+        successors = successors.reshape(len(self.words), _SLOTS).tolist()
+        bits = _bits(seed, stream)
+        articles = len(WORDS["article"].split())  # the first words: a text begins with a sentence
+        word = int(bits.random_raw() >> 58) * articles // _SLOTS
+        spelled = [f"{word} " for word in self.words]
+        parts, length = [spelled[word]], len(spelled[word])
+        while length < size:
+            # The highest bits of PCG64 are its best; 6 of them choose among 64 slots.
+            for slot in (bits.random_raw(1 + (size - length) // 4) >> 58).tolist():
+                word = successors[word][slot]
+                parts.append(spelled[word])
+                length += len(spelled[word])
+                if length >= size:
+                    break
+        return "".join(parts)[:size]
 
 
-def texts(size: int, seed: int) -> dict[str, str]:
-    """Independent texts: train of `size` characters, valid and test of a twentieth each (at least 1,000)."""
-    source, children = Source(), np.random.SeedSequence(seed).spawn(3)
+def make_source(seed: int) -> Source:
+    """The source of a seed. Draws again until every word leads to every other."""
+    words = tuple(word for group in WORDS.values() for word in group.split())
+    groups = {name: [words.index(word) for word in group.split()] for name, group in WORDS.items()}
+    bits = _bits(seed, "source")
+    while True:
+        counts = np.zeros((len(words), len(words)), np.int64)
+        for name, following in GRAMMAR.items():
+            for other, weights in following.items():
+                _connect(counts, groups[name], groups[other], weights, bits)
+        if _is_irreducible(counts):
+            return Source(words, counts, _stationary(counts / _SLOTS))
+
+
+def _connect(counts, sources, targets, weights, bits):
+    """Gives each source word len(weights) successors among the targets, in random order.
+
+    Successors are dealt like cards, so that the targets are used about equally often.
+    """
+    deck = []
+    for word in sources:
+        chosen = []
+        while len(chosen) < len(weights):
+            deck = deck or _shuffled(targets, bits)
+            card = next((card for card in deck if card not in chosen), None)
+            if card is None:  # what is left of the deck is chosen already
+                deck = deck + _shuffled(targets, bits)
+                continue
+            deck.remove(card)
+            chosen.append(card)
+        counts[word, _shuffled(chosen, bits)] += np.array(weights)
+
+
+def _shuffled(items, bits) -> list:
+    """A random order of the items: by raw 64-bit keys, as NumPy's own shuffle may change."""
+    return [items[i] for i in np.argsort(bits.random_raw(len(items)), kind="stable").tolist()]
+
+
+def _bits(seed: int, stream: str) -> np.random.PCG64:
+    """The bit generator of a seed's stream; streams are independent of each other."""
+    return np.random.PCG64(np.random.SeedSequence([seed, STREAMS[stream]]))
+
+
+def _is_irreducible(counts) -> bool:
+    """Whether every word can be reached from every other."""
+    reachable = (counts > 0) | np.eye(len(counts), dtype=bool)
+    for _ in range(len(counts).bit_length()):  # each squaring doubles the length of paths
+        reachable = (reachable.astype(np.int64) @ reachable.astype(np.int64)) > 0
+    return bool(reachable.all())
+
+
+def _stationary(transition) -> np.ndarray:
+    """p [W] with p = p @ transition and sum 1; unique where the chain is irreducible."""
+    number = len(transition)
+    equations = np.vstack([transition.T - np.eye(number), np.ones((1, number))])
+    right = np.append(np.zeros(number), 1.0)
+    return np.linalg.lstsq(equations, right, rcond=None)[0]
+
+
+def generate_splits(size: int, seed: int) -> tuple[dict[str, str], Source]:
+    """Texts of train (size characters), valid and test (size // 20, at least 1,000) and their source.
+
+    Raises UserError where size or seed cannot be.
+    """
+    if size < 1:
+        raise UserError(f"config.data.size={size}: the number of characters must be positive")
+    if seed < 0:
+        raise UserError(f"config.data.seed={seed}: a seed must not be negative")
+    source = make_source(seed)
     held_out = max(1000, size // 20)
     sizes = {"train": size, "valid": held_out, "test": held_out}
-    return {split: source.generate(n, child) for (split, n), child in zip(sizes.items(), children, strict=True)}
+    return {name: source.generate(n, name, seed) for name, n in sizes.items()}, source

@@ -17,9 +17,11 @@ from lm.batches import Reader, advance, make_reader, starts_epoch, window
 from lm.corpora import Corpus
 from lm.dropout import Noise
 from lm.errors import UserError
+from lm.evaluate import check as check_evaluation
 from lm.losses import GRADIENTS, target_weights
 from lm.model import LanguageModel, choose, init_parameters, make_model
 from lm.optim import Average, Hyper
+from lm.sample import check as check_sample
 
 Array = jax.Array
 
@@ -63,10 +65,17 @@ def make_experiment(config: ml_collections.ConfigDict, corpus: Corpus) -> Experi
     if (train.steps > 0) == (train.epochs > 0):
         raise UserError("exactly one of config.train.steps and config.train.epochs must be positive, "
                         f"not steps={train.steps} and epochs={train.epochs}")  # fmt: skip
-    for key in ("report_every", "steps_per_dispatch"):
-        if train[key] < 1:
-            raise UserError(f"config.train.{key} must be at least 1, not {train[key]}")
+    at_least_one = {
+        "train.report_every": train.report_every,
+        "train.steps_per_dispatch": train.steps_per_dispatch,
+        "checkpoint.every_steps": config.checkpoint.every_steps,
+    }
+    for key, value in at_least_one.items():
+        if value < 1:
+            raise UserError(f"config.{key} must be at least 1, not {value}")
     optim.hyper_of(config)
+    check_sample(config.sample, corpus.vocabulary.size)
+    check_evaluation(config.evaluation)
     feedback.check(config, corpus.splits)
     choose(GRADIENTS, "loss.gradient", config.loss.gradient)
     target_weights(config.loss.weighting, 1, 1)
@@ -146,7 +155,7 @@ def train_step(experiment: Experiment, state: TrainState, tokens: Array, hyper: 
     if average is not None:
         average = optim.extend_average(settings, average, parameters, state.step)
     weighed = (weights > 0).astype(nats.dtype)
-    measured = StepMetrics(jnp.sum(weighed * nats) / jnp.sum(weighed), optax.global_norm(gradients), rate)
+    measured = StepMetrics(jnp.sum(weighed * nats) / jnp.sum(weighed), optax.tree.norm(gradients), rate)
     after = state._replace(
         step=state.step + 1,
         cursor=advance(reader, state.cursor),

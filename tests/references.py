@@ -126,7 +126,7 @@ def scaled_sum(parameters, gradient, factor):
     return parameters + factor * gradient
 
 
-def sgd_step(parameters, window, state, rate, clip, weigh=np.mean):
+def sgd_step(parameters, state, window, rate, clip, weigh=np.mean):
     """One step of plain SGD, its gradient clipped by global norm.
 
     weigh: nats [T, B] -> objective. Returns (parameters, state after the window, mean nats, gradient norm).

@@ -222,9 +222,7 @@ for step in range(1, 10**6):
 
 
 def test_a_kill_while_saving_leaves_a_sound_checkpoint(tmp_path, capfd):
-    process = subprocess.Popen(
-        [sys.executable, "-c", SAVE_FOR_EVER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", SAVE_FOR_EVER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
     with process:
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGKILL)

@@ -12,14 +12,15 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"lm.errors"},
     {
-        "lm.batches", "lm.cells", "lm.checkpoint", "lm.dropout", "lm.embedding", "lm.feedback",
+        "lm.batches", "lm.cell_kinds", "lm.checkpoint", "lm.dropout", "lm.embedding", "lm.feedback",
         "lm.initialisers", "lm.losses", "lm.metrics", "lm.optim", "lm.synthetic", "lm.text",
     },
-    {"lm.corpora", "lm.recurrence"},
-    {"lm.layer"},
+    {"lm.gru_cells", "lm.lstm_cells", "lm.parallel_cells", "lm.sources"},
+    {"lm.cells", "lm.corpora"},
+    {"lm.recurrence"},
     {"lm.layer"},
     {"lm.model"},
-    {"lm.evaluate", "lm.sample"},
+    {"lm.evaluate", "lm.sample", "lm.weights"},
     {"lm.train"},
     {"lm.loop"},
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Moments and bounds of every initialiser, against the closed forms of their distributions."""
 
+import inspect
 import math
 
 import jax
@@ -86,13 +87,32 @@ def test_constants():
     assert (draw("constant", 1.5) == 1.5).all()
 
 
+def test_lstm_bias_opens_the_forget_gate_only():
+    """Gates i, f, g, o of 2 units each."""
+    np.testing.assert_array_equal(draw("lstm_bias", 1.5, shape=(8,)), [0, 0, 1.5, 1.5, 0, 0, 0, 0])
+
+
+def test_lru_draws_uniformly_from_a_ring():
+    """With r = exp(-exp(x)), r^2 is uniform between its bounds squared; so is the angle exp(x) (Orvieto 2023)."""
+    square = np.exp(-np.exp(draw("lru_ring", 0.4, 0.9))) ** 2
+    low, high = 0.4**2, 0.9**2
+    assert_moments(square, (low + high) / 2, (high - low) / math.sqrt(12))
+    assert low - 1e-5 <= square.min() < low + 1e-3
+    assert high - 1e-3 < square.max() <= high + 1e-5
+    angle = np.exp(draw("lru_phase", 3.0))
+    assert_moments(angle, 1.5, 3 / math.sqrt(12))
+    assert 0 < angle.min() < 0.003
+    assert 2.997 < angle.max() <= 3.0 + 1e-5
+
+
 @pytest.mark.parametrize("name", sorted(INITIALISERS))
 def test_the_key_decides(name):
-    numbers = {"uniform": (-1.0, 1.0), "constant": (0.5,), "normal": (0.0, 1.0), "truncated_normal": (0.0, 1.0)}
-    make = initialiser((name, *numbers.get(name, ())))
+    """Whatever numbers an initialiser takes, here 0.5 and 0.9."""
+    count = len(inspect.signature(INITIALISERS[name]).parameters) - len(("key", "shape", "dtype"))
+    make = initialiser((name, *(0.5, 0.9)[:count]))
     first, again, other = (np.asarray(make(jax.random.key(seed), (8, 8))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
-    assert (first != other).any() == (name not in ("zeros", "constant"))
+    assert (first != other).any() == (name not in ("zeros", "constant", "lstm_bias"))
 
 
 def test_an_unknown_name_is_named_with_the_known_ones():

@@ -166,7 +166,7 @@ def test_every_experiment_of_the_table_exists():
         ("--confg=a.py", ["unknown flag --confg", "--config?"]),
         ("--wordkir=a", ["unknown flag --wordkir", "--workdir?"]),
         ("--experiment=trian", ["--experiment=trian", "did you mean train?"]),
-        ("--experiment=xyz", ["--experiment=xyz", "evaluate, sample, train"]),
+        ("--experiment=xyz", ["--experiment=xyz", "there are evaluate, ", "train"]),
         ("--workdir=", ["--workdir"]),
         ("--data_dir=/not/here", ["--data_dir=/not/here", "directory"]),
         ("--debug=maybe", ["--debug=maybe"]),
@@ -292,10 +292,17 @@ def test_a_mistake_is_answered_without_importing_jax():
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_closed_output_ends_it_quietly():
+    command = [sys.executable, "-c", "import launch, sys; sys.exit(launch.main(['', '--help']))"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_runs_from_any_directory(tmp_path):
-    done = subprocess.run(
-        [sys.executable, ROOT / "launch.py", "--help"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, ROOT / "launch.py", "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert os.listdir(tmp_path) == []
 

@@ -258,9 +258,7 @@ def test_an_unwritable_log_is_an_error(tmp_path):
 
 
 def test_provenance_is_complete_and_json():
-    corpus = SimpleNamespace(
-        provenance={"sha256": {"a.txt": "00"}, "tokens": {"train": np.int64(5)}}
-    )
+    corpus = SimpleNamespace(provenance={"sha256": {"a.txt": "00"}, "tokens": {"train": np.int64(5)}})
     record = provenance(make_config(), corpus)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert set(record) == {"versions", "device", "git", "data", "config"}
@@ -276,9 +274,7 @@ def test_provenance_is_complete_and_json():
 def test_git_revision_and_dirt(tmp_path):
     def git(*arguments):
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        subprocess.run(
-            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True
-        )
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
     assert metrics._git(tmp_path) is None
     git("init")

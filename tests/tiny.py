@@ -1,14 +1,18 @@
 """The smallest experiment that shows everything: a five-symbol text and a model of a few units, shared by tests."""
 
 import contextlib
+import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from configs.base import base
 from lm.corpora import Corpus
 from lm.model import LanguageModel, init_parameters, make_model
+from lm.optim import Hyper
 from lm.text import Vocabulary
+from lm.train import Experiment, TrainState, initial_state
 
 SYMBOLS = " abcd"
 V = len(SYMBOLS)
@@ -45,9 +49,29 @@ def config(**changes):
 
 
 def model(seed: int = 0, **changes) -> tuple[LanguageModel, dict]:
-    """A model of `config(**changes)` and its parameters."""
+    """A model of `config(**changes)`, and parameters of U(-0.9, 0.9) that NumPy draws, which compiles nothing."""
     made = make_model(config(**changes), V)
-    return made, init_parameters(made, jax.random.key(seed))
+    shapes = jax.eval_shape(functools.partial(init_parameters, made), jax.random.key(0))
+    return made, draw(shapes, seed)
+
+
+def draw(shapes, seed: int = 0):
+    """A pytree of arrays, or of their shapes -> arrays of U(-0.9, 0.9)."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.asarray(rng.uniform(-0.9, 0.9, x.shape).astype(x.dtype)), shapes)
+
+
+def state(experiment: Experiment, hyper: Hyper, seed: int = 0) -> TrainState:
+    """The state before step 0, but for the parameters, which are those of `model`."""
+    shapes = jax.eval_shape(functools.partial(initial_state, experiment, hyper))
+    return shapes._replace(
+        step=jnp.int32(0),
+        cursor=jnp.int32(0),
+        parameters=draw(shapes.parameters, seed),
+        optimiser=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.optimiser),
+        carry=experiment.model.initial_carry(experiment.reader.batch_size),
+        key=jax.random.key(seed),
+    )
 
 
 @contextlib.contextmanager

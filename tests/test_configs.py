@@ -1,0 +1,219 @@
+"""A config is a claim: every file loads, is locked, counts its parameters right and names targets that can be met."""
+
+import ast
+import functools
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from configs.base import base
+from lm.corpora import CORPORA, Corpus
+from lm.evaluate import PROTOCOLS
+from lm.model import count_parameters, init_parameters, make_model
+from lm.sample import check as check_sample
+from lm.text import Vocabulary
+from lm.train import make_experiment
+
+ROOT = Path(__file__).resolve().parent.parent
+# Symbols and training tokens of each corpus; a textfile's are the user's.
+VOCABULARY = {
+    "text8": 27,
+    "text8_prefix": 27,
+    "synthetic": 27,
+    "ptb": 10_000,
+    "tiny_shakespeare": 65,
+    "shakespeare_book": 62,
+}
+TOKENS = {
+    "text8": 99_999_000, "text8_prefix": 6_876_825, "synthetic": 1_000_000, "ptb": 929_589,
+    "tiny_shakespeare": 1_003_854, "shakespeare_book": 99_993,
+}  # fmt: skip
+SPLITS = {"text8": ("valid",), "text8_prefix": ("valid",), "shakespeare_book": ()}  # beside train; others: valid, test
+# What the training log (protocol "train") reports, and what a score does.
+TRAIN_METRICS = {"loss", "perplexity", "minibatch_perplexity", "epoch_perplexity", "lowest_running_perplexity"}
+SCORE_METRICS = {"perplexity", "loss", "bits_per_symbol"}
+
+
+def module_of(path):
+    return importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+def variants(get_config):
+    """The arguments a config takes: those its message names when it gets another; none for most."""
+    if not inspect.signature(get_config).parameters:
+        return [None]
+    with pytest.raises(ValueError, match="unknown variant 'no such variant'; known: ") as caught:
+        get_config("no such variant")
+    return re.split(r",\s*", str(caught.value).split("known: ")[1])
+
+
+FILES = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name != "__init__.py")
+CONFIGS = {
+    str(path.relative_to(ROOT / "configs").with_suffix("")) + (f":{variant}" if variant else ""): (module, variant)
+    for path in FILES
+    for module in [module_of(path)]
+    if hasattr(module, "get_config")
+    for variant in variants(module.get_config)
+}
+
+
+@functools.cache
+def load(name):
+    module, variant = CONFIGS[name]
+    return module.get_config(*([variant] if variant else []))
+
+
+def leaves(config, path=""):
+    """{dotted key: value}"""
+    found = {}
+    for key, value in config.items():
+        inside = isinstance(value, ml_collections.ConfigDict)
+        found |= leaves(value, f"{path}{key}.") if inside else {path + key: value}
+    return found
+
+
+def test_the_files_are_found():
+    assert {"synthetic/lstm", "text8/lstm", "text8/lstm_fused", "ptb/lstm2", "ptb/zaremba:large"} <= CONFIGS.keys()
+    assert len(CONFIGS) >= 15
+
+
+def test_every_file_is_a_config_or_the_common_part_of_some():
+    sources = {path: path.read_text() for path in FILES}
+    for path in FILES:
+        if not hasattr(module_of(path), "get_config"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            assert any(f"from {name} import" in text for other, text in sources.items() if other != path), path
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_names_types_and_locks(name):
+    config = load(name)
+    path = name.split(":")[0]
+    assert config.name in (name, path)
+    assert config.source
+    assert f"--config=configs/{path}.py" in CONFIGS[name][0].__doc__ or "make run" in CONFIGS[name][0].__doc__
+    expected = leaves(base())
+    found = {key: value for key, value in leaves(config).items() if not key.startswith("targets.")}
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert type(found[key]) is type(value), key
+    assert config.is_locked
+    assert all(part.is_locked for part in config.values() if isinstance(part, ml_collections.ConfigDict))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_mistyped_keys_and_wrong_types_fail(name):
+    config = CONFIGS[name][0].get_config(*([CONFIGS[name][1]] if CONFIGS[name][1] else []))
+    with pytest.raises(AttributeError, match="learning_rte"):
+        config.optim.learning_rte = 1.0
+    with pytest.raises(AttributeError, match="optm"):
+        config.optm = 1.0
+    with pytest.raises(TypeError):
+        config.optim.learning_rate = "fast"
+    with pytest.raises(TypeError):
+        config.train.steps = 1.5
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_number_of_parameters_is_as_stated(name):
+    config = load(name)
+    if config.data.corpus == "textfile":
+        assert config.parameters == 0, "depends on the file"
+        return
+    model = make_model(config, VOCABULARY[config.data.corpus])
+    shapes = jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(0))
+    assert count_parameters(shapes) == config.parameters
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_would_run(name):
+    """Every check that training makes before its first step, on a corpus of the right size; text is not needed."""
+    config = load(name)
+    corpus = config.data.corpus
+    assert corpus in CORPORA
+    size, tokens = VOCABULARY.get(corpus, 50), TOKENS.get(corpus, 100_000)
+    texts = {"train": np.broadcast_to(np.uint8(0), tokens)}
+    texts |= {split: np.zeros(1000, np.uint8) for split in SPLITS.get(corpus, ("valid", "test"))}
+    vocabulary = Vocabulary("char", tuple(chr(0x4E00 + i) for i in range(size)))
+    experiment = make_experiment(config, Corpus(corpus, vocabulary, texts, {}))
+    assert experiment.total_steps > 0
+    check_sample(config.sample, size)
+    assert config.evaluation.during in PROTOCOLS
+    assert set(config.evaluation.protocols) <= set(PROTOCOLS)
+    assert set(config.evaluation.splits) <= set(texts), "a split to be scored that the corpus does not have"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_targets_can_be_met(name):
+    """Each names a split, protocol and metric that a run of this config writes, and where the source says it."""
+    config = load(name)
+    protocols = set(config.evaluation.protocols)
+    for key, target in config.targets.items():
+        assert set(target) == {"split", "protocol", "metric", "value", "where", "tolerance", "at"}, key
+        assert target.where, key
+        assert target.value > 0, key
+        assert 0 <= target.tolerance < 0.2 * target.value, key
+        assert re.fullmatch(r"final|(epoch|step) \d+", target.at), key
+        if target.protocol == "train":
+            assert target.split == "train", key
+            assert target.metric in TRAIN_METRICS, key
+        else:
+            assert target.metric in SCORE_METRICS, key
+            known = protocols if target.at == "final" else {config.evaluation.during}
+            assert target.protocol in known, key
+            assert target.split in config.evaluation.splits, key
+
+
+def test_steps_of_the_sources():
+    """What the documents say of their lengths, as arithmetic of the configs."""
+
+    def windows(name):
+        config = load(name)
+        row = TOKENS[config.data.corpus] // config.data.batch_size
+        return (row - 1) // config.data.unroll
+
+    assert load("text8/lstm_fused").train.steps == 7001
+    assert load("text8/bigram_dropout:printed").train.steps == 21_001
+    assert windows("ptb/lstm2") == 774
+    assert windows("shakespeare/rnn") == 195
+    assert windows("shakespeare/lstm:book") == 249
+
+
+# --- No dead keys -----------------------------------------------------------------------------------------------
+
+
+def words_of(path):
+    """Attribute names, and strings that are not docstrings, of a file."""
+    words = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            words.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words.add(node.value)
+    return words
+
+
+@functools.cache
+def read_words():
+    readers = [*(ROOT / "lm").glob("*.py"), *(ROOT / "experiments").glob("*.py")]
+    return set().union(*(words_of(path) for path in readers))
+
+
+# Read by people (in config.json and summary.json), and by the tests here.
+FOR_PEOPLE = {"source", "parameters"}
+
+
+@pytest.mark.parametrize("key", leaves(base()))
+def test_every_key_is_read_by_somebody(key):
+    assert key.split(".")[-1] in read_words() | FOR_PEOPLE, f"config.{key} is read nowhere in lm/ or experiments/"
+
+
+def test_the_search_for_dead_keys_would_find_one():
+    assert "learning_rte" not in read_words()
+    assert "learning_rate" in read_words()

@@ -1,0 +1,34 @@
+"""The gradient demonstration: the book's printed digits, and the cells' reach against finite differences."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.gradients import demonstration, gradient_norms
+
+
+def test_the_books_numbers_to_every_printed_digit():
+    demo = demonstration()
+    sigmoid, relu = demo["sigmoid"], demo["relu"]
+    np.testing.assert_allclose(sigmoid["activations"][0], [0.93940638, 0.96852968], atol=5e-9)
+    np.testing.assert_allclose(sigmoid["activations"][2], [0.99301385, 0.99302901], atol=5e-9)
+    np.testing.assert_allclose(sigmoid["activations"][9], [0.99307291, 0.99307291], atol=5e-9)
+    np.testing.assert_allclose(sigmoid["gradients"][0], [0.03439552, 0.03439552], atol=5e-9)
+    np.testing.assert_allclose(sigmoid["gradients"][9], [1.45938177e-14, 2.16938983e-14], rtol=5e-9)
+    np.testing.assert_allclose(relu["activations"][0], [23.71814585, 23.98025559], atol=5e-9)
+    np.testing.assert_allclose(relu["activations"][9], [46583049.71437107, 46577890.60826711], atol=5e-9)
+    np.testing.assert_array_equal(relu["gradients"], 5.0 ** np.arange(1, 11)[:, None] * np.ones(2))
+
+
+@pytest.mark.parametrize("cell", ["elman_tanh", "lstm", "gru"])
+def test_the_last_step_has_gradient_one_per_unit_and_earlier_ones_follow(cell):
+    """d(sum h_T) / d h_T = 1 for each of n units: norm sqrt(n)."""
+    norms = gradient_norms(cell, units=9, steps=6, key=jax.random.key(0))
+    assert norms[-1] == pytest.approx(3.0, rel=1e-6)
+    assert np.isfinite(norms).all()
+    assert (norms > 0).all()
+
+
+def test_a_gated_cell_reaches_further_than_a_saturating_one():
+    reach = {cell: gradient_norms(cell, 32, 40, jax.random.key(1)) for cell in ("elman_sigmoid", "lstm")}
+    assert reach["lstm"][0] > 100 * reach["elman_sigmoid"][0]
