@@ -2,8 +2,7 @@
 
 import os
 
-from experiments.train import print_results
-from lm.corpora import load
+from experiments.train import load_corpus, print_results
 from lm.errors import UserError
 from lm.loop import Trainer
 from lm.metrics import write_json
@@ -20,7 +19,7 @@ def run(config, workdir, data_dir=None):
 
 def load_run(config, workdir, data_dir=None) -> Trainer:
     """The run in workdir at its last checkpoint. Raises UserError where there is none."""
-    trainer = Trainer(config, load(config.data, data_dir), workdir)
+    trainer = Trainer(config, load_corpus(config, data_dir), workdir)
     if trainer.done == 0:
         raise UserError(f"--workdir={workdir} holds no checkpoint; train first with --experiment=train")
     return trainer

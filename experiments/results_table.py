@@ -1,7 +1,7 @@
 """README's results table, generated from the committed records.
 
-    python -m experiments.results_table          rewrites the table
-    python -m experiments.results_table --check  exits 1 where README is stale
+python -m experiments.results_table          rewrites the table
+python -m experiments.results_table --check  exits 1 where README is stale
 """
 
 import importlib
@@ -76,8 +76,8 @@ def other_scores(records: list[dict], rows: list[Row]) -> list[str]:
                 scores.setdefault(key, []).append(result)
     lines = ["| config | corpus | split | protocol | targets scored | perplexity |", "|---|---|---|---|---|---|"]
     for (name, corpus, split, protocol, which), results in scores.items():
-        row = Row(name, "", {}, tuple(result["perplexity"] for result in results), corpus)
-        lines.append(f"| {name} | {corpus} | {split} ({which}) | {protocol} | {results[0]['targets']:,} | {ours(row)} |")
+        value = ours(Row(name, "", {}, tuple(result["perplexity"] for result in results), corpus))
+        lines.append(f"| {name} | {corpus} | {split} ({which}) | {protocol} | {results[0]['targets']:,} | {value} |")
     return lines
 
 

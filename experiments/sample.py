@@ -5,8 +5,6 @@ from experiments.evaluate import load_run
 
 def run(config, workdir, data_dir=None):
     """Returns the texts, `config.sample.number` of them."""
-    trainer = load_run(config, workdir, data_dir)
-    texts = generate(trainer.model, trainer.parameters, trainer.corpus.vocabulary, config.sample)
-    for text in texts:
-        print(text)
+    texts = load_run(config, workdir, data_dir).texts()
+    print(*texts, sep="\n")
     return texts

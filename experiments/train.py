@@ -8,10 +8,14 @@ from lm.loop import train
 
 def run(config, workdir, data_dir=None):
     """Returns the summary that `workdir`/summary.json holds."""
-    corpus = load(config.data, data_dir, ("train", "valid", *config.evaluation.splits))
-    summary = train(config, corpus, workdir)
+    summary = train(config, load_corpus(config, data_dir), workdir)
     print_results(summary)
     return summary
+
+
+def load_corpus(config, data_dir):
+    """The corpus of the config with the splits that it trains, selects and scores on, and no others."""
+    return load(config.data, data_dir, ("train", "valid", *config.evaluation.splits))
 
 
 def print_results(summary: dict):

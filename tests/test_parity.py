@@ -228,7 +228,7 @@ def flax_parameters(kind, p):
 @functools.cache
 def flax_step(kind):
     cell = FLAX_CELLS[kind](H)
-    return compiled(lambda p, carry, x: cell.apply({"params": p}, carry, x))
+    return jax.jit(lambda p, carry, x: cell.apply({"params": p}, carry, x))
 
 
 def flax_stack(kind, arguments):

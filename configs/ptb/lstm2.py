@@ -53,12 +53,14 @@ def get_config():
     # 10,000 x 200 + (200 + 256 + 1) x 4 x 256 + (256 + 128 + 1) x 4 x 128 + (128 + 1) x 10,000
     config.parameters = 3_955_088
     where = "last lines of the training log"
+    # The curve is one run's, as is ours: within 3% on the way; the final numbers get no such allowance.
     by_epoch = {
         f"valid_epoch_{epoch}": target(
-            split="valid", protocol="batched", metric="perplexity", value=value, where="training log", at=f"epoch {epoch}"
+            split="valid", protocol="batched", metric="perplexity", value=value, tolerance=round(0.03 * value, 3),
+            where="training log", at=f"epoch {epoch}",
         )
         for epoch, value in enumerate(VALID_BY_EPOCH[:-1], start=1)
-    }
+    }  # fmt: skip
     set_targets(
         config,
         **by_epoch,

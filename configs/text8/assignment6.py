@@ -1,4 +1,4 @@
-"""What the five text8 models of Udacity's deep-learning assignment 6 have in common (seeds/000_ccc36e48af56f605.txt)."""
+"""What the text8 models of Udacity's assignment 6 have in common (seeds/000_ccc36e48af56f605.txt)."""
 
 from configs.base import base
 

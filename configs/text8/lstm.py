@@ -13,8 +13,9 @@ def get_config():
     config.model.cell = "lstm_unfused"
     # 4 gates x (27 + 64 + 1) x 64 + (64 + 1) x 27
     config.parameters = 25_307
+    where = "In [9], last line"
     set_targets(
         config,
-        perplexity=target(split="valid", protocol="notebook", metric="perplexity", value=4.27, where="In [9], last line"),
+        perplexity=target(split="valid", protocol="notebook", metric="perplexity", value=4.27, where=where),
     )
     return config
