@@ -47,7 +47,12 @@ def get_config():
     set_targets(
         config,
         valid=target(
-            split="valid", protocol="batched", metric="perplexity", value=163.170974731, where="below the code of 3e"
+            split="valid",
+            protocol="batched",
+            metric="perplexity",
+            value=163.170974731,
+            where="below the code of 3e",
+            at="best",
         ),
     )
     return config
