@@ -39,9 +39,7 @@ def lstm_unfused(product, x: Array, carry: LSTMCarry, vectors: dict, hidden=None
     The same function as `lstm`; `fuse_lstm` maps its parameters to those of `lstm`.
     """
     h = masked(hidden, carry.h)
-    z = {
-        gate: product(f"w_x{gate}", x) + product(f"w_h{gate}", h) + vectors[f"b_{gate}"][None] for gate in LSTM_GATES
-    }
+    z = {gate: product(f"w_x{gate}", x) + product(f"w_h{gate}", h) + vectors[f"b_{gate}"][None] for gate in LSTM_GATES}
     i, f, o = (jax.nn.sigmoid(z[gate]) for gate in "ifo")
     c = f * carry.c + i * masked(update, jnp.tanh(z["g"]))
     return LSTMCarry(c, o * jnp.tanh(c))

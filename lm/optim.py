@@ -90,13 +90,14 @@ def check_optim(optim: ml_collections.ConfigDict):
 
 
 def static_part(optim: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDict:
-    """`config.optim` with every number that `Hyper` traces replaced by 1, or 0 where it switches something off.
+    """`config.optim` with every number that no compiled step reads replaced by 1, or 0 where it switches something off.
 
-    Configs that differ in those numbers only are then one compiled program.
+    Those are what `Hyper` traces, and what decides between dispatches (lm/feedback.py). Configs that differ in them
+    only are then one compiled program.
     """
-    return ml_collections.FrozenConfigDict(
-        {**optim, "learning_rate": 1.0, "clip": 1.0, "weight_decay": float(optim.weight_decay > 0)}
-    )
+    host = {"patience": 1, "nonmonotone_checks": 1} | ({"decay_rate": 1.0} if optim.schedule == "plateau" else {})
+    traced = {"learning_rate": 1.0, "clip": 1.0, "weight_decay": float(optim.weight_decay > 0)}
+    return ml_collections.FrozenConfigDict({**optim, **host, **traced})
 
 
 CLIPPING = {

@@ -17,7 +17,7 @@ from lm.initialisers import initialiser
 from lm.model import make_model
 from lm.recurrence import RecurrentNoise
 
-T, B, D, H, P = 5, 2, 3, 3, 2
+T, B, D, H, P = 5, 2, 4, 3, 2
 
 # Numerics, not speed, are tested here: half the time to compile.
 compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

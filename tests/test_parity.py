@@ -19,7 +19,7 @@ import pytest
 from lm import recurrence
 from lm.cells import CELLS
 
-D, H, LAYERS = 2, 3, 3
+D, H, LAYERS = 3, 3, 3
 SHAPES = [(T, B) for T in (1, 2, 17) for B in (1, 5)]
 KINDS = ("elman_tanh", "lstm", "gru_reset_after")
 
@@ -52,31 +52,40 @@ def objective(outputs, carries, weights):
 # --- Ours -----------------------------------------------------------------------------------------------------------
 
 
+def our_layer(kind, p, x, carry):
+    carry, h = recurrence.run(CELLS[kind], p, x, CELLS[kind].carry(**carry))
+    return carry._asdict(), h
+
+
 @functools.cache
-def our_program(kind):
+def program(layer, kind):
+    """Compiled: ((_, (outputs by layer, final states by layer)), gradients) of a stack of layers."""
+
     def value(arguments, weights, chosen):
         total, x, finals, outputs = 0.0, arguments["x"], [], []
-        for layer in range(LAYERS):
-            carry = CELLS[kind].carry(**arguments["carry"][layer])
-            carry, x = recurrence.run(CELLS[kind], arguments["parameters"][layer], x, carry)
-            finals.append(carry._asdict())
+        for index, (p, carry) in enumerate(zip(arguments["parameters"], arguments["carry"], strict=True)):
+            carry, x = layer(kind, p, x, carry)
+            finals.append(carry)
             outputs.append(x)
-            total += chosen[layer] * objective(x, finals, weights)
+            total += chosen[index] * objective(x, finals, weights)
         return total, (outputs, finals)
 
     return compiled(jax.value_and_grad(value, has_aux=True))
 
 
-def ours(kind, dtype, arguments, weights, depth):
+def stack(layer, kind, dtype, arguments, weights, depth):
     """(outputs [T, B, H] of layer `depth`, final states by layer, gradients of the objective that reads these)."""
     chosen = np.eye(LAYERS)[depth - 1]
     with jax.enable_x64(dtype == np.float64):
         inputs = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (arguments, weights, chosen))
-        (_, (outputs, finals)), gradients = our_program(kind)(*inputs)
+        (_, (outputs, finals)), gradients = program(layer, kind)(*inputs)
     found = outputs[depth - 1], finals[:depth], first(gradients, depth)
     above = {"parameters": gradients["parameters"][depth:], "carry": gradients["carry"][depth:]}
     assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(above))
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found)
+
+
+ours = functools.partial(stack, our_layer)
 
 
 def close(found, expected, tolerance):
@@ -86,7 +95,7 @@ def close(found, expected, tolerance):
 # --- float64 NumPy --------------------------------------------------------------------------------------------------
 
 
-def stack(kind, arguments):
+def numpy_stack(kind, arguments):
     """(outputs of the last layer, final states by layer), one step after the other."""
     x, finals = arguments["x"], []
     for p, carry in zip(arguments["parameters"], arguments["carry"], strict=True):
@@ -107,11 +116,11 @@ def test_float64_numpy_to_1e10(kind, T, B):
     for depth in range(1, LAYERS + 1):
         outputs, finals, gradients = ours(kind, np.float64, arguments, weights, depth)
         below = first(arguments, depth)
-        close((outputs, finals), stack(kind, below), 1e-10)
+        close((outputs, finals), numpy_stack(kind, below), 1e-10)
         for _ in range(2):
             direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), below)
             moved = jax.tree.map(lambda leaf, d: leaf + 1e-30j * d, below, direction)
-            derivative = objective(*stack(kind, moved), weights).imag / 1e-30
+            derivative = objective(*numpy_stack(kind, moved), weights).imag / 1e-30
             along = jax.tree.map(lambda g, d: (g * d).sum(), gradients, direction)
             assert sum(jax.tree.leaves(along)) == pytest.approx(derivative, rel=1e-10, abs=1e-10)
 
@@ -225,39 +234,20 @@ def flax_parameters(kind, p):
     return there
 
 
-@functools.cache
-def flax_step(kind):
-    cell = FLAX_CELLS[kind](H)
-    return jax.jit(lambda p, carry, x: cell.apply({"params": p}, carry, x))
-
-
-def flax_stack(kind, arguments):
-    """(outputs of the last layer, final states by layer): flax's cell, step by step."""
-    x, finals = list(arguments["x"]), []
-    for p, carry in zip(arguments["parameters"], arguments["carry"], strict=True):
-        p = flax_parameters(kind, p)
-        state, outputs = (carry["c"], carry["h"]) if kind == "lstm" else carry["h"], []
-        for x_t in x:
-            state, h = flax_step(kind)(p, state, x_t)
-            outputs.append(h)
-        x = outputs
-        finals.append(dict(zip("ch", state, strict=True)) if kind == "lstm" else {"h": state})
-    return jnp.stack(x), finals
+def flax_layer(kind, p, x, carry):
+    layer = nn.RNN(FLAX_CELLS[kind](H), time_major=True, return_carry=True)
+    start = (carry["c"], carry["h"]) if kind == "lstm" else carry["h"]
+    final, h = layer.apply({"params": {"cell": flax_parameters(kind, p)}}, x, initial_carry=start)
+    return dict(zip("ch", final, strict=True)) if kind == "lstm" else {"h": final}, h
 
 
 @pytest.mark.parametrize(("T", "B"), SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_flax_to_1e5_in_float32(kind, T, B):
     arguments, weights = case(kind, T, B)
-    arguments, weights = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (arguments, weights))
-
-    def value(arguments):
-        outputs, finals = flax_stack(kind, arguments)
-        return objective(outputs, finals, weights), (outputs, finals)
-
-    with jax.numpy_rank_promotion("allow"):  # flax adds its biases so
-        for depth in range(1, LAYERS + 1):
-            gradients, (outputs, finals) = jax.grad(value, has_aux=True)(first(arguments, depth))
-            expected = outputs, finals, gradients
-            scale = max(1.0, max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)))
-            close(ours(kind, np.float32, arguments, weights, depth), expected, 1e-5 * scale)
+    for depth in range(1, LAYERS + 1):
+        found = ours(kind, np.float32, arguments, weights, depth)
+        with jax.numpy_rank_promotion("allow"):  # flax adds its biases so
+            expected = stack(flax_layer, kind, np.float32, arguments, weights, depth)
+        scale = max(1.0, max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)))
+        close(found, expected, 1e-5 * scale)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from configs.base import base
 from lm import dropout, losses, optim
@@ -16,7 +17,7 @@ from lm.model import count_parameters, init_parameters, make_model
 from lm.text import Vocabulary
 from lm.train import initial_state, make_experiment, train_step
 
-T, B, V, D, H = 5, 3, 11, 5, (4, 5)
+T, B, V, D, H = 3, 3, 11, 5, (4, 5)
 KEEP = 0.6
 TIME_SITES = ("input", "between", "output", "recurrent", "carried")
 WINDOW_SITES = ("hidden", "embedding", "weight_drop")
@@ -46,9 +47,13 @@ def make(config):
     model = make_model(config, V)
     rng = np.random.default_rng(3)
     window = jnp.asarray(rng.integers(0, V, (T + 1, B)))
-    carry = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), model.initial_carry(B))
+    carry = tiny.draw(jax.eval_shape(lambda: model.initial_carry(B)), seed=4)
     weights = jnp.asarray(rng.uniform(0.1, 1, (T, B)), jnp.float32)
-    return model, init_parameters(model, jax.random.key(1)), window, carry, weights
+    return model, tiny.draw(shapes_of(model)), window, carry, weights
+
+
+def shapes_of(model):
+    return jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(1))
 
 
 def noise_of(sites=(), mask="elementwise", zoneout=(), seed=5):
@@ -61,7 +66,8 @@ def noise_of(sites=(), mask="elementwise", zoneout=(), seed=5):
 
 def masks_of(noise):
     """Every mask of a window, drawn as the model draws them: [site, layer] -> array. All sites must be active."""
-    masks = {"input": {0: time_mask(noise, "input", (T, B, D))}, "embedding": {0: window_mask(noise, "embedding", (V,))}}
+    masks = {"input": {0: time_mask(noise, "input", (T, B, D))}}
+    masks["embedding"] = {0: window_mask(noise, "embedding", (V,))}
     masks["between"] = {1: time_mask(noise, "between", (T, B, H[0]), 1)}
     masks["output"] = {0: time_mask(noise, "output", (T, B, H[-1]))}
     for site in ("recurrent", "carried"):
@@ -123,27 +129,29 @@ def compiled():
     """
     model, parameters, window, carry, weights = make(small_config())
 
-    def plain(parameters, carry, noise, terms):
-        return plain_objective(parameters, carry, window, weights, masks_of(noise), terms)
+    def plain(parameters, carry, masks, terms):
+        return plain_objective(parameters, carry, window, weights, masks, terms)
 
     def ours(parameters, carry, noise, terms):
         variables = {"params": parameters}
         objective, (_, nats) = model.apply(variables, window, carry, weights, noise, terms, method="loss")
         return objective, nats
 
-    functions = [jax.jit(jax.value_and_grad(f, argnums=(0, 1), has_aux=True)) for f in (plain, ours)]
-    return functions, (parameters, carry)
+    gradients = (jax.value_and_grad(f, argnums=(0, 1), has_aux=True) for f in (plain, ours))
+    plain, ours = (jax.jit(f, compiler_options={"xla_backend_optimization_level": 0}) for f in gradients)
+    draw = jax.jit(masks_of)
+    return lambda p, c, noise, terms: plain(p, c, draw(noise), terms), ours, (parameters, carry)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case) if len(case) == 2 else f"{case[0]} all")
 def test_objective_and_gradient_are_those_of_the_plain_loop(compiled, case):
-    (plain, ours), at = compiled
+    plain, ours, at = compiled
 
     def settings(kind, names):
         keep = {site: jnp.float32(KEEP if site in names else 1) for site in SITES}
         zoneout = {name: jnp.float32(0.3 if f"zoneout {name}" in names else 0) for name in ("memory", "output")}
         terms = {name: jnp.float32(value if name in names else 0) for name, value in TERMS.items()}
-        return Noise(jax.random.key(5), keep, zoneout, kind), terms
+        return Noise(jax.random.key(5, impl="unsafe_rbg"), keep, zoneout, kind), terms  # compiles fastest
 
     kind, *names = case
     expected, found = (f(*at, *settings(kind, names)) for f in (plain, ours))
@@ -228,7 +236,8 @@ EVERYTHING = {f"keep_prob__{site}": 0.5 for site in SITES} | {
 def test_evaluation_has_no_noise():
     model, parameters, window, carry, _ = make(small_config())
     noisy = make_model(small_config(**EVERYTHING), V)
-    scores = [m.apply({"params": parameters}, window, carry, method="nats") for m in (model, noisy)]
+    evaluated = [jax.jit(functools.partial(m.apply, method="nats")) for m in (model, noisy)]
+    scores = [evaluate({"params": parameters}, window, carry) for evaluate in evaluated]
     jax.tree.map(np.testing.assert_array_equal, *scores)
 
 
@@ -236,8 +245,12 @@ def test_zoneout_takes_its_expectation_in_evaluation():
     """For one step, where it is exact: the state is rate x previous + (1 - rate) x new."""
     model, parameters, window, carry, _ = make(small_config())
     zoned = make_model(small_config(zoneout__memory=0.25, zoneout__output=0.1), V)
-    (plain, _), *_ = model.apply({"params": parameters}, window[:1], carry)
-    (mixed, _), *_ = zoned.apply({"params": parameters}, window[:1], carry)
+
+    def apply(model):
+        return jax.jit(model.apply)({"params": parameters}, window[:1], carry)
+
+    (plain, _), *_ = apply(model)
+    (mixed, _), *_ = apply(zoned)
     np.testing.assert_allclose(mixed.c, 0.25 * carry[0].c + 0.75 * plain.c, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(mixed.h, 0.1 * carry[0].h + 0.9 * plain.h, rtol=1e-5, atol=1e-6)
 
@@ -250,7 +263,7 @@ def test_zoneout_in_training_keeps_whole_units_and_is_the_expectation_on_average
         noise = noise_of(zoneout=["memory"]).replace(key=key)
         return model.apply({"params": parameters}, window[:1], carry, noise, method="features")[0][0].c
 
-    draws = np.asarray(jax.vmap(memory)(jax.random.split(jax.random.key(2), 3000)))
+    draws = np.asarray(jax.jit(jax.vmap(memory))(jax.random.split(jax.random.key(2), 3000)))
     expected = np.asarray(zoned.apply({"params": parameters}, window[:1], carry)[0][0].c)
     assert np.mean(np.isclose(draws, carry[0].c)) == pytest.approx(0.3, abs=0.02)
     np.testing.assert_allclose(draws.mean(0), expected, atol=5 * draws.std() / np.sqrt(3000))
@@ -263,7 +276,8 @@ def test_what_is_off_is_not_in_the_compiled_step():
     def program(**changes):
         experiment = make_experiment(small_config(**changes), corpus())
         hyper = optim.hyper_of(experiment.config)
-        arguments = initial_state(experiment, hyper), jnp.zeros(300, jnp.uint8), hyper
+        state = jax.eval_shape(functools.partial(initial_state, experiment, hyper))
+        arguments = state, jnp.zeros(300, jnp.uint8), hyper
         jaxpr = jax.make_jaxpr(functools.partial(train_step, experiment))(*arguments)
         return hyper, str(jaxpr)
 
@@ -294,8 +308,8 @@ def test_label_smoothing_has_its_exact_gradient_and_true_nats_in_chunks_too(monk
     objective, nats = ours(x, kernel, bias)
     assert float(objective) == pytest.approx(float(smoothed(x, kernel, bias)), rel=1e-5)
     np.testing.assert_allclose(nats, losses.nats(x @ kernel + bias[None], targets), rtol=1e-5, atol=1e-6)
-    found = jax.grad(lambda *a: ours(*a)[0], argnums=(0, 1, 2))(x, kernel, bias)
-    expected = jax.grad(smoothed, argnums=(0, 1, 2))(x, kernel, bias)
+    found = jax.jit(jax.grad(lambda *a: ours(*a)[0], argnums=(0, 1, 2)))(x, kernel, bias)
+    expected = jax.jit(jax.grad(smoothed, argnums=(0, 1, 2)))(x, kernel, bias)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
 
 
@@ -307,7 +321,7 @@ def test_last_step_features_sends_only_the_last_loss_below_the_softmax():
             weights = losses.target_weights(weighting, T, B)
             return model.apply({"params": parameters}, window, carry, weights, gradient=gradient, method="loss")[0]
 
-        return jax.grad(objective)(parameters)
+        return jax.jit(jax.grad(objective))(parameters)
 
     found, full = gradients("sum", "last_step_features"), gradients("sum", "full")
     last = gradients("last_step_sum", "full")
@@ -321,7 +335,7 @@ def test_tied_softmax_reads_the_embedding_table():
     model, parameters, window, carry, weights = make(config)
     assert "output_kernel" not in parameters
     untied = make_model(small_config(model__hidden=(4, D)), V)
-    assert count_parameters(parameters) == count_parameters(init_parameters(untied, jax.random.key(0))) - V * D
+    assert count_parameters(parameters) == count_parameters(shapes_of(untied)) - V * D
 
     def tied_loss(parameters):
         return model.apply({"params": parameters}, window, carry, weights, method="loss")[0]
@@ -332,8 +346,9 @@ def test_tied_softmax_reads_the_embedding_table():
 
     table = parameters["embedding"]
     assert float(tied_loss(parameters)) == pytest.approx(float(untied_loss(table, table.T)), rel=1e-6)
-    d_table, d_kernel = jax.grad(untied_loss, argnums=(0, 1))(table, table.T)
-    np.testing.assert_allclose(jax.grad(tied_loss)(parameters)["embedding"], d_table + d_kernel.T, rtol=1e-4, atol=1e-5)
+    d_table, d_kernel = jax.jit(jax.grad(untied_loss, argnums=(0, 1)))(table, table.T)
+    found = jax.jit(jax.grad(tied_loss))(parameters)["embedding"]
+    np.testing.assert_allclose(found, d_table + d_kernel.T, rtol=1e-4, atol=1e-5)
 
 
 # --- Errors -----------------------------------------------------------------------------------------------------
