@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lm.cell_kinds import Array, HiddenCarry, LSTMCarry, Parameters, PointwiseCell, StepCell, masked, squash
+from lm.cell_kinds import Array, LSTMCarry, Parameters, PointwiseCell, StepCell, masked, squash
 
 
 def lstm(z_x: Array, z_h: Array, carry: LSTMCarry, vectors: dict, update: Array | None = None) -> LSTMCarry:
@@ -60,23 +60,27 @@ def fuse_lstm(parameters: dict) -> dict:
     }
 
 
-def lstm_1997(product, z_x: Array, carry: HiddenCarry, vectors: dict, hidden=None, update=None) -> HiddenCarry:
-    """The first LSTM as the lecture on recurrent networks prints it (gen 1). Its one state s is also its output, h.
+def lstm_1997(product, z_x: Array, carry: LSTMCarry, vectors: dict, hidden=None, update=None) -> LSTMCarry:
+    """The first LSTM as the lecture on recurrent networks prints it (gen 1); its s is the carry's c.
 
-        i, f, o = sigmoid(x W_x + s W_h + b)
-        g = tanh(x W_x + (o * s) W_g + b)
-        s' = f * s + i * g
+        i, f, o = sigmoid(x W_x + c W_h + b)
+        g = tanh(x W_x + (o * c) W_g + b)
+        c' = f * c + i * g
+        h' = tanh(c')
 
     No gate stands between memory and output: o gates what the candidate reads. (Hochreiter & Schmidhuber 1997 had no
-    f, and let the gates read the gated output too.) W_x [D, 4H] and b [4H] in the order i, f, g, o; W_h [H, 3H] in the
+    f, and let the gates read the gated output too.) The lecture says nothing of an output; with c itself, which grows
+    without bound while f is near 1, training over carried states diverges: the squashing is that of 1997. The mask
+    `hidden` multiplies c where products read it. W_x [D, 4H] and b [4H] in the order i, f, g, o; W_h [H, 3H] in the
     order i, f, o; W_g [H, H].
     """
     del vectors
     z_i, z_f, z_g, z_o = jnp.split(z_x, 4, axis=-1)
-    s = masked(hidden, carry.h)
-    i, f, o = squash(jnp.concatenate([z_i, z_f, z_o], axis=-1) + product("w_h", s), "sss")
-    g = jnp.tanh(z_g + product("w_g", o * s))
-    return HiddenCarry(f * carry.h + i * masked(update, g))
+    read = masked(hidden, carry.c)
+    i, f, o = squash(jnp.concatenate([z_i, z_f, z_o], axis=-1) + product("w_h", read), "sss")
+    g = jnp.tanh(z_g + product("w_g", o * read))
+    c = f * carry.c + i * masked(update, g)
+    return LSTMCarry(c, jnp.tanh(c))
 
 
 def lstm_1997_parameters(inputs: int, units: int) -> Parameters:
@@ -265,7 +269,7 @@ PEEPHOLES = (("p_i", "vector"), ("p_f", "vector"), ("p_o", "vector"))
 LSTM_CELLS = {
     "lstm": PointwiseCell(LSTMCarry, 4, lstm),
     "lstm_unfused": StepCell(LSTMCarry, lstm_unfused, lstm_unfused_parameters, projected=False),
-    "lstm_1997": StepCell(HiddenCarry, lstm_1997, lstm_1997_parameters),
+    "lstm_1997": StepCell(LSTMCarry, lstm_1997, lstm_1997_parameters),
     "lstm_peephole": PointwiseCell(LSTMCarry, 4, lstm_peephole, PEEPHOLES),
     "lstm_coupled": PointwiseCell(LSTMCarry, 3, lstm_coupled),
     "lstm_book_gradient": StepCell(LSTMCarry, lstm_book_gradient, lstm_book_parameters),

@@ -72,11 +72,11 @@ def lstm_unfused(p, x, s, hidden=1.0, update=1.0):
 
 def lstm_1997(p, x, s, hidden=1.0, update=1.0):
     w_x, b, w_h = split(p["w_x"], "ifgo"), split(p["b"], "ifgo"), split(p["w_h"], "ifo")
-    memory = s["h"]
+    memory = s["c"]
     i, f, o = (sigmoid(x @ w_x[n] + (hidden * memory) @ w_h[n] + b[n]) for n in "ifo")
     g = np.tanh(x @ w_x["g"] + (o * hidden * memory) @ p["w_g"] + b["g"])
-    after = f * memory + i * g * update
-    return {"h": after}, after
+    c = f * memory + i * g * update
+    return {"c": c, "h": np.tanh(c)}, np.tanh(c)
 
 
 def lstm_peephole(p, x, s, hidden=1.0, update=1.0):

@@ -137,8 +137,7 @@ def compiled():
         objective, (_, nats) = model.apply(variables, window, carry, weights, noise, terms, method="loss")
         return objective, nats
 
-    gradients = (jax.value_and_grad(f, argnums=(0, 1), has_aux=True) for f in (plain, ours))
-    plain, ours = (jax.jit(f, compiler_options={"xla_backend_optimization_level": 0}) for f in gradients)
+    plain, ours = (jax.jit(jax.value_and_grad(f, argnums=(0, 1), has_aux=True)) for f in (plain, ours))
     draw = jax.jit(masks_of)
     return lambda p, c, noise, terms: plain(p, c, draw(noise), terms), ours, (parameters, carry)
 

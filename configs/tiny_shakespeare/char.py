@@ -21,7 +21,7 @@ def get_config(variant: str = "lstm"):
     config.data.corpus = "tiny_shakespeare"
     config.data.fractions = (0.9, 0.05, 0.05)
     config.data.batching = "rows"
-    config.data.batch_size = 64
+    config.data.batch_size = 32
     config.data.unroll = 64
     # model
     config.model.cell, config.parameters = CELLS[variant]
@@ -29,15 +29,15 @@ def get_config(variant: str = "lstm"):
     config.model.embedding_size = 128
     config.model.hidden = (512,)
     # regularisation
-    config.keep_prob.input = 0.8
-    config.keep_prob.output = 0.5
+    config.keep_prob.input = 0.9
+    config.keep_prob.output = 0.6
     # optimiser
     config.optim.name = "adam"
-    config.optim.learning_rate = 3e-3
+    config.optim.learning_rate = 2e-3
     config.optim.schedule = "cosine"
     config.optim.clipping = "global_norm"
     config.optim.clip = 1.0
-    config.train.epochs = 20
+    config.train.epochs = 11
     config.train.report_every = 100
     config.checkpoint.best = "keep"
     # evaluation
