@@ -69,9 +69,10 @@ def lstm_1997(product, z_x: Array, carry: LSTMCarry, vectors: dict, hidden=None,
         h' = tanh(c')
 
     No gate stands between memory and output: o gates what the candidate reads. (Hochreiter & Schmidhuber 1997 had no
-    f, and let the gates read the gated output too.) The lecture says nothing of an output; with c itself, which grows
-    without bound while f is near 1, training over carried states diverges: the squashing is that of 1997. The mask
-    `hidden` multiplies c where products read it. W_x [D, 4H] and b [4H] in the order i, f, g, o; W_h [H, 3H] in the
+    f, and let the gates read the gated output too.) The lecture names no output; the squashing is that of 1997, since
+    nothing bounds c but f. Expect little where states are carried without end: c of some units runs away, and the
+    gates that read it saturate; gen 2, `lstm`, does not let them. The mask `hidden` multiplies c where products read
+    it. W_x [D, 4H] and b [4H] in the order i, f, g, o; W_h [H, 3H] in the
     order i, f, o; W_g [H, H].
     """
     del vectors
