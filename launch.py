@@ -56,6 +56,14 @@ EXPERIMENTS = {
     "sample": Experiment("experiments.sample"),
     "gradients": Experiment("experiments.gradients"),
     "record": Experiment("experiments.record"),
+    "export": Experiment("experiments.export"),
+    "import": Experiment(
+        "experiments.import_weights",
+        (
+            ExtraFlag(flags.DEFINE_string, "weights", None, "The safetensors file to import."),
+            ExtraFlag(flags.DEFINE_string, "vocabulary", None, "The file's vocabulary, one token per line."),
+        ),
+    ),
 }
 
 

@@ -20,6 +20,6 @@ def run(config, workdir, data_dir=None):
 def load_run(config, workdir, data_dir=None) -> Trainer:
     """The run in workdir at its last checkpoint. Raises UserError where there is none."""
     trainer = Trainer(config, load_corpus(config, data_dir), workdir)
-    if trainer.done == 0:
+    if not trainer.resumed:
         raise UserError(f"--workdir={workdir} holds no checkpoint; train first with --experiment=train")
     return trainer

@@ -70,8 +70,8 @@ def demonstration() -> dict:
 def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16) -> np.ndarray:
     """|d loss / d h_t| for t = 0 ... steps - 1, mean over a batch of random inputs; loss = sum of the last h.
 
-    Inputs [steps, B, H] are standard normal; weights glorot_uniform, biases as CELLS_SHOWN says. The derivative is taken with respect
-    to a zero added to the carry's h after every step.
+    Inputs [steps, B, H] are standard normal; weights glorot_uniform, biases as CELLS_SHOWN says. The derivative is
+    taken with respect to a zero added to the carry's h after every step.
     """
     cell = CELLS[cell_name]
     parameter_key, input_key = jax.random.split(key)

@@ -85,17 +85,26 @@ class Trainer:
         self.progress = Progress()
         self.checks = feedback.Checks()
         self.checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
-        self._resume()
+        self.resumed = self._resume()
         self.done = int(self.state.step)
         self.compiled = False
 
-    def _resume(self):
+    def _resume(self) -> bool:
+        """Goes back to the last checkpoint; whether there was one."""
         restored = self.checkpoints.restore(self.state)
-        if restored is not None:
-            self.state, extra, step = restored
-            self.progress = Progress(**extra["progress"])
-            self.checks = feedback.from_json(extra["checks"])
-            print(f"resuming {self.workdir} after {step} of {self.total} steps")
+        if restored is None:
+            return False
+        self.state, extra, step = restored
+        self.progress = Progress(**extra["progress"])
+        self.checks = feedback.from_json(extra["checks"])
+        print(f"resuming {self.workdir} after {step} of {self.total} steps")
+        return True
+
+    def adopt(self, parameters: dict):
+        """Puts other parameters, of the same shapes, in the place of the current ones and saves a checkpoint."""
+        self.state = self.state._replace(parameters=jax.tree.map(jax.numpy.array, parameters))
+        self.checkpoints.save(self.done, self.state, self._saved())
+        self.checkpoints.wait()
 
     @property
     def parameters(self) -> dict:

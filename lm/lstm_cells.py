@@ -72,8 +72,7 @@ def lstm_1997(product, z_x: Array, carry: LSTMCarry, vectors: dict, hidden=None,
     f, and let the gates read the gated output too.) The lecture names no output; the squashing is that of 1997, since
     nothing bounds c but f. Expect little where states are carried without end: c of some units runs away, and the
     gates that read it saturate; gen 2, `lstm`, does not let them. The mask `hidden` multiplies c where products read
-    it. W_x [D, 4H] and b [4H] in the order i, f, g, o; W_h [H, 3H] in the
-    order i, f, o; W_g [H, H].
+    it. W_x [D, 4H] and b [4H] in the order i, f, g, o; W_h [H, 3H] in the order i, f, o; W_g [H, H].
     """
     del vectors
     z_i, z_f, z_g, z_o = jnp.split(z_x, 4, axis=-1)
