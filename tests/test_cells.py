@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from quick import compiled
 
 from lm import recurrence
 from lm.cells import CELLS, ParallelCell, StepCell, check_bias, fuse_lstm, make_cell, zero_carry
@@ -18,9 +19,6 @@ from lm.model import make_model
 from lm.recurrence import RecurrentNoise
 
 T, B, D, H, P = 5, 2, 4, 3, 2
-
-# Numerics, not speed, are tested here: half the time to compile.
-compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def cell_of(name):

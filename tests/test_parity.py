@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import compiled
 
 from lm import recurrence
 from lm.cells import CELLS
@@ -22,9 +23,6 @@ from lm.cells import CELLS
 D, H, LAYERS = 3, 3, 3
 SHAPES = [(T, B) for T in (1, 2, 17) for B in (1, 5)]
 KINDS = ("elman_tanh", "lstm", "gru_reset_after")
-
-# Numerics, not speed, are tested here: half the time to compile.
-compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def case(kind, T, B):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import compiled
 
 from lm import recurrence
 from lm.cells import CELLS, zero_carry
@@ -13,8 +14,6 @@ from lm.errors import UserError
 from lm.recurrence import RecurrentNoise, project, solve_in_order, solve_parallel, split_noise
 
 T, B, D, H = 6, 2, 4, 3
-
-compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def case(name):
