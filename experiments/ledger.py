@@ -26,6 +26,9 @@ CURVE = (
     "learning_rate",
 )
 
+# A value this much under the reported one is no longer the same number: it is better.
+CLEARLY = 0.05
+
 
 class Row(NamedTuple):
     """One target of one config and what the records say of it; values has one number per seed."""
@@ -42,10 +45,12 @@ class Row(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """not run; reproduced: the mean is at or under reported + tolerance; worse: above it."""
+        """not run; worse: the mean is above reported + tolerance; better: clearly under it; else reproduced."""
         if not self.values:
             return "not run"
-        return "reproduced" if self.mean <= self.target["value"] + self.target["tolerance"] else "worse"
+        if self.mean > self.target["value"] + self.target["tolerance"]:
+            return "worse"
+        return "better" if self.mean < (1 - CLEARLY) * self.target["value"] else "reproduced"
 
 
 def make_record(workdir: str) -> dict:

@@ -53,7 +53,14 @@ def test_each_target_finds_its_number(changes, value):
 
 @pytest.mark.parametrize(
     ("values", "tolerance", "verdict"),
-    [((), 0.0, "not run"), ((7.4, 7.6), 0.0, "reproduced"), ((7.4, 7.7), 0.0, "worse"), ((7.55,), 0.1, "reproduced")],
+    [
+        ((), 0.0, "not run"),
+        ((7.4, 7.6), 0.0, "reproduced"),
+        ((7.4, 7.7), 0.0, "worse"),
+        ((7.55,), 0.1, "reproduced"),
+        ((7.13,), 0.1, "reproduced"),
+        ((7.12,), 0.1, "better"),
+    ],
 )
 def test_verdicts_follow_from_the_mean(values, tolerance, verdict):
     assert Row("some/config", "x", target(tolerance=tolerance), values, "ptb").verdict == verdict

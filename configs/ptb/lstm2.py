@@ -55,7 +55,7 @@ def get_config():
     where = "last lines of the training log"
     # The curve is one run's, as is ours: within 3% on the way; the final numbers get no such allowance.
     by_epoch = {
-        f"valid_epoch_{epoch}": target(
+        f"valid_epoch_{epoch:02}": target(
             split="valid", protocol="batched", metric="perplexity", value=value, tolerance=round(0.03 * value, 3),
             where="training log", at=f"epoch {epoch}",
         )

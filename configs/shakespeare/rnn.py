@@ -50,7 +50,7 @@ def get_config():
     # 62 x 512 + (512 + 512 + 2) x 512 + (512 + 1) x 62
     config.parameters = 588_862
     by_pass = {
-        f"pass_{number}": target(
+        f"pass_{number:02}": target(
             split="train", protocol="train", metric="epoch_perplexity", value=value, tolerance=0.15 * value,
             where="printed log", at=f"epoch {number + 1}",
         )
