@@ -293,6 +293,7 @@ def append_samples(workdir: str, heading: str, texts: list[str]):
 
 def train(config: ml_collections.ConfigDict, corpus: Corpus, workdir: str) -> dict:
     """Trains `config` on `corpus` in `workdir`, going on from its last checkpoint, and returns the summary."""
+    make_experiment(config, corpus)  # what is wrong with the config leaves no trace in the workdir
     metrics_lib.prepare_workdir(workdir, config)
     return Trainer(config, corpus, workdir).run()
 

@@ -205,9 +205,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
 )
 def test_a_config_that_cannot_run_is_refused_before_the_first_step(tmp_path, changes, words):
     with pytest.raises(UserError) as caught, tiny.compilations() as compiled:
-        Trainer(tiny.config(**changes), tiny.corpus(), tmp_path)
+        train(tiny.config(**changes), tiny.corpus(), tmp_path / "run")
     assert all(word in str(caught.value) for word in words), caught.value
     assert not any("train_steps" in name for name in compiled)
+    assert not any(tmp_path.rglob("*")), "a refused config leaves nothing in the workdir"
 
 
 def test_a_corpus_without_a_validation_text_trains(tmp_path):
