@@ -256,6 +256,7 @@ def test_large_preactivations_stay_finite(name):
     p, x = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (p, x))
     carry = zero_carry(cell, B, H)
     for factor in (300.0, -300.0):
+
         def objective(p, factor=factor):
             return recurrence.run(cell, p, factor * x, carry)[1].sum()
 

@@ -52,7 +52,8 @@ def get_config(variant: str = "correct"):
         config,
         best=best,
         first_window=target(
-            split="train", protocol="train", metric="perplexity", value=62.0, tolerance=0.005, where="I:0, batch 1", at="step 0"
+            split="train", protocol="train", metric="perplexity", value=62.0, tolerance=0.005,
+            where="I:0, batch 1", at="step 0",
         ),
         pass_5=target(
             split="train", protocol="train", metric="epoch_perplexity", value=10.86, tolerance=0.326, where="I:5",
