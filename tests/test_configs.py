@@ -159,13 +159,14 @@ def test_targets_can_be_met(name):
         assert target.where, key
         assert target.value > 0, key
         assert 0 <= target.tolerance < 0.2 * target.value, key
-        assert re.fullmatch(r"final|(epoch|step) \d+", target.at), key
+        assert re.fullmatch(r"final|best|(epoch|step) \d+", target.at), key
         if target.protocol == "train":
             assert target.split == "train", key
             assert target.metric in TRAIN_METRICS, key
         else:
             assert target.metric in SCORE_METRICS, key
-            known = protocols if target.at == "final" else {config.evaluation.during}
+            known = protocols if target.at in ("final", "best") else {config.evaluation.during}
+            assert target.at != "best" or config.checkpoint.best == "keep", key
             assert target.protocol in known, key
             assert target.split in config.evaluation.splits, key
 
