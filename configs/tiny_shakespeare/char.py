@@ -7,8 +7,8 @@ Run: python launch.py --config=configs/tiny_shakespeare/char.py:lstm --workdir=r
 
 from configs.base import base, set_targets, target
 
-# Cell and parameters: 65 x 128 + (128 + 512 + 1) x G x 512 (+ 512 for the GRU's own recurrent bias) + (512 + 1) x 65
-CELLS = {"lstm": ("lstm", 1_354_433), "gru": ("gru_reset_after", 1_026_753)}
+# Cell, epochs and parameters: 65 x 128 + (128 + 512 + 1) x G x 512 (+ 512 for the GRU's own recurrent bias) + (512 + 1) x 65
+CELLS = {"lstm": ("lstm", 11, 1_354_433), "gru": ("gru_reset_after", 6, 1_026_753)}
 
 
 def get_config(variant: str = "lstm"):
@@ -24,7 +24,7 @@ def get_config(variant: str = "lstm"):
     config.data.batch_size = 32
     config.data.unroll = 64
     # model
-    config.model.cell, config.parameters = CELLS[variant]
+    config.model.cell, config.train.epochs, config.parameters = CELLS[variant]
     config.model.input = "embedding"
     config.model.embedding_size = 128
     config.model.hidden = (512,)
@@ -37,7 +37,6 @@ def get_config(variant: str = "lstm"):
     config.optim.schedule = "cosine"
     config.optim.clipping = "global_norm"
     config.optim.clip = 1.0
-    config.train.epochs = 11
     config.train.report_every = 100
     config.checkpoint.best = "keep"
     # evaluation
