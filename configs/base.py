@@ -119,7 +119,8 @@ def base() -> ml_collections.ConfigDict:
     sample.number = 5
     sample.length = 80  # tokens
     sample.prompt = ""  # empty: a random start
-    sample.strategy = "temperature"  # temperature or greedy
+    sample.stop = ""  # a symbol that ends a text early, such as <eos>
+    sample.strategy = "temperature"  # temperature, greedy or first_exceeding: lm/sample.py
     sample.temperature = 1.0
     sample.top_k = 0  # 0: all
     sample.top_p = 1.0  # nucleus mass

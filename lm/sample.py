@@ -18,13 +18,15 @@ from lm.text import Vocabulary
 
 Array = jax.Array
 
-STRATEGIES = ("temperature", "greedy")
+STRATEGIES = ("temperature", "greedy", "first_exceeding")
 
 
 class Choice(NamedTuple):
     """How a token is chosen from logits; static under jit but for the two numbers passed beside it.
 
-    strategy: temperature (draw from softmax(logits / temperature)) or greedy (argmax)
+    strategy: temperature (draw from softmax(logits / temperature)), greedy (argmax), or first_exceeding: the first
+        symbol, in the order of the vocabulary, whose probability exceeds one uniform draw, else the first of all.
+        That is what Grokking Deep Learning ch. 14 does for sampling; it is no draw from the distribution
     top_k: only the k most likely symbols are drawn; 0 for all
     nucleus: whether draws are restricted to the smallest set of probability >= top_p (Holtzman et al. 2020)
     """
@@ -51,7 +53,11 @@ def choose(choice: Choice, key: Array, logits: Array, temperature: Array, top_p:
     """One token id per row of logits [B, V] -> [B]."""
     if choice.strategy == "greedy":
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    return jax.random.categorical(key, restrict(choice, logits / temperature, top_p)).astype(jnp.int32)
+    logits = restrict(choice, logits / temperature, top_p)
+    if choice.strategy == "first_exceeding":
+        threshold = jax.random.uniform(key, (logits.shape[0], 1))
+        return jnp.argmax(jax.nn.softmax(logits) > threshold, axis=-1).astype(jnp.int32)
+    return jax.random.categorical(key, logits).astype(jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -78,8 +84,11 @@ def random_start(key: Array, context: int, number: int, symbols: int) -> Array:
     return jax.random.categorical(draw_key, jnp.log(weights)).astype(jnp.int32)
 
 
-def check(sample: ml_collections.ConfigDict, symbols: int) -> Choice:
+def check(sample: ml_collections.ConfigDict, vocabulary: Vocabulary) -> Choice:
     """Checks `config.sample`. Raises UserError naming the key at fault."""
+    symbols = vocabulary.size
+    if sample.stop and sample.stop not in vocabulary.symbols:
+        raise UserError(f"config.sample.stop={sample.stop!r} is not a symbol of the corpus")
     if sample.strategy not in STRATEGIES:
         raise UserError(f"config.sample.strategy: unknown {sample.strategy!r}; known: {', '.join(STRATEGIES)}")
     for key in ("number", "length"):
@@ -104,10 +113,11 @@ def generate(
 ) -> list[str]:
     """`sample.number` texts of `sample.length` tokens, start or prompt included; sample is `config.sample`.
 
+    A text ends early with the first symbol `sample.stop` after its start, where one is set (CS224d: <eos>).
     key: defaults to `sample.seed`. Raises UserError for settings out of range and for a prompt that the vocabulary
     cannot encode or that is shorter than the model's context.
     """
-    choice = check(sample, vocabulary.size)
+    choice = check(sample, vocabulary)
     key = jax.random.key(sample.seed) if key is None else key
     start_key, key = jax.random.split(key)
     if sample.prompt:
@@ -118,7 +128,15 @@ def generate(
     length = max(1, sample.length - start.shape[0])
     rest = _generate(model, choice, length, parameters, start, key, sample.temperature, sample.top_p)
     tokens = np.concatenate([np.asarray(start), np.asarray(rest)])[: max(sample.length, start.shape[0])]
-    return [vocabulary.decode(column) for column in tokens.T]
+    return [vocabulary.decode(until(column, sample.stop, len(start), vocabulary)) for column in tokens.T]
+
+
+def until(ids: np.ndarray, stop: str, start: int, vocabulary: Vocabulary) -> np.ndarray:
+    """Ids [N] up to and with the first `stop` at or after position `start`; all of them where stop is empty."""
+    if not stop:
+        return ids
+    found = np.flatnonzero(ids[start:] == vocabulary.symbols.index(stop))
+    return ids[: start + found[0] + 1] if len(found) else ids
 
 
 def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> np.ndarray:

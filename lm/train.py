@@ -74,7 +74,7 @@ def make_experiment(config: ml_collections.ConfigDict, corpus: Corpus) -> Experi
         if value < 1:
             raise UserError(f"config.{key} must be at least 1, not {value}")
     optim.hyper_of(config)
-    check_sample(config.sample, corpus.vocabulary.size)
+    check_sample(config.sample, corpus.vocabulary)
     check_evaluation(config.evaluation)
     feedback.check(config, corpus.splits)
     choose(GRADIENTS, "loss.gradient", config.loss.gradient)

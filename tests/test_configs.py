@@ -140,10 +140,11 @@ def test_it_would_run(name):
     size, tokens = VOCABULARY.get(corpus, 50), TOKENS.get(corpus, 100_000)
     texts = {"train": np.broadcast_to(np.uint8(0), tokens)}
     texts |= {split: np.zeros(1000, np.uint8) for split in SPLITS.get(corpus, ("valid", "test"))}
-    vocabulary = Vocabulary("char", tuple(chr(0x4E00 + i) for i in range(size)))
+    symbols = ("<eos>", *(chr(0x4E00 + i) for i in range(size - 1)))
+    vocabulary = Vocabulary("word", symbols)
     experiment = make_experiment(config, Corpus(corpus, vocabulary, texts, {}))
     assert experiment.total_steps > 0
-    check_sample(config.sample, size)
+    check_sample(config.sample, vocabulary)
     assert config.evaluation.during in PROTOCOLS
     assert set(config.evaluation.protocols) <= set(PROTOCOLS)
     assert set(config.evaluation.splits) <= set(texts), "a split to be scored that the corpus does not have"

@@ -7,7 +7,7 @@ import references
 import tiny
 
 from lm.errors import UserError
-from lm.sample import generate
+from lm.sample import Choice, choose, generate
 from lm.text import Vocabulary
 
 VOCABULARY = Vocabulary("char", tuple(tiny.SYMBOLS))
@@ -105,6 +105,26 @@ def test_drawn_texts_begin_with_the_prompt_and_go_on_differently():
     assert all(text.startswith("abba") and len(text) == LENGTH for text in texts)
     assert len(texts) == NUMBER
     assert len(set(texts)) > NUMBER // 2
+
+
+def test_first_exceeding_is_the_books_rule():
+    """Symbol i comes where the draw lies between the largest probability before it and its own; 0 also above all."""
+    p = np.array([0.2, 0.1, 0.4, 0.05, 0.25])
+    logits = np.tile(np.log(p).astype(np.float32), (4000, 1))
+    ids = np.asarray(choose(Choice("first_exceeding", 0, False), jax.random.key(0), logits, 1.0, 1.0))
+    expected = np.array([0.2 + (1 - 0.4), 0.0, 0.4 - 0.2, 0.0, 0.0])
+    np.testing.assert_allclose(np.bincount(ids, minlength=5) / len(ids), expected, atol=0.03)
+
+
+def test_a_text_ends_with_its_first_stop_symbol():
+    model, parameters = tiny.model()
+    whole = generate(model, parameters, VOCABULARY, settings(prompt="cab"))
+    cut = generate(model, parameters, VOCABULARY, settings(prompt="cab", stop="c"))
+    assert any("c" in text[3:] for text in whole)
+    for long, short in zip(whole, cut, strict=True):
+        assert short == (long[: long.index("c", 3) + 1] if "c" in long[3:] else long)
+    with pytest.raises(UserError, match=r"sample\.stop='z' is not a symbol"):
+        generate(model, parameters, VOCABULARY, settings(stop="z"))
 
 
 def test_words_are_joined_by_spaces():

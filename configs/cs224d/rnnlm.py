@@ -41,7 +41,9 @@ def get_config():
     config.evaluation.splits = ("valid", "test")
     config.evaluation.batch_size = 104
     config.evaluation.unroll = 14
-    config.sample.length = 40
+    config.sample.length = 100
+    config.sample.stop = "<eos>"
+    config.sample.prompt = "this is a great"
     # 10,000 x 50 + (50 + 100 + 1) x 100 + (100 + 1) x 10,000
     config.parameters = 1_525_100
     set_targets(

@@ -35,6 +35,9 @@ def book(name: str):
     config.evaluation.splits = ("train",)
     config.sample.length = 70
     config.sample.prompt = "\n"
+    # The book multiplies logits by 10 and takes the first symbol whose probability exceeds a uniform draw.
+    config.sample.strategy = "first_exceeding"
+    config.sample.temperature = 0.1
     return config
 
 

@@ -7,7 +7,8 @@ Run: python launch.py --config=configs/tiny_shakespeare/char.py:lstm --workdir=r
 
 from configs.base import base, set_targets, target
 
-# Cell, epochs and parameters: 65 x 128 + (128 + 512 + 1) x G x 512 (+ 512 for the GRU's own recurrent bias) + (512 + 1) x 65
+# Cell, epochs and parameters: 65 x 128 + (128 + 512 + 1) x G x 512 + (512 + 1) x 65, and 512 for the bias of its own
+# that the GRU's candidate has.
 CELLS = {"lstm": ("lstm", 11, 1_354_433), "gru": ("gru_reset_after", 6, 1_026_753)}
 
 
