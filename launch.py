@@ -56,7 +56,10 @@ EXPERIMENTS = {
     "sample": Experiment("experiments.sample"),
     "gradients": Experiment("experiments.gradients"),
     "record": Experiment("experiments.record"),
-    "export": Experiment("experiments.export"),
+    "export": Experiment(
+        "experiments.export",
+        (ExtraFlag(flags.DEFINE_string, "checkpoint", "last", "Which checkpoint to export: last or best."),),
+    ),
     "import": Experiment(
         "experiments.import_weights",
         (

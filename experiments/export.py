@@ -1,19 +1,37 @@
-"""Writes a run's weights to export/model.safetensors in its workdir, and what they mean to export/config.json."""
+"""Writes a run's weights to export/model.safetensors in its workdir, and what they mean to export/config.json.
+
+--checkpoint=best takes those of the best checkpoint by validation, which config.checkpoint.best=keep keeps, instead of
+the last one's.
+"""
 
 import os
 
 from experiments.evaluate import load_run
+from lm.errors import UserError
 from lm.metrics import write_json
+from lm.train import evaluated_parameters
 from lm.weights import write
 
 
-def run(config, workdir, data_dir=None):
+def run(config, workdir, data_dir=None, checkpoint="last"):
     """Returns the directory of the export: model.safetensors, and config.json with config and vocabulary."""
+    if checkpoint not in ("last", "best"):
+        raise UserError(f"--checkpoint={checkpoint}: must be last or best")
     trainer = load_run(config, workdir, data_dir)
+    state = trainer.state
+    if checkpoint == "best":
+        restored = trainer.checkpoints.restore(state, which="best")
+        if restored is None:
+            raise UserError(f"--workdir={workdir} holds no best checkpoint; config.checkpoint.best=keep keeps one")
+        state = restored[0]
     directory = os.path.join(workdir, "export")
-    os.makedirs(directory, exist_ok=True)
-    write(os.path.join(directory, "model.safetensors"), trainer.parameters)
-    description = {"config": config.to_dict(), "vocabulary": trainer.corpus.vocabulary.to_dict()}
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {directory}: {error.strerror}") from error
+    vocabulary = trainer.corpus.vocabulary
+    write(os.path.join(directory, "model.safetensors"), evaluated_parameters(state), vocabulary)
+    description = {"config": config.to_dict(), "vocabulary": vocabulary.to_dict()}
     write_json(os.path.join(directory, "config.json"), description)
-    print(f"wrote {directory}/model.safetensors and config.json")
+    print(f"wrote {directory}/model.safetensors and config.json: the {checkpoint} checkpoint, {int(state.step)} steps")
     return directory

@@ -1,30 +1,35 @@
 """Makes a run of the weights in a safetensors file: our own export, or a PyTorch state dict (layouts: lm/weights.py).
 
-The run stands before its first step: evaluate and sample read the imported weights, train goes on from them. Row k of a
-PyTorch embedding is the token k of its own vocabulary, which word_language_model orders by first appearance; ours is
-by frequency. --vocabulary=FILE, one token per line in the file's order, puts the rows in ours; without it the two must
-agree.
+The run stands before its first step: evaluate and sample read the imported weights, train goes on from them.
+
+Row k of a PyTorch embedding is token k of its own vocabulary, which word_language_model and awd-lstm-lm order by first
+appearance in train, valid and test; ours is by frequency. --vocabulary=FILE, UTF-8, one token per line in the file's
+order, puts the rows in ours; without it row k is taken for our token k. Beside their data.py, such a file is made by
+
+    import data; words = data.Corpus("data/penn").dictionary.idx2word
+    open("tokens.txt", "w", encoding="utf-8").write("\\n".join(words) + "\\n")
 """
 
 from experiments.train import load_corpus
 from lm.errors import UserError
 from lm.loop import Trainer
 from lm.metrics import prepare_workdir
-from lm.weights import convert, read, vocabulary_order
+from lm.weights import load, vocabulary_order
 
 
 def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
     """Returns the imported parameters, which are also the workdir's checkpoint."""
     if not weights:
         raise UserError("--experiment=import needs --weights=FILE.safetensors")
-    tensors = read(weights)
     corpus = load_corpus(config, data_dir)
     order = vocabulary_order(vocabulary, corpus.vocabulary.symbols) if vocabulary else None
     trainer = Trainer(config, corpus, workdir)
     if trainer.resumed:
         raise UserError(f"--workdir={workdir} holds a run already; import into a new directory")
-    parameters = convert(tensors, trainer.state.parameters, config.model.cell, order)
+    parameters, layout = load(weights, trainer.model, corpus.vocabulary, order)
     prepare_workdir(workdir, config)
     trainer.adopt(parameters)
-    print(f"imported {len(tensors)} tensors into {workdir}")
+    print(f"imported {weights}, layout {layout}, into {workdir}")
+    if layout != "ours" and order is None:
+        print("without --vocabulary, row k of the file is taken for token k of the corpus")
     return parameters
