@@ -100,55 +100,71 @@ def softmax_loss(
     return objective, jax.lax.stop_gradient(per_target.reshape(-1)[:count])
 
 
-def _chunk_forward(features, kernel, bias, targets):
-    """logits, log-normaliser [R, 1] and nats [R] of one chunk of R rows."""
-    logits = features @ kernel + bias[None]
-    normaliser = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+def _with_bias(features, kernel, bias):
+    """features [..., H] and kernel [H, V] so extended that their product holds the bias: one pass less over logits."""
+    ones = jnp.ones((*features.shape[:-1], 1), features.dtype)
+    return jnp.concatenate([features, ones], axis=-1), jnp.concatenate([kernel, bias[None]])
+
+
+def _chunk_forward(features, kernel, targets):
+    """One chunk of R rows: exp(logits - highest) [R, V], its sum over V [R, 1], nats [R], mean over V of -ln p [R]."""
+    logits = features @ kernel
+    highest = jnp.max(logits, axis=-1, keepdims=True)
     picked = jnp.take_along_axis(logits, targets[:, None].astype(jnp.int32), axis=-1)
-    return logits, normaliser, (normaliser - picked)[:, 0]
+    scaled = jnp.exp(logits - highest)
+    total = jnp.sum(scaled, axis=-1, keepdims=True)
+    normaliser = highest + jnp.log(total)
+    return scaled, total, (normaliser - picked)[:, 0], normaliser[:, 0] - jnp.mean(logits, axis=-1)
 
 
-def _smoothed(nats_, logits, normaliser, smoothing):
+def _smoothed(nats_, mean_nats, smoothing):
     """What the objective sums, [R]: -sum over v of q_v ln p_v, q the smoothed target; without smoothing, the nats."""
-    if smoothing is None:
-        return nats_
-    mean_nats = normaliser[:, 0] - jnp.mean(logits, axis=-1)
-    return (1.0 - smoothing) * nats_ + smoothing * mean_nats
+    return nats_ if smoothing is None else (1.0 - smoothing) * nats_ + smoothing * mean_nats
 
 
 @jax.custom_vjp
 def _chunked_loss(features, kernel, bias, targets, weights, smoothing):
+    features, kernel = _with_bias(features, kernel, bias)
+
     def chunk(total, inputs):
         features_c, targets_c, weights_c = inputs
-        logits, normaliser, nats_c = _chunk_forward(features_c, kernel, bias, targets_c)
-        return total + jnp.sum(weights_c * _smoothed(nats_c, logits, normaliser, smoothing)), nats_c
+        _, _, nats_c, mean_nats = _chunk_forward(features_c, kernel, targets_c)
+        return total + jnp.sum(weights_c * _smoothed(nats_c, mean_nats, smoothing)), nats_c
 
     return jax.lax.scan(chunk, jnp.zeros((), features.dtype), (features, targets, weights))
 
 
 def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
-    def chunk(sums, inputs):
-        total, d_kernel, d_bias = sums
-        features_c, targets_c, weights_c = inputs
-        logits, normaliser, nats_c = _chunk_forward(features_c, kernel, bias, targets_c)
-        wanted = (jnp.arange(kernel.shape[1])[None] == targets_c[:, None].astype(jnp.int32)).astype(logits.dtype)
-        if smoothing is not None:
-            wanted = (1.0 - smoothing) * wanted + smoothing / kernel.shape[1]
-        d_logits = weights_c[:, None] * (jnp.exp(logits - normaliser) - wanted)
-        d_kernel = d_kernel + features_c.T @ d_logits
-        total = total + jnp.sum(weights_c * _smoothed(nats_c, logits, normaliser, smoothing))
-        sums = (total, d_kernel, d_bias + d_logits.sum(axis=0))
-        return sums, (nats_c, d_logits @ kernel.T)
+    transposed = kernel.T
+    features, kernel = _with_bias(features, kernel, bias)
 
-    start = (jnp.zeros((), features.dtype), jnp.zeros_like(kernel), jnp.zeros_like(bias))
+    def chunk(sums, inputs):
+        objective, d_kernel = sums
+        features_c, targets_c, weights_c = inputs
+        scaled, total, nats_c, mean_nats = _chunk_forward(features_c, kernel, targets_c)
+        # The gradient of the logits is (weight / total) (scaled - total q), q the target distribution. The factor in
+        # front goes to the narrow side of both products, so that the wide array is written once.
+        rows = jnp.arange(targets_c.shape[0])
+        kept = 1.0 if smoothing is None else 1.0 - smoothing
+        difference = scaled.at[rows, targets_c.astype(jnp.int32)].add(-kept * total[:, 0])
+        if smoothing is not None:
+            difference = difference - smoothing / kernel.shape[1] * total
+        factor = weights_c[:, None] / total
+        sums = (
+            objective + jnp.sum(weights_c * _smoothed(nats_c, mean_nats, smoothing)),
+            d_kernel + (factor * features_c).T @ difference,
+        )
+        return sums, (nats_c, factor * (difference @ transposed))
+
+    start = (jnp.zeros((), features.dtype), jnp.zeros_like(kernel))
     if features.shape[0] == 1:  # one chunk needs no loop
         first = jax.tree.map(functools.partial(jnp.squeeze, axis=0), (features, targets, weights))
         sums, outputs = chunk(start, first)
         nats_, d_features = jax.tree.map(lambda x: x[None], outputs)
     else:
         sums, (nats_, d_features) = jax.lax.scan(chunk, start, (features, targets, weights))
-    objective, d_kernel, d_bias = sums
-    return (objective, nats_), (d_features, d_kernel, d_bias)
+    objective, d_kernel = sums
+    return (objective, nats_), (d_features, d_kernel[:-1], d_kernel[-1])
 
 
 def _scale_gradients(gradients, cotangents):

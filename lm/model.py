@@ -11,7 +11,6 @@ import ml_collections
 
 from lm.cells import Cell, check_bias, make_cell, zero_carry
 from lm.dropout import MASKS, Noise, drop, drop_rows
-from lm.embedding import lookup
 from lm.errors import UserError
 from lm.initialisers import initialiser
 from lm.layer import RecurrentLayer, check_noise
@@ -101,7 +100,7 @@ class LanguageModel(nn.Module):
         """`features` before dropout on the output."""
         x = self.input_ids(tokens)
         if self.config.input != "one_hot":
-            x = drop_rows(noise, lookup(self.embedding, x), x, self.input_symbols)
+            x = drop_rows(noise, jnp.take(self.embedding, x, axis=0, mode="clip"), x, self.input_symbols)
             x = drop(noise, "input", x)
         after = []
         for index, layer in enumerate(self.layers):
