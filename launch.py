@@ -56,6 +56,7 @@ EXPERIMENTS = {
     "sample": Experiment("experiments.sample"),
     "gradients": Experiment("experiments.gradients"),
     "record": Experiment("experiments.record"),
+    "benchmark": Experiment("experiments.benchmark"),
     "export": Experiment(
         "experiments.export",
         (ExtraFlag(flags.DEFINE_string, "checkpoint", "last", "Which checkpoint to export: last or best."),),

@@ -1,0 +1,54 @@
+"""Plots of the sweeps: cost of a training step against sequence length, hidden size, vocabulary and batch."""
+
+import os
+
+from experiments.peers.workload import SWEEPS
+
+LABELS = {"lm": "this project", "floor": "floor: matrix products alone"}
+AXES = {
+    "cost_unroll": "sequence length T",
+    "cost_hidden": "hidden units H",
+    "cost_vocabulary": "vocabulary V",
+    "cost_batch": "batch B",
+}
+
+
+def milliseconds(record: dict, sweep: str) -> dict[str, dict[int, float]]:
+    """{implementation: {value on the sweep's axis: milliseconds a step}} of the points that were measured."""
+    points = {workload.name: workload for workload in SWEEPS[sweep]}
+    found: dict[str, dict[int, float]] = {}
+    for row in record["rows"]:
+        if row["workload"] in points:
+            value = int(row["workload"].rpartition("_")[2])
+            tokens = points[row["workload"]].tokens
+            found.setdefault(row["implementation"], {})[value] = 1e3 * tokens / row["tokens_per_s"]
+    return found
+
+
+def plot_all(record: dict, directory: str) -> list[str]:
+    """Writes DIRECTORY/cost_*.png for each sweep of which something was measured; returns their paths."""
+    paths = []
+    for sweep in SWEEPS:
+        if times := milliseconds(record, sweep):
+            paths.append(os.path.join(directory, f"{sweep}.png"))
+            plot(times, AXES[sweep], paths[-1])
+    return paths
+
+
+def plot(times: dict[str, dict[int, float]], axis: str, path: str):
+    """One line per implementation, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4.5), layout="constrained")
+    for name, points in times.items():
+        style = "k--" if name == "floor" else "o-"
+        axes.loglog(list(points), list(points.values()), style, label=LABELS.get(name, name))
+    axes.set_xlabel(axis)
+    axes.set_ylabel("milliseconds a training step")
+    axes.legend()
+    axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,148 @@
+"""The floor: the matrix products that a unit of work cannot do without, and nothing else, timed at their own shapes.
+
+What is left out costs something too (gates, softmax, updates, loading), so no implementation that multiplies as fast
+can come under it. Not counted: reading rows of a table (embedding, one-hot input), which needs no product.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.peers.workload import GATES, Program, Workload
+from lm.evaluate import EXACT_UNROLL
+from lm.losses import CHUNK_LOGITS
+
+
+class Product(NamedTuple):
+    """[m, k] x [k, n], `times` of them, each of which must wait for the one before it."""
+
+    m: int
+    k: int
+    n: int
+    times: int = 1
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.m * self.k * self.n * self.times
+
+
+class Softmax(NamedTuple):
+    """The three products of a softmax's training, chunk by chunk of `rows` features [R, H]: logits, the gradient that
+    goes back to the features, and the kernel's [H, V]."""
+
+    rows: int
+    units: int
+    symbols: int
+    chunks: int
+
+    @property
+    def flops(self) -> int:
+        return 3 * 2 * self.rows * self.units * self.symbols * self.chunks
+
+
+def products(workload: Workload) -> tuple[list[Product | Softmax], int]:
+    """(the products of a training step, of a window of the exact stream or of a text, how many of these a unit has)."""
+    if workload.kind == "train":
+        return _training(workload), 1
+    if workload.kind == "evaluate":
+        return _forward(workload, min(EXACT_UNROLL, workload.length), 1), -(-workload.length // EXACT_UNROLL)
+    # A character waits for the one before it: no product can be taken for many at once.
+    one = [p._replace(times=workload.length - 1) for p in _forward(workload, 1, workload.batch)]
+    return one, 1
+
+
+def _forward(workload: Workload, steps: int, batch: int) -> list[Product]:
+    found = []
+    for index, (inputs, units) in enumerate(zip(workload.inputs, workload.hidden, strict=True)):
+        width = GATES[workload.cell] * units
+        if index or workload.embedding:
+            found.append(Product(steps * batch, inputs, width))
+        found.append(Product(batch, units, width, steps))
+    return [*found, Product(steps * batch, workload.hidden[-1], workload.vocabulary)]
+
+
+def _training(workload: Workload) -> list[Product | Softmax]:
+    steps, batch = workload.unroll, workload.batch
+    rows, found = steps * batch, []
+    for index, (inputs, units) in enumerate(zip(workload.inputs, workload.hidden, strict=True)):
+        width = GATES[workload.cell] * units
+        if index or workload.embedding:
+            found += [
+                Product(rows, inputs, width),  # x W_x
+                Product(rows, width, inputs),  # dz W_x^T
+                Product(inputs, rows, width),  # x^T dz
+            ]
+        found += [
+            Product(batch, units, width, steps),  # h W_h
+            Product(batch, width, units, steps),  # dz W_h^T
+            Product(units, rows, width),  # h^T dz
+        ]
+    chunks = max(1, -(-rows * workload.vocabulary // CHUNK_LOGITS))
+    return [*found, Softmax(-(-rows // chunks), workload.hidden[-1], workload.vocabulary, chunks)]
+
+
+def operands(product: Product | Softmax) -> tuple:
+    """What `multiply` takes. Values do not matter for speed, but none may grow or die away along a sequence.
+
+    Part of each result in a sequence is part of the next left operand; an identity in `right` keeps it as it is.
+    """
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return rng.uniform(-0.001, 0.001, shape).astype(np.float32)
+
+    if isinstance(product, Softmax):
+        features = draw(product.chunks, product.rows, product.units)
+        return jnp.asarray(features), jnp.asarray(draw(product.units, product.symbols))
+    m, k, n, times = product
+    right = draw(k, n)
+    if times > 1:
+        shared = min(k, n)
+        right[:shared, :shared] = np.eye(shared)
+    return jnp.asarray(draw(m, k)), jnp.asarray(right)
+
+
+def multiply(product: Product | Softmax, left, right):
+    """Does the products; returns what keeps the compiler from leaving any of them out."""
+    if isinstance(product, Softmax):
+        return _multiply_softmax(left, right)
+    result = left @ right
+    m, k, n, times = product
+    if times == 1:
+        return result
+    if k <= n:  # the whole result is kept: of a slice of it, the compiler would compute no more than the slice
+        return jax.lax.fori_loop(1, times, lambda _, y: y[:, :k] @ right, result)
+    left = left.at[:, :n].set(result)
+    return jax.lax.fori_loop(1, times, lambda _, x: x.at[:, :n].set(x @ right), left)
+
+
+def _multiply_softmax(features, kernel):
+    """features [C, R, H], kernel [H, V]; the gradient of the kernel is written over that of the chunk before."""
+
+    def chunk(_, rows):
+        logits = rows @ kernel
+        return rows.T @ logits, logits @ kernel.T
+
+    if features.shape[0] == 1:
+        return chunk(None, features[0])
+    return jax.lax.scan(chunk, jnp.zeros_like(kernel), features)
+
+
+def build(workload: Workload) -> Program:
+    """A unit of work is every product of the workload's unit."""
+    needed, repeats = products(workload)
+    arguments = [operands(product) for product in needed]
+
+    @jax.jit
+    def multiply_all(arguments):
+        return [multiply(product, *pair) for product, pair in zip(needed, arguments, strict=True)]
+
+    def run(n: int) -> float:
+        for _ in range(n * repeats):
+            results = multiply_all(arguments)
+        jax.block_until_ready(results)
+        return float("nan")
+
+    return Program(run)

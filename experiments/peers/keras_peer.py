@@ -1,0 +1,101 @@
+"""Keras 3 on its jax backend: a functional model, and its documented stateless training step, jitted."""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "jax"  # keras reads it when it is imported
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from experiments.peers import jax_loops
+from experiments.peers.workload import Program, Workload, draw_parameters, gates, layers
+
+LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "elman": keras.layers.SimpleRNN}
+STATES = {"lstm": 2, "gru": 1, "elman": 1}  # arrays of a layer's state
+
+
+def make_model(workload: Workload) -> keras.Model:
+    """[tokens [B, T], states ...] -> [logits [B, T, V], states ...]."""
+    tokens = keras.Input((None,), dtype="int32")
+    inputs, outputs = [tokens], []
+    if workload.embedding:
+        x = keras.layers.Embedding(workload.vocabulary, workload.embedding, name="embedding")(tokens)
+    else:
+        x = keras.ops.one_hot(tokens, workload.vocabulary)
+    for index, units in enumerate(workload.hidden):
+        states = [keras.Input((units,)) for _ in range(STATES[workload.cell])]
+        inputs += states
+        if workload.keep_prob < 1:
+            x = keras.layers.Dropout(1 - workload.keep_prob)(x)
+        layer = LAYERS[workload.cell](units, return_sequences=True, return_state=True, name=f"layer_{index}")
+        x, *after = layer(x, initial_state=states)
+        outputs += after
+    if workload.keep_prob < 1:
+        x = keras.layers.Dropout(1 - workload.keep_prob)(x)
+    return keras.Model(inputs, [keras.layers.Dense(workload.vocabulary, name="output")(x), *outputs])
+
+
+def load(workload: Workload, model: keras.Model, parameters: dict[str, np.ndarray]):
+    """Copies the parameters of workload.draw_parameters; keras orders the gates of a GRU z, r, g."""
+    if workload.embedding:
+        model.get_layer("embedding").set_weights([parameters["embedding"]])
+    for index, layer in enumerate(layers(parameters)):
+        w_x, w_h, b = layer["w_x"], layer["w_h"], layer["b"]
+        if workload.cell == "gru":
+            w_x, w_h, b = (_swapped(x) for x in (w_x, w_h, b))
+            b = np.stack([b, np.concatenate([np.zeros(2 * layer["b_h"].size, np.float32), layer["b_h"]])])
+        model.get_layer(f"layer_{index}").set_weights([w_x, w_h, b])
+    model.get_layer("output").set_weights([parameters["output_kernel"], parameters["output_bias"]])
+
+
+def _swapped(array: np.ndarray) -> np.ndarray:
+    r, z, g = gates(array, "gru")
+    return np.concatenate([z, r, g], axis=-1)
+
+
+def zero_states(workload: Workload, batch: int) -> list:
+    return [jnp.zeros((batch, units)) for units in workload.hidden for _ in range(STATES[workload.cell])]
+
+
+def build(workload: Workload) -> Program:
+    """Raises nothing of its own."""
+    model = make_model(workload)
+    load(workload, model, draw_parameters(workload))
+    variables = [v.value for v in model.trainable_variables]
+    others = [v.value for v in model.non_trainable_variables]
+    if workload.kind == "train":
+        return _training(workload, model, variables, others)
+
+    def apply(variables, tokens, states):
+        (logits, *states), _ = model.stateless_call(variables, others, [tokens.T, *states])
+        return states, jnp.swapaxes(logits, 0, 1)
+
+    return jax_loops.forward(workload, apply, variables, lambda batch: zero_states(workload, batch))
+
+
+def _training(workload: Workload, model: keras.Model, variables: list, others: list) -> Program:
+    optimiser = keras.optimizers.SGD(workload.learning_rate, global_clipnorm=workload.clip)
+    optimiser.build(model.trainable_variables)
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    @jax.jit
+    def step(state, states, window):
+        variables, others, own = state
+
+        def objective(variables):
+            inputs = [window[:-1].T, *states]
+            (logits, *after), updated = model.stateless_call(variables, others, inputs, training=True)
+            nats = cross_entropy(window[1:].T, logits)
+            return workload.objective_scale * nats, (after, updated, nats)
+
+        (_, (after, updated, nats)), gradients = jax.value_and_grad(objective, has_aux=True)(variables)
+        variables, own = optimiser.stateless_apply(own, gradients, variables)
+        return (variables, updated, own), after, nats
+
+    own = [v.value for v in optimiser.variables]
+    return jax_loops.training(workload, step, ((variables, others, own), zero_states(workload, workload.batch)))
+
+
+VERSIONS = {"keras": keras.__version__}

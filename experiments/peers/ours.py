@@ -1,0 +1,97 @@
+"""This project's own code: the compiled steps, the exact stream and the sampler that its experiments run."""
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from experiments.peers.workload import Program, Workload, draw_parameters, draw_text, mean_nats, windows
+from lm.batches import on_device
+from lm.corpora import Corpus
+from lm.evaluate import exact_nats
+from lm.metrics import provenance
+from lm.model import LanguageModel
+from lm.optim import hyper_of
+from lm.sample import generate
+from lm.text import Vocabulary
+from lm.train import initial_state, make_experiment, train_steps
+
+CELLS = {"lstm": "lstm", "gru": "gru_reset_after", "elman": "elman_tanh"}
+
+
+def experiment_config(workload: Workload, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config of a run, `config`, with the workload's sizes put in."""
+    config = ml_collections.ConfigDict(config.to_dict())
+    config.data.batching = "rows"
+    config.data.batch_size, config.data.unroll = workload.batch, workload.unroll
+    config.model.cell = CELLS[workload.cell]
+    config.model.input = "embedding" if workload.embedding else "one_hot"
+    config.model.embedding_size = workload.embedding
+    config.model.hidden = workload.hidden
+    config.keep_prob.between = config.keep_prob.output = workload.keep_prob
+    if workload.embedding:
+        config.keep_prob.input = workload.keep_prob
+    config.loss.weighting = workload.weighting
+    config.optim.name, config.optim.learning_rate = "sgd", workload.learning_rate
+    config.optim.clipping, config.optim.clip = "global_norm", workload.clip
+    config.train.steps = 1_000_000  # more than are ever made
+    config.sample.number, config.sample.length = workload.batch, max(1, workload.length)
+    return config
+
+
+def describe() -> dict:
+    """Versions, device and revision."""
+    return provenance({}, Corpus("random", None, {}, {}))
+
+
+def build(workload: Workload, config: ml_collections.ConfigDict) -> Program:
+    """config: of a run (configs/base.py)."""
+    text = draw_text(workload)
+    level, first = ("char", 0x100) if workload.vocabulary < 1000 else ("word", 0)
+    symbols = tuple(chr(first + i) if level == "char" else f"w{i}" for i in range(workload.vocabulary))
+    corpus = Corpus("random", Vocabulary(level, symbols), {"train": text, "valid": text}, {})
+    config = experiment_config(workload, config)
+    experiment = make_experiment(config, corpus)
+    parameters = flax.traverse_util.unflatten_dict(
+        {name: jnp.asarray(value) for name, value in draw_parameters(workload).items()}, sep="."
+    )
+    if workload.kind == "train":
+        return _training(experiment, config, parameters, text)
+    if workload.kind == "evaluate":
+        return Program(lambda n: [mean_nats([exact_nats(experiment.model, parameters, text)], workload)
+                                  for _ in range(n)][-1])  # fmt: skip
+    return _sampling(workload, experiment.model, config.sample, parameters, corpus)
+
+
+def _training(experiment, config, parameters: dict, text: np.ndarray) -> Program:
+    hyper, tokens = hyper_of(config), on_device(text)
+    state = initial_state(experiment, hyper)._replace(parameters=parameters)
+
+    def run(n: int) -> float:
+        nonlocal state
+        while n:
+            count = min(n, config.train.steps_per_dispatch)
+            state, measured = train_steps(experiment, state, tokens, hyper, count)
+            measured = jax.tree.map(np.asarray, measured)  # as lm/loop.py does after every dispatch
+            n -= count
+        return float(measured.loss[count - 1])
+
+    return Program(run)
+
+
+def _sampling(workload: Workload, model: LanguageModel, sample, parameters: dict, corpus: Corpus) -> Program:
+    seeds = iter(range(1_000_000))
+
+    def run(n: int) -> float:
+        for _ in range(n):
+            texts = generate(model, parameters, corpus.vocabulary, sample, jax.random.key(next(seeds)))
+            assert (len(texts), len(texts[0])) == (workload.batch, workload.length)
+        return float("nan")
+
+    def check() -> float:
+        window = jnp.asarray(windows(workload, corpus.splits["train"])[0])
+        nats = model.apply({"params": parameters}, window, model.initial_carry(workload.batch), method="nats")[1]
+        return float(nats.mean())
+
+    return Program(run, check)

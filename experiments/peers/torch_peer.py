@@ -1,0 +1,159 @@
+"""PyTorch: nn.Embedding, nn.LSTM (GRU, RNN), nn.Linear, cross_entropy, clip_grad_norm_, SGD; state detached."""
+
+import itertools
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from experiments.peers.workload import Program, Workload, draw_parameters, draw_text, layers, mean_nats, windows
+
+MODULES = {"lstm": nn.LSTM, "gru": nn.GRU, "elman": nn.RNN}
+
+
+class Model(nn.Module):
+    """Embedding or one-hot input, recurrent layers (those of one size in one module), nn.Linear."""
+
+    def __init__(self, workload: Workload):
+        super().__init__()
+        self.workload = workload
+        if workload.embedding:
+            self.encoder = nn.Embedding(workload.vocabulary, workload.embedding)
+        self.rnns = nn.ModuleList()
+        inputs = workload.inputs[0]
+        for units, same in itertools.groupby(workload.hidden):
+            count = len(list(same))
+            between = 1 - workload.keep_prob if count > 1 else 0.0
+            self.rnns.append(MODULES[workload.cell](inputs, units, num_layers=count, dropout=between))
+            inputs = units
+        self.drop = nn.Dropout(1 - workload.keep_prob)
+        self.decoder = nn.Linear(inputs, workload.vocabulary)
+
+    def forward(self, tokens, states):
+        """tokens [T, B], states (one per module) -> (logits [T, B, V], states)."""
+        if self.workload.embedding:
+            x = self.drop(self.encoder(tokens))
+        else:
+            x = functional.one_hot(tokens, self.workload.vocabulary).float()
+        after = []
+        for index, rnn in enumerate(self.rnns):
+            x, state = rnn(self.drop(x) if index else x, states[index])
+            after.append(state)
+        return self.decoder(self.drop(x)), after
+
+    def zero_states(self, batch: int) -> list:
+        """One per module: [layers, B, H], twice for an LSTM."""
+        weight = self.decoder.weight
+        zeros = [weight.new_zeros(rnn.num_layers, batch, rnn.hidden_size) for rnn in self.rnns]
+        return [(x, x) for x in zeros] if self.workload.cell == "lstm" else zeros
+
+    @torch.no_grad()
+    def load(self, parameters: dict[str, np.ndarray]):
+        """Copies the parameters of workload.draw_parameters; gates stand in the same order, matrices transposed."""
+        own = layers(parameters)
+        for rnn in self.rnns:
+            for index in range(rnn.num_layers):
+                layer, units = own.pop(0), rnn.hidden_size
+                second = np.zeros_like(layer["b"])
+                if "b_h" in layer:
+                    second[2 * units :] = layer["b_h"]
+                for name, value in (("weight_ih", layer["w_x"].T), ("weight_hh", layer["w_h"].T),
+                                    ("bias_ih", layer["b"]), ("bias_hh", second)):  # fmt: skip
+                    getattr(rnn, f"{name}_l{index}").copy_(torch.from_numpy(np.ascontiguousarray(value)))
+        if self.workload.embedding:
+            self.encoder.weight.copy_(torch.from_numpy(parameters["embedding"]))
+        self.decoder.weight.copy_(torch.from_numpy(np.ascontiguousarray(parameters["output_kernel"].T)))
+        self.decoder.bias.copy_(torch.from_numpy(parameters["output_bias"]))
+
+
+def detach(states: list) -> list:
+    return [tuple(x.detach() for x in s) if isinstance(s, tuple) else s.detach() for s in states]
+
+
+def build(workload: Workload, compiled: bool = False) -> Program:
+    """compiled: under torch.compile, which raises where it finds no compiler."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_float32_matmul_precision("high")  # on a GPU the products of jax are in TF32 too; nothing on a CPU
+    torch.manual_seed(0)
+    model = Model(workload).to(device)
+    model.load(draw_parameters(workload))
+    batches = torch.from_numpy(windows(workload, draw_text(workload))).long().to(device)
+    if workload.kind == "train":
+        return _training(workload, model, batches, compiled)
+    model.eval()
+    call = torch.compile(model) if compiled else model
+    return (_evaluation if workload.kind == "evaluate" else _sampling)(workload, model, call, batches)
+
+
+def _training(workload: Workload, model: Model, batches: torch.Tensor, compiled: bool) -> Program:
+    optimiser = torch.optim.SGD(model.parameters(), lr=workload.learning_rate)
+    states = model.zero_states(workload.batch)
+    done = 0
+
+    def forward(window, states):
+        logits, after = model(window[:-1], states)
+        return functional.cross_entropy(logits.flatten(0, 1), window[1:].flatten()), after
+
+    if compiled:
+        forward = torch.compile(forward)
+
+    def run(n: int) -> float:
+        nonlocal states, done
+        model.train()
+        for _ in range(n):
+            optimiser.zero_grad()
+            nats, states = forward(batches[done % len(batches)], detach(states))
+            (workload.objective_scale * nats).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), workload.clip)
+            optimiser.step()
+            done += 1
+        value = nats.item()
+        synchronise(nats)
+        return value
+
+    return Program(run)
+
+
+def synchronise(tensor: torch.Tensor):
+    """Waits for a GPU."""
+    if tensor.is_cuda:
+        torch.cuda.synchronize()
+
+
+def _evaluation(workload: Workload, model: Model, call, batches: torch.Tensor) -> Program:
+    @torch.no_grad()
+    def run(n: int) -> float:
+        for _ in range(n):
+            states, parts = model.zero_states(1), []
+            for window in batches:
+                logits, states = call(window[:-1], states)
+                parts.append(functional.cross_entropy(logits[:, 0], window[1:, 0], reduction="none"))
+            mean = mean_nats([torch.cat(parts).cpu().numpy()], workload)
+        return mean
+
+    return Program(run)
+
+
+def _sampling(workload: Workload, model: Model, call, batches: torch.Tensor) -> Program:
+    @torch.no_grad()
+    def run(n: int) -> float:
+        for _ in range(n):
+            tokens, states = batches[0, 0], model.zero_states(workload.batch)
+            texts = [tokens]
+            for _ in range(workload.length - 1):
+                logits, states = call(tokens[None], states)
+                tokens = torch.multinomial(logits[0].softmax(-1), 1)[:, 0]
+                texts.append(tokens)
+            torch.stack(texts).cpu()
+        return float("nan")
+
+    @torch.no_grad()
+    def check() -> float:
+        logits, _ = model(batches[0, :-1], model.zero_states(workload.batch))
+        return functional.cross_entropy(logits.flatten(0, 1), batches[0, 1:].flatten()).item()
+
+    return Program(run, check)
+
+
+VERSIONS = {"torch": torch.__version__}

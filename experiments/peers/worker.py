@@ -1,0 +1,148 @@
+"""One implementation of one workload in a process of its own: python -m experiments.peers.worker
+
+Libraries cannot disturb each other so, and the peak of memory is theirs alone. Speaks JSON lines: a request on
+standard input, a reply on standard output, in turn. Between requests it waits for input and computes nothing.
+
+    {"implementation", "workload", "threads", "config"}  first; -> {"nats", "compile_s", "versions"} or {"absent"}
+    {"measure": seconds}  -> {"units", "seconds"}: how long about that much work took
+    {"finish": true}      -> {"peak_rss_mb"}, and ends
+"""
+
+import importlib
+import json
+import math
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Implementation(NamedTuple):
+    """module: under experiments.peers; package: what must be installed; arguments: further ones of its build()."""
+
+    module: str
+    package: str
+    arguments: dict = {}  # noqa: RUF012 (never changed)
+
+
+# The name in config.peers and in the record.
+IMPLEMENTATIONS = {
+    "lm": Implementation("ours", "jax"),
+    "floor": Implementation("floor", "jax"),
+    "flax": Implementation("flax_peer", "flax"),
+    "torch": Implementation("torch_peer", "torch"),
+    "torch_compile": Implementation("torch_peer", "torch", {"compiled": True}),
+    "keras": Implementation("keras_peer", "keras"),
+    "haiku": Implementation("haiku_peer", "haiku"),
+}
+
+# Units of work that every implementation does before it is measured: compilation, then training steps to compare.
+CHECKED = 3
+
+
+def main() -> int:
+    """Serves the parent until it finishes or closes the pipe."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not get between the replies
+
+    def reply(message: dict):
+        print(json.dumps(message), file=replies, flush=True)
+
+    program = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "implementation" in request:
+            try:
+                program, message = start(request)
+            except Exception as error:  # whatever a library raises: the parent lists it with its reason
+                traceback.print_exc()
+                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                message = {"absent": first[:200]}
+            reply(message)
+        elif "measure" in request:
+            units = max(1, round(request["measure"] / program.unit_seconds))
+            reply({"units": units, "seconds": seconds(program.run, units)})
+        else:
+            reply({"peak_rss_mb": peak_rss_mb()})
+            break
+    return 0
+
+
+class Started(NamedTuple):
+    """A program's run() and the seconds that one unit of its work takes."""
+
+    run: object
+    unit_seconds: float
+
+
+def start(request: dict) -> tuple[Started, dict]:
+    """Builds and compiles; (the program, the reply). Raises whatever the library raises."""
+    from experiments.peers import workload as workload_lib
+
+    use_threads(request["threads"])
+    implementation = IMPLEMENTATIONS[request["implementation"]]
+    workload = workload_lib.from_json(request["workload"])
+    module = importlib.import_module(f"experiments.peers.{implementation.module}")
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(request["threads"])
+    arguments = dict(implementation.arguments)
+    if request["implementation"] == "lm":
+        from ml_collections import ConfigDict
+
+        arguments["config"] = ConfigDict(tuples(request["config"]))
+    program = module.build(workload, **arguments)
+    times, nats = [], []
+    for _ in range(CHECKED):
+        began = time.perf_counter()
+        nats.append(program.run(1))
+        times.append(time.perf_counter() - began)
+    if program.check is not None:
+        nats = [program.check()]
+    unit = min(times[1:])
+    versions = getattr(module, "VERSIONS", {})
+    nats = [None if math.isnan(x) else x for x in nats]
+    message = {"nats": nats, "compile_s": max(0.0, times[0] - unit), "versions": versions}
+    if request["implementation"] == "lm":
+        message["provenance"] = module.describe()
+    return Started(program.run, unit), message
+
+
+def use_threads(threads: int):
+    """Confines the process to as many processors as it may have threads; jax has no other way to say it on a CPU."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def seconds(run, units: int) -> float:
+    began = time.perf_counter()
+    run(units)
+    return time.perf_counter() - began
+
+
+def tuples(value):
+    """Lists, which JSON makes of tuples, back into these."""
+    if isinstance(value, dict):
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
+def peak_rss_mb() -> float:
+    """Highest resident memory of this process, in 10^6 bytes.
+
+    Linux hands getrusage's ru_maxrss on from the parent that started the process; VmHWM is its own.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        [line] = [line for line in lines if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024 / 1e6
+    except (OSError, ValueError):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())

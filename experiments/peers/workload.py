@@ -1,0 +1,188 @@
+"""What is measured: sizes of a model and of the work done with it, and the very numbers that all libraries start from.
+
+Tokens are random: speed does not depend on what they say. NumPy only, so that no library carries another's weight.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+GATES = {"lstm": 4, "gru": 3, "elman": 1}
+
+# Windows of a training text; reading then begins anew.
+WINDOWS = 40
+
+
+class Workload(NamedTuple):
+    """One model and one kind of work.
+
+    kind: train (one unit of work is one optimiser step), evaluate (one unit scores one text, as one stream of batch 1)
+        or sample (one unit generates `batch` texts)
+    cell: lstm; gru (reset after the product, as flax, torch and keras have it); elman (tanh)
+    embedding: D; 0 stands for one-hot input
+    unroll: T, tokens of a window; evaluate: of a window of the peers (ours has lm.evaluate's own)
+    keep_prob: of input, between layers and output (Zaremba et al. 2014)
+    weighting: of the objective, mean or sum_over_time: lm/losses.py; then clipping by global norm and SGD
+    length: evaluate: targets of the text; sample: tokens of each text, its random start included
+    """
+
+    name: str
+    kind: str
+    cell: str
+    embedding: int
+    hidden: tuple[int, ...]
+    vocabulary: int
+    batch: int
+    unroll: int
+    keep_prob: float = 1.0
+    weighting: str = "mean"
+    learning_rate: float = 1.0
+    clip: float = 5.0
+    length: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one unit of work: targets scored, or tokens generated."""
+        per_unit = {"train": self.batch * self.unroll, "evaluate": self.length, "sample": self.batch * self.length}
+        return per_unit[self.kind]
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Input size of each layer; V for one-hot input."""
+        return (self.embedding or self.vocabulary, *self.hidden[:-1])
+
+    @property
+    def objective_scale(self) -> float:
+        """The objective is this many times the mean nats."""
+        return {"mean": 1.0, "sum_over_time": float(self.unroll)}[self.weighting]
+
+
+def from_json(fields: dict) -> Workload:
+    """A workload that went through JSON, which knows no tuples."""
+    return Workload(**fields | {"hidden": tuple(fields["hidden"])})
+
+
+def draw_parameters(workload: Workload) -> dict[str, np.ndarray]:
+    """All parameters, U(-0.1, 0.1), by their names in this project (dots between parts).
+
+    embedding [V, D] unless one-hot; layer_i.w_x [D, G*H], w_h [H, G*H], b [G*H]; of gru also b_h [H]; gates in the
+    order i, f, g, o (lstm) or r, z, g (gru); output_kernel [H, V], output_bias [V].
+    """
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return rng.uniform(-0.1, 0.1, shape).astype(np.float32)
+
+    parameters = {"embedding": draw(workload.vocabulary, workload.embedding)} if workload.embedding else {}
+    for index, (inputs, units) in enumerate(zip(workload.inputs, workload.hidden, strict=True)):
+        width = GATES[workload.cell] * units
+        layer = {"w_x": draw(inputs, width), "w_h": draw(units, width), "b": draw(width)}
+        if workload.cell == "gru":
+            layer["b_h"] = draw(units)
+        parameters |= {f"layer_{index}.{name}": value for name, value in layer.items()}
+    parameters["output_kernel"] = draw(workload.hidden[-1], workload.vocabulary)
+    parameters["output_bias"] = draw(workload.vocabulary)
+    return parameters
+
+
+def layers(parameters: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """The parameters of each layer: w_x, w_h, b, ..."""
+    found = []
+    while f"layer_{len(found)}.w_x" in parameters:
+        prefix = f"layer_{len(found)}."
+        found.append({k.removeprefix(prefix): v for k, v in parameters.items() if k.startswith(prefix)})
+    return found
+
+
+def gates(array: np.ndarray, cell: str) -> list[np.ndarray]:
+    """An array [..., G*H] -> G arrays [..., H], in this project's order."""
+    return np.split(array, GATES[cell], axis=-1)
+
+
+def draw_text(workload: Workload) -> np.ndarray:
+    """Uniform random token ids [N], of the smallest integer type.
+
+    N: `batch` rows of WINDOWS windows and one token more (train), length + 1 (evaluate), one window and more (sample).
+    """
+    if workload.kind == "evaluate":
+        number = workload.length + 1
+    else:
+        number = workload.batch * (WINDOWS * workload.unroll + 1)
+    rng = np.random.default_rng(1)
+    return rng.integers(0, workload.vocabulary, number).astype(np.min_scalar_type(workload.vocabulary - 1))
+
+
+def windows(workload: Workload, text: np.ndarray) -> np.ndarray:
+    """A text cut as lm/batches.py cuts it: [W, T + 1, B] int32, W windows of a row each; B is 1 in evaluation.
+
+    In evaluation the last window is filled up with token 0; its surplus is not scored.
+    """
+    batch = 1 if workload.kind == "evaluate" else workload.batch
+    rows = text.reshape(batch, -1).astype(np.int32)
+    count = -(-(rows.shape[1] - 1) // workload.unroll)
+    rows = np.pad(rows, [(0, 0), (0, count * workload.unroll + 1 - rows.shape[1])])
+    starts = np.arange(count)[:, None] * workload.unroll
+    return np.ascontiguousarray(rows.T[starts + np.arange(workload.unroll + 1)])
+
+
+def mean_nats(parts: list, workload: Workload) -> float:
+    """The mean of the nats [T, 1] of an evaluation's windows, without the surplus of the last."""
+    nats = np.concatenate([np.asarray(part, np.float64).reshape(-1) for part in parts])
+    return float(nats[: workload.length].mean())
+
+
+class Program(NamedTuple):
+    """A workload made ready by one implementation.
+
+    run: does n units of work, and returns when they are done: mean nats of the last step (train) or of the text
+        (evaluate); NaN where nothing is scored (sample)
+    check: mean nats of the first window [T, B] from zero state, under the model as it was built; None where `run`
+        says as much
+    """
+
+    run: object
+    check: object = None
+
+
+# --- The table ------------------------------------------------------------------------------------------------------
+
+_PTB = Workload("ptb_train", "train", "lstm", 200, (256, 128), 10_000, 60, 20, weighting="sum_over_time")
+_TEXT8 = Workload("text8_train", "train", "lstm", 0, (64,), 27, 64, 10, learning_rate=10.0, clip=1.25)
+_SMALL = Workload("zaremba_small_train", "train", "lstm", 200, (200, 200), 10_000, 20, 20, weighting="sum_over_time")
+_MEDIUM = _SMALL._replace(
+    name="zaremba_medium_train", embedding=650, hidden=(650, 650), unroll=35, keep_prob=0.5
+)  # fmt: skip
+
+# The text of the exact stream is as long as PTB's test text.
+_CORE = (
+    _TEXT8,
+    _PTB,
+    _SMALL,
+    _MEDIUM,
+    Workload("char1024_train", "train", "lstm", 0, (1024,), 65, 50, 50),
+    _PTB._replace(name="gru_ptb_train", cell="gru"),
+    _PTB._replace(name="elman_ptb_train", cell="elman"),
+    # The peers score in windows of training's length; in the second, in windows as long as ours.
+    _PTB._replace(name="ptb_evaluate", kind="evaluate", batch=1, length=82_429),
+    _PTB._replace(name="ptb_evaluate_long", kind="evaluate", batch=1, length=82_429, unroll=512),
+    _TEXT8._replace(name="text8_sample", kind="sample", length=1000),
+)
+CORE = tuple(workload.name for workload in _CORE)
+
+_COST = Workload("cost", "train", "lstm", 128, (256,), 1000, 32, 20)
+
+
+def _sweep(axis: str, values: tuple[int, ...], changes) -> dict[str, tuple[Workload, ...]]:
+    return {f"cost_{axis}": tuple(_COST._replace(name=f"cost_{axis}_{v}", **changes(v)) for v in values)}
+
+
+# Cost of a training step along one axis: name -> its points.
+SWEEPS = {
+    **_sweep("unroll", (10, 32, 100, 320, 1000), lambda v: {"unroll": v}),
+    **_sweep("hidden", (64, 128, 256, 512, 1024), lambda v: {"hidden": (v,)}),
+    **_sweep("vocabulary", (27, 200, 1000, 10_000, 50_000), lambda v: {"vocabulary": v}),
+    **_sweep("batch", (1, 4, 16, 64, 256), lambda v: {"batch": v}),
+}
+
+# config.workloads -> what is measured under the name.
+WORKLOADS = {workload.name: (workload,) for workload in _CORE} | SWEEPS
