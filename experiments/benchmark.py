@@ -126,7 +126,9 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
             if name == "lm":
                 request["config"] = plain(config.lm)
             answer = ask(worker, request)
-            reason = answer.get("absent") or why_another_model(workload, answer, started.get("lm", answer))
+            reason = answer.get("absent", "")
+            if name in peers and not reason:
+                reason = why_another_model(workload, answer["nats"], started["lm"]["nats"])
             if not reason:
                 workers[name], started[name] = worker, answer
             elif name in ("lm", "floor"):
@@ -156,15 +158,15 @@ def ask(worker: Worker, request: dict) -> dict:
         return {"absent": str(error)}
 
 
-def why_another_model(workload: Workload, answer: dict, reference: dict) -> str:
-    """How an implementation's first losses differ from ours; empty where they agree, or where it has none."""
-    later = DROPOUT_TOLERANCE if workload.keep_prob < 1 else LATER_LOSS_TOLERANCE
-    first = DROPOUT_TOLERANCE if workload.keep_prob < 1 else FIRST_LOSS_TOLERANCE
-    pairs = zip(answer["nats"], reference["nats"], strict=True) if answer["nats"] != [None] * 3 else ()
-    for index, (theirs, ours) in enumerate(pairs):
+def why_another_model(workload: Workload, theirs: list, ours: list) -> str:
+    """How an implementation's first losses (None: not finite) differ from ours; empty where they agree."""
+    first, later = FIRST_LOSS_TOLERANCE, LATER_LOSS_TOLERANCE
+    if workload.keep_prob < 1:
+        first = later = DROPOUT_TOLERANCE
+    for index, (their, our) in enumerate(zip(theirs, ours, strict=True)):
         tolerance = later if index else first
-        if theirs is None or ours is None or not abs(theirs - ours) <= tolerance * abs(ours):
-            return f"loss {index} is {theirs}, ours {ours}: another model"
+        if their is None or our is None or abs(their - our) > tolerance * abs(our):
+            return f"its loss {index} is {their}, ours {our}: another model"
     return ""
 
 
@@ -207,9 +209,8 @@ def table(rows: list[dict], header: bool = True) -> str:
     """One line per row; spread as half of (highest - lowest) over the median."""
     lines = []
     if header:
-        lines.append(
-            COLUMNS.format("workload", "implementation", "tokens/s", "spread", "ours/this", "of floor", "RSS MB", "compile s")
-        )  # fmt: skip
+        titles = ("workload", "implementation", "tokens/s", "spread", "ours/this", "of floor", "RSS MB", "compile s")
+        lines.append(COLUMNS.format(*titles))
     for r in rows:
         low, high = r["spread"]
         lines.append(

@@ -55,6 +55,7 @@ def environment(scratch: str, threads: int) -> dict[str, str]:
     return os.environ | {
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         "TORCHINDUCTOR_CACHE_DIR": scratch,
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helper processes
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "OMP_NUM_THREADS": str(threads),
         "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -109,7 +109,7 @@ def multiply(product: Product | Softmax, left, right):
     if isinstance(product, Softmax):
         return _multiply_softmax(left, right)
     result = left @ right
-    m, k, n, times = product
+    _, k, n, times = product
     if times == 1:
         return result
     if k <= n:  # the whole result is kept: of a slice of it, the compiler would compute no more than the slice

@@ -104,10 +104,9 @@ def draw_text(workload: Workload) -> np.ndarray:
 
     N: `batch` rows of WINDOWS windows and one token more (train), length + 1 (evaluate), one window and more (sample).
     """
+    number = workload.batch * (WINDOWS * workload.unroll + 1)
     if workload.kind == "evaluate":
         number = workload.length + 1
-    else:
-        number = workload.batch * (WINDOWS * workload.unroll + 1)
     rng = np.random.default_rng(1)
     return rng.integers(0, workload.vocabulary, number).astype(np.min_scalar_type(workload.vocabulary - 1))
 
