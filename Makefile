@@ -3,7 +3,7 @@
 #             its scores again. `rm -r runs/first` begins anew; WORKDIR=DIR trains elsewhere.
 # make test   runs the tests.
 # make lint   checks style.
-# make results  renews README's results table from the committed records.
+# make results  renews README's tables of results and of speed from the committed records.
 # make lock   renews the hashed locks from the requirements files.
 #
 # PYTHON chooses the interpreter for a new .venv: make run PYTHON=python3.12
@@ -29,6 +29,7 @@ lint: $(VENV)/.installed-dev
 
 results: $(VENV)/.installed
 	$(BIN)/python -m experiments.results_table
+	$(BIN)/python -m experiments.speed_table
 
 # Universal: one lock holds for every platform and for Python 3.11 and 3.12. The others are
 # constrained by the first, so that tests run on the very versions that users get.

@@ -63,7 +63,7 @@ def run(config, workdir, data_dir=None):
             print(table(rows, header=workload is workloads[0]), flush=True)
     for name, reason in record["absent"].items():
         print(f"absent: {name}: {reason}")
-    benchmark_plots.plot_all(record, workdir)
+    benchmark_plots.plot_all(record, os.path.join(workdir, ""))
     return record
 
 

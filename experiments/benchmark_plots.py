@@ -1,7 +1,5 @@
 """Plots of the sweeps: cost of a training step against sequence length, hidden size, vocabulary and batch."""
 
-import os
-
 from experiments.peers.workload import SWEEPS
 
 LABELS = {"lm": "this project", "floor": "floor: matrix products alone"}
@@ -25,12 +23,12 @@ def milliseconds(record: dict, sweep: str) -> dict[str, dict[int, float]]:
     return found
 
 
-def plot_all(record: dict, directory: str) -> list[str]:
-    """Writes DIRECTORY/cost_*.png for each sweep of which something was measured; returns their paths."""
+def plot_all(record: dict, prefix: str) -> list[str]:
+    """Writes PREFIXcost_*.png for each sweep of which something was measured; returns their paths."""
     paths = []
     for sweep in SWEEPS:
         if times := milliseconds(record, sweep):
-            paths.append(os.path.join(directory, f"{sweep}.png"))
+            paths.append(f"{prefix}{sweep}.png")
             plot(times, AXES[sweep], paths[-1])
     return paths
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from configs.base import base
+from launch import EXPERIMENTS
 from lm.corpora import CORPORA, Corpus
 from lm.evaluate import PROTOCOLS
 from lm.model import count_parameters, init_parameters, make_model
@@ -58,7 +59,7 @@ CONFIGS = {
     str(path.relative_to(ROOT / "configs").with_suffix("")) + (f":{variant}" if variant else ""): (module, variant)
     for path in FILES
     for module in [module_of(path)]
-    if hasattr(module, "get_config")
+    if hasattr(module, "get_config") and not hasattr(module, "EXPERIMENT")
     for variant in variants(module.get_config)
 }
 
@@ -81,6 +82,17 @@ def leaves(config, path=""):
 def test_the_files_are_found():
     assert {"synthetic/lstm", "text8/lstm", "text8/lstm_fused", "ptb/lstm2", "ptb/zaremba:large"} <= CONFIGS.keys()
     assert len(CONFIGS) >= 15
+
+
+def test_configs_of_other_experiments_than_runs_name_theirs():
+    """Such a config has keys of its own: each is read by its experiment."""
+    for path in FILES:
+        if name := getattr(module_of(path), "EXPERIMENT", None):
+            reader = importlib.import_module(EXPERIMENTS[name].module)
+            config = module_of(path).get_config()
+            assert config.is_locked, path
+            assert set(config) <= words_of(Path(reader.__file__)), path
+            assert f"--experiment={name}" in module_of(path).__doc__, path
 
 
 def test_every_file_is_a_config_or_the_common_part_of_some():

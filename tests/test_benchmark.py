@@ -1,0 +1,330 @@
+"""The benchmark: all libraries run the same model, the floor counts what it should, and the record follows from times.
+
+No speed is asserted here.
+"""
+
+import importlib
+import json
+import statistics
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import configs.benchmark
+import launch
+from configs.base import base
+from experiments import benchmark, benchmark_plots, record, speed_table
+from experiments.peers import floor, ours, worker
+from experiments.peers.floor import Product, Softmax
+from experiments.peers.workload import SWEEPS, WORKLOADS, Workload, draw_text, windows
+from experiments.processes import Worker, WorkerDied
+from lm.errors import UserError
+
+TINY = Workload("tiny", "train", "lstm", 5, (4, 3), 11, 3, 4, weighting="sum_over_time", learning_rate=0.5, clip=1.0)
+SMALLEST = TINY._replace(embedding=0, hidden=(4,))
+
+# --- The same model in every library --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lenient():
+    """Other libraries promote ranks, and warn, as they like."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def losses(name: str, workload: Workload) -> list[float]:
+    """What worker.start compares. Skips where the library is missing."""
+    implementation = worker.IMPLEMENTATIONS[name]
+    pytest.importorskip(implementation.package, reason=f"{implementation.package} is not installed")
+    module = importlib.import_module(f"experiments.peers.{implementation.module}")
+    program = module.build(workload, **({"config": base()} if name == "lm" else {}))
+    first = [program.run(1) for _ in range(worker.FIRST_UNITS[workload.kind])]
+    return first if program.check is None else [program.check()]
+
+
+@pytest.fixture(scope="module")
+def our_losses():
+    """Ours for a workload, once each."""
+    made = {}
+
+    def get(workload: Workload) -> list[float]:
+        if workload not in made:
+            made[workload] = losses("lm", workload)
+        return made[workload]
+
+    return get
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(
+    ("peer", "workload"),
+    [
+        *((peer, TINY) for peer in ("flax", "torch", "keras", "haiku")),
+        *((peer, SMALLEST._replace(cell="gru")) for peer in ("flax", "torch", "keras")),
+        *((peer, SMALLEST._replace(cell="elman")) for peer in ("flax", "torch", "keras")),
+        *((peer, SMALLEST._replace(kind="evaluate", batch=1, length=10)) for peer in ("flax", "torch", "keras")),
+        *((peer, SMALLEST._replace(kind="sample", length=6)) for peer in ("flax", "torch", "haiku")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value.kind}-{value.cell}",
+)
+def test_every_library_gives_our_losses(peer, workload, our_losses):
+    """Training: of three steps, so that gradient, clipping and update agree, too."""
+    wanted = our_losses(workload)
+    found = losses(peer, workload)
+    assert found[0] == pytest.approx(wanted[0], rel=1e-5)
+    # torch and keras' GRU have a second bias: the sum of both moves twice as far.
+    exact = (peer, workload.cell) in {("flax", "lstm"), ("flax", "gru"), ("flax", "elman"), ("haiku", "lstm")}
+    assert found == pytest.approx(wanted, rel=1e-5 if exact else 1e-2)
+    assert abs(wanted[0] - np.log(workload.vocabulary)) < 0.1  # small weights: next to uniform
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize("peer", ["torch", "haiku"])
+def test_dropout_is_on_in_training(peer, our_losses):
+    dropped = losses(peer, TINY._replace(keep_prob=0.5))
+    assert dropped[0] != pytest.approx(our_losses(TINY)[0], rel=1e-6)
+    assert dropped[0] == pytest.approx(our_losses(TINY)[0], rel=benchmark.DROPOUT_TOLERANCE)
+
+
+def test_haiku_has_other_cells_than_the_rest():
+    pytest.importorskip("haiku", reason="dm-haiku is not installed")
+    from experiments.peers import haiku_peer
+
+    with pytest.raises(UserError, match="another cell"):
+        haiku_peer.build(SMALLEST._replace(cell="gru"))
+
+
+def test_windows_overlap_by_one_token():
+    text = np.arange(10)
+    cut = windows(SMALLEST._replace(kind="evaluate", batch=1, length=9), text)
+    assert cut[:, :, 0].tolist() == [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8], [8, 9, 0, 0, 0]]
+    assert windows(TINY, draw_text(TINY)).shape == (40, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "arguments"),
+    [
+        ("text8_train", "configs.text8.lstm_fused", ()),
+        ("ptb_train", "configs.ptb.lstm2", ()),
+        ("zaremba_small_train", "configs.ptb.zaremba", ("small",)),
+        ("zaremba_medium_train", "configs.ptb.zaremba", ("medium",)),
+    ],
+)
+def test_workloads_have_the_sizes_of_the_committed_configs(name, module, arguments):
+    committed = importlib.import_module(module).get_config(*arguments)
+    [workload] = WORKLOADS[name]
+    made = ours.experiment_config(workload, base())
+    assert made.model.to_dict() == committed.model.to_dict()
+    assert made.keep_prob.to_dict() == committed.keep_prob.to_dict()
+    for key in ("data.batch_size", "data.unroll", "loss.weighting", "optim.name", "optim.learning_rate",
+                "optim.clipping", "optim.clip"):  # fmt: skip
+        group, leaf = key.split(".")
+        assert made[group][leaf] == committed[group][leaf], key
+
+
+# --- The floor ------------------------------------------------------------------------------------------------------
+
+
+def flops(name: str) -> int:
+    found, repeats = floor.products(WORKLOADS[name][0])
+    return repeats * sum(product.flops for product in found)
+
+
+def test_the_floor_counts_by_hand():
+    # text8: h W_h, dz W_h^T and h^T dz of 640 rows; logits and their two gradients; one-hot input costs no product
+    assert flops("text8_train") == 2 * 640 * (3 * 64 * 256 + 3 * 64 * 27)
+    # PTB: five chunks of 240 rows; both layers have an input product with two gradients
+    layers = (200 + 256) * 1024 + (256 + 128) * 512
+    assert flops("ptb_train") == 2 * 1200 * 3 * (layers + 128 * 10_000)
+    # 162 windows of 512 hold 82,429 targets; forward only
+    assert flops("ptb_evaluate") == 2 * 162 * 512 * (layers + 128 * 10_000)
+    # the first character of a text is drawn, not computed
+    assert flops("text8_sample") == 2 * 999 * 64 * (64 * 256 + 64 * 27)
+    assert floor.products(WORKLOADS["ptb_train"][0])[0][-1] == Softmax(240, 128, 10_000, 5)
+
+
+@pytest.mark.parametrize("product", [Product(2, 3, 5), Product(2, 3, 5, 4), Product(2, 5, 3, 4)])
+def test_a_sequence_of_products_is_taken_one_by_one(product):
+    left, right = (np.asarray(x, np.float64) for x in floor.operands(product))
+    result, x = floor.multiply(product, *map(jnp.asarray, (left, right))), left.copy()
+    for _ in range(product.times):
+        y = x @ right
+        x[:, : min(product.k, product.n)] = y[:, : product.k]
+    np.testing.assert_allclose(result, y if product.k <= product.n else x, rtol=1e-4)
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_the_softmax_products_are_taken_chunk_by_chunk(chunks):
+    features, kernel = floor.operands(Softmax(4, 3, 7, chunks))
+    d_kernel, d_features = floor.multiply(Softmax(4, 3, 7, chunks), features, kernel)
+    logits = features @ kernel
+    np.testing.assert_allclose(d_kernel, features[-1].T @ logits[-1], rtol=1e-4)
+    np.testing.assert_allclose(d_features.reshape(features.shape), logits @ kernel.T, rtol=1e-4)
+
+
+# --- From the command line to the record ----------------------------------------------------------------------------
+
+
+def config(**changes):
+    made = configs.benchmark.get_config()
+    made.update({"workloads": ("tiny",), "rounds": 3, "seconds_per_measurement": 0.02} | changes)
+    return made
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The tiny workload is one of the core."""
+    monkeypatch.setitem(WORKLOADS, "tiny", (SMALLEST._replace(name="tiny"),))
+    monkeypatch.setattr(benchmark, "CORE", ("tiny",))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
+    """Real processes; torch counts as missing, whether it is or not."""
+    find = benchmark.importlib.util.find_spec
+    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    made = benchmark.run(config(peers=("flax,torch",)), tmp_path)
+    assert made == json.loads((tmp_path / "benchmark.json").read_text())
+    assert {"rows", "absent", "device", "versions", "date", "git"} == made.keys()
+    assert {"cpu", "platform", "cores", "threads"} <= made["device"].keys()
+    assert {"jax", "flax", "optax"} <= made["versions"].keys()
+    assert made["absent"] == {"torch": "torch is not installed: pip install -r requirements-bench.txt"}
+    rows = {row["implementation"]: row for row in made["rows"]}
+    assert rows.keys() == {"lm", "floor", "flax"}
+    for row in rows.values():
+        assert row["workload"] == "tiny"
+        assert len(row["rounds"]) == 3
+        assert row["tokens_per_s"] == statistics.median(row["rounds"]) > 0
+        assert row["spread"] == [min(row["rounds"]), max(row["rounds"])]
+        ratios = [a / b for a, b in zip(rows["lm"]["rounds"], row["rounds"], strict=True)]
+        assert row["ratio"] == pytest.approx(statistics.median(ratios))
+        fractions = [a / b for a, b in zip(row["rounds"], rows["floor"]["rounds"], strict=True)]
+        assert row["fraction_of_floor"] == pytest.approx(statistics.median(fractions))
+        assert 30 < row["peak_rss_mb"] < 5000
+        assert row["compile_s"] > 0
+    assert rows["lm"]["ratio"] == rows["floor"]["fraction_of_floor"] == 1
+    out = capsys.readouterr().out
+    assert "ours/this" in out
+    assert "absent: torch" in out
+    # The same command finds everything done; another config is refused.
+    monkeypatch.setattr(benchmark, "measure", None)
+    assert benchmark.run(config(peers=("flax,torch",)), tmp_path)["rows"] == made["rows"]
+    with pytest.raises(UserError, match="rounds: 3 -> 2"):
+        benchmark.run(config(peers=("flax,torch",), rounds=2), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            dict(workloads=("ptb_train,ptb_trian",)),
+            "config.workloads: unknown 'ptb_trian'; known: core, sweeps, text8_",
+        ),
+        (dict(workloads=("",)), "config.workloads is empty"),
+        (dict(peers=("flax", "lm")), "config.peers: unknown 'lm'; known: flax, torch"),
+        (dict(rounds=0), "config.rounds must be at least 1"),
+        (dict(seconds_per_measurement=0.0), "config.seconds_per_measurement must be positive"),
+        (dict(threads=10_000), "config.threads must be between 0"),
+    ],
+)
+def test_mistakes(changes, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        benchmark.run(config(**changes), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_another_experiments_config_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"needs --config=configs/benchmark\.py"):
+        benchmark.run(base(), tmp_path)
+
+
+def test_names_are_given_as_the_command_line_has_them():
+    path = launch.CONFIGS / "benchmark.py"
+    arguments = [f"--config={path}", "--experiment=benchmark", "--config.workloads=ptb_train,cost_batch,ptb_train"]
+    parsed = launch.parse(["launch.py", *arguments, "--config.peers=('torch',)"])["config"].value
+    workloads, peers, _ = benchmark.check(parsed)
+    assert [w.name for w in workloads] == ["ptb_train", *(f"cost_batch_{n}" for n in (1, 4, 16, 64, 256))]
+    assert peers == ("torch",)
+
+
+def test_another_model_is_not_measured():
+    same = [3.0, 3.1, 3.2]
+    assert benchmark.why_another_model(TINY, [3.0001, 3.11, 3.19], same) == ""
+    assert "loss 0 is 3.01" in benchmark.why_another_model(TINY, [3.01, 3.1, 3.2], same)
+    assert "loss 2 is None" in benchmark.why_another_model(TINY, [3.0, 3.1, None], same)
+    assert benchmark.why_another_model(TINY._replace(keep_prob=0.5), [3.1, 3.1, 3.2], same) == ""
+
+
+def test_a_worker_that_fails_or_dies_is_told_from_one_that_answers():
+    process = Worker(subprocess.DEVNULL, threads=1)
+    try:
+        request = {"implementation": "no such", "workload": TINY._asdict(), "threads": 1}
+        assert process.ask(request) == {"absent": "'no such'"}
+        process.process.kill()
+        with pytest.raises(WorkerDied, match="status -9"):
+            process.ask(request)
+    finally:
+        process.close()
+
+
+# --- README's section -----------------------------------------------------------------------------------------------
+
+
+def made_record() -> dict:
+    """Two workloads and two points of a sweep."""
+
+    def row(workload, implementation, speed, ratio):
+        return {
+            "workload": workload, "implementation": implementation, "tokens_per_s": speed,
+            "spread": [speed, speed * 1.1], "rounds": [speed], "ratio": ratio, "fraction_of_floor": 0.51234, "peak_rss_mb": 512.0, "compile_s": 1.26,
+        }  # fmt: skip
+
+    rows = [row("ptb_train", "lm", 12345.678, 1.0), row("ptb_train", "torch", 6000.0, 2.0576), row("x", "lm", 9.0, 1.0)]
+    rows += [row(f"cost_batch_{b}", name, 640.0 * b, 1.0) for b in (1, 4) for name in ("lm", "floor")]
+    device = {"platform": "cpu", "kind": "cpu", "cpu": "Some CPU @ 2.0", "cores": 2, "threads": 2}
+    return {
+        "device": device, "versions": {"jax": "1.2", "torch": "3.4"}, "git": None, "date": "2026-01-02",
+        "absent": {"haiku": "is not installed"}, "rows": rows,
+    }  # fmt: skip
+
+
+def test_a_benchmark_goes_on_record_and_into_the_readme(tmp_path, monkeypatch):
+    (tmp_path / "benchmark.json").write_text(json.dumps(made_record()))
+    monkeypatch.setattr(speed_table, "put_on_record", lambda workdir: ("on record", workdir))
+    assert record.run(None, tmp_path) == ("on record", tmp_path)
+    monkeypatch.undo()
+    results = tmp_path / "results"
+    path = speed_table.put_on_record(str(tmp_path), results)
+    assert path == results / "benchmark.some-cpu-2-0-2-threads.json"
+    assert (results / "benchmark.some-cpu-2-0-2-threads.cost_batch.png").stat().st_size > 10_000
+    [(found, kept)] = speed_table.records(results).items()
+    assert kept["rows"][0]["tokens_per_s"] == 12350
+    assert kept["device"] == made_record()["device"]
+    monkeypatch.setattr(speed_table, "ROOT", tmp_path)
+    text = speed_table.section(found, kept)
+    assert "**Some CPU @ 2.0, 2 threads**, float32, 2026-01-02; jax 1.2, torch 3.4." in text
+    assert "| workload | tokens/s | of the floor | x torch |\n|---|---|---|---|\n" in text
+    assert "| ptb_train | 12,350 ± 5% | 0.51 | 2.06 |" in text
+    assert "| x | 9 ± 5% | 0.51 |  |" in text
+    assert "| ptb_train | 512 / 1.3 | 512 / 1.3 |" in text
+    assert "Absent: haiku: is not installed." in text
+    assert "![cost against batch B](results/benchmark.some-cpu-2-0-2-threads.cost_batch.png)" in text
+    assert "cost_batch_1" not in text
+
+
+def test_the_plots_show_milliseconds_a_step():
+    times = benchmark_plots.milliseconds(made_record(), "cost_batch")
+    # 20 tokens a row of the batch
+    assert times == {name: {1: 1000 * 20 / 640, 4: 1000 * 80 / (4 * 640)} for name in ("lm", "floor")}
+    assert benchmark_plots.AXES.keys() == SWEEPS.keys()
+
+
+def test_the_readme_section_is_current():
+    readme = speed_table.README.read_text(encoding="utf-8")
+    assert speed_table.updated(readme) == readme, "run `make results`"
