@@ -1,5 +1,6 @@
 """The parent's side of experiments/peers/worker.py: a process per implementation, one request at a time."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -43,10 +44,11 @@ class Worker:
 
     def close(self):
         """Ends the process, whatever it is doing."""
-        self.process.stdin.close()
-        self.process.stdout.close()
         self.process.kill()
         self.process.wait()
+        with contextlib.suppress(BrokenPipeError):  # of a request that it never read
+            self.process.stdin.close()
+        self.process.stdout.close()
         self.scratch.cleanup()
 
 

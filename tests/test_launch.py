@@ -166,7 +166,7 @@ def test_every_experiment_of_the_table_exists():
         ("--confg=a.py", ["unknown flag --confg", "--config?"]),
         ("--wordkir=a", ["unknown flag --wordkir", "--workdir?"]),
         ("--experiment=trian", ["--experiment=trian", "did you mean train?"]),
-        ("--experiment=xyz", ["--experiment=xyz", "there are evaluate, ", "train"]),
+        ("--experiment=xyz", ["--experiment=xyz", "there are benchmark, ", "train"]),
         ("--workdir=", ["--workdir"]),
         ("--data_dir=/not/here", ["--data_dir=/not/here", "directory"]),
         ("--debug=maybe", ["--debug=maybe"]),
