@@ -53,6 +53,10 @@ class Experiment(NamedTuple):
 EXPERIMENTS = {
     "train": Experiment("experiments.train"),
     "evaluate": Experiment("experiments.evaluate"),
+    "lanes": Experiment(
+        "experiments.lanes",
+        (ExtraFlag(flags.DEFINE_string, "lanes", None, "Keys and values of the runs: 'seed=0:4 optim.clip=1.0,5.0'."),),
+    ),
     "sample": Experiment("experiments.sample"),
     "gradients": Experiment("experiments.gradients"),
     "record": Experiment("experiments.record"),

@@ -19,6 +19,7 @@ import logging
 import math
 import shutil
 import sys
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,6 +30,10 @@ import numpy as np
 from lm.errors import UserError
 
 _PENDING = 2  # saves in flight before save() waits, so that memory holds that many host copies
+
+
+# Orbax numbers its saves for the whole process: two at once, of two runs, would take each other's directories.
+_ORBAX = threading.Lock()
 
 
 class Checkpoints:
@@ -144,7 +149,8 @@ class Checkpoints:
         digest = _digest(packed, layout, extra)
         record = {"extra": json.loads(extra), "layout": layout, "sha256": digest}
         items = ocp.args.Composite(state=ocp.args.ArraySave(packed), record=ocp.args.JsonSave(record))
-        self._checkpointer().save(directory / str(step), items, force=True)
+        with _ORBAX:
+            self._checkpointer().save(directory / str(step), items, force=True)
         # Only now that the new one is whole may others go.
         steps = _steps(directory)
         earlier = [other for other in steps if other <= step]

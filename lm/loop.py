@@ -75,12 +75,15 @@ def next_stop(experiment: Experiment, done: int) -> int:
 class Trainer:
     """One run in one workdir: state on the device, progress on the host, files of record."""
 
-    def __init__(self, config: ml_collections.ConfigDict, corpus: Corpus, workdir: str):
+    def __init__(
+        self, config: ml_collections.ConfigDict, corpus: Corpus, workdir: str, tokens: jax.Array | None = None
+    ):
+        """tokens: the training text, where it is on the device already."""
         self.experiment = make_experiment(config, corpus)
         self.config, self.model, self.reader, self.total = self.experiment
         self.corpus, self.workdir = corpus, workdir
         self.hyper = hyper_of(config)
-        self.tokens = on_device(corpus.splits["train"])
+        self.tokens = on_device(corpus.splits["train"]) if tokens is None else tokens
         self.state = initial_state(self.experiment, self.hyper)
         self.progress = Progress()
         self.checks = feedback.Checks()
@@ -117,10 +120,22 @@ class Trainer:
 
     def run(self) -> dict:
         """Trains to the end, or to where it stops early, writes summary.json and returns its content."""
-        with metrics_lib.MetricsLog(self.workdir, total_steps=self.total, start_step=self.done) as self.log:
-            while self.done < self.total and not self.checks.stopped:
+        with self.open_log():
+            while not self.finished:
                 self._dispatch(next_stop(self.experiment, self.done))
-                self._events(self.done - 1)
+                self.events()
+        return self.finish()
+
+    @property
+    def finished(self) -> bool:
+        return self.done >= self.total or self.checks.stopped
+
+    def open_log(self) -> metrics_lib.MetricsLog:
+        self.log = metrics_lib.MetricsLog(self.workdir, total_steps=self.total, start_step=self.done)
+        return self.log
+
+    def finish(self) -> dict:
+        """What follows the last step: the summary, written and returned."""
         self.checkpoints.wait()
         summary = self.summary()
         metrics_lib.write_json(os.path.join(self.workdir, "summary.json"), summary)
@@ -131,11 +146,10 @@ class Trainer:
         count = stop - self.done
         self.state, measured = train_steps(self.experiment, self.state, self.tokens, self.hyper, count)
         measured = jax.tree.map(lambda x: np.asarray(x, np.float64)[:count], measured)
-        self._account(measured, time.perf_counter() - began)
-        self.done = stop
+        self.account(measured, time.perf_counter() - began)
 
-    def _account(self, measured: StepMetrics, seconds: float):
-        """Adds a dispatch's steps to the sums; stops at a loss that is not finite."""
+    def account(self, measured: StepMetrics, seconds: float):
+        """Takes note of the steps of a dispatch, arrays [steps] in float64. Raises UserError for a loss not finite."""
         bad = np.flatnonzero(~np.isfinite(measured.loss))
         if len(bad):
             raise UserError(
@@ -157,18 +171,32 @@ class Trainer:
             train_seconds=p.train_seconds + (seconds if timed else 0.0),
             timed_steps=p.timed_steps + timed,
         )
+        self.done += count
 
-    def _events(self, step: int):
-        """Report, validation, samples and checkpoint, each when due after `step` (from 0)."""
-        train, epoch = self.config.train, self.reader.windows_per_epoch
-        ends_epoch = self.reader.batching == "rows" and (step + 1) % epoch == 0
-        validates = "valid" in self.corpus.splits and happens(step, train.evaluate_every, epoch, self.total)
-        if ends_epoch or validates or happens(step, train.report_every, epoch, self.total):
-            self._report(step, ends_epoch, validates)
-        last = self.done == self.total or self.checks.stopped
-        if last or happens(step, train.sample_every or self.total, epoch, self.total):
-            self._sample(step)
-        if last or self.done % self.config.checkpoint.every_steps == 0:
+    def due(self) -> set[str]:
+        """What follows the step made last, of report, epoch, validation, sample and checkpoint."""
+        step, total, train = self.done - 1, self.total, self.config.train
+        epoch = self.reader.windows_per_epoch
+        last = self.done == total
+        ends_epoch = self.reader.batching == "rows" and self.done % epoch == 0
+        validates = "valid" in self.corpus.splits and happens(step, train.evaluate_every, epoch, total)
+        when = {
+            "epoch": ends_epoch,
+            "validation": validates,
+            "report": ends_epoch or validates or happens(step, train.report_every, epoch, total),
+            "sample": last or happens(step, train.sample_every or total, epoch, total),
+            "checkpoint": last or self.done % self.config.checkpoint.every_steps == 0,
+        }
+        return {name for name, due in when.items() if due}
+
+    def events(self):
+        """Report, validation, samples and checkpoint, each when due; those of the last step when validation stops."""
+        due = self.due()
+        if "report" in due:
+            self._report(self.done - 1, "epoch" in due, "validation" in due)
+        if "sample" in due or self.checks.stopped:
+            self._sample(self.done - 1)
+        if "checkpoint" in due or self.checks.stopped:
             self.checkpoints.save(self.done, self.state, self._saved())
 
     def _report(self, step: int, ends_epoch: bool, validates: bool):

@@ -176,8 +176,8 @@ def train_steps(experiment: Experiment, state: TrainState, tokens: Array, hyper:
     return _train_steps(compiled_part(experiment), state, tokens, hyper, count)
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _train_steps(experiment: Experiment, state: TrainState, tokens: Array, hyper: Hyper, count: Array):
+def dispatch(experiment: Experiment, state: TrainState, tokens: Array, hyper: Hyper, count: Array):
+    """What `train_steps` compiles, for programs that hold it as a part; experiment is a `compiled_part`."""
     capacity = experiment.config.train.steps_per_dispatch
 
     def body(index, loop):
@@ -187,3 +187,6 @@ def _train_steps(experiment: Experiment, state: TrainState, tokens: Array, hyper
 
     log = StepMetrics(*(jnp.zeros(capacity, jnp.float32) for _ in StepMetrics._fields))
     return jax.lax.fori_loop(0, count, body, (state, log))
+
+
+_train_steps = jax.jit(dispatch, static_argnums=0, donate_argnums=1)

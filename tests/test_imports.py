@@ -23,6 +23,7 @@ LAYERS = [
     {"lm.evaluate", "lm.sample", "lm.weights"},
     {"lm.train"},
     {"lm.loop"},
+    {"lm.lanes"},
 ]  # fmt: skip
 OURS = ("lm", "configs", "experiments", "launch", "tests")
 

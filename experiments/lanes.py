@@ -1,0 +1,96 @@
+"""Trains several runs of one shape as one program, side by side: seeds, learning rates, dropout and the like.
+
+    python launch.py --experiment=lanes --config=configs/text8/lstm_fused.py --lanes='seed=0:16'
+    python launch.py --experiment=lanes --config=... --lanes='seed=0:2 optim.learning_rate=5.0,10.0'
+
+--lanes names keys of the config and their values, a:b being the integers from a to b - 1; there is one lane for every
+combination. Each is an ordinary run in WORKDIR/KEY=VALUE,...; the same command goes on where a killed one stopped.
+"""
+
+import itertools
+import os
+
+import ml_collections
+
+from experiments.train import load_corpus
+from lm.errors import UserError
+from lm.lanes import one_device_per_core, same_program, train_lanes
+from lm.metrics import write_json
+
+
+def run(config, workdir, data_dir=None, lanes=None):
+    """Writes `workdir`/lanes.json, {lane: its summary or error}, and returns its content."""
+    if not lanes:
+        raise UserError("--experiment=lanes needs --lanes, such as --lanes='seed=0:4 optim.learning_rate=1.0,2.0'")
+    names, configs = make_configs(config, lanes)
+    one_device_per_core()
+    corpus = load_corpus(config, data_dir)
+    outcomes = train_lanes(configs, corpus, [os.path.join(workdir, name) for name in names])
+    report = {
+        name: {"error": str(outcome)} if isinstance(outcome, UserError) else outcome
+        for name, outcome in zip(names, outcomes, strict=True)
+    }
+    write_json(os.path.join(workdir, "lanes.json"), report)
+    for name, outcome in report.items():
+        print(f"{name}  {_line(outcome)}")
+    if all("error" in outcome for outcome in report.values()):
+        raise UserError(f"every lane failed; the first: {outcomes[0]}")
+    return report
+
+
+def _line(outcome: dict) -> str:
+    if "error" in outcome:
+        return f"failed: {outcome['error']}"
+    scores = [f"{r['which']} {r['split']} {r['protocol']} perplexity {r['perplexity']:.4f}" for r in outcome["results"]]
+    return "  ".join([f"loss {outcome['train']['final_mean_loss']:.4f}", *scores])
+
+
+def make_configs(config: ml_collections.ConfigDict, lanes: str) -> tuple[list[str], list[ml_collections.ConfigDict]]:
+    """(names, configs) of all combinations of what --lanes says. Raises UserError naming what is wrong in it."""
+    axes = []
+    for part in lanes.split():
+        key, equals, values = part.partition("=")
+        if not equals or not values:
+            raise UserError(f"--lanes: {part!r} must be KEY=VALUE,VALUE,... or KEY=FIRST:END")
+        axes.append([(key, value) for value in _values(config, key, values)])
+    names, configs = [], []
+    for combination in itertools.product(*axes):
+        lane = config.copy_and_resolve_references()
+        lane.update_from_flattened_dict(dict(combination))
+        if not same_program(config, lane):
+            key = next(key for key, value in combination if not same_program(config, _changed(config, key, value)))
+            raise UserError(f"--lanes: runs that differ in config.{key} are not one program; run them one by one")
+        names.append(",".join(f"{key}={value}" for key, value in combination))
+        configs.append(lane)
+    if len(set(names)) < len(names):
+        raise UserError(f"--lanes={lanes} names the same run twice")
+    return names, configs
+
+
+def _changed(config, key: str, value):
+    changed = config.copy_and_resolve_references()
+    changed.update_from_flattened_dict({key: value})
+    return changed
+
+
+def _values(config: ml_collections.ConfigDict, key: str, text: str) -> list:
+    """The values that `text` gives a key, of the key's own type."""
+    flat = ml_collections.FrozenConfigDict(config)
+    for part in key.split("."):
+        if not hasattr(flat, "keys") or part not in flat:
+            raise UserError(f"--lanes: there is no config.{key}")
+        flat = flat[part]
+    kind = type(flat)
+    if kind not in (int, float, str):
+        raise UserError(f"--lanes: config.{key} must be a number or a name, not {kind.__name__}")
+    try:
+        if kind is int and ":" in text:
+            first, end = (int(x) for x in text.split(":"))
+            values = list(range(first, end))
+        else:
+            values = [kind(x) for x in text.split(",")]
+    except ValueError:
+        values = []
+    if not values:
+        raise UserError(f"--lanes: {key}={text} must be {kind.__name__}s separated by commas, or FIRST:END")
+    return values
