@@ -5,6 +5,7 @@ drawn from a random distribution, as assignment 6 does.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -49,15 +50,30 @@ def restrict(choice: Choice, logits: Array, top_p: Array) -> Array:
     return logits
 
 
-def choose(choice: Choice, key: Array, logits: Array, temperature: Array, top_p: Array) -> Array:
-    """One token id per row of logits [B, V] -> [B]."""
+def choose(choice: Choice, uniform: Array, logits: Array, temperature: Array, top_p: Array) -> Array:
+    """One token id per row of logits [B, V] -> [B]; uniform [B]: a draw from [0, 1) for each row."""
     if choice.strategy == "greedy":
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    logits = restrict(choice, logits / temperature, top_p)
+    probabilities = jax.nn.softmax(restrict(choice, logits / temperature, top_p))
     if choice.strategy == "first_exceeding":
-        threshold = jax.random.uniform(key, (logits.shape[0], 1))
-        return jnp.argmax(jax.nn.softmax(logits) > threshold, axis=-1).astype(jnp.int32)
-    return jax.random.categorical(key, logits).astype(jnp.int32)
+        return jnp.argmax(probabilities > uniform[:, None], axis=-1).astype(jnp.int32)
+    # One uniform number a row, against the cumulative distribution: V Gumbel draws would cost more than the model.
+    reached = cumulative(probabilities)
+    passed = jnp.sum(reached <= uniform[:, None] * reached[:, -1:], axis=-1)
+    # Where rounding lets the draw reach the total: the first symbol that does too, so never one of probability 0.
+    return jnp.minimum(passed, jnp.argmax(reached >= reached[:, -1:], axis=-1)).astype(jnp.int32)
+
+
+def cumulative(p: Array) -> Array:
+    """Sums of p [B, V] up to and with each symbol: within blocks of about sqrt(V), by products, and over the blocks."""
+    symbols = p.shape[-1]
+    size = math.isqrt(symbols - 1) + 1
+    blocks = -(-symbols // size)
+    p = jnp.pad(p, [(0, 0), (0, blocks * size - symbols)]).reshape(-1, blocks, size)
+    exactly = jax.lax.Precision.HIGHEST
+    within = jnp.matmul(p, jnp.triu(jnp.ones((size, size), p.dtype)), precision=exactly)
+    before = jnp.matmul(within[..., -1], jnp.triu(jnp.ones((blocks, blocks), p.dtype), 1), precision=exactly)
+    return (within + before[..., None]).reshape(-1, blocks * size)[:, :symbols]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -66,15 +82,15 @@ def _generate(model: LanguageModel, choice: Choice, length: int, parameters, pro
     variables = {"params": parameters}
     carry, logits = model.apply(variables, prompts, model.initial_carry(prompts.shape[1]))
 
-    def step(state, key):
+    def step(state, uniform):
         recent, carry, logits = state  # the last `context` tokens [context, B]; logits of the next one [B, V]
-        token = choose(choice, key, logits, temperature, top_p)
+        token = choose(choice, uniform, logits, temperature, top_p)
         recent = jnp.concatenate([recent[1:], token[None]])
         carry, logits = model.apply(variables, recent, carry)
         return (recent, carry, logits[-1]), token
 
     start = (prompts[-model.context :].astype(jnp.int32), carry, logits[-1])
-    return jax.lax.scan(step, start, jax.random.split(key, length))[1]
+    return jax.lax.scan(step, start, jax.random.uniform(key, (length, prompts.shape[1])))[1]
 
 
 def random_start(key: Array, context: int, number: int, symbols: int) -> Array:

@@ -1,13 +1,14 @@
 """Generated texts: greedy against an argmax loop in NumPy, drawn symbols against the probabilities they come from."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import references
 import tiny
 
 from lm.errors import UserError
-from lm.sample import Choice, choose, generate
+from lm.sample import Choice, choose, cumulative, generate
 from lm.text import Vocabulary
 
 VOCABULARY = Vocabulary("char", tuple(tiny.SYMBOLS))
@@ -107,11 +108,30 @@ def test_drawn_texts_begin_with_the_prompt_and_go_on_differently():
     assert len(set(texts)) > NUMBER // 2
 
 
+@pytest.mark.parametrize("symbols", [1, 2, 5, 27, 100, 1001])
+def test_cumulative_sums(symbols):
+    p = np.random.default_rng(0).dirichlet(np.ones(symbols), 3)
+    np.testing.assert_allclose(cumulative(jnp.asarray(p, jnp.float32)), np.cumsum(p, axis=1), rtol=1e-5)
+
+
+def test_a_draw_is_where_the_cumulative_distribution_passes_it():
+    """p = 0.25, 0, 0.5, 0.25 at temperature 1, squared and normalised (1/6, 0, 4/6, 1/6) at 1/2."""
+    logits = jnp.log(jnp.asarray([0.25, 0.0, 0.5, 0.25]))[None].repeat(7, axis=0)
+    below_one = np.nextafter(np.float32(1), np.float32(0))
+    uniform = jnp.asarray([0.0, 0.2, 0.24, 0.26, 0.74, 0.8, below_one], jnp.float32)
+    warm, cold = (choose(Choice("temperature", 0, False), uniform, logits, t, 1.0) for t in (1.0, 0.5))
+    assert warm.tolist() == [0, 0, 0, 2, 2, 3, 3]
+    assert cold.tolist() == [0, 2, 2, 2, 2, 2, 3]
+    # The two most likely only: the last symbol is left out, and however near 1 the draw is, it is never drawn.
+    assert choose(Choice("temperature", 1, False), uniform, logits, 1.0, 1.0).tolist() == [2] * 7
+
+
 def test_first_exceeding_is_the_books_rule():
     """Symbol i comes where the draw lies between the largest probability before it and its own; 0 also above all."""
     p = np.array([0.2, 0.1, 0.4, 0.05, 0.25])
     logits = np.tile(np.log(p).astype(np.float32), (4000, 1))
-    ids = np.asarray(choose(Choice("first_exceeding", 0, False), jax.random.key(0), logits, 1.0, 1.0))
+    uniform = jax.random.uniform(jax.random.key(0), (4000,))
+    ids = np.asarray(choose(Choice("first_exceeding", 0, False), uniform, logits, 1.0, 1.0))
     expected = np.array([0.2 + (1 - 0.4), 0.0, 0.4 - 0.2, 0.0, 0.0])
     np.testing.assert_allclose(np.bincount(ids, minlength=5) / len(ids), expected, atol=0.03)
 
