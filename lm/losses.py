@@ -19,12 +19,6 @@ Array = jax.Array
 CHUNK_LOGITS = 2_400_000
 
 
-def nats(logits: Array, targets: Array) -> Array:
-    """-ln p(target): logits [..., V], integer targets [...] -> [...]."""
-    picked = jnp.take_along_axis(logits, targets[..., None].astype(jnp.int32), axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - picked
-
-
 def target_weights(weighting: str, steps: int, batch: int, dtype=jnp.float32) -> Array:
     """Weight of each target [T, B] in the objective.
 
@@ -98,6 +92,11 @@ def softmax_loss(
         chunked(features), kernel, bias, chunked(targets), chunked(weights), smoothing
     )
     return objective, jax.lax.stop_gradient(per_target.reshape(-1)[:count])
+
+
+def softmax_nats(features: Array, kernel: Array, bias: Array, targets: Array) -> Array:
+    """-ln p(target) under softmax(features @ kernel + bias): features [N, H], targets [N] integers -> [N]."""
+    return softmax_loss(features, kernel, bias, targets, jnp.ones(targets.shape, features.dtype))[1]
 
 
 def _with_bias(features, kernel, bias):

@@ -14,7 +14,7 @@ from lm.dropout import MASKS, Noise, drop, drop_rows
 from lm.errors import UserError
 from lm.initialisers import initialiser
 from lm.layer import RecurrentLayer, check_noise
-from lm.losses import GRADIENTS, nats, penalties, softmax_loss
+from lm.losses import GRADIENTS, penalties, softmax_loss, softmax_nats
 
 Array = jax.Array
 
@@ -125,8 +125,10 @@ class LanguageModel(nn.Module):
 
     def nats(self, window: Array, carry: tuple) -> tuple:
         """-ln p of every target of a window [T + 1, B] -> (carry, nats [T + 1 - context, B]), without noise."""
-        carry, logits = self(window[:-1], carry)
-        return carry, nats(logits, window[self.context :])
+        carry, x = self.features(window[:-1], carry)
+        targets = window[self.context :]
+        nats = softmax_nats(x.reshape(-1, x.shape[-1]), *self._output(), targets.reshape(-1))
+        return carry, nats.reshape(targets.shape)
 
     def loss(
         self,
