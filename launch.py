@@ -107,6 +107,7 @@ def launch(argv: list[str]) -> None:
     workdir = values["workdir"].value or default_workdir(values["config"].config_filename)
     extra = {flag.name: values[flag.name].value for flag in experiment.extra}
     use_compilation_cache()
+    use_threads(values["config"].value)
     module = importlib.import_module(experiment.module)
     module.run(values["config"].value, workdir, values["data_dir"].value, **extra)
 
@@ -318,6 +319,17 @@ def use_compilation_cache() -> None:
     if os.access(cache, os.W_OK | os.X_OK):
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def use_threads(config: ConfigDict) -> None:
+    """As many threads of a CPU as config.train.threads says, before anything starts JAX."""
+    threads = config.train.threads if "train" in config else 0
+    if threads < 0:
+        raise UserError(f"config.train.threads must be 0 (all cores) or positive, not {threads}")
+    if threads:
+        from lm.cores import limit_threads
+
+        limit_threads(threads)
 
 
 def processor() -> str:

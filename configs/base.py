@@ -105,6 +105,7 @@ def base() -> ml_collections.ConfigDict:
     train.evaluate_every = 0  # steps; 0: at the end of every epoch
     train.sample_every = 0  # steps; 0: only at the end
     train.patience = 0  # validation checks without a better loss, after which training ends; 0: never
+    train.threads = 0  # of a CPU; 0: as many as it has cores
     train.steps_per_dispatch = 100  # upper bound of the steps run on the device between two looks at it
 
     config.evaluation = evaluation = ml_collections.ConfigDict()

@@ -13,8 +13,9 @@ import os
 import ml_collections
 
 from experiments.train import load_corpus
+from lm.cores import one_device_per_core
 from lm.errors import UserError
-from lm.lanes import one_device_per_core, same_program, train_lanes
+from lm.lanes import same_program, train_lanes
 from lm.metrics import write_json
 
 

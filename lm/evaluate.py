@@ -84,7 +84,7 @@ def _windows(reader: Reader, tokens: np.ndarray) -> Array:
 
 
 # Tokens per window of the exact stream: long enough to make the products outside the loop large.
-EXACT_UNROLL = 1024
+EXACT_UNROLL = 512
 
 
 def exact(model, parameters, tokens, settings) -> Score:

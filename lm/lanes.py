@@ -6,12 +6,11 @@ files that `lm.loop.train` would write, and equals that run alone up to rounding
 
 The lanes are split over the devices. Within a device of a CPU they take turns, a dispatch each: products of several
 small matrices at once run badly there (experiments/results/speed.md). Other devices compute them all at once (vmap).
-On a CPU it takes `one_device_per_core` for more than one device.
+On a CPU it takes `cores.one_device_per_core` for more than one device.
 """
 
 import contextlib
 import functools
-import os
 import time
 from collections.abc import Sequence
 
@@ -64,16 +63,6 @@ def _shared(config: ml_collections.ConfigDict) -> dict:
 
 
 # --- The program ----------------------------------------------------------------------------------------------------
-
-
-def one_device_per_core():
-    """Makes JAX see every core of this process's CPU as a device of one thread; before anything else uses JAX.
-
-    Where there is an accelerator, that is what JAX uses, and this changes nothing.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-    jax.config.update("jax_num_cpu_devices", cores)
 
 
 def lane_mesh(lanes: int) -> Mesh:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"lm.errors"},
     {
-        "lm.batches", "lm.cell_kinds", "lm.checkpoint", "lm.dropout", "lm.feedback",
+        "lm.batches", "lm.cell_kinds", "lm.checkpoint", "lm.cores", "lm.dropout", "lm.feedback",
         "lm.initialisers", "lm.losses", "lm.metrics", "lm.optim", "lm.synthetic", "lm.text",
     },
     {"lm.gru_cells", "lm.lstm_cells", "lm.parallel_cells", "lm.sources"},

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.peers.workload import Program, Workload, draw_parameters, draw_text, mean_nats, windows
 from lm.batches import on_device
+from lm.cores import limit_threads
 from lm.corpora import Corpus
 from lm.evaluate import exact_nats
 from lm.metrics import provenance
@@ -47,6 +48,7 @@ def describe() -> dict:
 
 def build(workload: Workload, config: ml_collections.ConfigDict) -> Program:
     """config: of a run (configs/base.py)."""
+    limit_threads(workload.threads)
     text = draw_text(workload)
     level, first = ("char", 0x100) if workload.vocabulary < 1000 else ("word", 0)
     symbols = tuple(chr(first + i) if level == "char" else f"w{i}" for i in range(workload.vocabulary))

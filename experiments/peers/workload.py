@@ -23,6 +23,7 @@ class Workload(NamedTuple):
     unroll: T, tokens of a window; evaluate: of a window of the peers (ours has lm.evaluate's own)
     keep_prob: of input, between layers and output (Zaremba et al. 2014)
     weighting: of the objective, mean or sum_over_time: lm/losses.py; then clipping by global norm and SGD
+    threads: config.train.threads of ours, as its config has it
     length: evaluate: targets of the text; sample: tokens of each text, its random start included
     """
 
@@ -39,6 +40,7 @@ class Workload(NamedTuple):
     learning_rate: float = 1.0
     clip: float = 5.0
     length: int = 0
+    threads: int = 0
 
     @property
     def tokens(self) -> int:
@@ -146,7 +148,7 @@ class Program(NamedTuple):
 # --- The table ------------------------------------------------------------------------------------------------------
 
 _PTB = Workload("ptb_train", "train", "lstm", 200, (256, 128), 10_000, 60, 20, weighting="sum_over_time")
-_TEXT8 = Workload("text8_train", "train", "lstm", 0, (64,), 27, 64, 10, learning_rate=10.0, clip=1.25)
+_TEXT8 = Workload("text8_train", "train", "lstm", 0, (64,), 27, 64, 10, learning_rate=10.0, clip=1.25, threads=1)
 _SMALL = Workload("zaremba_small_train", "train", "lstm", 200, (200, 200), 10_000, 20, 20, weighting="sum_over_time")
 _MEDIUM = _SMALL._replace(
     name="zaremba_medium_train", embedding=650, hidden=(650, 650), unroll=35, keep_prob=0.5
@@ -164,7 +166,7 @@ _CORE = (
     # The peers score in windows of training's length; in the second, in windows as long as ours.
     _PTB._replace(name="ptb_evaluate", kind="evaluate", batch=1, length=82_429),
     _PTB._replace(name="ptb_evaluate_long", kind="evaluate", batch=1, length=82_429, unroll=512),
-    _TEXT8._replace(name="text8_sample", kind="sample", length=1000),
+    _TEXT8._replace(name="text8_sample", kind="sample", length=1000, threads=0),
 )
 CORE = tuple(workload.name for workload in _CORE)
 
