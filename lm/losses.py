@@ -134,7 +134,7 @@ def _chunked_loss(features, kernel, bias, targets, weights, smoothing):
 
 
 def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
-    transposed = kernel.T
+    narrow = kernel
     features, kernel = _with_bias(features, kernel, bias)
 
     def chunk(sums, inputs):
@@ -153,7 +153,7 @@ def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
             objective + jnp.sum(weights_c * _smoothed(nats_c, mean_nats, smoothing)),
             d_kernel + (factor * features_c).T @ difference,
         )
-        return sums, (nats_c, factor * (difference @ transposed))
+        return sums, (nats_c, factor * (difference @ narrow.T))
 
     start = (jnp.zeros((), features.dtype), jnp.zeros_like(kernel))
     if features.shape[0] == 1:  # one chunk needs no loop
