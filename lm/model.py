@@ -50,8 +50,9 @@ class LanguageModel(nn.Module):
     zoneout: tuple[tuple[str, float], ...] = ()
 
     def for_training(self) -> "LanguageModel":
-        """The same model without what only evaluation reads; equal for all rates of zoneout."""
-        return self.clone(zoneout=())
+        """The same model without what only evaluation or initialisation reads; equal for all their numbers."""
+        unread = ml_collections.FrozenConfigDict({role: ("zeros",) for role in self.init_config})
+        return self.clone(zoneout=(), init_config=unread)
 
     @property
     def cell(self) -> Cell:
