@@ -10,6 +10,7 @@ fault; 130 where interrupted; 141 where standard output was closed. Configs are 
 such: launch only those you trust.
 """
 
+import contextlib
 import difflib
 import hashlib
 import importlib
@@ -44,14 +45,18 @@ class ExtraFlag(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """`module` has run(config, workdir, data_dir, **{flag.name: value for flag in extra})."""
+    """`module` has run(config, workdir, data_dir, **{flag.name: value for flag in extra}).
+
+    distributed: whether several processes can run it together
+    """
 
     module: str
     extra: tuple[ExtraFlag, ...] = ()
+    distributed: bool = False
 
 
 EXPERIMENTS = {
-    "train": Experiment("experiments.train"),
+    "train": Experiment("experiments.train", distributed=True),
     "evaluate": Experiment("experiments.evaluate"),
     "lanes": Experiment(
         "experiments.lanes",
@@ -75,22 +80,33 @@ EXPERIMENTS = {
 }
 
 
+# Given together to each of several processes that train together: see README, "Several devices, several machines".
+DISTRIBUTED = ("coordinator_address", "num_processes", "process_id")
+
+
 def main(argv: list[str]) -> int:
     """Runs the command line `argv` (program name first) and returns the exit status."""
     try:
         launch(argv)
-    except KeyboardInterrupt:
+    except BaseException as error:
+        return report(argv, error)
+    return 0
+
+
+def report(argv: list[str], error: BaseException) -> int:
+    """Says what ended the command line `argv` and returns the exit status. Raises errors that are bugs."""
+    if isinstance(error, KeyboardInterrupt):
         print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `launch.py | head`: as every other program, end without a traceback
+    if isinstance(error, BrokenPipeError):  # `launch.py | head`: as every other program, end without a traceback
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell shows for the signal PIPE
-    except UserError as error:
+    if isinstance(error, UserError):
         if "--debug" in argv:  # looked for by hand: the flags may be what is wrong
-            traceback.print_exc()
+            traceback.print_exception(error)
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
-    return 0
+    raise error
 
 
 def launch(argv: list[str]) -> None:
@@ -108,8 +124,12 @@ def launch(argv: list[str]) -> None:
     extra = {flag.name: values[flag.name].value for flag in experiment.extra}
     use_compilation_cache()
     use_threads(values["config"].value)
-    module = importlib.import_module(experiment.module)
-    module.run(values["config"].value, workdir, values["data_dir"].value, **extra)
+    several = values["num_processes"].present
+    if several:
+        join_processes(*(values[name].value for name in DISTRIBUTED))
+    with ending_at_once(argv) if several else contextlib.nullcontext():
+        module = importlib.import_module(experiment.module)
+        module.run(values["config"].value, workdir, values["data_dir"].value, **extra)
 
 
 # ------------------------------------------------------------------------------------------ flags
@@ -157,6 +177,12 @@ def define_flags(values: flags.FlagValues) -> None:
     )  # fmt: skip
     flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.", flag_values=values)
     flags.DEFINE_boolean("help", False, "Shows this help.", short_name="h", flag_values=values)
+    flags.DEFINE_string(
+        "coordinator_address", None, "HOST:PORT where process 0 of several listens, the same for all of them.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer("num_processes", None, "How many processes train together.", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", flag_values=values)
     for extra in all_extra_flags():
         extra.define(extra.name, extra.default, extra.help, flag_values=values)
 
@@ -177,12 +203,34 @@ def check(values: flags.FlagValues, rest: list[str]) -> None:
         if values[flag.name].present and flag not in EXPERIMENTS[name].extra:
             owners = [owner for owner, e in EXPERIMENTS.items() if flag in e.extra]
             raise UserError(f"--{flag.name} is a flag of --experiment={' and '.join(owners)} only")
+    check_distributed(values)
     if values["workdir"].value == "":
         raise UserError("--workdir= is empty: name a directory")
     data_dir = values["data_dir"].value
     if data_dir is not None and not Path(data_dir).is_dir():
         flag = "--data_dir" if values["data_dir"].present else "LM_DATA_DIR"
         raise UserError(f"{flag}={data_dir} is not a directory")
+
+
+def check_distributed(values: flags.FlagValues) -> None:
+    """Raises UserError unless the flags of DISTRIBUTED are all absent, or all there and sound."""
+    given = [name for name in DISTRIBUTED if values[name].present]
+    if not given:
+        return
+    able = [name for name, e in EXPERIMENTS.items() if e.distributed]
+    if values["experiment"].value not in able:
+        raise UserError(f"--{given[0]} is a flag of --experiment={' and '.join(able)} only")
+    missing = [f"--{name}" for name in DISTRIBUTED if name not in given]
+    if missing:
+        raise UserError(f"--{given[0]} needs {' and '.join(missing)} too")
+    address, number, index = (values[name].value for name in DISTRIBUTED)
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"--coordinator_address={address} must be HOST:PORT, as in 10.0.0.1:1234")
+    if number < 1:
+        raise UserError(f"--num_processes={number} must be at least 1")
+    if not 0 <= index < number:
+        raise UserError(f"--process_id={index} must be between 0 and {number - 1}: --num_processes={number}")
 
 
 def default_workdir(config: str) -> str:
@@ -299,6 +347,44 @@ def near_key(key: str, known: list[str]) -> str:
 
 
 # ------------------------------------------------------------------------------------------- jax
+
+
+def join_processes(address: str, number: int, index: int) -> None:
+    """Makes this process one of several that run one program on all their devices, before jax is first used.
+
+    Waits until all have come. Raises UserError where they do not.
+    """
+    import jax
+
+    print(f"process {index} of {number}: meeting the others at {address}", file=sys.stderr, flush=True)
+    try:
+        jax.distributed.initialize(address, number, index, cluster_detection_method="deactivate")
+    except Exception as error:  # RuntimeError of several kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"--process_id={index} cannot join {number} processes at {address}: {reason}") from error
+
+
+@contextlib.contextmanager
+def ending_at_once(argv: list[str]):
+    """Ends a failing process, one of several, here and now.
+
+    The way out of Python leads through jax.distributed, which waits minutes there for the other processes, while
+    these wait for this one's part of a sum. When it is gone, they fail within seconds.
+    """
+    try:
+        yield
+    except BaseException as error:
+        try:
+            if "Gloo" in str(error):  # what carries sums between CPUs: its one error is a lost connection
+                error = UserError("another process has ended, and this one with it: see what that one says. The same "
+                                  "commands go on from the last checkpoint")  # fmt: skip
+            status = report(argv, error)
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(status)
 
 
 def use_compilation_cache() -> None:

@@ -107,6 +107,7 @@ def base() -> ml_collections.ConfigDict:
     train.patience = 0  # validation checks without a better loss, after which training ends; 0: never
     train.threads = 0  # of a CPU; 0: as many as it has cores
     train.steps_per_dispatch = 100  # upper bound of the steps run on the device between two looks at it
+    train.devices = 1  # devices that share the rows of every batch, over all processes; must divide data.batch_size
 
     config.evaluation = evaluation = ml_collections.ConfigDict()
     evaluation.during = "exact"  # protocol of validation during training, and of selection

@@ -2,6 +2,7 @@
 
 import math
 
+from lm import devices
 from lm.corpora import load
 from lm.loop import train
 
@@ -9,7 +10,8 @@ from lm.loop import train
 def run(config, workdir, data_dir=None):
     """Returns the summary that `workdir`/summary.json holds."""
     summary = train(config, load_corpus(config, data_dir), workdir)
-    print_results(summary)
+    if devices.is_first():
+        print_results(summary)
     return summary
 
 

@@ -177,9 +177,18 @@ class Checkpoints:
 
         if self._orbax is None:
             logging.getLogger("absl").addFilter(_is_worth_saying)
-            self._orbax = ocp.Checkpointer(
-                ocp.CompositeCheckpointHandler(state=ocp.ArrayCheckpointHandler(), record=ocp.JsonCheckpointHandler())
+            # Orbax would have all processes of jax.distributed meet at each save; here each works alone.
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(),
+                active_processes={jax.process_index()},
+                barrier_sync_key_prefix=f"process_{jax.process_index()}",
             )
+            handler = ocp.CompositeCheckpointHandler(
+                state=ocp.ArrayCheckpointHandler(),
+                record=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+                composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
+            )
+            self._orbax = ocp.Checkpointer(handler, multiprocessing_options=alone)
         return self._orbax
 
 

@@ -41,12 +41,15 @@ class Noise:
     key: PRNG key; keep: keep probability (a scalar) of each active site of SITES
     zoneout: rate (a scalar) of each active zoneout, of `memory` and `output`
     mask: a name of MASKS, for the sites whose masks have a time axis
+    part, parts: which of how many equal parts of the batch's rows the model sees (lm/devices.py)
     """
 
     key: Array
     keep: dict[str, Array]
     zoneout: dict[str, Array] = field(default_factory=dict)
     mask: str = flax.struct.field(pytree_node=False, default="elementwise")
+    part: Array | None = None
+    parts: int = flax.struct.field(pytree_node=False, default=1)
 
 
 def stream(noise: Noise, name: str, layer: int = 0) -> Array:
@@ -59,6 +62,15 @@ def mask(key: Array, keep: Array, shape: tuple[int, ...], dtype=jnp.float32) -> 
     return jax.random.bernoulli(key, keep, shape).astype(dtype) / keep
 
 
+def of_rows(noise: Noise, draw, shape: tuple[int, ...]) -> Array:
+    """draw(shape) for shape [..., B, H]. Where B is a part of the batch: its rows of what the whole batch would get."""
+    if noise.parts == 1:
+        return draw(shape)
+    rows = shape[-2]
+    whole = draw((*shape[:-2], rows * noise.parts, shape[-1]))
+    return jax.lax.dynamic_slice_in_dim(whole, noise.part * rows, rows, axis=whole.ndim - 2)
+
+
 def active(noise: Noise | None, site: str) -> bool:
     """Whether a site drops: not in evaluation, and not where its probability is configured as 1."""
     return noise is not None and site in noise.keep
@@ -68,12 +80,19 @@ def time_mask(noise: Noise, site: str, shape: tuple[int, int, int], layer: int =
     """Mask [T, B, D] of an active site; [1, B, D] where one is shared through time."""
     if noise.mask == "variational":
         shape = (1, *shape[1:])
-    return mask(stream(noise, site, layer), noise.keep[site], shape, dtype)
+    key = stream(noise, site, layer)
+    return of_rows(noise, lambda shape: mask(key, noise.keep[site], shape, dtype), shape)
 
 
 def window_mask(noise: Noise, site: str, shape: tuple[int, ...], layer: int = 0, dtype=jnp.float32) -> Array:
-    """Mask of an active site that is drawn once for a window, whatever the config's kind of mask."""
-    return mask(stream(noise, site, layer), noise.keep[site], shape, dtype)
+    """Mask of an active site that is drawn once for a window, whatever the config's kind of mask.
+
+    shape: [B, H], or [V] for what all rows share
+    """
+    key = stream(noise, site, layer)
+    if len(shape) == 1:
+        return mask(key, noise.keep[site], shape, dtype)
+    return of_rows(noise, lambda shape: mask(key, noise.keep[site], shape, dtype), shape)
 
 
 def drop(noise: Noise | None, site: str, x: Array, layer: int = 0) -> Array:
@@ -110,4 +129,4 @@ def drop_weights(noise: Noise | None, parameters: dict, names: tuple[str, ...], 
 def zoneout_mask(noise: Noise, name: str, shape: tuple[int, int, int], layer: int = 0, dtype=jnp.float32) -> Array:
     """[T, B, H] of 1 with probability rate, else 0: 1 keeps the previous value. name: memory or output."""
     key = stream(noise, f"zoneout_{name}", layer)
-    return jax.random.bernoulli(key, noise.zoneout[name], shape).astype(dtype)
+    return of_rows(noise, lambda shape: jax.random.bernoulli(key, noise.zoneout[name], shape).astype(dtype), shape)

@@ -127,6 +127,8 @@ class Lanes:
     """N trainers whose steps are made together."""
 
     def __init__(self, trainers: Sequence[Trainer], tokens: Array, within: str | None = None):
+        if any(trainer.devices > 1 for trainer in trainers):
+            raise UserError("config.train.devices must be 1 for lanes: whole runs are divided over devices, not rows")
         parts = {compiled_part(trainer.experiment) for trainer in trainers}
         if len(parts) != 1:
             raise UserError("runs of different shapes cannot be lanes of one program: only seeds, initial values and "

@@ -4,6 +4,7 @@ What the loop itself must remember from one dispatch to the next is `Progress`, 
 both are saved with every checkpoint.
 """
 
+import contextlib
 import math
 import os
 import time
@@ -13,7 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from lm import feedback
+from lm import devices, feedback
 from lm import metrics as metrics_lib
 from lm.batches import on_device
 from lm.checkpoint import Checkpoints
@@ -82,9 +83,12 @@ class Trainer:
         self.experiment = make_experiment(config, corpus)
         self.config, self.model, self.reader, self.total = self.experiment
         self.corpus, self.workdir = corpus, workdir
-        self.hyper = hyper_of(config)
-        self.tokens = on_device(corpus.splits["train"]) if tokens is None else tokens
-        self.state = initial_state(self.experiment, self.hyper)
+        self.devices, self.writes = config.train.devices, devices.is_first()
+        hyper = hyper_of(config)
+        self.hyper = devices.replicate(self.devices, hyper)
+        tokens = on_device(corpus.splits["train"]) if tokens is None else tokens
+        self.tokens = devices.replicate(self.devices, tokens)
+        self.state = self._placed(initial_state(self.experiment, hyper))
         self.progress = Progress()
         self.checks = feedback.Checks()
         self.checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
@@ -95,24 +99,39 @@ class Trainer:
     def _resume(self) -> bool:
         """Goes back to the last checkpoint; whether there was one."""
         restored = self.checkpoints.restore(self.state)
+        devices.check_same_step(restored[2] if restored else -1, self.workdir)
         if restored is None:
             return False
-        self.state, extra, step = restored
+        state, extra, step = restored
+        self.state = self._placed(state)
         self.progress = Progress(**extra["progress"])
         self.checks = feedback.from_json(extra["checks"])
-        print(f"resuming {self.workdir} after {step} of {self.total} steps")
+        self._say(f"resuming {self.workdir} after {step} of {self.total} steps")
         return True
+
+    def _placed(self, state: TrainState) -> TrainState:
+        return devices.place(self.devices, state)
+
+    def _say(self, text: str):
+        if self.writes:
+            print(text)
 
     def adopt(self, parameters: dict):
         """Puts other parameters, of the same shapes, in the place of the current ones and saves a checkpoint."""
         self.state = self.state._replace(parameters=jax.tree.map(jax.numpy.array, parameters))
-        self.checkpoints.save(self.done, self.state, self._saved())
+        self._save(self.checkpoints.save)
         self.checkpoints.wait()
 
     @property
     def parameters(self) -> dict:
-        """What evaluation and sampling read: `evaluated_parameters` of the current state."""
-        return evaluated_parameters(self.state)
+        """What evaluation and sampling read: `evaluated_parameters` of the current state, on one device."""
+        return devices.local(self.devices, evaluated_parameters(self.state))
+
+    def _save(self, save):
+        """Calls save, a method of self.checkpoints, in process 0, with the whole state."""
+        whole = devices.gather(self.devices, self.state)  # all processes must take part
+        if self.writes:
+            save(self.done, whole, self._saved())
 
     def _saved(self) -> dict:
         """What a checkpoint holds beside the state."""
@@ -130,15 +149,20 @@ class Trainer:
     def finished(self) -> bool:
         return self.done >= self.total or self.checks.stopped
 
-    def open_log(self) -> metrics_lib.MetricsLog:
+    def open_log(self):
+        """The MetricsLog, as a context; of None in a process that writes nothing."""
+        if not self.writes:
+            return contextlib.nullcontext()
         self.log = metrics_lib.MetricsLog(self.workdir, total_steps=self.total, start_step=self.done)
         return self.log
 
     def finish(self) -> dict:
         """What follows the last step: the summary, written and returned."""
         self.checkpoints.wait()
+        devices.wait_for_all("checkpoints are written")
         summary = self.summary()
-        metrics_lib.write_json(os.path.join(self.workdir, "summary.json"), summary)
+        if self.writes:
+            metrics_lib.write_json(os.path.join(self.workdir, "summary.json"), summary)
         return summary
 
     def _dispatch(self, stop: int):
@@ -197,7 +221,7 @@ class Trainer:
         if "sample" in due or self.checks.stopped:
             self._sample(self.done - 1)
         if "checkpoint" in due or self.checks.stopped:
-            self.checkpoints.save(self.done, self.state, self._saved())
+            self._save(self.checkpoints.save)
 
     def _report(self, step: int, ends_epoch: bool, validates: bool):
         p, measured = self.progress, self.measured
@@ -222,15 +246,17 @@ class Trainer:
         self.progress = p
         if validates:
             row |= self._validate(step)
-        self.log.write(row)
+        if self.writes:
+            self.log.write(row)
 
     def _validate(self, step: int) -> dict:
         protocol = self.config.evaluation.during
         score = self.score(self.state, "valid", protocol)
+        score = score._replace(nats=devices.as_first(score.nats))
         mean = score.nats / score.targets
         self.checks, decision = feedback.decide(self.config, self.checks, mean, step)
         if decision.best and self.config.checkpoint.best == "keep":
-            self.checkpoints.save_best(self.done, self.state, self._saved())
+            self._save(self.checkpoints.save_best)
         self._apply(decision)
         return {"valid_loss": mean, "valid_perplexity": score.perplexity, "valid_protocol": protocol}
 
@@ -242,16 +268,18 @@ class Trainer:
         if decision.average:
             self.state = self.state._replace(average=begin_average(self.state.parameters))
         if decision.stop:
-            print(f"stopped early after {self.done} of {self.total} steps: config.train.patience="
-                  f"{self.config.train.patience} validation checks in a row were no better")  # fmt: skip
+            self._say(f"stopped early after {self.done} of {self.total} steps: config.train.patience="
+                      f"{self.config.train.patience} validation checks in a row were no better")  # fmt: skip
 
     def _sample(self, step: int):
+        if not self.writes:
+            return
         key = jax.random.fold_in(jax.random.key(self.config.sample.seed), step)
         texts = generate(self.model, self.parameters, self.corpus.vocabulary, self.config.sample, key)
         append_samples(self.workdir, f"step {step}", texts)
 
     def score(self, state: TrainState, split: str, protocol: str) -> Score:
-        parameters = evaluated_parameters(state)
+        parameters = devices.local(self.devices, evaluated_parameters(state))
         return evaluate(protocol, self.model, parameters, self.corpus.splits[split], self.config.evaluation)
 
     def tokens_per_second(self) -> float:
@@ -322,7 +350,7 @@ def append_samples(workdir: str, heading: str, texts: list[str]):
 def train(config: ml_collections.ConfigDict, corpus: Corpus, workdir: str) -> dict:
     """Trains `config` on `corpus` in `workdir`, going on from its last checkpoint, and returns the summary."""
     make_experiment(config, corpus)  # what is wrong with the config leaves no trace in the workdir
-    metrics_lib.prepare_workdir(workdir, config)
+    devices.first_does(lambda: metrics_lib.prepare_workdir(workdir, config))
     return Trainer(config, corpus, workdir).run()
 
 

@@ -53,6 +53,10 @@ def last_step_features(features: Array) -> Array:
 GRADIENTS = {"full": full_gradient, "last_step_features": last_step_features}
 
 
+# The terms of an objective that are means over the batch; all others are sums over its rows (lm/devices.py).
+MEANS = ("activation", "temporal_activation")
+
+
 def penalties(factors: dict[str, Array], raw: Array, dropped: Array) -> Array:
     """Terms that the objective adds (Merity et al. 2017, section 4.3, as in awd-lstm-lm); 0.0 where there are none.
 

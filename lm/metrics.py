@@ -28,6 +28,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "ml_collections", "numpy")
 # Any of these without a config.json means that the directory belongs to something else.
 _RUN_FILES = ("metrics.jsonl", "summary.json", "checkpoints")
+# Keys that say where a run is computed, not what: it may go on with other values of them.
+_WHERE = ("train.devices",)
 
 
 # ------------------------------------------------------------------------------------------- JSON
@@ -115,11 +117,13 @@ def prepare_workdir(workdir, config) -> Path:
                 f"--workdir={workdir} holds {', '.join(strays)} but no config.json: choose an empty or new directory"
             )
         write_json(workdir / "config.json", config)
-    elif old != config:
+    elif differences := _differences(old, config):
         raise UserError(
             f"--workdir={workdir} holds a run of a different config "
-            f"({'; '.join(_differences(old, config))}): choose another --workdir or the old values"
+            f"({'; '.join(differences)}): choose another --workdir or the old values"
         )
+    elif old != config:
+        write_json(workdir / "config.json", config)
     return workdir
 
 
@@ -144,9 +148,10 @@ def read_config(workdir) -> dict | None:
 
 
 def _differences(old: dict, new: dict, shown: int = 8) -> list[str]:
-    """The differing keys of two plain configs as 'a.b: old -> new', at most `shown` of them."""
+    """The differing keys of two plain configs, but for _WHERE, as 'a.b: old -> new', at most `shown` of them."""
     old, new = _flat(old), _flat(new)
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key, ...) != new.get(key, ...))
+    keys = [key for key in keys if key not in _WHERE]
 
     def show(values, key):
         return json.dumps(values[key]) if key in values else "(absent)"

@@ -51,7 +51,7 @@ class LanguageModel(nn.Module):
 
     def for_training(self) -> "LanguageModel":
         """The same model without what only evaluation or initialisation reads; equal for all their numbers."""
-        unread = ml_collections.FrozenConfigDict({role: ("zeros",) for role in self.init_config})
+        unread = ml_collections.FrozenConfigDict(dict.fromkeys(self.init_config, ("zeros",)))
         return self.clone(zoneout=(), init_config=unread)
 
     @property

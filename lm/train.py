@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from lm import feedback, optim
+from lm import devices, feedback, optim
 from lm.batches import Reader, advance, make_reader, starts_epoch, window
 from lm.corpora import Corpus
 from lm.dropout import Noise
@@ -73,6 +73,7 @@ def make_experiment(config: ml_collections.ConfigDict, corpus: Corpus) -> Experi
     for key, value in at_least_one.items():
         if value < 1:
             raise UserError(f"config.{key} must be at least 1, not {value}")
+    devices.check(train.devices, data.batch_size)
     optim.hyper_of(config)
     check_sample(config.sample, corpus.vocabulary)
     check_evaluation(config.evaluation)
@@ -97,7 +98,7 @@ def compiled_part(experiment: Experiment) -> Experiment:
             "dropout": config.dropout,
             "loss": {"weighting": config.loss.weighting, "gradient": config.loss.gradient},
             "optim": optim.static_part(config.optim),
-            "train": {"steps_per_dispatch": config.train.steps_per_dispatch},
+            "train": {"steps_per_dispatch": config.train.steps_per_dispatch, "devices": config.train.devices},
         }
     )
     decays_over_run = config.optim.schedule == "cosine"
@@ -141,12 +142,16 @@ def train_step(experiment: Experiment, state: TrainState, tokens: Array, hyper: 
     noise = None
     if hyper.keep or hyper.zoneout:
         noise = Noise(jax.random.fold_in(state.key, state.step), hyper.keep, hyper.zoneout, config.dropout.mask)
-    terms, gradient = hyper.objective, config.loss.gradient
+    arguments = (state.parameters, batch, carry, weights, noise, hyper.objective)
 
-    def objective(parameters):
-        return model.apply({"params": parameters}, batch, carry, weights, noise, terms, gradient, method="loss")
+    def gradients_of(parameters, *arguments):
+        def objective(parameters):
+            return model.apply({"params": parameters}, *arguments, config.loss.gradient, method="loss")
 
-    (_, (carry, nats)), gradients = jax.value_and_grad(objective, has_aux=True)(state.parameters)
+        (_, (carry, nats)), gradients = jax.value_and_grad(objective, has_aux=True)(parameters)
+        return gradients, carry, nats
+
+    gradients, carry, nats = devices.over_rows(config.train.devices, gradients_of)(*arguments)
     settings, epoch = config.optim, reader.windows_per_epoch
     rate = optim.learning_rate(settings, hyper.learning_rate, state.step, epoch, total_steps, state.rate_factor)
     updates, optimiser = optim.transformation(settings, hyper).update(gradients, state.optimiser, state.parameters)
@@ -164,7 +169,7 @@ def train_step(experiment: Experiment, state: TrainState, tokens: Array, hyper: 
         carry=carry,
         average=average,
     )
-    return after, measured
+    return devices.constrain(config.train.devices, after), measured
 
 
 def train_steps(experiment: Experiment, state: TrainState, tokens: Array, hyper: Hyper, count: Array):
