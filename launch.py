@@ -63,6 +63,7 @@ EXPERIMENTS = {
         (ExtraFlag(flags.DEFINE_string, "lanes", None, "Keys and values of the runs: 'seed=0:4 optim.clip=1.0,5.0'."),),
     ),
     "sample": Experiment("experiments.sample"),
+    "benchmark_lanes": Experiment("experiments.benchmark_lanes"),
     "gradients": Experiment("experiments.gradients"),
     "record": Experiment("experiments.record"),
     "benchmark": Experiment("experiments.benchmark"),

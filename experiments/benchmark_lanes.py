@@ -1,0 +1,80 @@
+"""How much faster N runs of one shape are as lanes than one after another, for N = 2, 4, ..., 32.
+
+    python launch.py --experiment=benchmark_lanes --config=configs/text8/lstm_fused.py --config.data.corpus=text8_prefix
+
+Both sides make the very dispatches that training makes, in turn, several rounds; compilation and what happens between
+dispatches are left out. "One after another" is a run on one thread: for models as small as text8's, the fastest way to
+make one run (config.train.threads).
+"""
+
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+
+from experiments.train import load_corpus
+from lm.batches import on_device
+from lm.cores import one_device_per_core
+from lm.lanes import Lanes, lane_steps
+from lm.loop import Trainer
+from lm.metrics import prepare_workdir, provenance, write_json
+from lm.train import train_steps
+
+LANES = (2, 4, 8, 16, 32)
+ROUNDS = 5
+
+
+def run(config, workdir, data_dir=None):
+    """Writes `workdir`/lanes_speed.json and returns its content."""
+    one_device_per_core()
+    corpus = load_corpus(config, data_dir)
+    prepare_workdir(workdir, config)
+    trainer = Trainer(config, corpus, workdir, on_device(corpus.splits["train"]))
+    rows = [measure(trainer, lanes) for lanes in LANES]
+    report = {"rows": rows, "provenance": provenance(config, corpus)}
+    write_json(f"{workdir}/lanes_speed.json", report)
+    return report
+
+
+def measure(trainer: Trainer, lanes: int) -> dict:
+    """Median seconds of one dispatch of `lanes` runs, one after another and as lanes, and the median of the ratios."""
+    steps = trainer.config.train.steps_per_dispatch
+    together = Lanes([trainer] * lanes, trainer.tokens)
+    state = jax.tree.map(jnp.copy, trainer.state)
+    states, counts = together.states, jnp.full(together.slots, steps, jnp.int32)
+    alone_seconds, lane_seconds, first = [], [], None
+    for round_ in range(ROUNDS + 1):  # the first compiles
+        began = time.perf_counter()
+        for _ in range(lanes):
+            state, measured = train_steps(trainer.experiment, state, trainer.tokens, trainer.hyper, steps)
+            jax.block_until_ready(measured)
+        between = time.perf_counter()
+        states, measured = lane_steps(
+            together.part, together.mesh, together.within, states, together.tokens, together.hypers, counts
+        )
+        jax.block_until_ready(measured)
+        ended = time.perf_counter()
+        if round_ == 0:
+            first = ended - between
+            continue
+        alone_seconds.append(between - began)
+        lane_seconds.append(ended - between)
+    ratios = [a / b for a, b in zip(alone_seconds, lane_seconds, strict=True)]
+    tokens = lanes * steps * trainer.reader.batch_size * trainer.reader.unroll
+    row = {
+        "lanes": lanes,
+        "devices": together.mesh.size,
+        "within_a_device": together.within,
+        "tokens_per_s": tokens / statistics.median(lane_seconds),
+        "tokens_per_s_one_after_another": tokens / statistics.median(alone_seconds),
+        "ratio": statistics.median(ratios),
+        "ratio_lowest": min(ratios),
+        "ratio_highest": max(ratios),
+        "first_dispatch_s": first,
+    }
+    print(
+        f"{lanes:3} lanes on {row['devices']} devices: {row['tokens_per_s']:,.0f} tokens/s, {row['ratio']:.2f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f}) times one after another"
+    )
+    return row
