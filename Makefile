@@ -21,7 +21,7 @@ run: $(VENV)/.installed
 	$(BIN)/python launch.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

@@ -207,12 +207,12 @@ def test_the_rate_decays_on_plateaus(run):
 def test_neither_compiles_the_step_anew(run, tmp_path):
     """Nor do other numbers in the config."""
     *_, compiled = run
-    assert len([name for name in compiled if "train_steps" in name]) == 1
+    assert len([name for name in compiled if tiny.STEPS in name]) == 1
     changes = {"optim__learning_rate": 0.1, "optim__decay_rate": 0.3, "optim__patience": 1, "optim__clip": 2.0,
                "optim__nonmonotone_checks": 1, "train__patience": 5, "seed": 3}  # fmt: skip
     with tiny.compilations() as compiled:
         trainer, *_ = trained(tmp_path, **changes)
-    assert not [name for name in compiled if "train_steps" in name]
+    assert not [name for name in compiled if tiny.STEPS in name]
     assert float(trainer.state.rate_factor) < 0.05
 
 
@@ -281,7 +281,7 @@ def test_strengths_of_regularisers_compile_nothing():
         return compiled, losses
 
     compiled, first = run(0.8, 0.1, 1.0, 0.1)
-    assert any("train_steps" in name for name in compiled)
+    assert any(tiny.STEPS in name for name in compiled)
     compiled, second = run(0.5, 0.2, 2.0, 0.05)
     assert not compiled
     assert (first[:3] != second[:3]).all()

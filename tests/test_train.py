@@ -207,7 +207,7 @@ def test_a_config_that_cannot_run_is_refused_before_the_first_step(tmp_path, cha
     with pytest.raises(UserError) as caught, tiny.compilations() as compiled:
         train(tiny.config(**changes), tiny.corpus(), tmp_path / "run")
     assert all(word in str(caught.value) for word in words), caught.value
-    assert not any("train_steps" in name for name in compiled)
+    assert not any(tiny.STEPS in name for name in compiled)
     assert not any(tmp_path.rglob("*")), "a refused config leaves nothing in the workdir"
 
 

@@ -12,10 +12,11 @@ from lm.corpora import Corpus
 from lm.model import LanguageModel, init_parameters, make_model
 from lm.optim import Hyper
 from lm.text import Vocabulary
-from lm.train import Experiment, TrainState, initial_state
+from lm.train import Experiment, TrainState, dispatch, initial_state
 
 SYMBOLS = " abcd"
 V = len(SYMBOLS)
+STEPS = dispatch.__name__  # how `compilations` names the program that trains
 
 
 def text(length: int, seed: int = 0) -> np.ndarray:
