@@ -18,7 +18,8 @@ from lm.batches import on_device
 from lm.cores import one_device_per_core
 from lm.lanes import Lanes, lane_steps
 from lm.loop import Trainer
-from lm.metrics import prepare_workdir, provenance, write_json
+from lm.metrics import prepare_workdir, write_json
+from lm.provenance import provenance
 from lm.train import train_steps
 
 LANES = (2, 4, 8, 16, 32)

@@ -2,7 +2,7 @@
 
 import os
 
-from experiments.train import load_corpus, print_results
+from experiments.train import load_corpus, print_results, test_text
 from lm.errors import UserError
 from lm.loop import Trainer
 from lm.metrics import write_json
@@ -19,7 +19,7 @@ def run(config, workdir, data_dir=None):
 
 def load_run(config, workdir, data_dir=None) -> Trainer:
     """The run in workdir at its last checkpoint. Raises UserError where there is none."""
-    trainer = Trainer(config, load_corpus(config, data_dir), workdir)
+    trainer = Trainer(config, load_corpus(config, data_dir), workdir, read_test=test_text(config, data_dir))
     if not trainer.resumed:
         raise UserError(f"--workdir={workdir} holds no checkpoint; train first with --experiment=train")
     return trainer

@@ -12,7 +12,7 @@ import os
 
 import ml_collections
 
-from experiments.train import load_corpus
+from experiments.train import load_corpus, test_text
 from lm.cores import one_device_per_core
 from lm.errors import UserError
 from lm.lanes import same_program, train_lanes
@@ -26,7 +26,8 @@ def run(config, workdir, data_dir=None, lanes=None):
     names, configs = make_configs(config, lanes)
     one_device_per_core()
     corpus = load_corpus(config, data_dir)
-    outcomes = train_lanes(configs, corpus, [os.path.join(workdir, name) for name in names])
+    workdirs = [os.path.join(workdir, name) for name in names]
+    outcomes = train_lanes(configs, corpus, workdirs, read_test=test_text(config, data_dir))
     report = {
         name: {"error": str(outcome)} if isinstance(outcome, UserError) else outcome
         for name, outcome in zip(names, outcomes, strict=True)

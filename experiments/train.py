@@ -9,15 +9,24 @@ from lm.loop import train
 
 def run(config, workdir, data_dir=None):
     """Returns the summary that `workdir`/summary.json holds."""
-    summary = train(config, load_corpus(config, data_dir), workdir)
+    summary = train(config, load_corpus(config, data_dir), workdir, test_text(config, data_dir))
     if devices.is_first():
         print_results(summary)
     return summary
 
 
 def load_corpus(config, data_dir):
-    """The corpus of the config with the splits that it trains, selects and scores on, and no others."""
-    return load(config.data, data_dir, ("train", "valid", *config.evaluation.splits))
+    """The corpus of the config as training and selection see it: without its test split."""
+    return load(config.data, data_dir, ("train", "valid"))
+
+
+def test_text(config, data_dir):
+    """A function that reads the test split, [N] ids or None where the corpus has none.
+
+    It is called when training is over and no choice is left to be made, so that nothing can have looked at the test
+    split before; without its file a run trains, and its summary says what was not scored.
+    """
+    return lambda: load(config.data, data_dir, ("test",)).splits.get("test")
 
 
 def print_results(summary: dict):
@@ -27,6 +36,8 @@ def print_results(summary: dict):
             f"{row['which']} {row['split']} perplexity {row['perplexity']:.4f} "
             f"({row['bits_per_symbol']:.4f} bits per symbol, protocol {row['protocol']}, {row['targets']} targets)"
         )
+    for split, reason in summary["not_scored"].items():
+        print(f"{split} is not scored: {reason}; --experiment=evaluate makes up for it")
     print("samples:", *summary["samples"], sep="\n  ")
     config, data = summary["provenance"]["config"], summary["provenance"]["data"]
     for name, target in config["targets"].items():

@@ -67,6 +67,7 @@ def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[st
     vocabulary, arrays, more = definition.build(data, text, splits)
     provenance = {
         "corpus": data.corpus,
+        "checksum": checksum(data),
         "homepage": definition.homepage,
         "licence": definition.licence,
         "sources": [{"file": s.path, "url": s.url, "bytes": s.size, "sha256": s.sha256} for s in used.values()],
@@ -77,6 +78,29 @@ def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[st
         **more,
     }
     return Corpus(data.corpus, vocabulary, arrays, provenance)
+
+
+def checksum(data: ml_collections.ConfigDict) -> str:
+    """Stands for the bytes behind config.data, without reading any registered file.
+
+    A registered file is known by its SHA-256, whichever splits are read; the user's own is read. A generated text
+    follows from config.data, which is part of a run's identity anyway. Raises UserError where a file cannot be read.
+    """
+    digests = sorted(source.sha256 for source in CORPORA[data.corpus].sources.values())
+    if data.corpus == "textfile":
+        digests = [hashlib.sha256(_own_file(data)).hexdigest()]
+    return hashlib.sha256(" ".join([data.corpus, *digests]).encode()).hexdigest()[:16]
+
+
+def _own_file(data: ml_collections.ConfigDict) -> bytes:
+    """The content of config.data.path."""
+    if not data.path:
+        raise UserError("config.data.path is empty: name your text by --config.data.path=FILE")
+    try:
+        with open(os.path.expanduser(data.path), "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"config.data.path={data.path}: {error.strerror or error}") from error
 
 
 def _unknown_rate(vocabulary: Vocabulary, ids: np.ndarray) -> float:
@@ -132,16 +156,9 @@ def _textfile(data, text, splits):
         raise UserError(f"config.data.level={data.level}: must be one of {', '.join(LEVELS)}")
     if data.max_vocabulary < 0 or data.max_vocabulary == 1:
         raise UserError(f"config.data.max_vocabulary={data.max_vocabulary}: must be 0 (all) or above 1")
-    if not data.path:
-        raise UserError("config.data.path is empty: name your text by --config.data.path=FILE")
-    what = f"config.data.path={data.path}"
-    try:
-        with open(os.path.expanduser(data.path), "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise UserError(f"{what}: {error.strerror or error}") from error
+    content = _own_file(data)
     digest, size = hashlib.sha256(content).hexdigest(), len(content)
-    parts = divide(plain_text(content, what), data.fractions, data.level)
+    parts = divide(plain_text(content, f"config.data.path={data.path}"), data.fractions, data.level)
     del content  # as large as the text
     make = character_vocabulary if data.level == "char" else word_vocabulary
     vocabulary = make(parts["train"], limit=data.max_vocabulary)

@@ -25,7 +25,7 @@ from lm import optim
 from lm.batches import on_device
 from lm.corpora import Corpus
 from lm.errors import UserError
-from lm.loop import Trainer, next_stop
+from lm.loop import ReadTest, Trainer, next_stop
 from lm.optim import Hyper
 from lm.train import Experiment, StepMetrics, TrainState, compiled_part, dispatch, make_experiment
 
@@ -202,11 +202,16 @@ class Lanes:
 
 
 def train_lanes(
-    configs: Sequence[ml_collections.ConfigDict], corpus: Corpus, workdirs: Sequence[str], within: str | None = None
+    configs: Sequence[ml_collections.ConfigDict],
+    corpus: Corpus,
+    workdirs: Sequence[str],
+    within: str | None = None,
+    read_test: ReadTest | None = None,
 ) -> list[dict | UserError]:
     """Trains N configs on one corpus as lanes, each in its workdir, going on from its last checkpoint.
 
     within: how lanes share a device, "in_turn" or "vmap"; None: what suits it
+    read_test: as of `lm.loop.Trainer`
     Returns for each lane its summary, or the UserError that ended it. Raises UserError where the configs are not of
     one shape (`same_program`), or one of them is at fault before its first step.
     """
@@ -214,5 +219,6 @@ def train_lanes(
         make_experiment(config, corpus)
         metrics_lib.prepare_workdir(workdir, config)
     tokens = on_device(corpus.splits["train"])
-    trainers = [Trainer(config, corpus, workdir, tokens) for config, workdir in zip(configs, workdirs, strict=True)]
+    pairs = zip(configs, workdirs, strict=True)
+    trainers = [Trainer(config, corpus, workdir, tokens, read_test) for config, workdir in pairs]
     return Lanes(trainers, tokens, within).run()

@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ from lm.errors import UserError
 from lm.evaluate import Score, evaluate
 from lm.model import count_parameters
 from lm.optim import begin_average, hyper_of
+from lm.provenance import provenance
 from lm.sample import generate
 from lm.train import (
     Experiment,
@@ -33,6 +35,9 @@ from lm.train import (
     make_experiment,
     train_steps,
 )
+
+# The test split, [N] ids, or None where the corpus has none. Raises UserError where its file is missing.
+ReadTest = Callable[[], np.ndarray | None]
 
 
 class Progress(NamedTuple):
@@ -77,12 +82,17 @@ class Trainer:
     """One run in one workdir: state on the device, progress on the host, files of record."""
 
     def __init__(
-        self, config: ml_collections.ConfigDict, corpus: Corpus, workdir: str, tokens: jax.Array | None = None
+        self,
+        config: ml_collections.ConfigDict,
+        corpus: Corpus,
+        workdir: str,
+        tokens: jax.Array | None = None,
+        read_test: ReadTest | None = None,
     ):
-        """tokens: the training text, where it is on the device already."""
+        """tokens: the training text, where it is on the device already; read_test: for final scores only."""
         self.experiment = make_experiment(config, corpus)
         self.config, self.model, self.reader, self.total = self.experiment
-        self.corpus, self.workdir = corpus, workdir
+        self.corpus, self.workdir, self.read_test = corpus, workdir, read_test
         self.devices, self.writes = config.train.devices, devices.is_first()
         hyper = hyper_of(config)
         self.hyper = devices.replicate(self.devices, hyper)
@@ -251,7 +261,7 @@ class Trainer:
 
     def _validate(self, step: int) -> dict:
         protocol = self.config.evaluation.during
-        score = self.score(self.state, "valid", protocol)
+        score = self.score(self.state, self.corpus.splits["valid"], protocol)
         score = score._replace(nats=devices.as_first(score.nats))
         mean = score.nats / score.targets
         self.checks, decision = feedback.decide(self.config, self.checks, mean, step)
@@ -278,9 +288,9 @@ class Trainer:
         texts = generate(self.model, self.parameters, self.corpus.vocabulary, self.config.sample, key)
         append_samples(self.workdir, f"step {step}", texts)
 
-    def score(self, state: TrainState, split: str, protocol: str) -> Score:
+    def score(self, state: TrainState, tokens: np.ndarray, protocol: str) -> Score:
         parameters = devices.local(self.devices, evaluated_parameters(state))
-        return evaluate(protocol, self.model, parameters, self.corpus.splits[split], self.config.evaluation)
+        return evaluate(protocol, self.model, parameters, tokens, self.config.evaluation)
 
     def tokens_per_second(self) -> float:
         """Tokens trained on per second of dispatches; the first, which compiles, is left out."""
@@ -290,16 +300,18 @@ class Trainer:
 
     def summary(self) -> dict:
         """The results of the current state and, where it is kept, of the best checkpoint, with their provenance."""
-        results = self._results(self.state, "final")
+        texts, not_scored = self._texts_to_score()
+        results = self._results(self.state, "final", texts)
         if self.config.checkpoint.best == "keep":
             best = self.checkpoints.restore(self.state, which="best")
-            results += self._results(best[0], "best") if best else []
+            results += self._results(best[0], "best", texts) if best else []
         p = self.progress
         return {
             "name": self.config.name,
             "corpus": self.corpus.name,
             "seed": self.config.seed,
             "results": results,
+            "not_scored": not_scored,
             "train": {
                 "final_mean_loss": p.last_loss,
                 "lowest_running_perplexity": _exp(p.lowest_running_nats),
@@ -309,21 +321,35 @@ class Trainer:
             },
             "parameters": count_parameters(self.state.parameters),
             "samples": self.texts(),
-            "provenance": metrics_lib.provenance(self.config, self.corpus),
+            "provenance": provenance(self.config, self.corpus),
         }
 
     def texts(self) -> list[str]:
         """Generated texts as `config.sample` says."""
         return generate(self.model, self.parameters, self.corpus.vocabulary, self.config.sample)
 
-    def _results(self, state: TrainState, which: str) -> list[dict]:
-        """Scores of a state under every protocol and split of the config that the corpus has."""
-        step = int(state.step) - 1
-        evaluation = self.config.evaluation
-        pairs = [(s, p) for s in evaluation.splits if s in self.corpus.splits for p in evaluation.protocols]
-        return [
-            result_row(split, protocol, self.score(state, split, protocol), step, which) for split, protocol in pairs
-        ]
+    def _texts_to_score(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """({split: ids [N]} of config.evaluation.splits that the corpus has, {split: why it cannot be scored})."""
+        texts, not_scored = dict(self.corpus.splits), {}
+        wanted = self.config.evaluation.splits
+        if "test" in wanted and "test" not in texts and self.read_test:
+            try:
+                test = self.read_test()
+            except UserError as error:
+                not_scored["test"] = str(error)
+            else:
+                texts |= {} if test is None else {"test": test}
+        return {split: texts[split] for split in wanted if split in texts}, not_scored
+
+    def _results(self, state: TrainState, which: str, texts: dict[str, np.ndarray]) -> list[dict]:
+        """Scores of a state on every text under every protocol of the config; those of the test split are logged."""
+        step, rows = int(state.step) - 1, []
+        for split, tokens in texts.items():
+            for protocol in self.config.evaluation.protocols:
+                rows.append(result_row(split, protocol, self.score(state, tokens, protocol), step, which))
+                if split == "test" and self.writes:
+                    metrics_lib.log_test_score(self.workdir, rows[-1])
+        return rows
 
 
 def result_row(split: str, protocol: str, score: Score, step: int, which: str) -> dict:
@@ -347,11 +373,11 @@ def append_samples(workdir: str, heading: str, texts: list[str]):
         file.write("\n".join([rule, heading, rule, *texts, ""]) + "\n")
 
 
-def train(config: ml_collections.ConfigDict, corpus: Corpus, workdir: str) -> dict:
+def train(config: ml_collections.ConfigDict, corpus: Corpus, workdir: str, read_test: ReadTest | None = None) -> dict:
     """Trains `config` on `corpus` in `workdir`, going on from its last checkpoint, and returns the summary."""
     make_experiment(config, corpus)  # what is wrong with the config leaves no trace in the workdir
     devices.first_does(lambda: metrics_lib.prepare_workdir(workdir, config))
-    return Trainer(config, corpus, workdir).run()
+    return Trainer(config, corpus, workdir, read_test=read_test).run()
 
 
 def _exp(nats: float) -> float:

@@ -1,20 +1,19 @@
-"""What a run leaves behind beside its checkpoints: files, TensorBoard events, progress, provenance.
+"""What a run leaves behind beside its checkpoints: files, TensorBoard events, progress.
 
     config.json     the fully resolved config; a second run with another config is refused
     metrics.jsonl   one JSON object per report
     summary.json    the results, written once at the end
+    test_log.jsonl  one JSON object for every score of the test split, ever
     tensorboard/    the scalars of metrics.jsonl, for `tensorboard --logdir`
 
 All JSON is strict: numbers that are not finite are written as null.
 """
 
-import importlib.metadata
+import datetime
 import json
 import math
 import numbers
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -24,12 +23,10 @@ import numpy as np
 
 from lm.errors import UserError
 
-_ROOT = Path(__file__).resolve().parent.parent
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "ml_collections", "numpy")
 # Any of these without a config.json means that the directory belongs to something else.
 _RUN_FILES = ("metrics.jsonl", "summary.json", "checkpoints")
 # Keys that say where a run is computed, not what: it may go on with other values of them.
-_WHERE = ("train.devices",)
+_WHERE = ("train.devices", "train.threads")
 
 
 # ------------------------------------------------------------------------------------------- JSON
@@ -149,7 +146,7 @@ def read_config(workdir) -> dict | None:
 
 def _differences(old: dict, new: dict, shown: int = 8) -> list[str]:
     """The differing keys of two plain configs, but for _WHERE, as 'a.b: old -> new', at most `shown` of them."""
-    old, new = _flat(old), _flat(new)
+    old, new = flat(old), flat(new)
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key, ...) != new.get(key, ...))
     keys = [key for key in keys if key not in _WHERE]
 
@@ -160,15 +157,30 @@ def _differences(old: dict, new: dict, shown: int = 8) -> list[str]:
     return lines + ([f"and {len(keys) - shown} more"] if len(keys) > shown else [])
 
 
-def _flat(config: dict, prefix: str = "") -> dict:
+def flat(config: dict, prefix: str = "") -> dict:
     """Nested dicts as one with dotted keys; an empty dict stays a leaf so that it is compared."""
     leaves = {}
     for key, value in config.items():
         if isinstance(value, dict) and value:
-            leaves.update(_flat(value, f"{prefix}{key}."))
+            leaves.update(flat(value, f"{prefix}{key}."))
         else:
             leaves[prefix + key] = value
     return leaves
+
+
+def log_test_score(workdir, row: Mapping) -> None:
+    """Appends to test_log.jsonl: who looks at the test split more than once has selected on it.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(workdir) / "test_log.jsonl"
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(plain({"time": now, **row}), allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 # --------------------------------------------------------------------------------------- progress
@@ -313,56 +325,3 @@ def _is_before(line: bytes, start_step: int) -> bool:
         return line.endswith(b"\n") and json.loads(line)["step"] < start_step
     except (ValueError, KeyError, TypeError):
         return False
-
-
-# -------------------------------------------------------------------------------------- provenance
-
-
-def provenance(config, corpus) -> dict:
-    """Everything needed to trust a number later: versions, device, revision, data, config."""
-    import jax
-
-    device = jax.devices()[0]
-    return {
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": {
-            "platform": device.platform,
-            "kind": device.device_kind,
-            "count": jax.device_count(),
-            "cpu": _cpu_model(),
-        },
-        "git": _git(_ROOT),
-        "data": plain(corpus.provenance),
-        "config": plain(config),
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _git(root: Path) -> dict | None:
-    """{'revision', 'dirty'} of the checkout at `root`; None where `root` is not the top of one."""
-
-    def ask(*arguments):
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True, text=True, check=True, timeout=10,
-        ).stdout.strip()  # fmt: skip
-
-    try:
-        # A release unpacked inside some other repository must not borrow that one's revision.
-        if Path(ask("rev-parse", "--show-toplevel")).resolve() != root:
-            return None
-        revision = ask("rev-parse", "HEAD")
-        return {"revision": revision, "dirty": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None

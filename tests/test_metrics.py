@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-from types import SimpleNamespace
 
 import jax.numpy as jnp
 import ml_collections
@@ -12,9 +10,8 @@ import numpy as np
 import pytest
 from ml_collections.config_dict import placeholder
 
-from lm import metrics
 from lm.errors import UserError
-from lm.metrics import MetricsLog, plain, prepare_workdir, provenance, read_config, write_json
+from lm.metrics import MetricsLog, plain, prepare_workdir, read_config, write_json
 
 
 def make_config(**changes):
@@ -252,45 +249,3 @@ def test_an_unwritable_log_is_an_error(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(UserError, match="metrics"):
         MetricsLog(tmp_path, total_steps=1, stream=io.StringIO())
-
-
-# --- provenance
-
-
-def test_provenance_is_complete_and_json():
-    corpus = SimpleNamespace(provenance={"sha256": {"a.txt": "00"}, "tokens": {"train": np.int64(5)}})
-    record = provenance(make_config(), corpus)
-    assert json.loads(json.dumps(record, allow_nan=False)) == record
-    assert set(record) == {"versions", "device", "git", "data", "config"}
-    assert set(record["versions"]) == {
-        "python", "jax", "jaxlib", "flax", "optax", "ml_collections", "numpy",
-    }  # fmt: skip
-    assert record["device"]["platform"] == "cpu"
-    assert record["device"]["count"] >= 1
-    assert record["data"]["tokens"] == {"train": 5}
-    assert record["config"]["data"]["fractions"] == [0.9, 0.05, 0.05]
-
-
-def test_git_revision_and_dirt(tmp_path):
-    def git(*arguments):
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    assert metrics._git(tmp_path) is None
-    git("init")
-    assert metrics._git(tmp_path) is None  # no commit yet
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-m", "one")
-    clean = metrics._git(tmp_path)
-    assert len(clean["revision"]) == 40
-    assert clean["dirty"] is False
-    (tmp_path / "a").write_text("2")
-    assert metrics._git(tmp_path) == clean | {"dirty": True}
-    (tmp_path / "inner").mkdir()
-    assert metrics._git(tmp_path / "inner") is None  # unpacked inside someone's repository
-
-
-def test_no_git_is_no_revision(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert metrics._git(tmp_path) is None

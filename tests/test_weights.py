@@ -276,7 +276,8 @@ def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
     assert again.done == 0
     for ours, theirs in zip(jax.tree.leaves(trained.parameters), jax.tree.leaves(again.parameters), strict=True):
         np.testing.assert_array_equal(np.asarray(ours).view(np.uint32), np.asarray(theirs).view(np.uint32))
-    assert trained.score(trained.state, "valid", "exact") == again.score(again.state, "valid", "exact")
+    valid = trained.corpus.splits["valid"]
+    assert trained.score(trained.state, valid, "exact") == again.score(again.state, valid, "exact")
     with pytest.raises(UserError, match="holds no best checkpoint"):
         export.run(config, first, checkpoint="best")
     with pytest.raises(UserError, match="holds a run already"):

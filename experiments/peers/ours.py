@@ -11,9 +11,9 @@ from lm.batches import on_device
 from lm.cores import limit_threads
 from lm.corpora import Corpus
 from lm.evaluate import exact_nats
-from lm.metrics import provenance
 from lm.model import LanguageModel
 from lm.optim import hyper_of
+from lm.provenance import provenance
 from lm.sample import generate
 from lm.text import Vocabulary
 from lm.train import initial_state, make_experiment, train_steps

@@ -1,0 +1,102 @@
+"""Nothing looks at the test split before training is over, and every look is on record."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs.textfile import get_config
+from experiments import evaluate, lanes, train
+from lm.corpora import load
+from lm.errors import UserError
+from lm.evaluate import evaluate as score
+from lm.loop import Trainer
+from tests import tiny
+
+
+def config(**changes):
+    return tiny.config(
+        evaluation__splits=("valid", "test"), evaluation__protocols=("exact", "batched"),
+        evaluation__batch_size=2, evaluation__unroll=3, checkpoint__best="keep", checkpoint__every_steps=6, **changes,
+    )  # fmt: skip
+
+
+def test_the_test_text_is_read_once_and_after_the_last_step(tmp_path):
+    test, reads = tiny.text(50, seed=2), []
+
+    def read_test():
+        reads.append(trainer.done)
+        return test
+
+    trainer = Trainer(config(), tiny.corpus(), tmp_path, read_test=read_test)
+    summary = trainer.run()
+    assert reads == [12]
+    rows = [row for row in summary["results"] if row["split"] == "test"]
+    assert [(row["which"], row["protocol"]) for row in rows] == [
+        ("final", "exact"), ("final", "batched"), ("best", "exact"), ("best", "batched"),
+    ]  # fmt: skip
+    expected = score("exact", trainer.model, trainer.parameters, test, config().evaluation)
+    assert rows[0]["nats"] == expected.nats
+    assert summary["not_scored"] == {}
+
+
+def test_every_score_of_it_is_logged(tmp_path):
+    summaries = [
+        Trainer(config(), tiny.corpus(), tmp_path, read_test=lambda: tiny.text(50, seed=2)).run() for _ in range(2)
+    ]
+    log = [json.loads(line) for line in (tmp_path / "test_log.jsonl").read_text().splitlines()]
+    rows = [row for summary in summaries for row in summary["results"] if row["split"] == "test"]
+    assert [{key: row[key] for key in row if key != "time"} for row in log] == rows
+    assert all(row["time"].endswith("+00:00") for row in log)
+
+
+def test_scores_of_valid_are_not(tmp_path):
+    Trainer(config(), tiny.corpus(), tmp_path).run()
+    assert not (tmp_path / "test_log.jsonl").exists()
+
+
+def test_a_run_without_its_test_file_trains_and_says_what_is_missing(tmp_path):
+    def read_test():
+        raise UserError("ptb.test.txt is not here")
+
+    summary = Trainer(config(), tiny.corpus(), tmp_path, read_test=read_test).run()
+    assert summary["not_scored"] == {"test": "ptb.test.txt is not here"}
+    assert {row["split"] for row in summary["results"]} == {"valid"}
+
+
+def test_a_corpus_without_a_test_split_has_nothing_to_score(tmp_path):
+    summary = Trainer(config(), tiny.corpus(), tmp_path, read_test=lambda: None).run()
+    assert summary["not_scored"] == {}
+
+
+@pytest.fixture
+def own_text(tmp_path):
+    """(a config of a text file, the file)"""
+    path = tmp_path / "text"
+    path.write_text("".join("abcd "[i] for i in np.concatenate([tiny.text(3000), tiny.text(900, seed=1)])))
+    c = get_config()
+    c.update_from_flattened_dict(
+        {"data.path": str(path), "model.hidden": (3,), "train.epochs": 0, "train.steps": 3, "data.batch_size": 3,
+         "data.unroll": 4, "train.report_every": 3, "evaluation.splits": ("valid", "test"), "model.input": "one_hot"}
+    )  # fmt: skip
+    return c
+
+
+def test_training_and_evaluation_and_lanes_read_it_at_the_end(tmp_path, own_text, monkeypatch):
+    asked = []
+
+    def counted(data, data_dir, splits):
+        asked.append(splits)
+        return load(data, data_dir, splits)
+
+    monkeypatch.setattr(train, "load", counted)
+    summary = train.run(own_text, str(tmp_path / "run"))
+    assert asked == [("train", "valid"), ("test",)]
+    again = evaluate.run(own_text, str(tmp_path / "run"))
+    assert again["results"] == summary["results"]
+    [lane] = lanes.run(own_text, str(tmp_path / "lanes"), lanes="seed=0").values()
+    assert [row["split"] for row in lane["results"]] == ["valid", "test"] * 2  # final, best
+    nats, wanted = ([row["nats"] for row in s["results"]] for s in (lane, summary))
+    assert nats == pytest.approx(wanted, rel=1e-5)
+    assert len((tmp_path / "run" / "test_log.jsonl").read_text().splitlines()) == 4
+    assert (tmp_path / "lanes" / "seed=0" / "test_log.jsonl").is_file()
