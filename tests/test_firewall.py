@@ -94,6 +94,7 @@ def test_training_and_evaluation_and_lanes_read_it_at_the_end(tmp_path, own_text
     assert asked == [("train", "valid"), ("test",)]
     again = evaluate.run(own_text, str(tmp_path / "run"))
     assert again["results"] == summary["results"]
+    monkeypatch.setattr(lanes, "one_device_per_core", lambda: None)  # JAX has begun already
     [lane] = lanes.run(own_text, str(tmp_path / "lanes"), lanes="seed=0").values()
     assert [row["split"] for row in lane["results"]] == ["valid", "test"] * 2  # final, best
     nats, wanted = ([row["nats"] for row in s["results"]] for s in (lane, summary))
