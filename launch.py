@@ -48,11 +48,13 @@ class Experiment(NamedTuple):
     """`module` has run(config, workdir, data_dir, **{flag.name: value for flag in extra}).
 
     distributed: whether several processes can run it together
+    workdir: where it works by default, if not where the config says; such an experiment reads no config
     """
 
     module: str
     extra: tuple[ExtraFlag, ...] = ()
     distributed: bool = False
+    workdir: str = ""
 
 
 EXPERIMENTS = {
@@ -67,6 +69,21 @@ EXPERIMENTS = {
     "gradients": Experiment("experiments.gradients"),
     "record": Experiment("experiments.record"),
     "benchmark": Experiment("experiments.benchmark"),
+    "reproduce": Experiment(
+        "experiments.reproduce",
+        (
+            ExtraFlag(
+                flags.DEFINE_string, "targets", "*", "Configs, or their targets, as patterns: 'text8/*,ptb/lstm2'."
+            ),
+            ExtraFlag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: as many as the config asks for."),
+            ExtraFlag(
+                flags.DEFINE_string, "budget", "", "Time to train, as in 30m: what it does not reach is not run."
+            ),
+            ExtraFlag(flags.DEFINE_string, "corpus", "", "The corpus where a config can do with it: text8_prefix."),
+            ExtraFlag(flags.DEFINE_boolean, "check", False, "Trains nothing; derives what is in --workdir again."),
+        ),
+        workdir="runs/ledger",
+    ),
     "export": Experiment(
         "experiments.export",
         (ExtraFlag(flags.DEFINE_string, "checkpoint", "last", "Which checkpoint to export: last or best."),),
@@ -121,7 +138,8 @@ def launch(argv: list[str]) -> None:
         print(f"{__doc__}\nflags:\n{values.get_help(include_special_flags=False)}")
         return
     experiment = EXPERIMENTS[values["experiment"].value]
-    workdir = values["workdir"].value or default_workdir(values["config"].config_filename)
+    config_file = values["config"].config_filename
+    workdir = values["workdir"].value or experiment.workdir or default_workdir(config_file)
     extra = {flag.name: values[flag.name].value for flag in experiment.extra}
     use_compilation_cache()
     use_threads(values["config"].value)
@@ -205,6 +223,8 @@ def check(values: flags.FlagValues, rest: list[str]) -> None:
             owners = [owner for owner, e in EXPERIMENTS.items() if flag in e.extra]
             raise UserError(f"--{flag.name} is a flag of --experiment={' and '.join(owners)} only")
     check_distributed(values)
+    if EXPERIMENTS[name].workdir and values["config"].present:
+        raise UserError(f"--experiment={name} reads no config: leave --config out")
     if values["workdir"].value == "":
         raise UserError("--workdir= is empty: name a directory")
     data_dir = values["data_dir"].value

@@ -133,6 +133,10 @@ def base() -> ml_collections.ConfigDict:
     checkpoint.keep = 2  # last checkpoints kept
     checkpoint.best = "none"  # keep: also the best by validation, scored at the end; none
 
+    config.claim = claim = ml_collections.ConfigDict()  # of a config with targets: what checking it takes
+    claim.minutes = 0.0  # that a run takes on two CPU cores
+    claim.seeds = 1  # runs that `reproduce` makes: 3 where one takes less than five minutes
+
     config.parameters = 0  # number of parameters, checked by tests/test_configs.py
     config.targets = ml_collections.ConfigDict()  # what the source reports: see set_targets
     config.lock()

@@ -1,17 +1,24 @@
 """The ledger: every reported number against ours.
 
-A record is what a finished run leaves for others to check: its summary and its training curve, one JSON file under
-experiments/results/. A row of the ledger is one target of one config, with the values that the records of all seeds
-give for it, and a verdict that follows from these numbers alone.
+A record is what a finished run leaves for others to check: its summary and its training curve, one JSON file. A row of
+the ledger is one target of one config, with the values that the records of all seeds give for it, and a verdict that
+follows from these numbers alone.
 """
 
+import hashlib
 import json
 import math
-import statistics
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.claims import default_config
+from lm.errors import UserError
+from lm.metrics import plain
+from lm.provenance import identity
+from lm.uncertainty import Seeds, over_seeds
+
 RESULTS = Path(__file__).resolve().parent / "results"
+RECORDS = "records"  # the folder of a ledger's records, in its directory
 
 # Columns of metrics.jsonl that a record keeps.
 CURVE = (
@@ -38,28 +45,49 @@ class Row(NamedTuple):
     target: dict
     values: tuple[float, ...]
     corpus: str
+    scored: int = 0  # targets of the text that each value is a mean over; 0 for what the training log gives
 
     @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
+    def seeds(self) -> Seeds:
+        return over_seeds(self.values)
 
     @property
     def verdict(self) -> str:
-        """not run; worse: the mean is above reported + tolerance; better: clearly under it; else reproduced."""
+        """What the values say of the reported one, to which the target's tolerance is added.
+
+        not run             there is no value
+        worse               all of the 95% interval over seeds lies above; of a single seed: the value does
+        not distinguishable the mean lies above, but the interval reaches down to the reported value
+        better              all of the interval, or the single value, is more than 5% under it
+        reproduced          everything else: the mean is at most the reported value, and not clearly under it
+        """
         if not self.values:
             return "not run"
-        if self.mean > self.target["value"] + self.target["tolerance"]:
-            return "worse"
-        return "better" if self.mean < (1 - CLEARLY) * self.target["value"] else "reproduced"
+        most, clearly = self.target["value"] + self.target["tolerance"], (1 - CLEARLY) * self.target["value"]
+        mean, single = self.seeds.mean, len(self.values) == 1
+        if mean > most:
+            return "worse" if single or self.seeds.low > most else "not distinguishable"
+        return "better" if (mean if single else self.seeds.high) < clearly else "reproduced"
 
 
-def make_record(workdir: str) -> dict:
-    """The record of the finished run in workdir: its summary plus the training curve by column."""
-    summary = json.loads(Path(workdir, "summary.json").read_text(encoding="utf-8"))
-    lines = Path(workdir, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+# ---------------------------------------------------------------------------------------- records
+
+
+def make_record(workdir) -> dict:
+    """The record of the finished run in workdir: its summary, the training curve by column, looks at the test split.
+
+    Raises UserError where the run there is not finished.
+    """
+    workdir = Path(workdir)
+    for name in ("summary.json", "metrics.jsonl"):
+        if not (workdir / name).is_file():
+            raise UserError(f"--workdir={workdir} holds no {name}: the run there is not finished")
+    summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     curve = {key: [_rounded(row.get(key)) for row in rows] for key in CURVE if any(key in row for row in rows)}
-    return summary | {"curve": curve}
+    log = workdir / "test_log.jsonl"
+    scores = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
+    return summary | {"test_scores": scores, "curve": curve}
 
 
 def _rounded(value):
@@ -67,15 +95,53 @@ def _rounded(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def record_path(record: dict) -> Path:
-    """text8/lstm_fused, seed 0 on text8_prefix -> results/text8_lstm_fused.text8_prefix.seed0.json"""
-    name = record["name"].replace("/", "_").replace(":", "_")
-    return RESULTS / f"{name}.{record['corpus']}.seed{record['seed']}.json"
+def run_name(config) -> str:
+    """text8/lstm_fused, seed 0 on text8_prefix -> text8_lstm_fused.text8_prefix.seed0"""
+    return f"{config.name.replace('/', '_').replace(':', '_')}.{config.data.corpus}.seed{config.seed}"
 
 
-def load_records(directory: Path = RESULTS) -> list[dict]:
-    """All committed records, in order of their file names."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(directory.glob("*.seed*.json"))]
+def record_name(record: dict) -> str:
+    """As run_name(), of a record; its file's name without .json."""
+    return f"{record['name'].replace('/', '_').replace(':', '_')}.{record['corpus']}.seed{record['seed']}"
+
+
+def write_record(record: dict, directory: Path) -> Path:
+    """Writes directory/NAME.json, a key a line, and returns its path."""
+    path = directory / f"{record_name(record)}.json"
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    return path
+
+
+def load_records(directory: Path = RESULTS / RECORDS) -> list[dict]:
+    """All records of a directory, in order of their file names."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(directory.glob("*.json"))]
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """{file name: SHA-256} of a directory's records."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.glob("*.json"))}
+
+
+def identity_of(record: dict) -> str:
+    """The identity of a record's run as its own config gives it today.
+
+    A key that did not exist then is taken at its default: what the code did before there was the key.
+    """
+    source = record["provenance"]
+    config = _completed(plain(default_config()), source["config"])
+    return identity(config, source["data"].get("checksum", ""), source["numerics"])
+
+
+def _completed(default: dict, given: dict) -> dict:
+    """`given` with the keys of `default` that it lacks; groups, too. Targets are as given."""
+    merged = default | given
+    groups = [k for k in default if isinstance(default[k], dict) and isinstance(given.get(k), dict) and k != "targets"]
+    return merged | {key: _completed(default[key], given[key]) for key in groups}
+
+
+# ----------------------------------------------------------------------------------------- values
 
 
 def measured(target: dict, record: dict) -> float | None:
@@ -83,12 +149,20 @@ def measured(target: dict, record: dict) -> float | None:
     if target["at"] in ("final", "best"):
         if target["protocol"] == "train":
             return _final_training_value(target["metric"], record)
-        for row in record["results"]:
-            if (row["split"], row["protocol"], row["which"]) == (target["split"], target["protocol"], target["at"]):
-                return row["nats"] / row["targets"] if target["metric"] == "loss" else row[target["metric"]]
-        return None
+        row = _scored(target, record)
+        if row is None:
+            return None
+        return row["nats"] / row["targets"] if target["metric"] == "loss" else row[target["metric"]]
     column = f"valid_{target['metric']}" if target["split"] == "valid" else target["metric"]
     return _curve_value(record["curve"], column, target["at"])
+
+
+def _scored(target: dict, record: dict) -> dict | None:
+    """The record's score that a target asks for; None where there is none."""
+    for row in record["results"]:
+        if (row["split"], row["protocol"], row["which"]) == (target["split"], target["protocol"], target["at"]):
+            return row
+    return None
 
 
 def _final_training_value(metric: str, record: dict) -> float | None:
@@ -119,8 +193,10 @@ def ledger(records: list[dict], configs: list) -> list[Row]:
     for config in configs:
         own = [record for record in records if record["name"] == config.name]
         for corpus in sorted({record["corpus"] for record in own}) or [""]:
+            here = [record for record in own if record["corpus"] == corpus]
             for target_name, target in config.targets.to_dict().items():
-                values = [measured(target, record) for record in own if record["corpus"] == corpus]
+                values = [measured(target, record) for record in here]
                 values = tuple(value for value in values if value is not None)
-                rows.append(Row(config.name, target_name, target, values, corpus))
+                scored = [row["targets"] for record in here if (row := _scored(target, record))]
+                rows.append(Row(config.name, target_name, target, values, corpus, scored[0] if scored else 0))
     return rows

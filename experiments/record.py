@@ -1,29 +1,36 @@
-"""Puts the finished run in the workdir on record: experiments/results/<config>.<corpus>.seed<n>.json.
+"""Puts what is in the workdir on record under experiments/results/, where README's tables are generated from.
 
-Records are committed; README's results table is generated from them (`make results`). A benchmark goes on record as
-benchmark.<device>.json, for README's speed section.
+A finished run goes there as records/<config>.<corpus>.seed<n>.json, a ledger of `reproduce` with its records and
+reports, a benchmark as benchmark.<device>.json. Records are committed; `make results` renews the tables.
 """
 
-import json
+import shutil
 from pathlib import Path
 
-from experiments import speed_table
-from experiments.ledger import make_record, record_path
-from lm.errors import UserError
+from experiments import report, speed_table
+from experiments.claims import all_claims
+from experiments.ledger import RECORDS, RESULTS, make_record, write_record
 
 
 def run(config, workdir, data_dir=None):
     """Returns the path of the record."""
     del config, data_dir
-    if Path(workdir, "benchmark.json").is_file():
+    workdir = Path(workdir)
+    if (workdir / "benchmark.json").is_file():
         return speed_table.put_on_record(workdir)
-    for name in ("summary.json", "metrics.jsonl"):
-        if not Path(workdir, name).is_file():
-            raise UserError(f"--workdir={workdir} holds no {name}: the run there is not finished")
-    record = make_record(workdir)
-    path = record_path(record)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    if (workdir / "ledger.json").is_file():
+        return put_ledger_on_record(workdir)
+    path = write_record(make_record(workdir), RESULTS / RECORDS)
     print(f"wrote {path}")
     return path
+
+
+def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
+    """Copies a ledger that passes its check; its records take the place of all that there were."""
+    report.check(workdir, all_claims())
+    shutil.rmtree(directory / RECORDS, ignore_errors=True)
+    shutil.copytree(workdir / RECORDS, directory / RECORDS)
+    for name in ("report.md", "report.html", "ledger.json"):
+        shutil.copyfile(workdir / name, directory / name)
+    print(f"wrote {directory / 'ledger.json'} and its {len(list((directory / RECORDS).glob('*.json')))} records")
+    return directory / "ledger.json"

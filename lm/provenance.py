@@ -32,8 +32,8 @@ def identity(config: Mapping, data_checksum: str, numerics: int = NUMERICS) -> s
 
     config: resolved, of a run, its seed in it; data_checksum: `lm.corpora.checksum` of its data
     """
-    keys = {key: value for key, value in flat(plain(config)).items() if not key.startswith("targets")}
-    decisive = {key: value for key, value in keys.items() if key not in DECIDES_NOTHING}
+    decides = {key: value for key, value in plain(config).items() if key not in ("claim", "targets")}
+    decisive = {key: value for key, value in flat(decides).items() if key not in DECIDES_NOTHING}
     text = json.dumps([numerics, data_checksum, decisive], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

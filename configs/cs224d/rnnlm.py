@@ -46,6 +46,7 @@ def get_config():
     config.sample.prompt = "this is a great"
     # 10,000 x 50 + (50 + 100 + 1) x 100 + (100 + 1) x 10,000
     config.parameters = 1_525_100
+    config.claim.minutes = 9.0
     set_targets(
         config,
         valid=target(

@@ -32,6 +32,7 @@ def get_config(variant: str = "correct"):
     config.train.report_every = 249
     # 62 x 512 + (512 + 512 + 1) x 4 x 512 + 512 x 62
     config.parameters = 2_162_688
+    config.claim.seeds = 3
     best = target(
         split="train", protocol="train", metric="lowest_running_perplexity", value=9.900, tolerance=0.1, where="I:91"
     )
@@ -42,12 +43,14 @@ def get_config(variant: str = "correct"):
         config.optim.clipping = "global_norm"
         config.optim.clip = 1.0
         config.train.epochs = 20
+        config.claim.minutes = 2.0
         set_targets(config, best=best)
         return config
     config.model.cell = "lstm_book_gradient"
     config.loss.weighting = "sum"
     config.loss.gradient = "last_step_features"
     config.train.epochs = 92
+    config.claim.minutes = 9.0
     set_targets(
         config,
         best=best,

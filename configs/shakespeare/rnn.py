@@ -52,6 +52,7 @@ def get_config():
     config.train.report_every = 195
     # 62 x 512 + (512 + 512 + 2) x 512 + (512 + 1) x 62
     config.parameters = 588_862
+    config.claim.minutes = 6.0
     by_pass = {
         f"pass_{number:02}": target(
             split="train", protocol="train", metric="epoch_perplexity", value=value, tolerance=0.15 * value,

@@ -20,6 +20,7 @@ def bigram(name: str):
     config.evaluation.protocols = ("notebook_stride2", "notebook", "exact")
     # 27^2 x 128 + (128 + 64 + 1) x 4 x 64 + (64 + 1) x 27
     config.parameters = 144_475
+    config.claim.minutes, config.claim.seeds = 0.5, 3
     return config
 
 

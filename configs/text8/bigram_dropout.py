@@ -23,6 +23,7 @@ def get_config(variant: str = "printed"):
     config = bigram(f"bigram_dropout:{variant}")
     config.keep_prob.input = config.keep_prob.output = KEEP_PROB[variant]
     config.train.steps = 21_001
+    config.claim.minutes, config.claim.seeds = 1.5, 3
     config.optim.decay_steps = 15_000
     if variant == "printed":
         where = "problem 2, dropout, the last printed line"

@@ -15,6 +15,7 @@ def get_config():
     config.init.embedding = ("uniform", -1.0, 1.0)
     # 27 x 128 + (128 + 64 + 1) x 4 x 64 + (64 + 1) x 27
     config.parameters = 54_619
+    config.claim.minutes, config.claim.seeds = 0.3, 3
     where = "problem 2, embedding, step 7000"
     set_targets(
         config,

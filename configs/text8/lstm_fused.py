@@ -13,6 +13,7 @@ def get_config():
     config.model.cell = "lstm"
     # (27 + 64 + 1) x 4 x 64 + (64 + 1) x 27
     config.parameters = 25_307
+    config.claim.minutes, config.claim.seeds = 0.3, 3
     where = "problem 1, step 7000"
     set_targets(
         config,

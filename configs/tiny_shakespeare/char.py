@@ -10,6 +10,7 @@ from configs.base import base, set_targets, target
 # Cell, epochs and parameters: 65 x 128 + (128 + 512 + 1) x G x 512 + (512 + 1) x 65, and 512 for the bias of its own
 # that the GRU's candidate has.
 CELLS = {"lstm": ("lstm", 11, 1_354_433), "gru": ("gru_reset_after", 6, 1_026_753)}
+MINUTES_AND_SEEDS = {"lstm": (11.0, 1), "gru": (4.0, 3)}
 
 
 def get_config(variant: str = "lstm"):
@@ -26,6 +27,7 @@ def get_config(variant: str = "lstm"):
     config.data.unroll = 64
     # model
     config.model.cell, config.train.epochs, config.parameters = CELLS[variant]
+    config.claim.minutes, config.claim.seeds = MINUTES_AND_SEEDS[variant]
     config.model.input = "embedding"
     config.model.embedding_size = 128
     config.model.hidden = (512,)

@@ -1,0 +1,279 @@
+"""The ledger run: what is trained, what is skipped, what is said of it, and that tampering shows."""
+
+import importlib.util
+import json
+import shutil
+
+import pytest
+
+from experiments import claims, record, report, reproduce
+from experiments.claims import Claim, all_claims, matching, on_corpus
+from experiments.ledger import RESULTS
+from experiments.reproduce import duration, plan
+from lm.errors import UserError
+
+# A config of 12 steps that claims an easy number, one that no run reaches, and one of a place on the curve.
+CONFIG = """
+from configs.base import base, set_targets, target
+from tests import tiny
+
+def get_config(variant="good"):
+    config = tiny.config(data__size=3000, train__threads=1, train__evaluate_every=5)
+    config.evaluation.splits = ("valid", "test")
+    config.name = f"tests/tiny:{variant}"
+    config.source = "this test"
+    config.claim.seeds = 2
+    config.claim.minutes = 0.1
+    if variant == "bad":
+        config.optim.name = "no such optimiser"
+    set_targets(
+        config,
+        easy=target(split="valid", protocol="exact", metric="perplexity", value=28.0, where="line <1>"),
+        hard=target(split="test", protocol="exact", metric="perplexity", value=1.5, where="line 2"),
+        early=target(split="train", protocol="train", metric="perplexity", value=30.0, where="line 3", at="step 5"),
+    )
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny_claims(tmp_path_factory):
+    """Claims of CONFIG: good, and bad, whose runs fail."""
+    path = tmp_path_factory.mktemp("configs") / "tiny_claim.py"
+    path.write_text(CONFIG)
+    spec = importlib.util.spec_from_file_location("tiny_claim", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return [Claim(f"{path}:{variant}", module.get_config(variant)) for variant in ("good", "bad")]
+
+
+@pytest.fixture(scope="module")
+def done(tiny_claims, tmp_path_factory):
+    """(workdir of a ledger over both claims, what it returned)"""
+    workdir = tmp_path_factory.mktemp("ledger")
+    with pytest.MonkeyPatch.context() as patch:
+        use(patch, tiny_claims)
+        return workdir, reproduce.run(None, workdir)
+
+
+def use(patch, tiny_claims):
+    patch.setattr(reproduce, "matching", lambda targets: tiny_claims)
+    patch.setattr(reproduce, "all_claims", lambda: tiny_claims)
+    patch.setattr(record, "all_claims", lambda: tiny_claims)
+
+
+@pytest.fixture
+def ledger(done, tiny_claims, tmp_path, monkeypatch):
+    """A copy of the ledger for a test to change."""
+    use(monkeypatch, tiny_claims)
+    shutil.copytree(done[0], tmp_path / "ledger")
+    return tmp_path / "ledger"
+
+
+def test_every_target_gets_values_of_all_seeds_and_a_verdict(done):
+    workdir, content = done
+    rows = {(row["config"], row["target"]): row for row in content["rows"]}
+    easy, hard, early = (rows["tests/tiny:good", name] for name in ("easy", "hard", "early"))
+    summaries = [json.loads(path.read_text()) for path in sorted(workdir.glob("runs/*good*/summary.json"))]
+    assert easy["values"] == [s["results"][0]["perplexity"] for s in summaries]
+    assert len(set(easy["values"])) == 2
+    assert easy["mean"] == pytest.approx(sum(easy["values"]) / 2)
+    assert (easy["targets_scored"], early["targets_scored"]) == (summaries[0]["results"][0]["targets"], 0)
+    assert hard["verdict"] == "worse"
+    assert easy["verdict"] in ("reproduced", "better")
+    assert easy["minutes"] == [round(s["train"]["wall_time_s"] / 60, 2) for s in summaries]
+
+
+def test_a_failing_run_is_not_the_end_and_says_why(done):
+    _, content = done
+    assert {row["verdict"] for row in content["rows"] if row["config"] == "tests/tiny:bad"} == {"not run"}
+    reasons = [why for name, why in content["not_run"].items() if "bad" in name]
+    assert len(reasons) == 2
+    assert all("no such optimiser" in why and "exit status 2" in why for why in reasons)
+
+
+def test_reports_hold_every_row_and_escape_what_they_quote(done):
+    workdir, content = done
+    markdown, page = ((workdir / name).read_text() for name in ("report.md", "report.html"))
+    for row in content["rows"]:
+        assert row["verdict"] in page
+        assert f"| {row['config']} |" in markdown
+    assert "line &lt;1&gt;" in page
+    assert "line <1>" not in page
+    assert all(command in markdown for command in content["commands"].values())
+
+
+def test_the_same_command_trains_nothing_again(ledger, monkeypatch, capsys):
+    before = (ledger / "ledger.json").read_bytes()
+    monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[:1])
+    monkeypatch.setattr(reproduce, "run_command", lambda *arguments: pytest.fail("a run was trained again"))
+    content = reproduce.run(None, ledger)
+    assert capsys.readouterr().out.count("done before") == 2
+    assert content["rows"][:3] == json.loads(before)["rows"][:3]
+
+
+def test_another_identity_is_trained_anew(ledger, monkeypatch, capsys):
+    """Of a run in the same place whose config decides other numbers."""
+    begun = []
+    monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[:1])
+    monkeypatch.setattr(reproduce, "run_command", lambda each, *rest: (begun.append(each.name), (1, "stub"))[1])
+    path = next(ledger.glob("runs/*good*seed0*")) / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["provenance"]["config"]["optim"]["learning_rate"] = 0.123
+    path.write_text(json.dumps(summary))
+    reproduce.run(None, ledger)
+    assert ["seed0" in name for name in begun] == [True]
+
+
+def test_the_budget_leaves_out_what_it_does_not_reach(tiny_claims, tmp_path, monkeypatch):
+    use(monkeypatch, tiny_claims)
+    content = reproduce.run(None, tmp_path, budget="1s")
+    assert {row["verdict"] for row in content["rows"]} == {"not run"}
+    assert all("it takes about 0.1" in why for why in content["not_run"].values())
+
+
+def test_a_run_cut_by_the_budget_says_so_and_goes_on(tiny_claims, tmp_path, monkeypatch):
+    use(monkeypatch, tiny_claims[:1])
+    monkeypatch.setattr(reproduce, "run_command", lambda each, directory, *rest: (None, ""))
+    content = reproduce.run(None, tmp_path, seeds=1, budget="30m")
+    [reason] = content["not_run"].values()
+    assert "half done" in reason
+
+
+# --- check
+
+
+def test_what_was_written_passes_its_check(ledger):
+    assert reproduce.run(None, ledger, check=True)["rows"]
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def hard(content):
+    return next(row for row in content["rows"] if (row["config"], row["target"]) == ("tests/tiny:good", "hard"))
+
+
+def test_a_changed_verdict_is_found(ledger):
+    edit(ledger / "ledger.json", lambda c: hard(c).update(verdict="reproduced"))
+    with pytest.raises(UserError, match="verdict is reproduced and should be worse"):
+        reproduce.run(None, ledger, check=True)
+
+
+def test_a_changed_reported_number_is_found(ledger):
+    edit(ledger / "ledger.json", lambda c: hard(c).update(value=100.0))
+    with pytest.raises(UserError, match=r"value is 100.0 and should be 1.5"):
+        reproduce.run(None, ledger, check=True)
+
+
+def test_a_changed_record_is_found(ledger):
+    path = next(ledger.glob("records/*good*seed0*"))
+    path.write_text(path.read_text().replace('"seed": 0', '"seed":  0', 1))
+    with pytest.raises(UserError, match="is not the file that was recorded"):
+        reproduce.run(None, ledger, check=True)
+
+
+def test_a_record_made_better_is_found_though_its_digest_is_renewed(ledger):
+    path = next(ledger.glob("records/*good*seed0*"))
+    edit(path, lambda c: c["results"][0].update(perplexity=1.0))
+    edit(ledger / "ledger.json", lambda c: c.update(records=report.digests(ledger / "records")))
+    with pytest.raises(UserError, match="does not follow from its nats"):
+        reproduce.run(None, ledger, check=True)
+
+
+def test_a_record_of_another_config_is_found(ledger):
+    path = next(ledger.glob("records/*good*seed0*"))
+    edit(path, lambda c: c["provenance"]["config"]["optim"].update(learning_rate=0.123))
+    with pytest.raises(UserError, match="identity does not follow from its config"):
+        reproduce.run(None, ledger, check=True)
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_a_changed_report_is_found(ledger, name):
+    text = (ledger / name).read_text()
+    assert "worse" in text
+    (ledger / name).write_text(text.replace("worse", "reproduced"))
+    with pytest.raises(UserError, match=f"{name} says something else"):
+        reproduce.run(None, ledger, check=True)
+
+
+def test_a_ledger_that_is_not_there_or_torn(tmp_path, ledger):
+    with pytest.raises(UserError, match=r"cannot read .*ledger.json"):
+        reproduce.run(None, tmp_path / "empty", check=True)
+    (ledger / "ledger.json").write_text('{"rows": [')
+    with pytest.raises(UserError, match="no sound ledger"):
+        reproduce.run(None, ledger, check=True)
+
+
+def test_a_ledger_goes_on_record_whole(ledger, tmp_path):
+    directory = tmp_path / "results"
+    (directory / "records").mkdir(parents=True)
+    (directory / "records" / "old.json").write_text("{}")
+    record.put_ledger_on_record(ledger, directory)
+    assert report.check(directory, reproduce.all_claims())["rows"]
+    assert {path.name for path in (directory / "records").iterdir()} == {p.name for p in ledger.glob("records/*")}
+
+
+def test_the_committed_ledger_follows_from_its_records():
+    assert report.check(RESULTS, all_claims())["rows"]
+
+
+# --- what is run
+
+
+def test_patterns_name_configs_and_targets():
+    def names(patterns):
+        return [claim.config.name for claim in matching(patterns)]
+
+    assert names("ptb/zaremba:small") == ["ptb/zaremba:small"]
+    assert names("*/test") == ["ptb/lstm2", "ptb/zaremba:small", "ptb/zaremba:medium", "ptb/zaremba:large"]
+    assert names("cs224d/*,text8/lstm*") == ["text8/lstm", "text8/lstm_fused", "cs224d/rnnlm"]
+    assert len(names("*")) == sum(len(variants) for variants in claims.CLAIMS.values())
+    with pytest.raises(UserError, match=r"--targets=text9/\* matches no config"):
+        matching("text8/*,text9/*")
+
+
+def test_another_corpus_goes_to_those_that_can_do_with_it():
+    corpora = {claim.config.name: claim.config.data.corpus for claim in on_corpus(matching("*"), "text8_prefix")}
+    assert corpora["text8/lstm"] == "text8_prefix"
+    assert corpora["ptb/lstm2"] == "ptb"
+    with pytest.raises(UserError, match="unknown"):
+        on_corpus(matching("*"), "text9")
+    with pytest.raises(UserError, match="made another way"):
+        on_corpus(matching("ptb/*"), "text8_prefix")
+
+
+def test_a_plan_begins_with_the_cheapest_and_prints_what_it_runs():
+    runs = plan(matching("text8/lstm,ptb/lstm2"), 0)
+    assert [run.config.seed for run in runs] == [0, 1, 2, 0]
+    assert runs[-1].command == (
+        "python launch.py --config=configs/ptb/lstm2.py --config.seed=0 --config.data.corpus=ptb "
+        "--workdir=runs/ptb_lstm2.ptb.seed0"
+    )
+    assert len({run.name for run in runs}) == 4
+    assert len(plan(matching("ptb/lstm2"), 2)) == 2
+
+
+def test_every_config_with_targets_says_what_it_costs():
+    assert all(claim.config.claim.minutes > 0 for claim in all_claims())
+    cheap = [claim.config for claim in all_claims() if claim.config.claim.minutes < 5]
+    assert all(config.claim.seeds >= 3 for config in cheap)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400)])
+def test_durations(text, seconds):
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "m", "-5m", "30 m", "inf"])
+def test_other_budgets_are_refused(text):
+    with pytest.raises(UserError, match="--budget"):
+        duration(text)
+
+
+def test_negative_seeds_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--seeds=-1"):
+        reproduce.run(None, tmp_path, targets="text8/lstm", seeds=-1)
