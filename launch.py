@@ -57,8 +57,12 @@ class Experiment(NamedTuple):
     workdir: str = ""
 
 
+DRY_RUN = ExtraFlag(
+    flags.DEFINE_boolean, "dry_run", False, "Prints how long it will take and what memory it needs, and stops there."
+)
+
 EXPERIMENTS = {
-    "train": Experiment("experiments.train", distributed=True),
+    "train": Experiment("experiments.train", (DRY_RUN,), distributed=True),
     "evaluate": Experiment("experiments.evaluate"),
     "lanes": Experiment(
         "experiments.lanes",

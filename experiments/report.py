@@ -15,7 +15,7 @@ from lm.metrics import plain
 from lm.provenance import NUMERICS
 
 VERDICTS = ("reproduced", "better", "worse", "not distinguishable", "not run")
-COLUMNS = ("config", "corpus", "what", "protocol", "reported", "ours", "verdict", "targets scored", "cost", "where")
+COLUMNS = ("config", "what", "reported", "ours", "verdict", "protocol", "corpus", "targets scored", "cost", "where")
 
 
 # ---------------------------------------------------------------------------------------- content
@@ -117,9 +117,9 @@ def cost(row: dict) -> str:
 
 def cells(row: dict) -> list:
     """The cells of COLUMNS."""
-    scored = row["targets_scored"]
-    return [row["config"], row["corpus"] if row["values"] else "", what(row), row["protocol"], f"{row['value']:g}",
-            ours(row["values"]), row["verdict"], f"{scored:,}" if scored else "", cost(row), row["where"]]  # fmt: skip
+    scored, corpus = row["targets_scored"], row["corpus"] if row["values"] else ""
+    return [row["config"], what(row), f"{row['value']:g}", ours(row["values"]), row["verdict"], row["protocol"], corpus,
+            f"{scored:,}" if scored else "", cost(row), row["where"]]  # fmt: skip
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence]) -> str:

@@ -1,18 +1,35 @@
-"""Trains the config in the workdir, going on from its last checkpoint, and prints what came of it."""
+"""Trains the config in the workdir, going on from its last checkpoint, and prints what came of it.
+
+--dry_run prints instead how long that will take and what memory it needs, and leaves nothing behind.
+"""
 
 import math
 
-from lm import devices
+import jax
+
+from lm import devices, preflight
 from lm.corpora import load
+from lm.errors import UserError
 from lm.loop import train
 
 
-def run(config, workdir, data_dir=None):
-    """Returns the summary that `workdir`/summary.json holds."""
+def run(config, workdir, data_dir=None, dry_run=False):
+    """Returns the summary that `workdir`/summary.json holds; of a dry run the Estimate."""
+    if dry_run:
+        return estimate(config, data_dir)
     summary = train(config, load_corpus(config, data_dir), workdir, test_text(config, data_dir))
     if devices.is_first():
         print_results(summary)
     return summary
+
+
+def estimate(config, data_dir) -> preflight.Estimate:
+    """Prints and returns what preflight finds."""
+    if jax.process_count() > 1:
+        raise UserError("--dry_run is for one process: leave --num_processes and its companions out")
+    found = preflight.estimate(config, load_corpus(config, data_dir), startup=preflight.process_seconds())
+    print(preflight.report(found))
+    return found
 
 
 def load_corpus(config, data_dir):

@@ -97,16 +97,42 @@ def exact(model, parameters, tokens, settings) -> Score:
 
 def exact_nats(model: LanguageModel, parameters: dict, tokens: np.ndarray) -> np.ndarray:
     """Per-target nats [N - context] of the exact stream. Raises UserError for a text without a target."""
-    if len(tokens) <= model.context:
-        raise UserError(f"a text of {len(tokens)} tokens is too short to score: {model.context + 1} are needed")
-    targets = len(tokens) - model.context
-    length = min(EXACT_UNROLL, targets)  # targets a window
-    count = -(-targets // length)
+    count, size, _ = _exact_shape(model, len(tokens))
+    length = size - model.context  # targets a window
     # Pad with token 0 at the end: what follows the last target cannot change the nats before it.
     padded = np.pad(tokens, (0, count * length + model.context - len(tokens)))
-    positions = np.arange(count)[:, None] * length + np.arange(length + model.context)
+    positions = np.arange(count)[:, None] * length + np.arange(size)
     nats = _stream_nats(model, parameters, on_device(padded[positions])[:, :, None])
-    return np.asarray(nats).reshape(-1)[:targets]
+    return np.asarray(nats).reshape(-1)[: len(tokens) - model.context]
+
+
+def _exact_shape(model: LanguageModel, tokens: int) -> tuple[int, int, int]:
+    """[W, T + context, 1] of the windows of the exact stream over so many tokens. Raises UserError for too few."""
+    if tokens <= model.context:
+        raise UserError(f"a text of {tokens} tokens is too short to score: {model.context + 1} are needed")
+    targets = tokens - model.context
+    length = min(EXACT_UNROLL, targets)
+    return -(-targets // length), length + model.context, 1
+
+
+def compile_stream(
+    protocol: str, model: LanguageModel, parameters: dict, tokens: np.ndarray, settings: ml_collections.ConfigDict
+):
+    """The compiled program that scores tokens [N] under a protocol; parameters may be ShapeDtypeStructs."""
+    windows = jax.ShapeDtypeStruct(window_shape(protocol, model, len(tokens), settings), tokens.dtype)
+    return _stream_nats.lower(model, parameters, windows).compile()
+
+
+def window_shape(
+    protocol: str, model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict
+) -> tuple[int, int, int]:
+    """[windows, tokens in each, B] that a protocol cuts from a text of so many tokens. Raises UserError for too few."""
+    if protocol == "exact":
+        return _exact_shape(model, tokens)
+    if protocol == "batched":
+        reader = make_reader("rows", tokens, settings.batch_size, settings.unroll, model.context)
+        return reader.windows_per_epoch, reader.unroll + 1, reader.batch_size
+    return settings.predictions, model.context + 1, 1  # the notebooks'
 
 
 PROTOCOLS = {

@@ -8,14 +8,14 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 
-from lm import devices, feedback
+from lm import devices, feedback, memory
 from lm import metrics as metrics_lib
 from lm.batches import on_device
 from lm.checkpoint import Checkpoints
@@ -76,6 +76,26 @@ def next_stop(experiment: Experiment, done: int) -> int:
         if made % experiment.config.checkpoint.every_steps == 0:
             return made
     return stop
+
+
+def due(experiment: Experiment, splits: Container[str], done: int) -> set[str]:
+    """What follows when `done` steps have been made, of report, epoch, validation, sample and checkpoint.
+
+    splits: the corpus's; without "valid" there is no validation
+    """
+    step, total, train = done - 1, experiment.total_steps, experiment.config.train
+    epoch = experiment.reader.windows_per_epoch
+    last = done == total
+    ends_epoch = experiment.reader.batching == "rows" and done % epoch == 0
+    validates = "valid" in splits and happens(step, train.evaluate_every, epoch, total)
+    when = {
+        "epoch": ends_epoch,
+        "validation": validates,
+        "report": ends_epoch or validates or happens(step, train.report_every, epoch, total),
+        "sample": last or happens(step, train.sample_every or total, epoch, total),
+        "checkpoint": last or done % experiment.config.checkpoint.every_steps == 0,
+    }
+    return {name for name, is_due in when.items() if is_due}
 
 
 class Trainer:
@@ -208,20 +228,8 @@ class Trainer:
         self.done += count
 
     def due(self) -> set[str]:
-        """What follows the step made last, of report, epoch, validation, sample and checkpoint."""
-        step, total, train = self.done - 1, self.total, self.config.train
-        epoch = self.reader.windows_per_epoch
-        last = self.done == total
-        ends_epoch = self.reader.batching == "rows" and self.done % epoch == 0
-        validates = "valid" in self.corpus.splits and happens(step, train.evaluate_every, epoch, total)
-        when = {
-            "epoch": ends_epoch,
-            "validation": validates,
-            "report": ends_epoch or validates or happens(step, train.report_every, epoch, total),
-            "sample": last or happens(step, train.sample_every or total, epoch, total),
-            "checkpoint": last or self.done % self.config.checkpoint.every_steps == 0,
-        }
-        return {name for name, due in when.items() if due}
+        """What follows the step made last: see `due`."""
+        return due(self.experiment, self.corpus.splits, self.done)
 
     def events(self):
         """Report, validation, samples and checkpoint, each when due; those of the last step when validation stops."""
@@ -375,7 +383,7 @@ def append_samples(workdir: str, heading: str, texts: list[str]):
 
 def train(config: ml_collections.ConfigDict, corpus: Corpus, workdir: str, read_test: ReadTest | None = None) -> dict:
     """Trains `config` on `corpus` in `workdir`, going on from its last checkpoint, and returns the summary."""
-    make_experiment(config, corpus)  # what is wrong with the config leaves no trace in the workdir
+    memory.check(make_experiment(config, corpus))  # what is wrong with the config leaves no trace in the workdir
     devices.first_does(lambda: metrics_lib.prepare_workdir(workdir, config))
     return Trainer(config, corpus, workdir, read_test=read_test).run()
 

@@ -195,3 +195,8 @@ def dispatch(experiment: Experiment, state: TrainState, tokens: Array, hyper: Hy
 
 
 _train_steps = jax.jit(dispatch, static_argnums=0, donate_argnums=1)
+
+
+def compile_steps(experiment: Experiment, state: TrainState, tokens: Array, hyper: Hyper):
+    """The compiled program of `train_steps`, for arrays or their ShapeDtypeStructs; nothing is run."""
+    return _train_steps.lower(compiled_part(experiment), state, tokens, hyper, 1).compile()

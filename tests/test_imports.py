@@ -22,8 +22,9 @@ LAYERS = [
     {"lm.model"},
     {"lm.evaluate", "lm.sample", "lm.weights"},
     {"lm.train"},
+    {"lm.memory"},
     {"lm.loop"},
-    {"lm.lanes"},
+    {"lm.lanes", "lm.preflight"},
 ]  # fmt: skip
 OURS = ("lm", "configs", "experiments", "launch", "tests")
 

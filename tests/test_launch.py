@@ -90,7 +90,7 @@ def test_defaults(config, calls):
     [(loaded, workdir, data_dir, others)] = calls
     assert loaded.model.hidden == (64,)
     assert loaded.is_locked
-    assert (workdir, data_dir, others) == ("runs/small", None, {})
+    assert (workdir, data_dir, others) == ("runs/small", None, {"dry_run": False})
 
 
 def test_overrides_variant_and_directories(config, calls, tmp_path):
@@ -224,7 +224,7 @@ def test_lm_data_dir_is_checked_too(fails, monkeypatch):
 
 
 def test_user_errors_of_the_experiment_are_one_line(config, calls, monkeypatch, capfd):
-    def run_badly(config, workdir, data_dir):
+    def run_badly(config, workdir, data_dir, **others):
         raise UserError("config.data.path: the file\nis empty")
 
     sys.modules["experiments.train"].run = run_badly
@@ -240,13 +240,13 @@ def test_debug_shows_the_traceback_as_well(config, calls, capfd):
 
 
 def test_bugs_keep_their_traceback(config, calls, monkeypatch):
-    sys.modules["experiments.train"].run = lambda *unused: 1 / 0
+    sys.modules["experiments.train"].run = lambda *unused, **others: 1 / 0
     with pytest.raises(ZeroDivisionError):
         run()
 
 
 def test_an_interrupt_is_one_line_and_130(config, calls, capfd):
-    def interrupted(*unused):
+    def interrupted(*unused, **others):
         raise KeyboardInterrupt
 
     sys.modules["experiments.train"].run = interrupted
@@ -271,7 +271,7 @@ def test_extra_flags_reach_their_experiment(config, extra_experiment, calls):
     assert run("--experiment=reproduce", "--targets=text8/*") == 0
     assert calls[0][3] == {"targets": "text8/*", "seeds": 3}
     assert run() == 0
-    assert calls[1][3] == {}
+    assert calls[1][3] == {"dry_run": False}
 
 
 def test_extra_flags_of_another_experiment_are_refused(extra_experiment, fails):
