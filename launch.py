@@ -4,6 +4,7 @@
     python launch.py --config=configs/text8/lstm_fused.py --workdir=runs/a
     python launch.py --config=... --config.optim.learning_rate=5.0 --config.model.hidden='(32,32)'
     python launch.py --experiment=sample --config=configs/text8/lstm_fused.py --workdir=runs/a
+    python launch.py --experiment=compare runs/a runs/b
 
 Exit status: 0; 2 and one line that starts with 'error: ' where a flag, config, file or input is at
 fault; 130 where interrupted; 141 where standard output was closed. Configs are Python and run as
@@ -48,18 +49,22 @@ class Experiment(NamedTuple):
     """`module` has run(config, workdir, data_dir, **{flag.name: value for flag in extra}).
 
     distributed: whether several processes can run it together
-    workdir: where it works by default, if not where the config says; such an experiment reads no config
+    arguments: the name under which run() gets what is not a flag, a tuple of strings; "": there may be none
+    workdir: the default of --workdir, of what reads no config; "": runs/ and the config's path
     """
 
     module: str
     extra: tuple[ExtraFlag, ...] = ()
     distributed: bool = False
+    arguments: str = ""
     workdir: str = ""
 
 
 DRY_RUN = ExtraFlag(
     flags.DEFINE_boolean, "dry_run", False, "Prints how long it will take and what memory it needs, and stops there."
 )
+
+CHECKPOINT = ExtraFlag(flags.DEFINE_string, "checkpoint", "last", "Which checkpoint of a run: last or best.")
 
 EXPERIMENTS = {
     "train": Experiment("experiments.train", (DRY_RUN,), distributed=True),
@@ -77,21 +82,22 @@ EXPERIMENTS = {
         "experiments.reproduce",
         (
             ExtraFlag(
-                flags.DEFINE_string, "targets", "*", "Configs, or their targets, as patterns: 'text8/*,ptb/lstm2'."
+                flags.DEFINE_string, "targets", "*", "Configs or their targets by patterns: 'text8/*,ptb/lstm2'."
             ),
             ExtraFlag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: as many as the config asks for."),
-            ExtraFlag(
-                flags.DEFINE_string, "budget", "", "Time to train, as in 30m: what it does not reach is not run."
-            ),
+            ExtraFlag(flags.DEFINE_string, "budget", "", "Time to train, as in 30m; what is beyond it is not run."),
             ExtraFlag(flags.DEFINE_string, "corpus", "", "The corpus where a config can do with it: text8_prefix."),
             ExtraFlag(flags.DEFINE_boolean, "check", False, "Trains nothing; derives what is in --workdir again."),
         ),
         workdir="runs/ledger",
     ),
-    "export": Experiment(
-        "experiments.export",
-        (ExtraFlag(flags.DEFINE_string, "checkpoint", "last", "Which checkpoint to export: last or best."),),
+    "compare": Experiment(
+        "experiments.compare",
+        (ExtraFlag(flags.DEFINE_string, "split", "valid", "The text that the runs are compared on."), CHECKPOINT),
+        arguments="runs",
+        workdir="runs/compare",
     ),
+    "export": Experiment("experiments.export", (CHECKPOINT,)),
     "import": Experiment(
         "experiments.import_weights",
         (
@@ -137,14 +143,15 @@ def launch(argv: list[str]) -> None:
     Raises:
         UserError: any mistake on the command line, in the config, or that the experiment finds.
     """
-    values = parse(argv)
+    values, arguments = parse_all(argv)
     if values["help"].value:
         print(f"{__doc__}\nflags:\n{values.get_help(include_special_flags=False)}")
         return
     experiment = EXPERIMENTS[values["experiment"].value]
-    config_file = values["config"].config_filename
-    workdir = values["workdir"].value or experiment.workdir or default_workdir(config_file)
+    workdir = values["workdir"].value or experiment.workdir or default_workdir(values["config"].config_filename)
     extra = {flag.name: values[flag.name].value for flag in experiment.extra}
+    if experiment.arguments:
+        extra[experiment.arguments] = tuple(arguments)
     use_compilation_cache()
     use_threads(values["config"].value)
     several = values["num_processes"].present
@@ -160,7 +167,13 @@ def launch(argv: list[str]) -> None:
 
 def parse(argv: list[str]) -> flags.FlagValues:
     """The checked flags. Raises UserError."""
+    return parse_all(argv)[0]
+
+
+def parse_all(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
+    """The checked flags, and what is not a flag. Raises UserError."""
     values = flags.FlagValues()  # our own: libraries add theirs to the global one
+    values.set_gnu_getopt()  # flags may follow what is not a flag
     define_flags(values)
     try:
         # This loads the default config at once, unless `argv` names another.
@@ -183,7 +196,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
         raise UserError(explain(argv, TypeError("get_config() must return a ConfigDict")))
     check(values, rest)
     check_tuples(argv, values["config"].value, values["config"].config_filename)
-    return values
+    return values, rest
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -217,9 +230,9 @@ def all_extra_flags() -> list[ExtraFlag]:
 
 def check(values: flags.FlagValues, rest: list[str]) -> None:
     """Raises UserError for what absl lets through. `rest`: arguments that are not flags."""
-    if rest:
-        raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
     name = values["experiment"].value
+    if rest and not (name in EXPERIMENTS and EXPERIMENTS[name].arguments):
+        raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
     if name not in EXPERIMENTS:
         raise UserError(f"unknown --experiment={name}{near(name, EXPERIMENTS)}")
     for flag in all_extra_flags():

@@ -279,6 +279,19 @@ def test_extra_flags_of_another_experiment_are_refused(extra_experiment, fails):
     assert "--seeds=many" in fails("--experiment=report", "--seeds=many")
 
 
+# --- what is not a flag
+
+
+def test_arguments_reach_the_experiment_that_takes_some(config, calls, monkeypatch, fails):
+    entry = launch.Experiment("experiments.train", arguments="runs", workdir="runs/both")
+    monkeypatch.setitem(launch.EXPERIMENTS, "both", entry)
+    assert run("--experiment=both", "a", "--config.seed=3", "b") == 0
+    [(loaded, workdir, _, others)] = calls
+    assert (loaded.seed, workdir, others) == (3, "runs/both", {"runs": ("a", "b")})
+    calls.clear()
+    assert "'b'" in fails("--config.seed=3", "b")
+
+
 # --- the process
 
 

@@ -1,0 +1,258 @@
+"""Compares finished runs: their results, configs and curves, and whether their models differ on one text.
+
+    python launch.py --experiment=compare RUN_A RUN_B ... [--split=valid] [--checkpoint=last] [--workdir=DIR]
+
+Each run's own config.json and checkpoints decide; nothing of a run is changed. Models are compared by a paired block
+bootstrap over their nats for the same targets under the exact protocol (lm/uncertainty.py). Leaves compare.json,
+compare.md and curves.png in the workdir.
+"""
+
+import io
+import itertools
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_collections
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from experiments import compare_report
+from experiments.ledger import make_record
+from lm.corpora import Corpus, load
+from lm.errors import UserError
+from lm.evaluate import exact_nats
+from lm.loop import Trainer
+from lm.metrics import read_config, write_json
+from lm.text import SPLITS
+from lm.train import evaluated_parameters
+from lm.uncertainty import compare
+
+NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
+ABSENT = "(absent)"
+
+
+class Run(NamedTuple):
+    """A finished run. config: as config.json holds it; record: as experiments/ledger.py makes it."""
+
+    label: str
+    workdir: Path
+    config: dict
+    record: dict
+
+
+def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last"):
+    """runs: their work directories. Returns what `workdir`/compare.json holds.
+
+    config: any config of this version; it says which keys a run's config.json must have, and of what types
+    """
+    if checkpoint not in ("last", "best"):
+        raise UserError(f"--checkpoint={checkpoint}: must be last or best")
+    if split not in SPLITS:
+        raise UserError(f"--split={split}: must be one of {', '.join(SPLITS)}")
+    found = read_runs(runs)
+    models = [load_model(each, config, data_dir, split, checkpoint) for each in found]
+    comparison = {
+        "split": split,
+        "checkpoint": checkpoint,
+        "runs": [{"label": each.label, "workdir": str(each.workdir), **each.record} for each in found],
+        "metrics": metrics(found),
+        "differences": differences(found),
+        "pairs": pairs(found, models, split),
+    }
+    directory = Path(workdir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be made: {error.strerror}") from error
+    write_json(directory / "compare.json", comparison)
+    text, picture = compare_report.markdown(comparison), io.BytesIO()
+    compare_report.draw_curves(comparison).savefig(picture, format="png", dpi=120)
+    write(directory / "compare.md", text.encode())
+    write(directory / "curves.png", picture.getvalue())
+    print(text)
+    print(f"wrote {directory}/compare.json, compare.md and curves.png")
+    return comparison
+
+
+# --- Reading runs ---------------------------------------------------------------------------------------------------
+
+
+def read_runs(workdirs: tuple[str, ...]) -> list[Run]:
+    """The finished runs in the directories, labelled by their shortest ends that tell them apart."""
+    if len(workdirs) < 2:
+        raise UserError("--experiment=compare needs the directories of two runs or more: "
+                        f"--experiment=compare RUN_A RUN_B; {len(workdirs)} given")  # fmt: skip
+    paths = [Path(workdir) for workdir in workdirs]
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path}: there is no such directory: name the --workdir of a finished run")
+        missing = [name for name in NEEDED if not (path / name).exists()]
+        if missing:
+            raise UserError(f"{path} holds no finished run: {', '.join(missing)} is missing")
+    found = []
+    for label, path in zip(labels(paths), paths, strict=True):
+        try:
+            record = make_record(str(path))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: summary.json or metrics.jsonl cannot be read: {error}") from error
+        found.append(Run(label, path, read_config(path), record))
+    return found
+
+
+def labels(paths: list[Path]) -> list[str]:
+    """The last parts of each path, as many as tell all paths apart; a path given twice is numbered."""
+    parts = [path.resolve().parts for path in paths]
+    different = len(set(parts))
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-count:]) for each in parts]
+        if len(set(names)) == different:
+            break
+    seen = [names[:index].count(name) + 1 for index, name in enumerate(names)]
+    return [name if number == 1 else f"{name} ({number})" for name, number in zip(names, seen, strict=True)]
+
+
+def config_of(run: Run, template: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config of a run, its values of the types that the template has. Raises UserError where keys do not fit."""
+    config = ml_collections.ConfigDict(template).unlock()
+    config.targets = ml_collections.ConfigDict()
+    own = {key: value for key, value in run.config.items() if key != "targets"}
+    known, given = flatten_dict(config.to_dict(), sep="."), flatten_dict(own, sep=".")
+    for key in sorted(given.keys() ^ known.keys()):
+        what = "has the unknown key" if key in given else "lacks the key"
+        raise UserError(f"{run.workdir}/config.json {what} {key}: it is of another version of this project")
+    for key, value in given.items():
+        value = tuple(value) if isinstance(value, list) else value
+        try:
+            config.update_from_flattened_dict({key: value})
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{run.workdir}/config.json: {key}={value!r} is no value of that key") from error
+    return config.lock()
+
+
+class Model(NamedTuple):
+    """A run's model at its checkpoint, and the text to score."""
+
+    trainer: Trainer
+    parameters: dict
+    corpus: Corpus
+
+    def nats(self, split: str) -> np.ndarray:
+        """Of every target under the exact protocol: [N - context]."""
+        return exact_nats(self.trainer.model, self.parameters, self.corpus.splits[split])
+
+
+def load_model(run: Run, template, data_dir: str | None, split: str, checkpoint: str) -> Model:
+    """Reads the run's corpus (its training text and `split`) and its checkpoint. Raises UserError where it cannot."""
+    config = config_of(run, template)
+    config.train.devices = 1
+    corpus = load(config.data, data_dir, tuple({"train", split}))
+    trainer = Trainer(config, corpus, str(run.workdir))
+    trainer.checkpoints.close()
+    state = trainer.state
+    if checkpoint == "best":
+        restored = trainer.checkpoints.restore(state, which="best")
+        if restored is None:
+            raise UserError(f"{run.workdir} holds no best checkpoint; config.checkpoint.best=keep keeps one")
+        state = restored[0]
+    elif not trainer.resumed:
+        raise UserError(f"{run.workdir} holds no checkpoint: it is no finished run")
+    return Model(trainer, evaluated_parameters(state), corpus)
+
+
+# --- What is compared -----------------------------------------------------------------------------------------------
+
+
+def metrics(runs: list[Run]) -> dict[str, list]:
+    """{metric: its value in each run, None where it has none}: final scores, then training."""
+    scores = [{named(row): row["perplexity"] for row in each.record["results"]} for each in runs]
+    return side_by_side(scores, None) | side_by_side([_of_training(each.record) for each in runs], None)
+
+
+def _of_training(record: dict) -> dict:
+    train = record["train"]
+    return {
+        "last mean training loss": train["final_mean_loss"],
+        "steps": train["steps"],
+        "training seconds": train["wall_time_s"],
+        "tokens/s": train["tokens_per_s"],
+        "parameters": record["parameters"],
+        "seed": record["seed"],
+        "corpus": record["corpus"],
+    }
+
+
+def named(row: dict) -> str:
+    """A row of summary.json's results in words."""
+    return f"{row['which']} {row['split']} perplexity ({row['protocol']}, {row['targets']:,} targets)"
+
+
+def differences(runs: list[Run]) -> dict[str, list]:
+    """{dotted config key: its value in each run} of the keys that are not the same in all."""
+    table = side_by_side([flatten_dict(each.config, sep=".") for each in runs], ABSENT)
+    return {key: values for key, values in sorted(table.items()) if any(value != values[0] for value in values)}
+
+
+def side_by_side(columns: list[dict], absent) -> dict[str, list]:
+    keys = dict.fromkeys(itertools.chain.from_iterable(columns))
+    return {key: [column.get(key, absent) for column in columns] for key in keys}
+
+
+def pairs(runs: list[Run], models: list[Model], split: str) -> list[dict]:
+    """For each pair of runs the difference of their models on the split, or why there is none."""
+    scored: dict[int, np.ndarray] = {}
+
+    def nats(index: int) -> np.ndarray:
+        if index not in scored:
+            scored[index] = models[index].nats(split)
+        return scored[index]
+
+    rows = []
+    for a, b in itertools.combinations(range(len(runs)), 2):
+        row = {"a": runs[a].label, "b": runs[b].label}
+        if reason := why_not(models[a].corpus, models[b].corpus, split):
+            rows.append(row | {"verdict": "not compared", "reason": reason})
+            continue
+        count = min(len(nats(a)), len(nats(b)))  # a model that reads more tokens at once begins later
+        ours, theirs = nats(a)[-count:], nats(b)[-count:]
+        found = compare(ours, theirs)
+        rows.append(
+            row
+            | {"verdict": in_words(found.verdict, runs[a].label, runs[b].label), "reason": ""}
+            | {"targets": count, "a_perplexity": perplexity(ours), "b_perplexity": perplexity(theirs)}
+            | {"difference": found.mean, "low": found.low, "high": found.high, "block": found.block}
+        )
+    return rows
+
+
+def perplexity(nats: np.ndarray) -> float:
+    mean = float(nats.mean(dtype=np.float64))
+    return math.exp(mean) if mean < 700 else math.inf
+
+
+def in_words(verdict: str, a: str, b: str) -> str:
+    return {"a is better": f"{a} is better", "b is better": f"{b} is better"}.get(verdict, verdict)
+
+
+def why_not(a: Corpus, b: Corpus, split: str) -> str:
+    """Why nats on the split cannot be paired; empty where they can."""
+    missing = [each.name for each in (a, b) if split not in each.splits]
+    if missing:
+        return f"corpus {missing[0]} has no {split} text"
+    if a.vocabulary.symbols != b.vocabulary.symbols:
+        return f"their vocabularies differ (corpora {a.name} and {b.name}): nats of other symbols cannot be paired"
+    if not np.array_equal(a.splits[split], b.splits[split]):
+        return f"their {split} texts differ (corpora {a.name} and {b.name}): there are no common targets"
+    return ""
+
+
+def write(path: Path, content: bytes):
+    """Whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,99 @@
+"""How a comparison of runs is shown: a Markdown text and curves.
+
+comparison: what compare.json holds (experiments/compare.py)
+"""
+
+import json
+
+PAIR_COLUMNS = ("a", "b", "perplexity a", "perplexity b", "nats a - b", "95% interval", "targets", "verdict")
+
+
+def pair_rows(comparison: dict) -> list[list]:
+    """Rows of PAIR_COLUMNS."""
+    rows = []
+    for pair in comparison["pairs"]:
+        if pair["reason"]:
+            rows.append([pair["a"], pair["b"], *[None] * 5, f"{pair['verdict']}: {pair['reason']}"])
+            continue
+        numbers = [float(f"{pair[key]:.6g}") for key in ("a_perplexity", "b_perplexity", "difference")]
+        interval = f"{pair['low']:+.5f} to {pair['high']:+.5f}"
+        rows.append([pair["a"], pair["b"], *numbers, interval, pair["targets"], pair["verdict"]])
+    return rows
+
+
+def table_rows(table: dict[str, list]) -> list[list]:
+    """Rows of a key and its value in each run, values that are no numbers as text."""
+    return [[key, *(cell(value) for value in values)] for key, values in table.items()]
+
+
+def cell(value):
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return value if value is None or isinstance(value, str) or type(value) is int else json.dumps(value)
+
+
+def explained(comparison: dict) -> str:
+    """One paragraph on the pairs."""
+    text = (
+        f"Models at their {comparison['checkpoint']} checkpoint, on {comparison['split']}, each target once under the "
+        "exact protocol; the interval is that of a paired block bootstrap. Where it holds 0 the runs are not "
+        "distinguishable on this text; other seeds are another question."
+    )
+    if len(comparison["pairs"]) > 1:
+        text += " Of pairs that do not differ, one in twenty is called different all the same."
+    return text
+
+
+def markdown(comparison: dict) -> str:
+    names = [each["label"] for each in comparison["runs"]]
+    differing = table_rows(comparison["differences"])
+    parts = [
+        f"# {' against '.join(names)}",
+        markdown_table(PAIR_COLUMNS, pair_rows(comparison)),
+        explained(comparison),
+        "## Results",
+        markdown_table(("metric", *names), table_rows(comparison["metrics"])),
+        "## Config keys that differ",
+        markdown_table(("key", *names), differing) if differing else "None.",
+        "![curves](curves.png)",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(columns: tuple[str, ...], rows: list[list]) -> str:
+    def line(cells):
+        texts = ("" if each is None else str(each) for each in cells)
+        return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+
+    return "\n".join([line(columns), "|" + "---|" * len(columns), *map(line, rows)])
+
+
+CURVES = (("loss", "training loss (nats)"), ("valid_perplexity", "validation perplexity"))
+
+
+def draw_curves(comparison: dict):
+    """A matplotlib figure: training loss and validation perplexity, against steps and against epochs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    axes = figure.subplots(len(CURVES), 2, sharex="col", sharey="row")
+    for row, (column, title) in zip(axes, CURVES, strict=True):
+        for panel, place in zip(row, ("step", "epoch"), strict=True):
+            for number, each in enumerate(comparison["runs"]):
+                x, y = points(each["curve"], place, column)
+                panel.plot(
+                    x, y, "o-" if len(x) < 30 else "-", markersize=3, color=f"C{number % 10}", label=each["label"]
+                )
+            panel.set_yscale("log")
+            panel.grid(alpha=0.3, which="both")
+        row[0].set_ylabel(title)
+    for panel, place in zip(axes[-1], ("steps", "epochs"), strict=True):
+        panel.set_xlabel(place)
+    axes[0][0].legend()
+    return figure
+
+
+def points(curve: dict, place: str, column: str) -> tuple[list, list]:
+    """Where a column of a training curve has values, and these."""
+    found = [(x, y) for x, y in zip(curve.get(place, []), curve.get(column, []), strict=False) if y is not None]
+    return [x for x, _ in found], [y for _, y in found]

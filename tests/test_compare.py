@@ -1,0 +1,203 @@
+"""Compared runs: differences and verdicts of real tiny runs, and one line for each thing that is wrong."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tiny
+
+import launch
+from configs.base import base
+from experiments import compare
+from lm.corpora import load
+from lm.errors import UserError
+from lm.loop import train
+
+SIZE = 6000
+
+
+def write_text(path, symbols=tiny.SYMBOLS):
+    path.write_text("".join(symbols[i] for i in tiny.text(SIZE)))
+    return str(path)
+
+
+def make_run(workdir, path, **changes):
+    """Trains on the text at `path`, of which a fifth is for validation."""
+    shape = {"model__hidden": (6,), "data__batch_size": 8, "data__unroll": 8}
+    changes = shape | {"train__steps": 30, "train__evaluate_every": 10} | changes
+    config = tiny.config(data__corpus="textfile", data__path=path, data__fractions=(0.7, 0.2, 0.1), **changes)
+    train(config, load(config.data, None, ("train", "valid")), str(workdir))
+    return str(workdir)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Work directories by name."""
+    root = tmp_path_factory.mktemp("runs")
+    text, other = write_text(root / "text"), write_text(root / "other", "vwxyz")
+    good = dict(optim__learning_rate=3.0, train__steps=150)
+    return {
+        "good": make_run(root / "good", text, **good),
+        "bad": make_run(root / "bad", text),
+        "other": make_run(root / "other_run", other),
+    }
+
+
+@pytest.fixture(scope="module")
+def compared(runs, tmp_path_factory):
+    """(workdir, comparison) of all runs, the first one twice."""
+    workdir = tmp_path_factory.mktemp("compare") / "new"
+    given = (runs["good"], runs["bad"], runs["other"], runs["good"])
+    return workdir, compare.run(base(), str(workdir), None, runs=given)
+
+
+def pair(comparison, a, b):
+    [found] = [each for each in comparison["pairs"] if (each["a"], each["b"]) == (a, b)]
+    return found
+
+
+def test_the_better_run_is_called_better(compared, runs):
+    """The numbers are those of each run's own final score; the verdict follows from the interval."""
+    found = pair(compared[1], "good", "bad")
+    assert found["verdict"] == "good is better"
+    assert found["low"] < found["difference"] < found["high"] < 0
+    for name in ("a", "b"):
+        score = json.loads(Path(runs[found[name]], "summary.json").read_text())["results"][0]
+        assert found[f"{name}_perplexity"] == pytest.approx(score["perplexity"], rel=1e-6)
+        assert found["targets"] == score["targets"]
+    ratio = found["a_perplexity"] / found["b_perplexity"]
+    assert found["difference"] == pytest.approx(math.log(ratio), rel=1e-5)
+
+
+def test_a_run_against_itself_is_not_distinguishable(compared):
+    found = pair(compared[1], "good", "good (2)")
+    assert found["verdict"] == "not distinguishable"
+    assert (found["low"], found["difference"], found["high"]) == (0, 0, 0)
+
+
+class Fixed(NamedTuple):
+    """A model of given nats."""
+
+    values: np.ndarray
+    corpus: object
+
+    def nats(self, split):
+        return self.values
+
+
+def test_models_that_begin_later_are_compared_on_the_last_targets():
+    """A bigram model has no prediction for the text's second symbol: here that target alone would decide."""
+    corpus, rng = tiny.corpus(), np.random.default_rng(0)
+    a = rng.uniform(0.5, 1.5, 300)
+    models = [Fixed(np.concatenate([[1e6], a]), corpus), Fixed(a + 0.25, corpus)]
+    named = [compare.Run(name, None, {}, {}) for name in "ab"]
+    [found] = compare.pairs(named, models, "valid")
+    assert (found["targets"], found["verdict"]) == (300, "a is better")
+    assert found["difference"] == pytest.approx(-0.25)
+    assert found["a_perplexity"] == pytest.approx(math.exp(a.mean()))
+
+
+def test_other_texts_of_one_vocabulary_are_not_compared():
+    corpus = tiny.corpus()
+    other = corpus._replace(name="other", splits=corpus.splits | {"valid": tiny.text(61, seed=9)})
+    models = [Fixed(np.ones(60), corpus), Fixed(np.ones(60), other)]
+    named = [compare.Run(name, None, {}, {}) for name in "ab"]
+    [found] = compare.pairs(named, models, "valid")
+    assert found["reason"] == "their valid texts differ (corpora tiny and other): there are no common targets"
+    assert "no test text" in compare.pairs(named, models, "test")[0]["reason"]
+
+
+def test_runs_of_other_vocabularies_are_shown_and_not_compared(compared):
+    found = pair(compared[1], "good", "other_run")
+    assert found["verdict"] == "not compared"
+    assert found["reason"].startswith("their vocabularies differ")
+    column = [each["label"] for each in compared[1]["runs"]].index("other_run")
+    scores = {name: values[column] for name, values in compared[1]["metrics"].items()}
+    assert all(scores[name] > 1 for name in scores if "exact" in name and scores[name] is not None)
+    assert scores["corpus"] == "textfile"
+
+
+def test_only_keys_that_differ_are_listed(runs, tmp_path):
+    comparison = compare.run(base(), str(tmp_path), None, runs=(runs["good"], runs["bad"]))
+    assert comparison["differences"] == {"optim.learning_rate": [3.0, 1.0], "train.steps": [150, 30]}
+    text = (tmp_path / "compare.md").read_text()
+    assert "| optim.learning_rate | 3.0 | 1.0 |" in text
+    assert "| steps | 150 | 30 |" in text
+    assert "data.batch_size" not in text
+
+
+def test_files_hold_the_comparison(compared):
+    workdir, comparison = compared
+    assert json.loads((workdir / "compare.json").read_text())["pairs"] == comparison["pairs"]
+    assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    text = (workdir / "compare.md").read_text()
+    assert text.count("good is better") == 1
+    assert "not compared: their vocabularies differ" in text
+    assert not list(workdir.glob(".*"))
+
+
+def test_curves_are_those_of_the_runs(compared, runs):
+    figure = compare.compare_report.draw_curves(compared[1])
+    panels = figure.axes
+    rows = [json.loads(line) for line in Path(runs["good"], "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows]
+    np.testing.assert_allclose(panels[0].lines[0].get_ydata(), losses, rtol=1e-5)
+    validations = [row for row in rows if "valid_perplexity" in row]
+    np.testing.assert_allclose(panels[3].lines[0].get_xdata(), [row["epoch"] for row in validations], rtol=1e-5)
+
+
+def test_labels_are_the_shortest_that_differ(tmp_path):
+    a, b = tmp_path / "a" / "run", tmp_path / "b" / "run"
+    assert compare.labels([a, b, a]) == ["a/run", "b/run", "a/run (2)"]
+    assert compare.labels([tmp_path / "x", tmp_path / "y"]) == ["x", "y"]
+
+
+# --- What is wrong
+
+
+@pytest.fixture
+def says(capfd):
+    def check(*arguments):
+        assert launch.main(["launch.py", "--experiment=compare", *map(str, arguments)]) == 2
+        [line] = capfd.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        return line
+
+    return check
+
+
+def test_bad_arguments_are_one_line(runs, says, tmp_path):
+    good = runs["good"]
+    assert "two runs or more" in says()
+    assert "1 given" in says(good)
+    assert f"{tmp_path}/none: there is no such directory" in says(good, tmp_path / "none")
+    assert "holds no finished run: config.json, summary.json" in says(good, tmp_path)
+    assert "--split=tets: must be one of train, valid, test" in says(good, good, "--split=tets")
+    assert "--checkpoint=first" in says(good, good, "--checkpoint=first")
+    assert "holds no best checkpoint" in says(good, good, "--checkpoint=best", f"--workdir={tmp_path}")
+    assert "unexpected argument" in launch_line("good")
+
+
+def launch_line(*arguments):
+    with pytest.raises(UserError) as caught:
+        launch.launch(["launch.py", *arguments])
+    return str(caught.value)
+
+
+def test_a_config_of_another_version_is_one_line(runs, says, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["good"], copy)
+    config = json.loads((copy / "config.json").read_text())
+    for change, expected in (
+        ({"novelty": 1}, "has the unknown key novelty"),
+        ({"model": config["model"] | {"hidden": "wide"}}, "model.hidden='wide'"),
+        ({"seed": ...}, "lacks the key seed"),
+    ):
+        changed = {key: value for key, value in (config | change).items() if value is not ...}
+        (copy / "config.json").write_text(json.dumps(changed))
+        assert expected in says(runs["good"], copy, f"--workdir={tmp_path}/out")
+    assert not (tmp_path / "out").exists()
