@@ -82,7 +82,7 @@ EXPERIMENTS = {
         "experiments.reproduce",
         (
             ExtraFlag(
-                flags.DEFINE_string, "targets", "*", "Configs or their targets by patterns: 'text8/*,ptb/lstm2'."
+                flags.DEFINE_string, "targets", "*", "Patterns of configs or their targets: 'text8/*,ptb/lstm2'."
             ),
             ExtraFlag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: as many as the config asks for."),
             ExtraFlag(flags.DEFINE_string, "budget", "", "Time to train, as in 30m; what is beyond it is not run."),
