@@ -50,7 +50,8 @@ class Experiment(NamedTuple):
 
     distributed: whether several processes can run it together
     arguments: the name under which run() gets what is not a flag, a tuple of strings; "": there may be none
-    workdir: the default of --workdir, of what reads no config; "": runs/ and the config's path
+    workdir: the default of --workdir; "": runs/ and the config's path
+    reads: the kind of config that it is for: run, which trains one; another, which config.kind names; any; none
     """
 
     module: str
@@ -58,6 +59,7 @@ class Experiment(NamedTuple):
     distributed: bool = False
     arguments: str = ""
     workdir: str = ""
+    reads: str = "run"
 
 
 DRY_RUN = ExtraFlag(
@@ -76,8 +78,8 @@ EXPERIMENTS = {
     "sample": Experiment("experiments.sample"),
     "benchmark_lanes": Experiment("experiments.benchmark_lanes"),
     "gradients": Experiment("experiments.gradients"),
-    "record": Experiment("experiments.record"),
-    "benchmark": Experiment("experiments.benchmark"),
+    "record": Experiment("experiments.record", reads="any"),
+    "benchmark": Experiment("experiments.benchmark", reads="benchmark"),
     "reproduce": Experiment(
         "experiments.reproduce",
         (
@@ -90,12 +92,23 @@ EXPERIMENTS = {
             ExtraFlag(flags.DEFINE_boolean, "check", False, "Trains nothing; derives what is in --workdir again."),
         ),
         workdir="runs/ledger",
+        reads="none",
+    ),
+    "sweep": Experiment(
+        "experiments.sweep",
+        (
+            ExtraFlag(flags.DEFINE_string, "storage", "", "Optuna's URL of a study that machines share."),
+            ExtraFlag(flags.DEFINE_integer, "jobs", 1, "Processes that train trials here."),
+            DRY_RUN,
+        ),
+        reads="sweep",
     ),
     "compare": Experiment(
         "experiments.compare",
         (ExtraFlag(flags.DEFINE_string, "split", "valid", "The text that the runs are compared on."), CHECKPOINT),
         arguments="runs",
         workdir="runs/compare",
+        reads="none",
     ),
     "export": Experiment("experiments.export", (CHECKPOINT,)),
     "import": Experiment(
@@ -240,14 +253,24 @@ def check(values: flags.FlagValues, rest: list[str]) -> None:
             owners = [owner for owner, e in EXPERIMENTS.items() if flag in e.extra]
             raise UserError(f"--{flag.name} is a flag of --experiment={' and '.join(owners)} only")
     check_distributed(values)
-    if EXPERIMENTS[name].workdir and values["config"].present:
-        raise UserError(f"--experiment={name} reads no config: leave --config out")
+    check_kind(values)
     if values["workdir"].value == "":
         raise UserError("--workdir= is empty: name a directory")
     data_dir = values["data_dir"].value
     if data_dir is not None and not Path(data_dir).is_dir():
         flag = "--data_dir" if values["data_dir"].present else "LM_DATA_DIR"
         raise UserError(f"{flag}={data_dir} is not a directory")
+
+
+def check_kind(values: flags.FlagValues) -> None:
+    """Raises UserError where --config is of a kind that the experiment cannot use."""
+    name, config = values["experiment"].value, values["config"]
+    kind, wanted = config.value.get("kind", "run"), EXPERIMENTS[name].reads
+    if wanted == "none" and config.present:
+        raise UserError(f"--experiment={name} reads no config: leave --config out")
+    if wanted not in ("any", "none", kind):
+        able = [other for other, experiment in EXPERIMENTS.items() if experiment.reads == kind]
+        raise UserError(f"--config={config.config_filename} is for --experiment={' or '.join(able)}, not for {name}")
 
 
 def check_distributed(values: flags.FlagValues) -> None:

@@ -11,11 +11,10 @@ import ml_collections
 
 from configs.base import base
 
-EXPERIMENT = "benchmark"  # this is no config of a run: --experiment=benchmark alone reads it
-
 
 def get_config():
     config = ml_collections.ConfigDict()
+    config.kind = "benchmark"  # what --experiment can do with it
     config.workloads = ("core",)  # names of workload.py: WORKLOADS; core and sweeps stand for all of a kind
     config.peers = ("flax", "torch", "torch_compile", "keras", "haiku")  # names of worker.py: IMPLEMENTATIONS
     config.rounds = 5  # measurements of each; each round measures all implementations in turn

@@ -65,6 +65,10 @@ def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[st
         return read(used[key], data_dir, definition.licence)
 
     vocabulary, arrays, more = definition.build(data, text, splits)
+    if data.train_tokens < 0:
+        raise UserError(f"config.data.train_tokens={data.train_tokens}: must be positive, or 0 for all")
+    if data.train_tokens and "train" in arrays:
+        arrays["train"] = arrays["train"][: data.train_tokens]
     provenance = {
         "corpus": data.corpus,
         "checksum": checksum(data),

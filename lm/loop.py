@@ -40,6 +40,10 @@ from lm.train import (
 ReadTest = Callable[[], np.ndarray | None]
 
 
+# Step and validation perplexity of a check.
+Observe = Callable[[int, float], None]
+
+
 class Progress(NamedTuple):
     """What the host carries between dispatches; saved with every checkpoint. Sums in float64."""
 
@@ -108,11 +112,13 @@ class Trainer:
         workdir: str,
         tokens: jax.Array | None = None,
         read_test: ReadTest | None = None,
+        observe: Observe | None = None,
     ):
-        """tokens: the training text, where it is on the device already; read_test: for final scores only."""
+        """tokens: the training text, where it is on the device already; read_test: for final scores only;
+        observe: called after each validation check, once its row is written; what it raises ends the run."""
         self.experiment = make_experiment(config, corpus)
         self.config, self.model, self.reader, self.total = self.experiment
-        self.corpus, self.workdir, self.read_test = corpus, workdir, read_test
+        self.corpus, self.workdir, self.read_test, self.observe = corpus, workdir, read_test, observe
         self.devices, self.writes = config.train.devices, devices.is_first()
         hyper = hyper_of(config)
         self.hyper = devices.replicate(self.devices, hyper)
@@ -266,6 +272,8 @@ class Trainer:
             row |= self._validate(step)
         if self.writes:
             self.log.write(row)
+        if validates and self.observe:
+            self.observe(step, row["valid_perplexity"])
 
     def _validate(self, step: int) -> dict:
         protocol = self.config.evaluation.during
@@ -381,11 +389,20 @@ def append_samples(workdir: str, heading: str, texts: list[str]):
         file.write("\n".join([rule, heading, rule, *texts, ""]) + "\n")
 
 
-def train(config: ml_collections.ConfigDict, corpus: Corpus, workdir: str, read_test: ReadTest | None = None) -> dict:
-    """Trains `config` on `corpus` in `workdir`, going on from its last checkpoint, and returns the summary."""
+def train(
+    config: ml_collections.ConfigDict,
+    corpus: Corpus,
+    workdir: str,
+    read_test: ReadTest | None = None,
+    observe: Observe | None = None,
+) -> dict:
+    """Trains `config` on `corpus` in `workdir`, going on from its last checkpoint, and returns the summary.
+
+    read_test, observe: as of `Trainer`
+    """
     memory.check(make_experiment(config, corpus))  # what is wrong with the config leaves no trace in the workdir
     devices.first_does(lambda: metrics_lib.prepare_workdir(workdir, config))
-    return Trainer(config, corpus, workdir, read_test=read_test).run()
+    return Trainer(config, corpus, workdir, read_test=read_test, observe=observe).run()
 
 
 def _exp(nats: float) -> float:

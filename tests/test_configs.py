@@ -54,12 +54,17 @@ def variants(get_config):
     return re.split(r",\s*", str(caught.value).split("known: ")[1])
 
 
+def kind_of(module):
+    """What --experiment reads such a config: run for most, None for what is no config."""
+    return module.get_config().get("kind", "run") if hasattr(module, "get_config") else None
+
+
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name != "__init__.py")
 CONFIGS = {
     str(path.relative_to(ROOT / "configs").with_suffix("")) + (f":{variant}" if variant else ""): (module, variant)
     for path in FILES
     for module in [module_of(path)]
-    if hasattr(module, "get_config") and not hasattr(module, "EXPERIMENT")
+    if kind_of(module) == "run"
     for variant in variants(module.get_config)
 }
 
@@ -87,11 +92,13 @@ def test_the_files_are_found():
 def test_configs_of_other_experiments_than_runs_name_theirs():
     """Such a config has keys of its own: each is read by its experiment."""
     for path in FILES:
-        if name := getattr(module_of(path), "EXPERIMENT", None):
-            reader = importlib.import_module(EXPERIMENTS[name].module)
+        kind = kind_of(module_of(path))
+        if kind not in (None, "run"):
+            [name] = [name for name, experiment in EXPERIMENTS.items() if experiment.reads == kind]
             config = module_of(path).get_config()
             assert config.is_locked, path
-            assert set(config) <= words_of(Path(reader.__file__)), path
+            words = set().union(*(words_of(reader) for reader in (ROOT / "experiments").glob(f"{name}*.py")))
+            assert set(config) - {"kind"} <= words, path
             assert f"--experiment={name}" in module_of(path).__doc__, path
 
 

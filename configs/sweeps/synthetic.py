@@ -1,0 +1,21 @@
+"""Learning rate against clip threshold on the embedded corpus: a grid of one shape, trained in lanes.
+
+Run: python launch.py --experiment=sweep --config=configs/sweeps/synthetic.py --workdir=runs/sweep_synthetic
+"""
+
+from configs.sweeps.definition import sweep
+from configs.synthetic import lstm
+
+
+def get_config():
+    run = lstm.get_config()
+    run.train.steps = 1000
+    run.train.evaluate_every = 250
+    config = sweep("sweeps/synthetic", run)
+    config.space = (
+        ("optim.learning_rate", "choice", 0.001, 0.003, 0.01, 0.03),
+        ("optim.clip", "choice", 0.3, 1.0, 3.0),
+    )
+    config.sampler = "grid"
+    config.lock()
+    return config

@@ -1,0 +1,236 @@
+"""Tries many settings of a config and keeps the best by validation perplexity. The test split is never read.
+
+    python launch.py --experiment=sweep --config=configs/sweeps/NAME.py --workdir=DIR [--jobs=2] [--storage=URL]
+
+    WORKDIR/trials/NUMBER/   an ordinary run for each trial
+    WORKDIR/study.db         Optuna's study, where --storage names no other place
+    WORKDIR/sweep.json       all trials: parameters, value, state, seconds, failure
+    WORKDIR/report.html      and its pictures (experiments/sweep_report.py)
+
+The same command goes on where a killed one stopped: what is finished stays, what was running goes on from its
+checkpoint under its own number. A trial that fails is recorded with the reason and not tried again. With --storage,
+any database that Optuna knows, the same command on several machines works on one study; a trial whose machine falls
+silent is taken over by another.
+"""
+
+import fcntl
+import multiprocessing
+import os
+import shlex
+import signal
+import time
+from pathlib import Path
+
+import ml_collections
+import optuna
+from optuna.trial import TrialState
+
+from experiments import sweep_report
+from experiments.sweep_plan import PLANNED, changed, make_space, number_of_trials, origin, planned
+from experiments.sweep_table import live_table
+from experiments.sweep_worker import FINISHED, Place, open_study, quiet, work
+from lm.errors import UserError
+from lm.metrics import plain, prepare_workdir, write_json
+
+POLL_SECONDS = 0.3
+LANES = 16  # at most, where the config leaves it open
+# Keys of a sweep that may change between the calls that work on it.
+FREE = ("trials", "lanes", "heartbeat_seconds", "retries")
+
+
+def run(config, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
+    """Returns what sweep.json holds. Raises UserError for a config, flag or storage that is wrong."""
+    axes = make_space(config)
+    total = number_of_trials(config, axes)
+    if jobs < 1:
+        raise UserError(f"--jobs={jobs}: must be at least 1")
+    if dry_run:
+        return estimate(config, data_dir, jobs)
+    directory = prepare(workdir, config)
+    place = Place(str(directory), data_dir, storage or f"sqlite:///{directory.absolute()}/study.db", bool(storage))
+    with alone(directory, place), quiet():
+        study = open_study(config, place)
+        check_definition(study, config)
+        with live_table(study, total) as table:
+            supervise(study, config, place, jobs, table)
+        content = outcome(study, config)
+        write_json(directory / "sweep.json", content)
+        sweep_report.write_report(study, str(directory))
+    print_best(content, config)
+    if not content["best"]:
+        failures = [trial["failure"] for trial in content["trials"] if trial["failure"]]
+        raise UserError(f"no trial of the sweep has a value; {failures[0] if failures else 'all were pruned'}")
+    return content
+
+
+def estimate(config, data_dir, jobs: int):
+    """Prints how long the trials will take that the sampler can name beforehand, and returns the estimates."""
+    from experiments.train import load_corpus
+    from lm import preflight
+
+    axes = make_space(config)
+    if config.sampler not in PLANNED:
+        raise UserError(f"--dry_run: the trials of config.sampler={config.sampler} are not known beforehand")
+    runs = [changed(config.run, axes, planned(config, axes, n)) for n in range(number_of_trials(config, axes))]
+    for each in runs:
+        each.evaluation.splits = ("valid",)
+    found = preflight.estimate_all(runs, lambda each: load_corpus(each, data_dir))
+    print(preflight.report_all(found, jobs))
+    return found
+
+
+# ------------------------------------------------------------------------------------------ place
+
+
+def prepare(workdir, config) -> Path:
+    """Makes the workdir, or checks that it holds this very sweep."""
+    definition = {key: value for key, value in config.to_dict().items() if key not in FREE}
+    return prepare_workdir(workdir, definition)
+
+
+class alone:
+    """Holds WORKDIR/lock; refuses a second process in one workdir but where machines share a storage."""
+
+    def __init__(self, directory: Path, place: Place):
+        self.path, self.shared = directory / "lock", place.shared
+
+    def __enter__(self):
+        self.file = open(self.path, "w", encoding="utf-8")
+        if not self.shared:
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self.file.close()
+                raise UserError(f"{self.path.parent}: another process is at work on this sweep; machines that share "
+                                "a study need --storage") from error  # fmt: skip
+
+    def __exit__(self, *unused):
+        self.file.close()
+
+
+def check_definition(study: optuna.Study, config):
+    """Writes down what the study is of, or refuses a study of something else."""
+    definition = {key: value for key, value in plain(config).items() if key not in FREE}
+    known = study.user_attrs.get("definition")
+    if known is None:
+        study.set_user_attr("definition", definition)
+    elif known != definition:
+        keys = [key for key in definition if known.get(key) != definition[key]]
+        raise UserError(f"the study {config.name} in that storage is of another sweep (config.{', config.'.join(keys)} "
+                        "differ): choose another --storage or --config.name")  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------- processes
+
+
+def supervise(study: optuna.Study, config, place: Place, jobs: int, table):
+    """Runs workers until the study is done. A worker that dies takes its trial with it, and nothing else."""
+    context = multiprocessing.get_context("spawn")
+    at_once = lanes_at_once(config) if jobs == 1 and not place.shared else 1
+    orphans = () if place.shared else without_worker(study, [])  # of a sweep that was killed
+    workers = []
+
+    def start(left_behind: list[tuple[int, ...]]):
+        worker = context.Process(target=work, args=(config, place, at_once, left_behind))
+        worker.start()
+        workers.append(worker)
+
+    try:
+        start([orphans] if at_once > 1 and orphans else one_by_one(orphans))
+        for _ in range(jobs - 1):
+            start([])
+        while workers:
+            time.sleep(POLL_SECONDS)
+            table.update()
+            for worker in [each for each in workers if each.exitcode is not None]:
+                workers.remove(worker)
+                if worker.exitcode:
+                    record_death(study, worker)
+                    start([] if place.shared else one_by_one(without_worker(study, workers)))
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+    table.update()
+
+
+def one_by_one(trials: tuple[int, ...]) -> list[tuple[int, ...]]:
+    return [(each,) for each in trials]
+
+
+def without_worker(study: optuna.Study, workers: list) -> tuple[int, ...]:
+    """Ids of the running trials that none of the living workers is at."""
+    alive = {worker.pid for worker in workers}
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return tuple(each._trial_id for each in running if each.user_attrs.get("worker") not in alive)
+
+
+def record_death(study: optuna.Study, worker):
+    """Records the trial that a dead worker was at as failed. Of several, in lanes, none: they are tried one by one.
+
+    Raises UserError where it was at none: the next would die the same way.
+    """
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    died_at = [each for each in running if each.user_attrs.get("worker") == worker.pid]
+    if not died_at:
+        raise UserError(f"a worker ended with status {worker.exitcode} before it took a trial; see what it printed")
+    if len(died_at) == 1:
+        trial = optuna.trial.Trial(study, died_at[0]._trial_id)
+        how = f"signal {-worker.exitcode}" if worker.exitcode < 0 else f"status {worker.exitcode}"
+        hint = ": the system may have been out of memory" if worker.exitcode == -signal.SIGKILL else ""
+        trial.set_user_attr("failure", f"its process ended with {how}{hint}")
+        study.tell(trial, state=TrialState.FAIL)
+
+
+def lanes_at_once(config) -> int:
+    """How many trials are taken at a time: 1 where lanes cannot be or would not pay.
+
+    They pay where most trials have company of their own shape, and the models are small enough for a thread each.
+    """
+    from lm.lanes import same_program
+
+    if config.lanes == 1 or config.sampler not in PLANNED or config.pruner != "none":
+        return 1
+    axes = make_space(config)
+    most = min(config.lanes or LANES, number_of_trials(config, axes))
+    runs = [changed(config.run, axes, planned(config, axes, number)) for number in range(most)]
+    alike = sum(same_program(runs[0], each) for each in runs)
+    cores = len(os.sched_getaffinity(0))
+    return most if most > 1 and (config.lanes or alike == most >= cores) else 1
+
+
+# ---------------------------------------------------------------------------------------- outcome
+
+
+def outcome(study: optuna.Study, config) -> dict:
+    """All trials in the order of their numbers, and the best one. A repeated trial stands under its first number."""
+    last = {}
+    for trial in study.get_trials(deepcopy=False):
+        if "surplus" not in trial.user_attrs:
+            last[origin(trial)] = trial
+    trials = [
+        {
+            "number": number,
+            "parameters": dict(trial.params),
+            "value": trial.value if trial.state == TrialState.COMPLETE else None,
+            "state": trial.state.name.lower() if trial.state in FINISHED else "unfinished",
+            "seconds": trial.user_attrs.get("seconds"),
+            "failure": trial.user_attrs.get("failure"),
+            "workdir": trial.user_attrs.get("workdir"),
+        }
+        for number, trial in sorted(last.items())
+    ]
+    complete = [trial for trial in trials if trial["value"] is not None]
+    best = min(complete, key=lambda trial: trial["value"]) if complete else None
+    return plain({"name": config.name, "trials": trials, "best": best})
+
+
+def print_best(content: dict, config: ml_collections.ConfigDict):
+    """How the best trial would be trained alone, with its test split scored."""
+    best = content["best"]
+    counts = [trial["state"] for trial in content["trials"]]
+    print(", ".join(f"{counts.count(state)} {state}" for state in dict.fromkeys(counts)))
+    if best:
+        flags = [f"--config.{key}={value}" for keys, value in best["parameters"].items() for key in keys.split("+")]
+        print(f"best: trial {best['number']}, validation perplexity {best['value']:.4f}")
+        print(f"      of {config.run.name}: {shlex.join(flags)}")
