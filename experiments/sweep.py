@@ -203,7 +203,7 @@ def lanes_at_once(config) -> int:
 
 
 def outcome(study: optuna.Study, config) -> dict:
-    """All trials in the order of their numbers, and the best one. A repeated trial stands under its first number."""
+    """All trials of the plan in order, and the best one. Of a repeated trial the last try counts."""
     last = {}
     for trial in study.get_trials(deepcopy=False):
         if "surplus" not in trial.user_attrs:
@@ -218,7 +218,7 @@ def outcome(study: optuna.Study, config) -> dict:
             "failure": trial.user_attrs.get("failure"),
             "workdir": trial.user_attrs.get("workdir"),
         }
-        for number, trial in sorted(last.items())
+        for number, (_, trial) in enumerate(sorted(last.items()))
     ]
     complete = [trial for trial in trials if trial["value"] is not None]
     best = min(complete, key=lambda trial: trial["value"]) if complete else None

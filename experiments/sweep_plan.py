@@ -120,6 +120,7 @@ def planned(config: ml_collections.ConfigDict, axes: list[Axis], number: int) ->
     """{axis key: value} of trial `number` of a sampler in PLANNED."""
     if config.sampler == "grid":
         points = itertools.product(*(axis.values for axis in axes))
+        number %= math.prod(len(axis.values) for axis in axes)  # one too many is asked for and thrown away
         point = next(itertools.islice(points, number, None))
         return {axis.key: value for axis, value in zip(axes, point, strict=True)}
     if config.sampler == "quasi_random":
@@ -144,6 +145,12 @@ def origin(trial) -> int:
     return trial.system_attrs.get("failed_trial", trial.number)
 
 
+def place(study, trial) -> int:
+    """Which trial of the plan this is: its rank among those that repeat no other, whose numbers have gaps."""
+    originals = [each for each in study.get_trials(deepcopy=False) if origin(each) == each.number]
+    return sum(each.number < origin(trial) for each in originals)
+
+
 class PlannedSampler(optuna.samplers.BaseSampler):
     """Optuna's interface to `planned`."""
 
@@ -154,30 +161,30 @@ class PlannedSampler(optuna.samplers.BaseSampler):
         return {axis.key: axis.distribution for axis in self.axes}
 
     def sample_relative(self, study, trial, search_space):
-        return planned(self.config, self.axes, origin(trial))
+        return planned(self.config, self.axes, place(study, trial))
 
     def sample_independent(self, study, trial, name, distribution):
-        return planned(self.config, self.axes, origin(trial))[name]
+        return planned(self.config, self.axes, place(study, trial))[name]
 
 
 class ReseededTpe(optuna.samplers.BaseSampler):
-    """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), seeded anew for every trial by its number."""
+    """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), seeded anew for every trial by its place."""
 
     def __init__(self, seed: int):
         self.seed = seed
 
-    def _tpe(self, trial, name: str = "") -> optuna.samplers.TPESampler:
-        seed = zlib.crc32(f"{self.seed} {origin(trial)} {name}".encode())
+    def _tpe(self, study, trial, name: str = "") -> optuna.samplers.TPESampler:
+        seed = zlib.crc32(f"{self.seed} {place(study, trial)} {name}".encode())
         return optuna.samplers.TPESampler(seed=seed, multivariate=True)
 
     def infer_relative_search_space(self, study, trial):
-        return self._tpe(trial).infer_relative_search_space(study, trial)
+        return self._tpe(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(self, study, trial, search_space):
-        return self._tpe(trial).sample_relative(study, trial, search_space)
+        return self._tpe(study, trial).sample_relative(study, trial, search_space)
 
     def sample_independent(self, study, trial, name, distribution):
-        return self._tpe(trial, name).sample_independent(study, trial, name, distribution)
+        return self._tpe(study, trial, name).sample_independent(study, trial, name, distribution)
 
 
 def make_sampler(config: ml_collections.ConfigDict, axes: list[Axis]) -> optuna.samplers.BaseSampler:

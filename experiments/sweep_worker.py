@@ -17,6 +17,7 @@ import ml_collections
 import optuna
 from optuna.trial import TrialState
 
+from experiments import sweep_plan
 from experiments.sweep_plan import Axis, changed, make_pruner, make_sampler, make_space, number_of_trials, origin
 from experiments.train import load_corpus
 from lm.errors import UserError
@@ -158,8 +159,7 @@ def adopted(study, trial_id: int, distributions: dict) -> optuna.trial.Trial:
 
 def surplus(study, trial, total: int) -> bool:
     """Whether more trials were begun than there should be, and this is one of the last."""
-    own = frozen(trial)
-    return origin(own) == own.number and [each.number for each in originals(study)].index(own.number) >= total
+    return sweep_plan.place(study, frozen(trial)) >= total
 
 
 class Heart:
@@ -224,7 +224,7 @@ def trial_config(config, axes: list[Axis], trial) -> ml_collections.ConfigDict:
 
 
 def trial_directory(workdir: str, trial) -> Path:
-    return Path(workdir, "trials", f"{origin(frozen(trial)):04}")
+    return Path(workdir, "trials", f"{sweep_plan.place(trial.study, frozen(trial)):04}")
 
 
 def train_group(study, group: list, place: Place, corpora: dict) -> list[Exception | None]:
