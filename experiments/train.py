@@ -3,6 +3,7 @@
 --dry_run prints instead how long that will take and what memory it needs, and leaves nothing behind.
 """
 
+import functools
 import math
 
 import jax
@@ -29,6 +30,13 @@ def estimate(config, data_dir) -> preflight.Estimate:
         raise UserError("--dry_run is for one process: leave --num_processes and its companions out")
     found = preflight.estimate(config, load_corpus(config, data_dir), startup=preflight.process_seconds())
     print(preflight.report(found))
+    return found
+
+
+def estimate_all(configs, data_dir, jobs=1) -> list[preflight.Estimate]:
+    """As estimate(), for several configs that `jobs` processes will run; each distinct shape is timed once."""
+    found = preflight.estimate_all(configs, functools.partial(load_corpus, data_dir=data_dir))
+    print(preflight.report_all(found, jobs))
     return found
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 
 from lm import devices, memory
 from lm.corpora import CORPORA, Corpus
@@ -187,8 +188,9 @@ def estimate_all(
 def _measured(experiment: Experiment, corpus: Corpus) -> tuple[int, Times]:
     """Bytes at the peak, then, where there are so many, the times."""
     needed = memory.peak(experiment, corpus)
-    # As in a process of its own, every program is fetched anew, from the compilation cache where there is one.
-    jax.clear_caches()
+    if jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir:
+        compile_all(experiment, corpus)  # the job will find all programs in that cache, and so must `measure`
+    jax.clear_caches()  # what this process holds compiled, the job's will not
     return needed, measure(experiment, corpus)
 
 
@@ -216,6 +218,16 @@ def _shape(experiment: Experiment, corpus: Corpus) -> tuple:
     active = jax.tree.structure(memory.shapes(experiment)[1])
     sample = config.sample.copy_and_resolve_references().to_dict() | {"seed": 0}
     return static, active, corpus.name, texts, config.evaluation, repr(sorted(sample.items()))
+
+
+def compile_all(experiment: Experiment, corpus: Corpus):
+    """Compiles what `measure` will time."""
+    with tempfile.TemporaryDirectory(prefix="preflight-") as directory:
+        trainer = Trainer(ml_collections.ConfigDict(experiment.config), corpus, directory)
+        with trainer.checkpoints:
+            _dispatch(trainer, 1)
+            trainer.texts()
+            _time_scores(trainer, at_least=0.0)
 
 
 def measure(experiment: Experiment, corpus: Corpus) -> Times:
@@ -253,23 +265,23 @@ def _twice(function: Callable, at_least: float = 0.0) -> tuple[float, float]:
 def _time_steps(trainer: Trainer) -> tuple[float, float]:
     """(seconds of the first step, compiling included; of each other, in dispatches as long as the job's are)."""
     typical = trainer.total // events(trainer.experiment, trainer.corpus.splits)["dispatch"]
-
-    def dispatch(count: int) -> float:
-        def run():
-            trainer.state, measured = train_steps(
-                trainer.experiment, trainer.state, trainer.tokens, trainer.hyper, count
-            )
-            return measured
-
-        return _seconds(run)
-
-    first, one = dispatch(1), dispatch(1)
+    first, one = _dispatch(trainer, 1), _dispatch(trainer, 1)
     steps = max(1, min(typical, int(TIMED_SECONDS / one)))
-    dispatch(steps)  # brings the memory in that all later ones use again
+    _dispatch(trainer, steps)  # brings the memory in that all later ones use again
     taken = []
     while (len(taken) < TIMED_DISPATCHES or sum(taken) < TIMED_SECONDS) and sum(taken) < TIMED_LIMIT:
-        taken.append(dispatch(steps))
+        taken.append(_dispatch(trainer, steps))
     return first, statistics.median(taken) / steps
+
+
+def _dispatch(trainer: Trainer, count: int) -> float:
+    """Seconds of `count` steps in one dispatch."""
+
+    def steps():
+        trainer.state, measured = train_steps(trainer.experiment, trainer.state, trainer.tokens, trainer.hyper, count)
+        return measured
+
+    return _seconds(steps)
 
 
 def _save(trainer: Trainer):
@@ -278,28 +290,29 @@ def _save(trainer: Trainer):
     trainer.checkpoints.wait()
 
 
-def _time_scores(trainer: Trainer) -> dict[tuple[str, str], tuple[float, float]]:
+def _time_scores(trainer: Trainer, at_least: float = 0.5) -> dict[tuple[str, str], tuple[float, float]]:
     """(first, again) for each split and protocol that the run scores, timed at the start of each text."""
     config, corpus = trainer.config, trainer.corpus
     found = {}
     for split, protocol in memory.scorings(config, corpus):
-        found[split, protocol] = _time_score(trainer, corpus.splits[split], protocol)
+        found[split, protocol] = _time_score(trainer, corpus.splits[split], protocol, at_least)
     for split, protocol in final_scores(config, corpus):
         if split not in corpus.splits:  # the test split: another length, so another program, but for the notebooks'
-            first, again = found.get(("valid", protocol)) or _time_score(trainer, corpus.splits["valid"], protocol)
+            valid = corpus.splits["valid"]
+            first, again = found.get(("valid", protocol)) or _time_score(trainer, valid, protocol, at_least)
             longer = again * _unread_share(config)
             found[split, protocol] = (first - again + longer, longer)
     return found
 
 
-def _time_score(trainer: Trainer, tokens, protocol: str) -> tuple[float, float]:
-    """(first, again) of scoring tokens [N]: timed at its start, from there in proportion to the windows."""
+def _time_score(trainer: Trainer, tokens: np.ndarray, protocol: str, at_least: float) -> tuple[float, float]:
+    """(first, again) of scoring tokens [N]: timed at their start, from there in proportion to the windows."""
     settings, model = trainer.config.evaluation, trainer.model
     parameters = devices.local(trainer.devices, evaluated_parameters(trainer.state))
     windows, size, batch = window_shape(protocol, model, len(tokens), settings)
     timed = max(TIMED_TARGETS, 4 * size * batch)
     start = tokens[:timed] if protocol in ("exact", "batched") and timed < len(tokens) else tokens
-    first, again = _twice(lambda: evaluate(protocol, model, parameters, start, settings), at_least=0.5)
+    first, again = _twice(lambda: evaluate(protocol, model, parameters, start, settings), at_least)
     whole = again * windows / window_shape(protocol, model, len(start), settings)[0]
     return first - again + whole, whole
 

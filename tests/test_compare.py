@@ -160,7 +160,9 @@ def test_labels_are_the_shortest_that_differ(tmp_path):
 
 
 @pytest.fixture
-def says(capfd):
+def says(capfd, monkeypatch):
+    monkeypatch.setattr(launch, "use_compilation_cache", lambda: None)
+
     def check(*arguments):
         assert launch.main(["launch.py", "--experiment=compare", *map(str, arguments)]) == 2
         [line] = capfd.readouterr().err.splitlines()

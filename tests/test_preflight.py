@@ -15,7 +15,7 @@ from lm.checkpoint import Checkpoints
 from lm.errors import UserError
 from lm.loop import train
 from lm.model import count_parameters
-from lm.preflight import Part, Times, assemble, estimate_all, events
+from lm.preflight import Part, Times, assemble, events
 from lm.train import initial_state, make_experiment
 
 
@@ -165,7 +165,7 @@ def test_a_dry_run_prints_the_estimate_and_leaves_nothing(embedded, tmp_path, mo
     assert found.memory > memory.size_of(memory.shapes(make_experiment(embedded, tiny.corpus()))[0])
 
 
-def test_several_configs_of_one_shape_are_timed_once(monkeypatch):
+def test_several_configs_of_one_shape_are_timed_once(monkeypatch, capsys):
     measured = []
 
     def measure(experiment, corpus):
@@ -180,12 +180,13 @@ def test_several_configs_of_one_shape_are_timed_once(monkeypatch):
         tiny.config(seed=2, optim__learning_rate=3.0, train__steps=24),  # of the first one's shape, twice as long
         tiny.config(keep_prob__output=0.5),  # dropout is another program
     ]
-    found = estimate_all(configs, lambda config: tiny.corpus())
+    monkeypatch.setattr(train_experiment, "load", lambda data, data_dir, splits: tiny.corpus())
+    found = train_experiment.estimate_all(configs, None, jobs=2)
     assert measured == [(3,), (5,), (3,)]
     steps = [next(part for part in each.parts if part.name == "training steps") for each in found]
     assert [part.seconds for part in steps] == [3 + 11 * 3, 3 + 11 * 5, 3 + 23 * 3, 3 + 11 * 3]
     total = sum(each.seconds for each in found)
-    text = preflight.report_all(found, jobs=2)
+    text = capsys.readouterr().out
     assert f"4 runs: {total / 3600:.2f} hours" in text
     assert f"at least {total / 7200:.2f} hours" in text
 
