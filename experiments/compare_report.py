@@ -74,6 +74,7 @@ CURVES = (("loss", "training loss (nats)"), ("valid_perplexity", "validation per
 def draw_curves(comparison: dict):
     """A matplotlib figure: training loss and validation perplexity, against steps and against epochs."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(len(CURVES), 2, sharex="col", sharey="row")
@@ -81,10 +82,12 @@ def draw_curves(comparison: dict):
         for panel, place in zip(row, ("step", "epoch"), strict=True):
             for number, each in enumerate(comparison["runs"]):
                 x, y = points(each["curve"], place, column)
-                panel.plot(
-                    x, y, "o-" if len(x) < 30 else "-", markersize=3, color=f"C{number % 10}", label=each["label"]
-                )
+                style = "o-" if len(x) < 30 else "-"
+                width = 1 + (len(comparison["runs"]) - number) / 2  # of equal curves all show, one within the other
+                panel.plot(x, y, style, markersize=3, linewidth=width, color=f"C{number % 10}", label=each["label"])
             panel.set_yscale("log")
+            panel.yaxis.set_major_formatter(LogFormatter())
+            panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
             panel.grid(alpha=0.3, which="both")
         row[0].set_ylabel(title)
     for panel, place in zip(axes[-1], ("steps", "epochs"), strict=True):
