@@ -23,6 +23,7 @@ import ml_collections
 import numpy as np
 
 from lm import devices, memory
+from lm.cores import available
 from lm.corpora import CORPORA, Corpus
 from lm.evaluate import evaluate, window_shape
 from lm.loop import Trainer, due, next_stop
@@ -329,6 +330,13 @@ def process_seconds() -> float:
         return time.process_time()
 
 
+def others() -> str:
+    """The load of the last minute in words, where it is more than this process alone can make; else empty."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    cores = available()
+    return f"load {load:.1f} on {cores} cores" if load > 1.5 * cores else ""
+
+
 def clock(seconds: float) -> str:
     """h:mm:ss"""
     minutes, seconds = divmod(round(seconds), 60)
@@ -346,6 +354,8 @@ def report(found: Estimate) -> str:
     lines.append(f"memory at the peak: about {memory.megabytes(found.memory)}; free: {free}")
     for split in found.unread:
         lines.append(f"{split} is not read before the job: its scores are taken to cost what valid's do per token")
+    if busy := others():
+        lines.append(f"this machine computes for others too ({busy}): the estimate holds while that stays so")
     early = f"; config.train.patience={found.patience} may end it sooner" if found.patience else ""
     lines.append(f"ETA {clock(found.seconds)} (h:mm:ss) from the command to its end{early}")
     return "\n".join(lines)

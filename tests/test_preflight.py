@@ -114,6 +114,13 @@ def test_the_clock():
     assert preflight.clock(3 * 3600 + 62.4) == "3:01:02"
 
 
+@pytest.mark.parametrize(("load", "said"), [(2.9, ""), (5.25, "load 5.2 on 2 cores")])
+def test_a_busy_machine_is_said(load, said, monkeypatch):
+    monkeypatch.setattr(preflight, "available", lambda: 2)
+    monkeypatch.setattr(preflight.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    assert preflight.others() == said
+
+
 def test_what_is_known_of_a_test_split_that_is_not_read():
     config = base()
     shares = {}
