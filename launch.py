@@ -90,6 +90,7 @@ EXPERIMENTS = {
             ExtraFlag(flags.DEFINE_string, "budget", "", "Time to train, as in 30m; what is beyond it is not run."),
             ExtraFlag(flags.DEFINE_string, "corpus", "", "The corpus where a config can do with it: text8_prefix."),
             ExtraFlag(flags.DEFINE_boolean, "check", False, "Trains nothing; derives what is in --workdir again."),
+            DRY_RUN,
         ),
         workdir="runs/ledger",
         reads="none",

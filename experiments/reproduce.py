@@ -55,8 +55,8 @@ class Run(NamedTuple):
         return "python " + shlex.join(self.arguments(f"runs/{run_name(self.config)}"))
 
 
-def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus="", check=False):
-    """Returns what ledger.json holds.
+def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus="", check=False, dry_run=False):
+    """Returns what ledger.json holds; of a dry run the estimates of the runs that are not done.
 
     targets: patterns of claims.matching; seeds: runs of each config, 0: as many as it asks for; budget: such as 30m,
     after which no run begins and those under way stop where they can go on; corpus: of claims.on_corpus; check: derives
@@ -72,6 +72,10 @@ def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus=
     if seeds < 0:
         raise UserError(f"--seeds={seeds} must be at least 1, or 0 for as many as each config asks for")
     runs = plan(claims, seeds)
+    if dry_run:
+        from experiments.train import estimate_all
+
+        return estimate_all([each.config for each in runs if not is_done(workdir / "runs" / each.name, each)], data_dir)
     deadline = time.monotonic() + duration(budget) if budget else None
     (workdir / "runs").mkdir(parents=True, exist_ok=True)
     reasons = train_all(runs, workdir, data_dir, deadline)

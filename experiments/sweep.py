@@ -65,8 +65,7 @@ def run(config, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
 
 def estimate(config, data_dir, jobs: int):
     """Prints how long the trials will take that the sampler can name beforehand, and returns the estimates."""
-    from experiments.train import load_corpus
-    from lm import preflight
+    from experiments.train import estimate_all
 
     axes = make_space(config)
     if config.sampler not in PLANNED:
@@ -74,9 +73,7 @@ def estimate(config, data_dir, jobs: int):
     runs = [changed(config.run, axes, planned(config, axes, n)) for n in range(number_of_trials(config, axes))]
     for each in runs:
         each.evaluation.splits = ("valid",)
-    found = preflight.estimate_all(runs, lambda each: load_corpus(each, data_dir))
-    print(preflight.report_all(found, jobs))
-    return found
+    return estimate_all(runs, data_dir, jobs)
 
 
 # ------------------------------------------------------------------------------------------ place
