@@ -3,6 +3,7 @@
     python launch.py --experiment=sweep --config=configs/sweeps/NAME.py --workdir=DIR [--jobs=2] [--storage=URL]
 
     WORKDIR/trials/NUMBER/   an ordinary run for each trial
+    WORKDIR/trials.log       what they print
     WORKDIR/study.db         Optuna's study, where --storage names no other place
     WORKDIR/sweep.json       all trials: parameters, value, state, seconds, failure
     WORKDIR/report.html      and its pictures (experiments/sweep_report.py)

@@ -97,7 +97,8 @@ def work(config: ml_collections.ConfigDict, place: Place, at_once: int, left_beh
     use_the_compilation_cache_of_the_parent()
     study, axes = open_study(config, place), make_space(config)
     corpora = {}
-    with quiet(), Heart(study, config.heartbeat_seconds / 3) as heart:
+    log = open(Path(place.workdir, "trials.log"), "a", encoding="utf-8")  # noqa: SIM115 - closed with the process
+    with quiet(), Heart(study, config.heartbeat_seconds / 3) as heart, contextlib.redirect_stdout(log):
         for trials in takes(study, config, axes, place, at_once, left_behind):
             heart.trials = [trial._trial_id for trial in trials]
             train_trials(study, trials, config, axes, place, corpora)
