@@ -2,9 +2,9 @@
 
     python launch.py --experiment=compare RUN_A RUN_B ... [--split=valid] [--checkpoint=last] [--workdir=DIR]
 
-Each run's own config.json and checkpoints decide; nothing of a run is changed. Models are compared by a paired block
-bootstrap over their nats for the same targets under the exact protocol (lm/uncertainty.py). Leaves compare.json,
-compare.md and curves.png in the workdir.
+Each run's own config.json and checkpoints decide. Nothing of a run is changed, but a look at the test split is logged
+in its test_log.jsonl. Models are compared by a paired block bootstrap over their nats for the same targets under the
+exact protocol (lm/uncertainty.py). Leaves compare.json, compare.md, curves.png and report.html in the workdir.
 """
 
 import io
@@ -22,9 +22,9 @@ from experiments import compare_report
 from experiments.ledger import make_record
 from lm.corpora import Corpus, load
 from lm.errors import UserError
-from lm.evaluate import exact_nats
-from lm.loop import Trainer
-from lm.metrics import read_config, write_json
+from lm.evaluate import Score, exact_nats
+from lm.loop import Trainer, result_row
+from lm.metrics import log_test_score, read_config, write_json
 from lm.text import SPLITS
 from lm.train import evaluated_parameters
 from lm.uncertainty import compare
@@ -68,11 +68,13 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
         raise UserError(f"--workdir={workdir}: cannot be made: {error.strerror}") from error
     write_json(directory / "compare.json", comparison)
     text, picture = compare_report.markdown(comparison), io.BytesIO()
-    compare_report.draw_curves(comparison).savefig(picture, format="png", dpi=120)
+    curves = compare_report.draw_curves(comparison)
+    curves.savefig(picture, format="png", dpi=120)
     write(directory / "compare.md", text.encode())
     write(directory / "curves.png", picture.getvalue())
+    write(directory / "report.html", compare_report.page(comparison, curves).encode())
     print(text)
-    print(f"wrote {directory}/compare.json, compare.md and curves.png")
+    print(f"wrote {directory}/compare.json, compare.md, curves.png and report.html")
     return comparison
 
 
@@ -137,10 +139,17 @@ class Model(NamedTuple):
     trainer: Trainer
     parameters: dict
     corpus: Corpus
+    step: int  # the last one made, from 0
+    which: str  # final or best
 
     def nats(self, split: str) -> np.ndarray:
-        """Of every target under the exact protocol: [N - context]."""
-        return exact_nats(self.trainer.model, self.parameters, self.corpus.splits[split])
+        """Of every target under the exact protocol: [N - context]. A look at the test split is logged in the run."""
+        nats = exact_nats(self.trainer.model, self.parameters, self.corpus.splits[split])
+        if split == "test":
+            score = Score(float(nats.sum(dtype=np.float64)), len(nats))
+            row = result_row(split, "exact", score, self.step, self.which)
+            log_test_score(self.trainer.workdir, row | {"experiment": "compare"})
+        return nats
 
 
 def load_model(run: Run, template, data_dir: str | None, split: str, checkpoint: str) -> Model:
@@ -158,7 +167,8 @@ def load_model(run: Run, template, data_dir: str | None, split: str, checkpoint:
         state = restored[0]
     elif not trainer.resumed:
         raise UserError(f"{run.workdir} holds no checkpoint: it is no finished run")
-    return Model(trainer, evaluated_parameters(state), corpus)
+    which = "best" if checkpoint == "best" else "final"
+    return Model(trainer, evaluated_parameters(state), corpus, int(state.step) - 1, which)
 
 
 # --- What is compared -----------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
-"""How a comparison of runs is shown: a Markdown text and curves.
+"""How a comparison of runs is shown: a Markdown text, curves, and a page that holds both.
 
 comparison: what compare.json holds (experiments/compare.py)
 """
 
 import json
+
+from experiments import html
 
 PAIR_COLUMNS = ("a", "b", "perplexity a", "perplexity b", "nats a - b", "95% interval", "targets", "verdict")
 
@@ -66,6 +68,30 @@ def markdown_table(columns: tuple[str, ...], rows: list[list]) -> str:
         return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
 
     return "\n".join([line(columns), "|" + "---|" * len(columns), *map(line, rows)])
+
+
+def page(comparison: dict, curves) -> str:
+    """All of it as one HTML document; curves: what draw_curves gave."""
+    names = [each["label"] for each in comparison["runs"]]
+    differing = table_rows(comparison["differences"])
+    caption = "Training loss and validation perplexity as metrics.jsonl has them, against steps and epochs."
+    sections = [
+        html.table(PAIR_COLUMNS, pair_rows(comparison)),
+        html.paragraph(explained(comparison)),
+        html.heading("Results"),
+        html.table(("metric", *names), table_rows(comparison["metrics"])),
+        html.heading("Config keys that differ"),
+        html.table(("key", *names), differing) if differing else html.paragraph("None."),
+        html.heading("Curves"),
+        html.figure(html.svg_of(curves), "svg", caption, f"learning curves of {', '.join(names)}"),
+        html.heading("Samples and provenance"),
+    ]
+    for each in comparison["runs"]:
+        sections.append(html.details(f"Samples of {each['label']}", html.preformatted("\n\n".join(each["samples"]))))
+        provenance = {key: value for key, value in each["provenance"].items() if key != "config"}
+        text = json.dumps(provenance, indent=2, ensure_ascii=False)
+        sections.append(html.details(f"Provenance of {each['label']}", html.preformatted(text)))
+    return html.page(" against ".join(names), sections)
 
 
 CURVES = (("loss", "training loss (nats)"), ("valid_perplexity", "validation perplexity"))

@@ -137,6 +137,9 @@ def test_files_hold_the_comparison(compared):
     text = (workdir / "compare.md").read_text()
     assert text.count("good is better") == 1
     assert "not compared: their vocabularies differ" in text
+    page = (workdir / "report.html").read_text()
+    for part in ("good is better", "not compared: their vocabularies differ", "optim.learning_rate", "data:image/svg"):
+        assert part in page
     assert not list(workdir.glob(".*"))
 
 
@@ -154,6 +157,20 @@ def test_labels_are_the_shortest_that_differ(tmp_path):
     a, b = tmp_path / "a" / "run", tmp_path / "b" / "run"
     assert compare.labels([a, b, a]) == ["a/run", "b/run", "a/run (2)"]
     assert compare.labels([tmp_path / "x", tmp_path / "y"]) == ["x", "y"]
+
+
+def test_a_look_at_the_test_split_is_logged_in_each_run(runs, tmp_path):
+    for name in ("good", "bad"):
+        shutil.copytree(runs[name], tmp_path / name)
+        assert not (tmp_path / name / "test_log.jsonl").exists()
+    given = (str(tmp_path / "good"), str(tmp_path / "bad"))
+    found = pair(compare.run(base(), str(tmp_path / "out"), None, runs=given, split="test"), "good", "bad")
+    for name, run in zip("ab", given, strict=True):
+        [line] = Path(run, "test_log.jsonl").read_text().splitlines()
+        row = json.loads(line)
+        assert (row["protocol"], row["which"], row["targets"]) == ("exact", "final", found["targets"])
+        assert row["perplexity"] == pytest.approx(found[f"{name}_perplexity"])
+        assert row["experiment"] == "compare"
 
 
 # --- What is wrong
