@@ -395,7 +395,7 @@ def near(name: str, known: Iterable[str]) -> str:
     matches = difflib.get_close_matches(name, known, n=3)
     if matches:
         return f"; did you mean {' or '.join(matches)}?"
-    return f"; there are {', '.join(known)}" if len(known) <= 12 else ""
+    return f"; there are {', '.join(known)}" if len(known) <= 20 else ""
 
 
 def near_key(key: str, known: list[str]) -> str:
