@@ -1,9 +1,11 @@
 """Puts what is in the workdir on record under experiments/results/, where README's tables are generated from.
 
 A finished run goes there as records/<config>.<corpus>.seed<n>.json, a ledger of `reproduce` with its records and
-reports, a benchmark as benchmark.<device>.json. Records are committed; `make results` renews the tables.
+reports, a benchmark as benchmark.<device>.json, a sweep with its pictures as <sweep's name>/. Records are committed;
+`make results` renews the tables.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -20,6 +22,8 @@ def run(config, workdir, data_dir=None):
         return speed_table.put_on_record(workdir)
     if (workdir / "ledger.json").is_file():
         return put_ledger_on_record(workdir)
+    if (workdir / "sweep.json").is_file():
+        return put_sweep_on_record(workdir)
     path = write_record(make_record(workdir), RESULTS / RECORDS)
     print(f"wrote {path}")
     return path
@@ -34,3 +38,13 @@ def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
         shutil.copyfile(workdir / name, directory / name)
     print(f"wrote {directory / 'ledger.json'} and its {len(list((directory / RECORDS).glob('*.json')))} records")
     return directory / "ledger.json"
+
+
+def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
+    """Copies what a sweep leaves at its end: trials, config, pictures and report."""
+    target = directory / json.loads((workdir / "sweep.json").read_text(encoding="utf-8"))["name"]
+    target.mkdir(parents=True, exist_ok=True)
+    for path in (workdir / "sweep.json", workdir / "config.json", workdir / "report.html", *workdir.glob("*.png")):
+        shutil.copyfile(path, target / path.name)
+    print(f"wrote {target}")
+    return target

@@ -82,7 +82,7 @@ def scatter(trials: list):
     for panel, key in zip(panels, keys, strict=False):
         places, ticks = axis(trials, key)
         panel.scatter(places, values, s=18, color="#1b6ca8")
-        panel.set(xlabel=key, ylabel="validation perplexity", yscale="log")
+        panel.set(xlabel=key.replace("$", r"\$")[:60], ylabel="validation perplexity", yscale="log")
         if ticks:
             panel.set_xticks(*ticks)
         elif is_logarithmic(trials[0].distributions[key]):
@@ -105,7 +105,13 @@ def axis(trials: list, key: str) -> tuple[list, tuple | None]:
     if not hasattr(distribution, "choices"):
         return [trial.params[key] for trial in trials], None
     places = [distribution.choices.index(trial.params[key]) for trial in trials]
-    return places, (range(len(distribution.choices)), [str(choice) for choice in distribution.choices])
+    return places, (range(len(distribution.choices)), [label(choice) for choice in distribution.choices])
+
+
+def label(value) -> str:
+    """A value as text beside an axis: short, and never taken for a formula."""
+    text = short(value)
+    return (text if len(text) <= 16 else text[:15] + "…").replace("$", r"\$")
 
 
 def is_logarithmic(distribution) -> bool:
@@ -123,7 +129,13 @@ def parallel(trials: list):
         logarithmic = ticks is None and is_logarithmic(trials[0].distributions[key])
         columns.append(spread([math.log(place) for place in places] if logarithmic else places))
         low, high = places.index(min(places)), places.index(max(places))
-        labels.append((key, short(trials[low].params[key]), short(trials[high].params[key])))
+        labels.append(
+            (
+                key.rpartition(".")[2][:24].replace("$", r"\$"),
+                label(trials[low].params[key]),
+                label(trials[high].params[key]),
+            )
+        )
     values = under_the_ceiling([trial.value for trial in trials])
     columns.append(spread([math.log(value) for value in values]))
     labels.append(("validation perplexity", short(min(values)), short(max(values))))
@@ -135,7 +147,7 @@ def parallel(trials: list):
         panel.axvline(place, color="black", linewidth=0.8)
         panel.text(place, -0.03, low, ha="center", va="top", fontsize="small")
         panel.text(place, 1.03, high, ha="center", va="bottom", fontsize="small")
-    panel.set_xticks(range(len(labels)), [name.replace("+", "\n+") for name, *_ in labels], fontsize="small")
+    panel.set_xticks(range(len(labels)), [name for name, *_ in labels], fontsize="small")
     panel.tick_params(axis="x", pad=14, length=0)
     panel.set(yticks=[], ylim=(-0.08, 1.1))
     for side in panel.spines.values():
@@ -167,7 +179,8 @@ def bars(importances: dict[str, float]):
 
     figure = Figure(figsize=(7, 0.6 + 0.5 * len(importances)), layout="constrained")
     panel = figure.subplots()
-    drawn = panel.barh(list(importances), list(importances.values()), color="#1b6ca8")
+    names = [key.rpartition(".")[2][:24].replace("$", r"\$") for key in importances]
+    drawn = panel.barh(names, list(importances.values()), color="#1b6ca8")
     panel.bar_label(drawn, fmt=" %.2f")
     panel.set(xlim=(0, 1.15 * max(*importances.values(), 1e-9)), xlabel="importance")
     panel.invert_yaxis()

@@ -2,10 +2,11 @@
 
 import re
 
+import optuna
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import html, report
+from experiments import html, report, sweep_report
 from experiments.claims import all_claims
 from experiments.ledger import RESULTS
 from tests.browser import check_page, chromium, column, opened
@@ -93,6 +94,22 @@ def test_in_the_browser(tmp_path):
 def test_the_committed_report_in_the_browser(tmp_path):
     with chromium() as browser:
         check_page(browser, RESULTS / "report.html")
+
+
+def test_the_report_of_a_sweep_in_the_browser(tmp_path):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(study_name=EVIL)
+    space = {"rate": optuna.distributions.FloatDistribution(0.01, 1, log=True),
+             EVIL: optuna.distributions.CategoricalDistribution(("a", EVIL))}  # fmt: skip
+    for number in range(6):
+        trial = study.ask(space)
+        study.tell(trial, 10 + trial.params["rate"] + number)
+    sweep_report.write_report(study, str(tmp_path))
+    with chromium() as browser:
+        check_page(browser, tmp_path / "report.html")
+        with opened(browser, tmp_path / "report.html") as page:
+            assert page.title() == f"Sweep {EVIL}"
+            assert len(page.query_selector_all("img")) == 3
 
 
 def test_a_sample_of_script_is_inert_in_the_report(tmp_path):
