@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import os
 import platform
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -138,8 +139,9 @@ def main(argv: list[str]) -> int:
 def report(argv: list[str], error: BaseException) -> int:
     """Says what ended the command line `argv` and returns the exit status. Raises errors that are bugs."""
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        what = str(error) or "interrupted"
+        print(f"{what}: the same command goes on from the last checkpoint", file=sys.stderr)
+        return 0 if getattr(error, "signal", None) == signal.SIGTERM else 130
     if isinstance(error, BrokenPipeError):  # `launch.py | head`: as every other program, end without a traceback
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell shows for the signal PIPE

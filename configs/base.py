@@ -134,6 +134,8 @@ def base() -> ml_collections.ConfigDict:
     checkpoint.keep = 2  # last checkpoints kept
     checkpoint.best = "none"  # keep: also the best by validation, scored at the end; none
 
+    config.on_nan = "stop"  # stop; rollback: back to the last checkpoint at half the learning rate, ten times at most
+
     config.claim = claim = ml_collections.ConfigDict()  # of a config with targets: what checking it takes
     claim.minutes = 0.0  # that a run takes on two CPU cores
     claim.seeds = 1  # runs that `reproduce` makes: 3 where one takes less than five minutes

@@ -23,8 +23,9 @@ from experiments.ledger import make_record
 from lm.corpora import Corpus, load
 from lm.errors import UserError
 from lm.evaluate import Score, exact_nats
-from lm.loop import Trainer, result_row
+from lm.loop import Trainer
 from lm.metrics import log_test_score, read_config, write_json
+from lm.summary import result_row
 from lm.text import SPLITS
 from lm.train import evaluated_parameters
 from lm.uncertainty import compare

@@ -14,7 +14,7 @@ any database that Optuna knows, the same command on several machines works on on
 silent is taken over by another.
 """
 
-import fcntl
+import contextlib
 import multiprocessing
 import os
 import shlex
@@ -30,6 +30,7 @@ from experiments import sweep_report
 from experiments.sweep_plan import PLANNED, changed, make_space, number_of_trials, origin, planned
 from experiments.sweep_table import live_table
 from experiments.sweep_worker import FINISHED, Place, open_study, quiet, work
+from lm import lock
 from lm.errors import UserError
 from lm.metrics import plain, prepare_workdir, write_json
 
@@ -49,7 +50,8 @@ def run(config, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
         return estimate(config, data_dir, jobs)
     directory = prepare(workdir, config)
     place = Place(str(directory), data_dir, storage or f"sqlite:///{directory.absolute()}/study.db", bool(storage))
-    with alone(directory, place), quiet():
+    # Machines that share a study may share the directory, too.
+    with contextlib.nullcontext() if storage else lock.alone(directory), quiet():
         study = open_study(config, place)
         check_definition(study, config)
         with live_table(study, total) as table:
@@ -84,26 +86,6 @@ def prepare(workdir, config) -> Path:
     """Makes the workdir, or checks that it holds this very sweep."""
     definition = {key: value for key, value in config.to_dict().items() if key not in FREE}
     return prepare_workdir(workdir, definition)
-
-
-class alone:
-    """Holds WORKDIR/lock; refuses a second process in one workdir but where machines share a storage."""
-
-    def __init__(self, directory: Path, place: Place):
-        self.path, self.shared = directory / "lock", place.shared
-
-    def __enter__(self):
-        self.file = open(self.path, "w", encoding="utf-8")
-        if not self.shared:
-            try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                self.file.close()
-                raise UserError(f"{self.path.parent}: another process is at work on this sweep; machines that share "
-                                "a study need --storage") from error  # fmt: skip
-
-    def __exit__(self, *unused):
-        self.file.close()
 
 
 def check_definition(study: optuna.Study, config):

@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one line that names the flag, file or key at fault and says what would be right.
     `launch.py` prints it and exits with status 2; everything else is a bug and keeps its traceback.
     """
+
+
+class NotFinite(UserError):
+    """A loss that is infinite or no number."""

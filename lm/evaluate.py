@@ -22,6 +22,11 @@ from lm.text import SPLITS
 Array = jax.Array
 
 
+def perplexity(mean_nats: float) -> float:
+    """e^nats, infinity where a float cannot hold it."""
+    return math.exp(mean_nats) if mean_nats < 700 else math.inf
+
+
 class Score(NamedTuple):
     """Sum of -ln p over `targets` predictions, in nats."""
 
@@ -30,8 +35,7 @@ class Score(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        mean = self.nats / self.targets
-        return math.exp(mean) if mean < 700 else math.inf
+        return perplexity(self.nats / self.targets)
 
     @property
     def bits_per_symbol(self) -> float:

@@ -20,11 +20,12 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from lm import interrupts, lock, optim
 from lm import metrics as metrics_lib
-from lm import optim
 from lm.batches import on_device
 from lm.corpora import Corpus
 from lm.errors import UserError
+from lm.interrupts import Interrupted
 from lm.loop import ReadTest, Trainer, next_stop
 from lm.optim import Hyper
 from lm.train import Experiment, StepMetrics, TrainState, compiled_part, dispatch, make_experiment
@@ -127,6 +128,8 @@ class Lanes:
     """N trainers whose steps are made together."""
 
     def __init__(self, trainers: Sequence[Trainer], tokens: Array, within: str | None = None):
+        if any(trainer.config.on_nan == "rollback" for trainer in trainers):
+            raise UserError("config.on_nan=rollback is for a run of its own: a lane whose loss is not finite ends")
         if any(trainer.devices > 1 for trainer in trainers):
             raise UserError("config.train.devices must be 1 for lanes: whole runs are divided over devices, not rows")
         parts = {compiled_part(trainer.experiment) for trainer in trainers}
@@ -152,15 +155,27 @@ class Lanes:
         with contextlib.ExitStack() as logs:
             for trainer in self.trainers:
                 logs.enter_context(trainer.open_log())
+            asked = logs.enter_context(interrupts.listening())
             self._close_finished()
-            while len(self.summaries) + len(self.errors) < len(self.trainers):
-                self._dispatch()
+            while open_lanes := self._open():
+                if asked():
+                    self._save(open_lanes)
+                    raise Interrupted(asked(), f"stopped with {len(open_lanes)} lanes under way, all saved")
+                self._dispatch(open_lanes)
                 self._close_finished()
         return [self.summaries.get(lane, self.errors.get(lane)) for lane in range(len(self.trainers))]
 
-    def _dispatch(self):
+    def _open(self) -> list[int]:
+        """The lanes that have not ended."""
+        return [n for n in range(len(self.trainers)) if n not in self.summaries and n not in self.errors]
+
+    def _save(self, lanes: list[int]):
+        for lane in lanes:
+            self.trainers[lane].state = self.state(lane)
+            self.trainers[lane].save_here()
+
+    def _dispatch(self, open_lanes: list[int]):
         """To the next moment that any lane must look. Lanes that a kill left behind catch up with the others first."""
-        open_lanes = [n for n in range(len(self.trainers)) if n not in self.summaries and n not in self.errors]
         done = {lane: self.trainers[lane].done for lane in open_lanes}
         moving = [lane for lane in open_lanes if done[lane] == min(done.values())]
         stops = [next_stop(self.trainers[lane].experiment, done[lane]) for lane in moving]
@@ -219,6 +234,9 @@ def train_lanes(
         make_experiment(config, corpus)
         metrics_lib.prepare_workdir(workdir, config)
     tokens = on_device(corpus.splits["train"])
-    pairs = zip(configs, workdirs, strict=True)
-    trainers = [Trainer(config, corpus, workdir, tokens, read_test) for config, workdir in pairs]
-    return Lanes(trainers, tokens, within).run()
+    with contextlib.ExitStack() as locks:
+        for workdir in workdirs:
+            locks.enter_context(lock.alone(workdir))
+        pairs = zip(configs, workdirs, strict=True)
+        trainers = [Trainer(config, corpus, workdir, tokens, read_test) for config, workdir in pairs]
+        return Lanes(trainers, tokens, within).run()

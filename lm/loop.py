@@ -15,17 +15,17 @@ import jax
 import ml_collections
 import numpy as np
 
-from lm import devices, feedback, memory
+from lm import devices, feedback, interrupts, lock, memory
 from lm import metrics as metrics_lib
 from lm.batches import on_device
 from lm.checkpoint import Checkpoints
 from lm.corpora import Corpus
-from lm.errors import UserError
-from lm.evaluate import Score, evaluate
-from lm.model import count_parameters
+from lm.errors import NotFinite, UserError
+from lm.evaluate import Score, evaluate, perplexity
+from lm.interrupts import Interrupted
 from lm.optim import begin_average, hyper_of
-from lm.provenance import provenance
 from lm.sample import generate
+from lm.summary import summarise
 from lm.train import (
     Experiment,
     StepMetrics,
@@ -55,6 +55,11 @@ class Progress(NamedTuple):
     lowest_running_nats: float = math.inf  # lowest mean since an epoch's beginning, over all steps and epochs
     train_seconds: float = 0.0  # in dispatches, compilation left out
     timed_steps: int = 0
+    rollbacks: int = 0  # how often a loss was not finite, the last checkpoint restored and the rate halved
+
+
+# After so many the rate is a thousandth of what it was.
+MOST_ROLLBACKS = 10
 
 
 def happens(step: int, every: int, epoch: int, total: int) -> bool:
@@ -119,6 +124,7 @@ class Trainer:
         self.experiment = make_experiment(config, corpus)
         self.config, self.model, self.reader, self.total = self.experiment
         self.corpus, self.workdir, self.read_test, self.observe = corpus, workdir, read_test, observe
+        self._data = corpus.provenance.get("checksum", "")
         self.devices, self.writes = config.train.devices, devices.is_first()
         hyper = hyper_of(config)
         self.hyper = devices.replicate(self.devices, hyper)
@@ -133,12 +139,15 @@ class Trainer:
         self.compiled = False
 
     def _resume(self) -> bool:
-        """Goes back to the last checkpoint; whether there was one."""
+        """Goes back to the last checkpoint; whether there was one. Raises UserError where the corpus is another now."""
         restored = self.checkpoints.restore(self.state)
         devices.check_same_step(restored[2] if restored else -1, self.workdir)
         if restored is None:
             return False
         state, extra, step = restored
+        if extra.get("data", self._data) != self._data:
+            raise UserError(f"--workdir={self.workdir} holds a run on other data: its corpus {self.corpus.name} has "
+                            "changed since; choose another --workdir, or the old text")  # fmt: skip
         self.state = self._placed(state)
         self.progress = Progress(**extra["progress"])
         self.checks = feedback.from_json(extra["checks"])
@@ -155,8 +164,7 @@ class Trainer:
     def adopt(self, parameters: dict):
         """Puts other parameters, of the same shapes, in the place of the current ones and saves a checkpoint."""
         self.state = self.state._replace(parameters=jax.tree.map(jax.numpy.array, parameters))
-        self._save(self.checkpoints.save)
-        self.checkpoints.wait()
+        self.save_here()
 
     @property
     def parameters(self) -> dict:
@@ -171,15 +179,51 @@ class Trainer:
 
     def _saved(self) -> dict:
         """What a checkpoint holds beside the state."""
-        return {"progress": self.progress._asdict(), "checks": self.checks._asdict()}
+        return {"progress": self.progress._asdict(), "checks": self.checks._asdict(), "data": self._data}
 
     def run(self) -> dict:
-        """Trains to the end, or to where it stops early, writes summary.json and returns its content."""
+        """Trains to the end, or to where it stops early, writes summary.json and returns its content.
+
+        Raises Interrupted, with all saved, when a signal asks for it.
+        """
+        alone = jax.process_count() == 1  # of several processes all would have to stop at the same step
+        with interrupts.listening() if alone else contextlib.nullcontext(lambda: None) as asked:
+            while not self.finished:
+                try:
+                    self._train(asked)
+                except NotFinite as error:
+                    self._roll_back(error)
+        return self.finish()
+
+    def _train(self, asked: Callable[[], int | None]):
         with self.open_log():
             while not self.finished:
                 self._dispatch(next_stop(self.experiment, self.done))
                 self.events()
-        return self.finish()
+                if asked() and not self.finished:
+                    self.save_here()
+                    raise Interrupted(asked(), f"stopped after {self.done} of {self.total} steps, all saved")
+
+    def save_here(self):
+        """Saves the current step and waits until that is done."""
+        self._save(self.checkpoints.save)
+        self.checkpoints.wait()
+
+    def _roll_back(self, error: NotFinite):
+        """Back to the last checkpoint, or to the start where there is none, at half the rate. Raises `error` where
+        the config does not ask for that, or it was done too often."""
+        rollbacks = self.progress.rollbacks + 1
+        if self.config.on_nan != "rollback" or rollbacks > MOST_ROLLBACKS:
+            raise error
+        self.checkpoints.wait()
+        self.state = self._placed(initial_state(self.experiment, hyper_of(self.config)))
+        self.progress, self.checks = Progress(), feedback.Checks()
+        self._resume()
+        self.done = int(self.state.step)
+        self.progress = self.progress._replace(rollbacks=rollbacks)
+        self.state = self.state._replace(rate_factor=self.state.rate_factor * np.float32(0.5))
+        self._save(self.checkpoints.save)  # a kill from here on goes on at the lower rate
+        self._say(f"{error}: back to step {self.done} at half the learning rate (rollback {rollbacks})")
 
     @property
     def finished(self) -> bool:
@@ -209,10 +253,10 @@ class Trainer:
         self.account(measured, time.perf_counter() - began)
 
     def account(self, measured: StepMetrics, seconds: float):
-        """Takes note of the steps of a dispatch, arrays [steps] in float64. Raises UserError for a loss not finite."""
+        """Takes note of the steps of a dispatch, arrays [steps] in float64. Raises NotFinite."""
         bad = np.flatnonzero(~np.isfinite(measured.loss))
         if len(bad):
-            raise UserError(
+            raise NotFinite(
                 f"the loss is not finite at step {self.done + bad[0]} (learning rate "
                 f"{measured.learning_rate[bad[0]]:g}, gradient norm {measured.gradient_norm[bad[0]]:g}); "
                 f"lower config.optim.learning_rate; the last checkpoint in {self.workdir} is kept"
@@ -254,18 +298,18 @@ class Trainer:
             "step": step,
             "epoch": (step + 1) / self.reader.windows_per_epoch,
             "loss": loss,
-            "perplexity": _exp(loss),
+            "perplexity": perplexity(loss),
             "bits_per_symbol": loss / math.log(2),
-            "minibatch_perplexity": _exp(measured.loss[-1]),
-            "running_perplexity": _exp(p.epoch_nats / p.epoch_steps),
-            "lowest_running_perplexity": _exp(p.lowest_running_nats),
+            "minibatch_perplexity": perplexity(measured.loss[-1]),
+            "running_perplexity": perplexity(p.epoch_nats / p.epoch_steps),
+            "lowest_running_perplexity": perplexity(p.lowest_running_nats),
             "learning_rate": measured.learning_rate[-1],
             "gradient_norm": measured.gradient_norm[-1],
             "tokens_per_s": self.tokens_per_second(),
         }
         p = p._replace(report_nats=0.0, report_steps=0, last_loss=loss)
         if ends_epoch:
-            row["epoch_perplexity"] = _exp(p.epoch_nats / p.epoch_steps)
+            row["epoch_perplexity"] = perplexity(p.epoch_nats / p.epoch_steps)
             p = p._replace(epoch_nats=0.0, epoch_steps=0)
         self.progress = p
         if validates:
@@ -315,71 +359,12 @@ class Trainer:
         return tokens / p.train_seconds if p.train_seconds else 0.0
 
     def summary(self) -> dict:
-        """The results of the current state and, where it is kept, of the best checkpoint, with their provenance."""
-        texts, not_scored = self._texts_to_score()
-        results = self._results(self.state, "final", texts)
-        if self.config.checkpoint.best == "keep":
-            best = self.checkpoints.restore(self.state, which="best")
-            results += self._results(best[0], "best", texts) if best else []
-        p = self.progress
-        return {
-            "name": self.config.name,
-            "corpus": self.corpus.name,
-            "seed": self.config.seed,
-            "results": results,
-            "not_scored": not_scored,
-            "train": {
-                "final_mean_loss": p.last_loss,
-                "lowest_running_perplexity": _exp(p.lowest_running_nats),
-                "tokens_per_s": self.tokens_per_second(),
-                "steps": self.done,
-                "wall_time_s": p.train_seconds,
-            },
-            "parameters": count_parameters(self.state.parameters),
-            "samples": self.texts(),
-            "provenance": provenance(self.config, self.corpus),
-        }
+        """Scores and provenance of the current state, and of the best one where it is kept: lm/summary.py."""
+        return summarise(self)
 
     def texts(self) -> list[str]:
         """Generated texts as `config.sample` says."""
         return generate(self.model, self.parameters, self.corpus.vocabulary, self.config.sample)
-
-    def _texts_to_score(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        """({split: ids [N]} of config.evaluation.splits that the corpus has, {split: why it cannot be scored})."""
-        texts, not_scored = dict(self.corpus.splits), {}
-        wanted = self.config.evaluation.splits
-        if "test" in wanted and "test" not in texts and self.read_test:
-            try:
-                test = self.read_test()
-            except UserError as error:
-                not_scored["test"] = str(error)
-            else:
-                texts |= {} if test is None else {"test": test}
-        return {split: texts[split] for split in wanted if split in texts}, not_scored
-
-    def _results(self, state: TrainState, which: str, texts: dict[str, np.ndarray]) -> list[dict]:
-        """Scores of a state on every text under every protocol of the config; those of the test split are logged."""
-        step, rows = int(state.step) - 1, []
-        for split, tokens in texts.items():
-            for protocol in self.config.evaluation.protocols:
-                rows.append(result_row(split, protocol, self.score(state, tokens, protocol), step, which))
-                if split == "test" and self.writes:
-                    metrics_lib.log_test_score(self.workdir, rows[-1])
-        return rows
-
-
-def result_row(split: str, protocol: str, score: Score, step: int, which: str) -> dict:
-    """One row of summary.json's `results`."""
-    return {
-        "split": split,
-        "protocol": protocol,
-        "nats": score.nats,
-        "targets": score.targets,
-        "perplexity": score.perplexity,
-        "bits_per_symbol": score.bits_per_symbol,
-        "step": step,
-        "which": which,
-    }
 
 
 def append_samples(workdir: str, heading: str, texts: list[str]):
@@ -402,8 +387,5 @@ def train(
     """
     memory.check(make_experiment(config, corpus))  # what is wrong with the config leaves no trace in the workdir
     devices.first_does(lambda: metrics_lib.prepare_workdir(workdir, config))
-    return Trainer(config, corpus, workdir, read_test=read_test, observe=observe).run()
-
-
-def _exp(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf
+    with lock.alone(workdir) if devices.is_first() else contextlib.nullcontext():
+        return Trainer(config, corpus, workdir, read_test=read_test, observe=observe).run()

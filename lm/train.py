@@ -35,7 +35,7 @@ class TrainState(NamedTuple):
     optimiser: tuple  # optax state
     carry: tuple  # one per layer, fields [B, H]
     key: Array  # PRNG key; the noise of step s comes from fold_in(key, s)
-    rate_factor: Array | None = None  # schedule plateau: what its decays have made of the learning rate
+    rate_factor: Array | None = None  # what plateau's decays, or rollbacks, have made of the learning rate
     average: Average | None = None  # asgd, nt_asgd
 
 
@@ -78,6 +78,8 @@ def make_experiment(config: ml_collections.ConfigDict, corpus: Corpus) -> Experi
     check_sample(config.sample, corpus.vocabulary)
     check_evaluation(config.evaluation)
     feedback.check(config, corpus.splits)
+    if config.on_nan not in ("stop", "rollback"):
+        raise UserError(f"config.on_nan: unknown {config.on_nan!r}; known: stop, rollback")
     choose(GRADIENTS, "loss.gradient", config.loss.gradient)
     target_weights(config.loss.weighting, 1, 1)
     if config.penalty.temporal_activation and reader.unroll <= model.context:
@@ -117,9 +119,13 @@ def initial_state(experiment: Experiment, hyper: Hyper) -> TrainState:
         optimiser=optim.transformation(settings, hyper).init(parameters),
         carry=experiment.model.initial_carry(experiment.reader.batch_size),
         key=noise_key,
-        rate_factor=jnp.ones((), jnp.float32) if settings.schedule == "plateau" else None,
+        rate_factor=jnp.ones((), jnp.float32) if has_rate_factor(experiment.config) else None,
         average=optim.no_average(parameters) if settings.name in optim.AVERAGED else None,
     )
+
+
+def has_rate_factor(config: ml_collections.ConfigDict) -> bool:
+    return config.optim.schedule == "plateau" or config.on_nan == "rollback"
 
 
 def evaluated_parameters(state: TrainState) -> dict:

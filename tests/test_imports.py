@@ -13,7 +13,8 @@ LAYERS = [
     {"lm.errors"},
     {
         "lm.batches", "lm.cell_kinds", "lm.checkpoint", "lm.cores", "lm.dropout", "lm.feedback",
-        "lm.initialisers", "lm.losses", "lm.metrics", "lm.optim", "lm.synthetic", "lm.text", "lm.uncertainty",
+        "lm.initialisers", "lm.interrupts", "lm.lock", "lm.losses", "lm.metrics", "lm.optim", "lm.synthetic",
+        "lm.text", "lm.uncertainty",
     },
     {"lm.devices", "lm.gru_cells", "lm.lstm_cells", "lm.parallel_cells", "lm.provenance", "lm.sources"},
     {"lm.cells", "lm.corpora"},
@@ -22,7 +23,7 @@ LAYERS = [
     {"lm.model"},
     {"lm.evaluate", "lm.sample", "lm.weights"},
     {"lm.train"},
-    {"lm.memory"},
+    {"lm.memory", "lm.summary"},
     {"lm.loop"},
     {"lm.lanes", "lm.preflight"},
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from configs.sweeps.definition import sweep as definition
 from experiments import sweep, sweep_plan, sweep_report
 from experiments.sweep_plan import Axis, changed, make_space, number_of_trials, planned
 from experiments.sweep_worker import Place, lowest, open_study
+from lm import lock
 from lm.errors import UserError
 from tests import tiny
 
@@ -143,9 +144,8 @@ def test_another_sweep_in_the_same_place_is_refused(tmp_path):
 
 
 def test_two_at_work_in_one_directory_are_refused(tmp_path):
-    place = Place(str(tmp_path), None, "", False)
-    with sweep.alone(tmp_path, place), pytest.raises(UserError, match="another process"), sweep.alone(tmp_path, place):
-        pass
+    with lock.alone(tmp_path), pytest.raises(UserError, match="another process"):
+        sweep.run(make(RATE, trials=1), str(tmp_path))
 
 
 def test_configs_go_to_their_own_experiment():

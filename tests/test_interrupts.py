@@ -1,0 +1,173 @@
+"""What may come between a run and its end: a signal, another process, another text, a loss that is not finite."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import launch
+from lm import lock
+from lm.errors import NotFinite, UserError
+from lm.interrupts import Interrupted, listening
+from lm.lanes import train_lanes
+from lm.loop import Trainer, train
+from tests import tiny
+
+CONFIG = {
+    "train__report_every": 4,
+    "train__evaluate_every": 4,
+    "checkpoint__every_steps": 100,
+    "keep_prob__output": 0.8,
+}
+
+
+def rows(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "tokens_per_s"} for line in lines]
+
+
+def leaves(trainer):
+    state = trainer.state._replace(key=jax.random.key_data(trainer.state.key))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_that_goes_on_bitwise(tmp_path, number):
+    def send(step, perplexity):
+        if step == 4:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    (tmp_path / "whole").mkdir()
+    whole = Trainer(tiny.config(**CONFIG), tiny.corpus(), tmp_path / "whole")
+    whole.run()
+    with pytest.raises(Interrupted, match="stopped after 5 of 12 steps, all saved") as caught:
+        train(tiny.config(**CONFIG), tiny.corpus(), tmp_path / "cut", observe=send)
+    assert caught.value.signal == number
+    assert signal.getsignal(number) == before
+    again = Trainer(tiny.config(**CONFIG), tiny.corpus(), tmp_path / "cut")
+    assert again.done == 5
+    again.run()
+    for a, b in zip(leaves(whole), leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_signal_ends_lanes_that_go_on(tmp_path, monkeypatch):
+    configs = [tiny.config(**CONFIG, seed=seed) for seed in (0, 1)]
+    paths = [[tmp_path / name / str(seed) for seed in (0, 1)] for name in ("whole", "cut")]
+    whole = train_lanes(configs, tiny.corpus(), paths[0])
+    original = Trainer._report
+
+    def report(self, step, *rest):
+        original(self, step, *rest)
+        if step == 4 and self.config.seed == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_report", report)
+    with pytest.raises(Interrupted, match="2 lanes under way, all saved"):
+        train_lanes(configs, tiny.corpus(), paths[1])
+    monkeypatch.undo()
+    again = train_lanes(configs, tiny.corpus(), paths[1])
+    for a, b in zip(whole, again, strict=True):
+        assert a["results"] == b["results"]
+    assert [rows(path) for path in paths[1]] == [rows(path) for path in paths[0]]
+
+
+def test_a_second_interrupt_ends_at_once():
+    with listening() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked() == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_what_the_command_line_says_of_it(capsys, number, status):
+    assert launch.report([], Interrupted(number, "stopped after 5 of 12 steps, all saved")) == status
+    said = "stopped after 5 of 12 steps, all saved: the same command goes on from the last checkpoint\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_second_process_in_a_workdir_is_refused(tmp_path):
+    config, corpus = tiny.config(), tiny.corpus()
+    train(config, corpus, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with lock.alone(tmp_path):
+        with pytest.raises(UserError, match=f"--workdir={tmp_path}: another process is at work there"):
+            train(config, corpus, tmp_path)
+        with pytest.raises(UserError, match="another process"):
+            train_lanes([config], corpus, [tmp_path])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    train(config, corpus, tmp_path)
+
+
+def test_a_run_on_a_text_that_has_changed_is_refused(tmp_path):
+    corpus = tiny.corpus()._replace(provenance={"checksum": "00"})
+    train(tiny.config(), corpus, tmp_path)
+    with pytest.raises(UserError, match="its corpus tiny has changed since"):
+        train(tiny.config(), corpus._replace(provenance={"checksum": "01"}), tmp_path)
+
+
+# --- losses that are not finite
+
+
+def diverging(**changes):
+    """Without clipping, at a rate that float32 can only just not bear."""
+    return tiny.config(optim__clipping="none", optim__learning_rate=3e38, train__report_every=1, **changes)
+
+
+def test_such_a_run_stops_and_names_step_rate_and_norm(tmp_path):
+    with pytest.raises(NotFinite, match=r"not finite at step \d+ \(learning rate 3e\+38, gradient norm .*lower"):
+        train(diverging(), tiny.corpus(), tmp_path)
+
+
+def test_a_rollback_halves_the_rate_and_goes_on(tmp_path, capsys):
+    summary = train(diverging(on_nan="rollback"), tiny.corpus(), tmp_path)
+    rollbacks = summary["train"]["rollbacks"]
+    assert 1 <= rollbacks <= 10
+    assert capsys.readouterr().out.count("at half the learning rate") == rollbacks
+    written = rows(tmp_path)
+    assert [row["step"] for row in written] == list(range(12))
+    rates = [row["learning_rate"] for row in written]
+    assert rates[-1] == np.float32(3e38) * np.float32(0.5) ** rollbacks
+    assert all(row["loss"] is not None for row in written)
+
+
+def test_a_kill_after_a_rollback_changes_nothing(tmp_path, monkeypatch):
+    whole = train(diverging(on_nan="rollback"), tiny.corpus(), tmp_path / "whole")
+    original = Trainer._roll_back
+
+    class Killed(Exception):
+        pass
+
+    def roll_back(self, error):
+        original(self, error)
+        self.checkpoints.wait()
+        raise Killed
+
+    for _ in range(whole["train"]["rollbacks"]):
+        monkeypatch.setattr(Trainer, "_roll_back", roll_back)
+        with pytest.raises(Killed):
+            train(diverging(on_nan="rollback"), tiny.corpus(), tmp_path / "cut")
+    monkeypatch.undo()
+    again = train(diverging(on_nan="rollback"), tiny.corpus(), tmp_path / "cut")
+    assert again["results"] == whole["results"]
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_rollbacks_come_to_an_end(tmp_path):
+    """Where the loss is not finite at any rate."""
+    config = diverging(on_nan="rollback", init__output=("uniform", -3e38, 3e38))
+    with pytest.raises(NotFinite):
+        train(config, tiny.corpus(), tmp_path)
+
+
+def test_other_values_and_lanes_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"config\.on_nan: unknown 'ignore'; known: stop, rollback"):
+        train(tiny.config(on_nan="ignore"), tiny.corpus(), tmp_path)
+    with pytest.raises(UserError, match="on_nan=rollback is for a run of its own"):
+        train_lanes([tiny.config(on_nan="rollback")], tiny.corpus(), [tmp_path])
