@@ -15,7 +15,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from lm import devices, feedback, interrupts, lock, memory
+from lm import devices, feedback, interrupts, lock, memory, sampled_texts
 from lm import metrics as metrics_lib
 from lm.batches import on_device
 from lm.checkpoint import Checkpoints
@@ -133,6 +133,7 @@ class Trainer:
         self.state = self._placed(initial_state(self.experiment, hyper))
         self.progress = Progress()
         self.checks = feedback.Checks()
+        self.samples_bytes = 0  # length of samples.txt
         self.checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
         self.resumed = self._resume()
         self.done = int(self.state.step)
@@ -151,6 +152,7 @@ class Trainer:
         self.state = self._placed(state)
         self.progress = Progress(**extra["progress"])
         self.checks = feedback.from_json(extra["checks"])
+        self.samples_bytes = extra.get("samples_bytes", math.inf)  # older checkpoints do not say
         self._say(f"resuming {self.workdir} after {step} of {self.total} steps")
         return True
 
@@ -179,7 +181,12 @@ class Trainer:
 
     def _saved(self) -> dict:
         """What a checkpoint holds beside the state."""
-        return {"progress": self.progress._asdict(), "checks": self.checks._asdict(), "data": self._data}
+        return {
+            "progress": self.progress._asdict(),
+            "checks": self.checks._asdict(),
+            "samples_bytes": self.samples_bytes,
+            "data": self._data,
+        }
 
     def run(self) -> dict:
         """Trains to the end, or to where it stops early, writes summary.json and returns its content.
@@ -217,7 +224,7 @@ class Trainer:
             raise error
         self.checkpoints.wait()
         self.state = self._placed(initial_state(self.experiment, hyper_of(self.config)))
-        self.progress, self.checks = Progress(), feedback.Checks()
+        self.progress, self.checks, self.samples_bytes = Progress(), feedback.Checks(), 0
         self._resume()
         self.done = int(self.state.step)
         self.progress = self.progress._replace(rollbacks=rollbacks)
@@ -233,6 +240,7 @@ class Trainer:
         """The MetricsLog, as a context; of None in a process that writes nothing."""
         if not self.writes:
             return contextlib.nullcontext()
+        sampled_texts.cut(self.workdir, self.samples_bytes)
         self.log = metrics_lib.MetricsLog(self.workdir, total_steps=self.total, start_step=self.done)
         return self.log
 
@@ -262,14 +270,16 @@ class Trainer:
                 f"lower config.optim.learning_rate; the last checkpoint in {self.workdir} is kept"
             )
         p, count = self.progress, len(measured.loss)
-        running = (p.epoch_nats + np.cumsum(measured.loss)) / (p.epoch_steps + np.arange(1, count + 1))
+        # Added up one by one: then the sums do not depend on where dispatches begin and end.
+        report_nats, epoch_nats = (np.cumsum([start, *measured.loss])[1:] for start in (p.report_nats, p.epoch_nats))
+        running = epoch_nats / (p.epoch_steps + np.arange(1, count + 1))
         timed = count if self.compiled else 0
         self.compiled = True
         self.measured = measured
         self.progress = p._replace(
-            report_nats=p.report_nats + float(measured.loss.sum()),
+            report_nats=float(report_nats[-1]),
             report_steps=p.report_steps + count,
-            epoch_nats=p.epoch_nats + float(measured.loss.sum()),
+            epoch_nats=float(epoch_nats[-1]),
             epoch_steps=p.epoch_steps + count,
             lowest_running_nats=min(p.lowest_running_nats, float(running.min())),
             train_seconds=p.train_seconds + (seconds if timed else 0.0),
@@ -346,7 +356,7 @@ class Trainer:
             return
         key = jax.random.fold_in(jax.random.key(self.config.sample.seed), step)
         texts = generate(self.model, self.parameters, self.corpus.vocabulary, self.config.sample, key)
-        append_samples(self.workdir, f"step {step}", texts)
+        self.samples_bytes = sampled_texts.append(self.workdir, f"step {step}", texts)
 
     def score(self, state: TrainState, tokens: np.ndarray, protocol: str) -> Score:
         parameters = devices.local(self.devices, evaluated_parameters(state))
@@ -365,13 +375,6 @@ class Trainer:
     def texts(self) -> list[str]:
         """Generated texts as `config.sample` says."""
         return generate(self.model, self.parameters, self.corpus.vocabulary, self.config.sample)
-
-
-def append_samples(workdir: str, heading: str, texts: list[str]):
-    """Appends generated texts to samples.txt under a heading."""
-    rule = "=" * 80
-    with open(os.path.join(workdir, "samples.txt"), "a", encoding="utf-8") as file:
-        file.write("\n".join([rule, heading, rule, *texts, ""]) + "\n")
 
 
 def train(
