@@ -111,7 +111,7 @@ class Harness:
             )
 
     def newest_checkpoints(self) -> set[Path]:
-        return {path for path in self.workdir.rglob("checkpoints/last/*") if path.name.isdigit()}
+        return {path for path in files_of(self.workdir, "checkpoints/last/*") if path.name.isdigit()}
 
     def wait_until(self, happens, timeout: float = 600) -> bool:
         """Whether it happened before the process ended."""
@@ -136,6 +136,11 @@ class Harness:
 
     def finish(self):
         assert self.process.wait() == 0, workdir_log(self.workdir)[-2000:]
+
+
+def files_of(workdir: Path, pattern: str) -> list[Path]:
+    """What matches in the workdir of a run alone, or in those of lanes."""
+    return [*workdir.glob(pattern), *workdir.glob(f"*=*/{pattern}")]
 
 
 def workdir_log(workdir: Path) -> str:
@@ -212,7 +217,7 @@ def uninterrupted(harness: Harness, workdir: Path, last_step: int) -> Times:
 
 
 def has_row(workdir: Path, step: int) -> bool:
-    return any(f'"step": {step},' in path.read_text() for path in workdir.rglob("metrics.jsonl"))
+    return any(f'"step": {step},' in path.read_text() for path in files_of(workdir, "metrics.jsonl"))
 
 
 def kill_once(harness: Harness, workdir: Path, times: Times, rng: random.Random, kills: int, last_step: int) -> str:
