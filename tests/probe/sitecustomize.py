@@ -47,17 +47,17 @@ def is_saving(stack) -> bool:
 
 
 def watch(path: str):
-    main = threading.main_thread().ident
+    main = threading.main_thread()
     with open(path, "w+b") as file:
         file.truncate(SIZE)
         line = mmap.mmap(file.fileno(), SIZE)
-    while True:
+    while main.is_alive():  # a daemon instead, stopped by Python's way out, would abort the process
         current = sys._current_frames()
-        others = [frames(frame) for ident, frame in current.items() if ident != main]
+        others = [frames(frame) for ident, frame in current.items() if ident != main.ident]
         saving = " and saving" if any(is_saving(stack) for stack in others) else ""
-        line[:] = (phase(frames(current.get(main))) + saving).encode().ljust(SIZE)
+        line[:] = (phase(frames(current.get(main.ident))) + saving).encode().ljust(SIZE)
         time.sleep(0.002)
 
 
 if os.environ.get("PROBE_FILE"):
-    threading.Thread(target=watch, args=(os.environ["PROBE_FILE"],), daemon=True).start()
+    threading.Thread(target=watch, args=(os.environ["PROBE_FILE"],)).start()
