@@ -15,7 +15,6 @@ LAYERS = [
         "lm.batches", "lm.cell_kinds", "lm.checkpoint", "lm.cores", "lm.dropout", "lm.feedback",
         "lm.initialisers", "lm.interrupts", "lm.lock", "lm.losses", "lm.metrics", "lm.optim", "lm.sampled_texts",
         "lm.synthetic", "lm.text", "lm.uncertainty",
-        "lm.text", "lm.uncertainty",
     },
     {"lm.devices", "lm.gru_cells", "lm.lstm_cells", "lm.parallel_cells", "lm.provenance", "lm.sources"},
     {"lm.cells", "lm.corpora"},
