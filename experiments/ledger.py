@@ -125,12 +125,20 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 def identity_of(record: dict) -> str:
-    """The identity of a record's run as its own config gives it today.
+    """The identity that a config of today must have to be this record's run.
 
     A key that did not exist then is taken at its default: what the code did before there was the key.
     """
+    return _identity(record, _completed(plain(default_config()), record["provenance"]["config"]))
+
+
+def identity_then(record: dict) -> str:
+    """The identity that follows from a record's config as it stands there: what the record itself must say."""
+    return _identity(record, record["provenance"]["config"])
+
+
+def _identity(record: dict, config: dict) -> str:
     source = record["provenance"]
-    config = _completed(plain(default_config()), source["config"])
     return identity(config, source["data"].get("checksum", ""), source["numerics"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments import html
 from experiments.claims import Claim
-from experiments.ledger import RECORDS, Row, digests, identity_of, ledger, load_records
+from experiments.ledger import RECORDS, Row, digests, identity_then, ledger, load_records
 from experiments.report_plots import curves
 from lm.errors import UserError
 from lm.metrics import plain
@@ -302,7 +302,7 @@ def inconsistencies(record: dict) -> list[str]:
     source = record["provenance"]
     if (source["config"]["name"], source["config"]["seed"]) != (record["name"], record["seed"]):
         wrong.append("it names another config or seed than its provenance")
-    if identity_of(record) != source["identity"]:
+    if identity_then(record) != source["identity"]:
         wrong.append("its identity does not follow from its config")
     return wrong
 

@@ -75,14 +75,13 @@ def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus=
     if dry_run:
         from experiments.train import estimate_all
 
-        return estimate_all([each.config for each in runs if not is_done(workdir / "runs" / each.name, each)], data_dir)
+        return estimate_all([each.config for each in runs if not is_done(directory_of(workdir, each), each)], data_dir)
     deadline = time.monotonic() + duration(budget) if budget else None
     (workdir / "runs").mkdir(parents=True, exist_ok=True)
     reasons = train_all(runs, workdir, data_dir, deadline)
     for each in runs:
-        directory = workdir / "runs" / each.name
         if each.name not in reasons:
-            write_record(make_record(directory), workdir / RECORDS)
+            write_record(make_record(directory_of(workdir, each)), workdir / RECORDS)
     return write_ledger(workdir, runs, reasons)
 
 
@@ -155,7 +154,7 @@ def train_all(runs: list[Run], workdir: Path, data_dir, deadline: float | None) 
 
 def train_one(each: Run, workdir: Path, data_dir, deadline: float | None) -> str | None:
     """Trains one run in a process of its own; None, or in one line why it has no result."""
-    directory = workdir / "runs" / each.name
+    directory = directory_of(workdir, each)
     if is_done(directory, each):
         print(f"{each.name}  done before", flush=True)
         return None
@@ -174,6 +173,12 @@ def train_one(each: Run, workdir: Path, data_dir, deadline: float | None) -> str
         return f"{last or 'no output'} (exit status {status}; {log_of(directory)})"
     print(f"{each.name}  done after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
     return None
+
+
+def directory_of(workdir: Path, each: Run) -> Path:
+    """Where the run is done already, though keys that came later give it another name today; else its place."""
+    earlier = sorted((workdir / "runs").glob(f"{run_name(each.config)}.*"))
+    return next((path for path in earlier if is_done(path, each)), workdir / "runs" / each.name)
 
 
 def run_command(each: Run, directory: Path, data_dir, left: float | None) -> tuple[int | None, str]:

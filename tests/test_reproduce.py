@@ -8,7 +8,7 @@ import pytest
 
 from experiments import claims, record, report, reproduce
 from experiments.claims import Claim, all_claims, matching, on_corpus
-from experiments.ledger import RESULTS
+from experiments.ledger import RESULTS, identity_then
 from experiments.reproduce import duration, plan
 from lm.errors import UserError
 
@@ -110,6 +110,21 @@ def test_the_same_command_trains_nothing_again(ledger, monkeypatch, capsys):
     content = reproduce.run(None, ledger)
     assert capsys.readouterr().out.count("done before") == 2
     assert content["rows"][:3] == json.loads(before)["rows"][:3]
+
+
+def test_a_run_from_before_a_key_existed_is_still_that_run(ledger, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[:1])
+    monkeypatch.setattr(reproduce, "run_command", lambda *arguments: pytest.fail("a run was trained again"))
+    for path in ledger.glob("runs/*good*/summary.json"):
+        summary = json.loads(path.read_text())
+        del summary["provenance"]["config"]["on_nan"], summary["provenance"]["config"]["data"]["train_tokens"]
+        summary["provenance"]["identity"] = identity_then(summary)
+        path.write_text(json.dumps(summary))
+        path.parent.rename(path.parent.with_suffix("." + summary["provenance"]["identity"]))
+    content = reproduce.run(None, ledger)
+    assert capsys.readouterr().out.count("done before") == 2
+    assert [row["verdict"] for row in content["rows"][:3]].count("not run") == 0
+    reproduce.run(None, ledger, check=True)
 
 
 def test_another_identity_is_trained_anew(ledger, monkeypatch, capsys):
