@@ -4,6 +4,8 @@ The model owns parameters and their initialisers; `layer.py` runs the layers, `l
 Shapes: T time, B batch, V vocabulary, D embedding, H units. Tokens are time-major, [T, B].
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -211,7 +213,12 @@ def check_input(config: ml_collections.ConfigDict, features: int):
 def init_parameters(model: LanguageModel, key: Array) -> dict:
     """Draws all parameters; every one has a key of its own, derived from its path."""
     tokens = jnp.zeros((model.context, 1), jnp.int32)
-    return jax.jit(model.init)(key, tokens, model.initial_carry(1))["params"]
+    return _init(model, key, tokens, model.initial_carry(1))["params"]
+
+
+@functools.partial(jax.jit, static_argnums=0)  # compiled once for all seeds of a model
+def _init(model: LanguageModel, *arguments) -> dict:
+    return model.init(*arguments)
 
 
 def count_parameters(parameters: dict) -> int:
