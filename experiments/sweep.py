@@ -29,7 +29,7 @@ from optuna.trial import TrialState
 from experiments import sweep_report
 from experiments.sweep_plan import PLANNED, changed, make_space, number_of_trials, origin, planned
 from experiments.sweep_table import live_table
-from experiments.sweep_worker import FINISHED, Place, open_study, quiet, work
+from experiments.sweep_worker import FINISHED, Place, name_of, open_study, quiet, work
 from lm import lock
 from lm.errors import UserError
 from lm.metrics import plain, prepare_workdir, write_json
@@ -140,7 +140,7 @@ def one_by_one(trials: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 def without_worker(study: optuna.Study, workers: list) -> tuple[int, ...]:
     """Ids of the running trials that none of the living workers is at."""
-    alive = {worker.pid for worker in workers}
+    alive = {name_of(worker.pid) for worker in workers}
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return tuple(each._trial_id for each in running if each.user_attrs.get("worker") not in alive)
 
@@ -151,7 +151,7 @@ def record_death(study: optuna.Study, worker):
     Raises UserError where it was at none: the next would die the same way.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    died_at = [each for each in running if each.user_attrs.get("worker") == worker.pid]
+    died_at = [each for each in running if each.user_attrs.get("worker") == name_of(worker.pid)]
     if not died_at:
         raise UserError(f"a worker ended with status {worker.exitcode} before it took a trial; see what it printed")
     if len(died_at) == 1:

@@ -7,6 +7,7 @@ the sweep. A trial is an ordinary run in WORKDIR/trials/NUMBER; its value is its
 import contextlib
 import json
 import os
+import socket
 import threading
 import time
 import warnings
@@ -43,15 +44,38 @@ class Place(NamedTuple):
 def open_storage(config: ml_collections.ConfigDict, place: Place) -> optuna.storages.RDBStorage:
     """Raises UserError where it cannot be opened."""
     beat = config.heartbeat_seconds if place.shared else None
+    retry = None
+    for attempts_left in reversed(range(5)):
+        try:
+            with quiet():
+                if place.shared:
+                    retry = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=config.retries)
+                return optuna.storages.RDBStorage(
+                    place.storage, heartbeat_interval=beat, heartbeat_stale_trial_callback=retry
+                )
+        except Exception as error:  # SQLAlchemy's, its drivers', Optuna's
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            # Of two that make the tables at the same moment, one fails so.
+            if attempts_left and ("already exists" in reason or "duplicate key" in reason):
+                time.sleep(0.5)
+                continue
+            raise UserError(f"--storage={without_password(place.storage)} cannot be opened: {reason}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def without_password(storage: str) -> str:
+    """A storage's URL as it may be shown."""
+    import sqlalchemy
+
     try:
-        with quiet():
-            retry = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=config.retries) if place.shared else None
-            return optuna.storages.RDBStorage(
-                place.storage, heartbeat_interval=beat, heartbeat_stale_trial_callback=retry
-            )
-    except Exception as error:  # SQLAlchemy's, its drivers', Optuna's
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"--storage={place.storage} cannot be opened: {reason}") from error
+        return sqlalchemy.engine.make_url(storage).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return storage
+
+
+def name_of(pid: int) -> str:
+    """A worker of this machine, told from one of the same number on another."""
+    return f"{socket.gethostname()}:{pid}"
 
 
 def open_study(config: ml_collections.ConfigDict, place: Place) -> optuna.Study:
@@ -66,10 +90,11 @@ def open_study(config: ml_collections.ConfigDict, place: Place) -> optuna.Study:
 
 @contextlib.contextmanager
 def quiet():
-    """Optuna says of every trial that it is over, and of every heartbeat that it is experimental."""
+    """Optuna says of every trial that it is over, and of heartbeats that they are experimental and not for `ask`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")
         yield
 
 
@@ -100,9 +125,9 @@ def work(config: ml_collections.ConfigDict, place: Place, at_once: int, left_beh
     log = open(Path(place.workdir, "trials.log"), "a", encoding="utf-8")  # noqa: SIM115 - closed with the process
     with quiet(), Heart(study, config.heartbeat_seconds / 3) as heart, contextlib.redirect_stdout(log):
         for trials in takes(study, config, axes, place, at_once, left_behind):
-            heart.trials = [trial._trial_id for trial in trials]
+            heart.watch([trial._trial_id for trial in trials])
             train_trials(study, trials, config, axes, place, corpora)
-            heart.trials = []
+            heart.watch([])
 
 
 def use_the_compilation_cache_of_the_parent():
@@ -117,7 +142,7 @@ def takes(study, config, axes: list[Axis], place: Place, at_once: int, left_behi
 
     What was left behind goes on under its own number, in its own directory.
     """
-    total = number_of_trials(config, axes)
+    total, seen = number_of_trials(config, axes), set()
     distributions = {axis.key: axis.distribution for axis in axes}
     for group in left_behind:
         yield [adopted(study, number, distributions) for number in group]
@@ -134,12 +159,16 @@ def takes(study, config, axes: list[Axis], place: Place, at_once: int, left_behi
                 trial.set_user_attr("surplus", "two workers took the last trial at once")
                 study.tell(trial, state=TrialState.FAIL)
                 continue
-            trial.set_user_attr("worker", os.getpid())
+            trial.set_user_attr("worker", name_of(os.getpid()))
             taken.append(trial)
         if taken:
             yield taken
-        elif place.shared and study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            time.sleep(config.heartbeat_seconds / 2)  # others are at work; where one dies its trial is ours
+        elif place.shared and (running := study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
+            # Others are at work; where one dies its trial is ours. One that died before its first sign of life would
+            # never count as silent: so each trial gets a sign from us, once.
+            beat(study, {trial._trial_id for trial in running} - seen)
+            seen |= {trial._trial_id for trial in running}
+            time.sleep(config.heartbeat_seconds / 2)
         else:
             return
 
@@ -154,13 +183,21 @@ def adopted(study, trial_id: int, distributions: dict) -> optuna.trial.Trial:
     trial = optuna.trial.Trial(study, trial_id)
     for name, distribution in distributions.items():
         trial._suggest(name, distribution)  # also what it had not got when that process died
-    trial.set_user_attr("worker", os.getpid())
+    trial.set_user_attr("worker", name_of(os.getpid()))
     return trial
 
 
 def surplus(study, trial, total: int) -> bool:
     """Whether more trials were begun than there should be, and this is one of the last."""
     return sweep_plan.place(study, frozen(trial)) >= total
+
+
+def beat(study, trial_ids):
+    """A sign of life for each of some running trials, where the storage keeps such."""
+    backend = getattr(study._storage, "_backend", study._storage)
+    if backend.get_heartbeat_interval() is not None:
+        for trial_id in trial_ids:
+            backend.record_heartbeat(trial_id)
 
 
 class Heart:
@@ -171,17 +208,19 @@ class Heart:
         self.parent, self.stopped = os.getppid(), threading.Event()
         self.thread = threading.Thread(target=self._beat, daemon=True)
 
+    def watch(self, trials: list[int]):
+        """Trials that begin now, and at once the first sign of life for each."""
+        self.trials = trials
+        beat(self.study, trials)
+
     def _beat(self):
-        storage = self.study._storage
-        backend = getattr(storage, "_backend", storage)
         last = 0.0
         while not self.stopped.wait(0.5):
             if os.getppid() != self.parent:
                 os._exit(1)  # the supervisor was killed: what it runs would train beside its successor
-            if backend.get_heartbeat_interval() is not None and time.monotonic() - last > self.seconds:
+            if time.monotonic() - last > self.seconds:
                 last = time.monotonic()
-                for trial in list(self.trials):
-                    backend.record_heartbeat(trial)
+                beat(self.study, list(self.trials))
 
     def __enter__(self):
         self.thread.start()

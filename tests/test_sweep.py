@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -16,7 +17,7 @@ import launch
 from configs.sweeps.definition import sweep as definition
 from experiments import sweep, sweep_plan, sweep_report
 from experiments.sweep_plan import Axis, changed, make_space, number_of_trials, planned
-from experiments.sweep_worker import Place, lowest, open_study
+from experiments.sweep_worker import Place, lowest, name_of, open_study, quiet, takes
 from lm import lock
 from lm.errors import UserError
 from tests import tiny
@@ -129,6 +130,42 @@ def test_mistakes_get_one_line(tmp_path, space, changes, words):
 def test_a_storage_that_cannot_be_opened(tmp_path):
     with pytest.raises(UserError, match=r"no/such/place\.db cannot be opened"):
         sweep.run(make(RATE, trials=1), str(tmp_path), storage="sqlite:////no/such/place.db")
+
+
+def test_a_password_is_not_shown(tmp_path):
+    config = make(RATE, trials=1)
+    with pytest.raises(UserError, match=r"nosuch://me:\*\*\*@there/lm cannot be opened") as caught:
+        open_study(config, Place(str(tmp_path), None, "nosuch://me:secret@there/lm", True))
+    assert "secret" not in str(caught.value)
+
+
+def shared_study(tmp_path, **changes):
+    """(config, place, study) of a shared study whose workers must give a sign of life every second."""
+    config = make(RATE, heartbeat_seconds=1, **changes)
+    place = Place(str(tmp_path), None, f"sqlite:///{tmp_path}/study.db", True)
+    return config, place, open_study(config, place)
+
+
+def test_a_trial_whose_worker_died_before_its_first_sign_of_life_is_taken_over(tmp_path):
+    config, place, study = shared_study(tmp_path, trials=1)
+    axes = make_space(config)
+    with quiet():
+        lost = study.ask({axis.key: axis.distribution for axis in axes})
+        [again] = next(takes(study, config, axes, place, 1, []))
+    assert again.params == lost.params
+    assert sweep_plan.origin(study.trials[again.number]) == lost.number
+    assert study.trials[lost.number].state.name == "FAIL"
+
+
+def test_the_death_of_a_worker_is_not_laid_on_another_machine(tmp_path):
+    """Whose worker happens to have the same process id."""
+    config, _, study = shared_study(tmp_path, trials=2)
+    with quiet():
+        trials = [study.ask({axis.key: axis.distribution for axis in make_space(config)}) for _ in range(2)]
+    trials[0].set_user_attr("worker", "elsewhere:77")
+    trials[1].set_user_attr("worker", name_of(77))
+    sweep.record_death(study, SimpleNamespace(pid=77, exitcode=-9))
+    assert [trial.state.name for trial in study.trials] == ["RUNNING", "FAIL"]
 
 
 def test_another_sweep_in_the_same_place_is_refused(tmp_path):
