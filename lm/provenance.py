@@ -20,7 +20,7 @@ from lm.metrics import flat, plain
 NUMERICS = 1
 
 # Keys of a config that decide no number: what is claimed, and where and how fast it is computed. The text behind
-# data.path is known by its checksum.
+# data.path is known by its checksum, and sampling draws with keys of its own.
 DECIDES_NOTHING = ("name", "source", "parameters", "data.path", "train.devices", "train.threads")
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +32,7 @@ def identity(config: Mapping, data_checksum: str, numerics: int = NUMERICS) -> s
 
     config: resolved, of a run, its seed in it; data_checksum: `lm.corpora.checksum` of its data
     """
-    decides = {key: value for key, value in plain(config).items() if key not in ("claim", "targets")}
+    decides = {key: value for key, value in plain(config).items() if key not in ("claim", "targets", "sample")}
     decisive = {key: value for key, value in flat(decides).items() if key not in DECIDES_NOTHING}
     text = json.dumps([numerics, data_checksum, decisive], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -75,7 +75,7 @@ def test_what_decides_numbers_makes_another_run(changes):
 @pytest.mark.parametrize(
     "changes",
     [{"name": "b"}, {"source": "b"}, {"parameters": 5}, {"train__devices": 3}, {"train__threads": 1},
-     {"data__path": "elsewhere"}],
+     {"data__path": "elsewhere"}, {"sample__temperature": 0.5}],
 )  # fmt: skip
 def test_what_decides_none_does_not(changes):
     assert identity(tiny.config(**changes), "00") == identity(tiny.config(), "00")
