@@ -37,7 +37,7 @@ from lm.train import initial_state, make_experiment
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "experiments" / "results" / "soak_kills.json"
 KILLS = 50  # before the last step; those after it come on top
-ENDING_KILLS = 6
+ENDING_KILLS = 4
 SEED = 0
 
 CONFIG = """
@@ -46,7 +46,7 @@ from configs.base import base
 
 def get_config():
     config = base()
-    config.data.size = 20_000
+    config.data.size = 100_000
     config.data.batching = "rows"
     config.data.batch_size, config.data.unroll = 8, 16
     config.model.input, config.model.embedding_size, config.model.hidden = "embedding", 16, (24, 24)
@@ -56,8 +56,8 @@ def get_config():
     config.train.report_every, config.train.evaluate_every, config.train.sample_every = 7, 10, 20
     config.train.steps_per_dispatch = 10
     config.evaluation.splits = ("valid", "test")
-    config.sample.number, config.sample.length = 3, 100
-    config.checkpoint.every_steps, config.checkpoint.best = 5, "keep"
+    config.sample.number, config.sample.length = 4, 200
+    config.checkpoint.every_steps, config.checkpoint.best = 12, "keep"
     config.update_from_flattened_dict(CHANGES)
     return config
 """
