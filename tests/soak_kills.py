@@ -52,7 +52,7 @@ def get_config():
     config.model.input, config.model.embedding_size, config.model.hidden = "embedding", 16, (24, 24)
     config.keep_prob.input = config.keep_prob.between = config.keep_prob.output = 0.7
     config.optim.clipping = "global_norm"
-    config.train.steps = 600
+    config.train.steps = 2000
     config.train.report_every, config.train.evaluate_every, config.train.sample_every = 7, 10, 20
     config.train.steps_per_dispatch = 10
     config.evaluation.splits = ("valid", "test")
@@ -75,12 +75,12 @@ RUNS = {
     "nt_asgd": Run(
         {
             "optim.name": "nt_asgd", "optim.learning_rate": 20.0, "optim.nonmonotone_checks": 2, "model.hidden": (24,),
-            "keep_prob.weight_drop": 0.7, "optim.weight_decay": 1e-6, "train.steps": 500,
+            "keep_prob.weight_drop": 0.7, "optim.weight_decay": 1e-6, "train.steps": 1600,
         }
     ),
     "lanes": Run(
         {"optim.name": "momentum", "optim.schedule": "plateau", "optim.decay_rate": 0.7, "train.evaluate_every": 20},
-        lanes="seed=0:2 train.steps=200,300",
+        lanes="seed=0:2 train.steps=500,700",
     ),
 }  # fmt: skip
 
@@ -201,7 +201,7 @@ def differences(found: dict, expected: dict) -> list[str]:
 class Times(NamedTuple):
     """Of the uninterrupted run, in seconds."""
 
-    start: float  # until the first new checkpoint
+    start: float  # until the first new checkpoint, with nothing compiled before
     running: float  # from there to the last step's row
     ending: float  # from there to the end
 
@@ -220,27 +220,48 @@ def has_row(workdir: Path, step: int) -> bool:
     return any(f'"step": {step},' in path.read_text() for path in files_of(workdir, "metrics.jsonl"))
 
 
-def kill_once(harness: Harness, workdir: Path, times: Times, rng: random.Random, kills: int, last_step: int) -> str:
-    """One start and its end, the moment drawn as the module says; the phase, or "" where it ended by itself."""
-    ending = kills >= KILLS
-    if not ending and rng.random() < 0.4:
-        if rng.random() < 0.5:
-            shutil.rmtree(harness.cache, ignore_errors=True)
-        harness.start(workdir)
-        time.sleep(rng.uniform(0, times.start))
-        return harness.kill()
-    harness.start(workdir)
-    if ending:
-        was_over = has_row(workdir, last_step)
-        harness.wait_until(lambda: has_row(workdir, last_step))
-        # Once the last checkpoint is written, all of the process's life is the ending.
-        time.sleep(rng.uniform(0, (times.start if was_over else 0) + times.ending))
-        return harness.kill()
-    done = max((int(path.name) for path in harness.marks), default=0)
-    remaining = times.running * (1 - done / (last_step + 1))
-    harness.wait_until(harness.has_new_checkpoint)
-    time.sleep(rng.uniform(0, remaining / (0.6 * (KILLS - kills) + 1)))
-    return harness.kill()
+class Killer:
+    """Draws moments as the module says, and kills."""
+
+    def __init__(self, harness: Harness, workdir: Path, times: Times, last_step: int, rng: random.Random):
+        self.harness, self.workdir, self.times, self.last_step, self.rng = harness, workdir, times, last_step, rng
+        self.warm_start = times.start  # until the first new checkpoint, with everything compiled before
+
+    def once(self, kills: int) -> str:
+        """One start of the command and its end: the phase of its death, or "" where it ended by itself."""
+        if kills >= KILLS:
+            return self.in_ending()
+        return self.in_start() if self.rng.random() < 0.4 else self.in_running(kills)
+
+    def in_start(self) -> str:
+        longest = self.warm_start
+        if self.rng.random() < 0.5:
+            shutil.rmtree(self.harness.cache, ignore_errors=True)
+            longest = self.times.start
+        self.harness.start(self.workdir)
+        moment = self.harness.began + self.rng.uniform(0, longest)
+        self.harness.wait_until(lambda: time.monotonic() > moment or self.harness.has_new_checkpoint())
+        return self.harness.kill()
+
+    def in_running(self, kills: int) -> str:
+        is_warm = self.harness.cache.exists()
+        self.harness.start(self.workdir)
+        done = max((int(path.name) for path in self.harness.marks), default=0)
+        remaining = self.times.running * (1 - done / (self.last_step + 1))
+        self.harness.wait_until(self.harness.has_new_checkpoint)
+        if is_warm:
+            self.warm_start = time.monotonic() - self.harness.began
+        # So far on average that the run is about to end at the last of KILLS.
+        time.sleep(self.rng.uniform(0, 1.6 * remaining / (0.6 * (KILLS - kills) + 1)))
+        return self.harness.kill()
+
+    def in_ending(self) -> str:
+        was_over = has_row(self.workdir, self.last_step)
+        self.harness.start(self.workdir)
+        self.harness.wait_until(lambda: has_row(self.workdir, self.last_step))
+        # Where the last checkpoint is written already, all of the process's life is the ending.
+        time.sleep(self.rng.uniform(0, (self.warm_start if was_over else 0) + self.times.ending))
+        return self.harness.kill()
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -252,10 +273,11 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(name, tmp_p
     configs = make_configs(config, harness.lanes)[1] if harness.lanes else [config]
     last_step = max(one.train.steps for one in configs) - 1
     times = uninterrupted(harness, whole, last_step)
+    killer = Killer(harness, killed, times, last_step, rng)
     phases, starts = collections.Counter(), 0
     while phases.total() < KILLS + ENDING_KILLS:
         starts += 1
-        phase = kill_once(harness, killed, times, rng, phases.total(), last_step)
+        phase = killer.once(phases.total())
         if not phase:
             harness.finish()
             break
