@@ -112,13 +112,26 @@ def lane_steps(
 
 
 @jax.jit
-def _take(states: TrainState, lane: Array) -> TrainState:
+def _take(states: TrainState, lane: int) -> TrainState:
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, lane, keepdims=False), states)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _put(states: TrainState, lane: Array, state: TrainState) -> TrainState:
+def _put(states: TrainState, lane: int, state: TrainState) -> TrainState:
     return jax.tree.map(lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, lane, 0), states, state)
+
+
+def common_part(experiments: Sequence[Experiment]) -> Experiment:
+    """The compiled part that all lanes share. Raises UserError where they share none, or cannot be lanes."""
+    if any(experiment.config.on_nan == "rollback" for experiment in experiments):
+        raise UserError("config.on_nan=rollback is for a run of its own: a lane whose loss is not finite ends")
+    if any(experiment.config.train.devices > 1 for experiment in experiments):
+        raise UserError("config.train.devices must be 1 for lanes: whole runs are divided over devices, not rows")
+    parts = {compiled_part(experiment) for experiment in experiments}
+    if len(parts) != 1:
+        raise UserError("runs of different shapes cannot be lanes of one program: only seeds, initial values and "
+                        "numbers that a compiled step takes as arguments may differ")  # fmt: skip
+    return parts.pop()
 
 
 # --- The loop -------------------------------------------------------------------------------------------------------
@@ -128,22 +141,15 @@ class Lanes:
     """N trainers whose steps are made together."""
 
     def __init__(self, trainers: Sequence[Trainer], tokens: Array, within: str | None = None):
-        if any(trainer.config.on_nan == "rollback" for trainer in trainers):
-            raise UserError("config.on_nan=rollback is for a run of its own: a lane whose loss is not finite ends")
-        if any(trainer.devices > 1 for trainer in trainers):
-            raise UserError("config.train.devices must be 1 for lanes: whole runs are divided over devices, not rows")
-        parts = {compiled_part(trainer.experiment) for trainer in trainers}
-        if len(parts) != 1:
-            raise UserError("runs of different shapes cannot be lanes of one program: only seeds, initial values and "
-                            "numbers that a compiled step takes as arguments may differ")  # fmt: skip
-        [self.part] = parts
+        self.part = common_part([trainer.experiment for trainer in trainers])
         self.trainers, self.errors = list(trainers), {}
         self.within = within or ("in_turn" if jax.default_backend() == "cpu" else "vmap")
         self.mesh = lane_mesh(len(trainers))
         # Every device gets equally many: the first lane stands in for those that are missing, and makes no step.
         self.slots = -(-len(trainers) // self.mesh.size) * self.mesh.size
         padded = [*trainers, *[trainers[0]] * (self.slots - len(trainers))]
-        split, whole = NamedSharding(self.mesh, PartitionSpec(AXIS)), NamedSharding(self.mesh, PartitionSpec())
+        self.split = split = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        whole = NamedSharding(self.mesh, PartitionSpec())
         states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(trainer.state for trainer in padded))
         self.states = jax.device_put(states, split)
         self.hypers = jax.device_put(stack_hypers([trainer.hyper for trainer in padded]), split)
@@ -155,6 +161,7 @@ class Lanes:
         with contextlib.ExitStack() as logs:
             for trainer in self.trainers:
                 logs.enter_context(trainer.open_log())
+                logs.enter_context(trainer.checkpoints)  # however this is left, saves under way are written
             asked = logs.enter_context(interrupts.listening())
             self._close_finished()
             while open_lanes := self._open():
@@ -204,11 +211,12 @@ class Lanes:
             before = trainer.state = self.state(lane)
         trainer.events()
         if reads and trainer.state is not before:  # validation has changed it: a rate decayed, an average begun
-            self.states = _put(self.states, jnp.int32(lane), trainer.state)
+            state = jax.device_put(trainer.state, NamedSharding(self.mesh, PartitionSpec()))
+            self.states = jax.device_put(_put(self.states, lane, state), self.split)
 
     def state(self, lane: int) -> TrainState:
         """A lane's own state, on the first device."""
-        return jax.device_put(_take(self.states, jnp.int32(lane)), jax.devices()[0])
+        return jax.device_put(_take(self.states, lane), jax.devices()[0])
 
     def _close_finished(self):
         for lane, trainer in enumerate(self.trainers):
@@ -230,8 +238,8 @@ def train_lanes(
     Returns for each lane its summary, or the UserError that ended it. Raises UserError where the configs are not of
     one shape (`same_program`), or one of them is at fault before its first step.
     """
+    common_part([make_experiment(config, corpus) for config in configs])  # what is refused leaves no trace
     for config, workdir in zip(configs, workdirs, strict=True):
-        make_experiment(config, corpus)
         metrics_lib.prepare_workdir(workdir, config)
     tokens = on_device(corpus.splits["train"])
     with contextlib.ExitStack() as locks:

@@ -194,7 +194,8 @@ class Trainer:
         Raises Interrupted, with all saved, when a signal asks for it.
         """
         alone = jax.process_count() == 1  # of several processes all would have to stop at the same step
-        with interrupts.listening() if alone else contextlib.nullcontext(lambda: None) as asked:
+        listening = interrupts.listening() if alone else contextlib.nullcontext(lambda: None)
+        with listening as asked, self.checkpoints:  # however this is left, saves under way are written
             while not self.finished:
                 try:
                     self._train(asked)

@@ -9,6 +9,7 @@
 All JSON is strict: numbers that are not finite are written as null.
 """
 
+import contextlib
 import datetime
 import json
 import math
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from lm.errors import UserError
+from lm.tensorboard import Events
 
 # Any of these without a config.json means that the directory belongs to something else.
 _RUN_FILES = ("metrics.jsonl", "summary.json", "checkpoints")
@@ -206,28 +208,18 @@ class MetricsLog:
         stream=None,
         shown: tuple[str, ...] = ("loss", "perplexity", "valid_perplexity", "tokens_per_s"),
     ):
-        from tensorboardX import SummaryWriter
-
         self._path = Path(workdir) / "metrics.jsonl"
         self._stream = sys.stdout if stream is None else stream
         self._total, self._start, self._done = total_steps, start_step, start_step
         self._shown = shown
-        self._began = time.monotonic()
         _keep_rows(self._path, start_step)
-        events = Path(workdir) / "tensorboard"
         try:
             self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-            if start_step == 0:
-                for stale in events.glob("events.out.tfevents.*"):
-                    stale.unlink()
-            # purge_step tells TensorBoard to forget what an interrupted run logged after it; the
-            # suffix keeps a restart within the same second from overwriting that run's file.
-            self._events = SummaryWriter(
-                str(events), purge_step=start_step or None, filename_suffix=f".{start_step:09}"
-            )
+            self._events = Events(Path(workdir) / "tensorboard", start_step)
         except OSError as error:
             raise UserError(f"cannot write in {workdir}: {error.strerror}") from error
         self._bar = self._make_bar()
+        self._began = time.monotonic()
 
     def _make_bar(self):
         if not self._stream.isatty():
@@ -248,17 +240,16 @@ class MetricsLog:
         """Records one report: `row` holds 'step' and whatever JSON can hold; numbers are plotted.
 
         Raises:
-            UserError: metrics.jsonl cannot be written.
+            UserError: metrics.jsonl or TensorBoard's file cannot be written.
         """
         row = plain(row)
+        scalars = {key: v for key, v in row.items() if isinstance(v, int | float) and key != "step"}
         try:
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
             self._file.flush()
+            self._events.write(row["step"], scalars)
         except OSError as error:
             raise UserError(f"cannot write {self._path}: {error.strerror}") from error
-        scalars = {key: v for key, v in row.items() if isinstance(v, int | float) and key != "step"}
-        for key, value in scalars.items():
-            self._events.add_scalar(key, value, row["step"])
         self.advance(row["step"] + 1)
         text = "  ".join(f"{key} {_short(scalars[key])}" for key in self._shown if key in scalars)
         if self._bar is not None:
@@ -281,11 +272,15 @@ class MetricsLog:
             print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Flushes and closes everything; safe to call twice."""
+        """Flushes and closes everything; safe to call twice. Raises UserError where something is left to write and
+        cannot be."""
         if self._bar is not None:
             self._bar.close()
-        self._file.close()
-        self._events.close()
+        try:
+            with contextlib.closing(self._events):
+                self._file.close()
+        except OSError as error:
+            raise UserError(f"cannot write {self._path}: {error.strerror}") from error
 
     def __enter__(self):
         return self

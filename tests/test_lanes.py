@@ -120,7 +120,7 @@ def test_what_validation_changes_reaches_the_lane(tmp_path, changes):
     assert bool(changed), "nothing happened: the test shows nothing"
 
 
-def test_which_configs_are_one_program():
+def test_which_configs_are_one_program(tmp_path):
     one = config()
     assert all(same_program(one, config(**changes)) for changes in DIFFERENT)
     others = (
@@ -131,7 +131,8 @@ def test_which_configs_are_one_program():
     cosine = config(optim__schedule="cosine")
     assert not same_program(cosine, config(optim__schedule="cosine", train__steps=13))
     with pytest.raises(UserError, match="different shapes"):
-        train_lanes([one, config(model__hidden=(4,))], tiny.corpus(), ["a", "b"])
+        train_lanes([one, config(model__hidden=(4,))], tiny.corpus(), [tmp_path / "a", tmp_path / "b"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_off_in_a_lane_does_nothing_there():
@@ -143,8 +144,13 @@ def test_what_is_off_in_a_lane_does_nothing_there():
 
 
 def test_lanes_on_several_devices(tmp_path):
-    """Three lanes over the cores' devices, through launch.py, against the embedded corpus trained alone there."""
-    settings = ["--config.train.steps=12", "--config.model.hidden=(3,)", "--config.train.evaluate_every=5",
+    """Three lanes over the cores' devices, through launch.py, against the embedded corpus trained alone there.
+
+    Its rate decays on a plateau, which changes one lane's state on whatever device it is.
+    """
+    settings = ["--config.optim.schedule=plateau", "--config.optim.decay_rate=0.5", "--config.optim.learning_rate=50.0",
+                "--config.optim.patience=1", "--config.optim.name=sgd",
+                "--config.train.steps=12", "--config.model.hidden=(3,)", "--config.train.evaluate_every=2",
                 "--config.evaluation.splits=('valid',)", "--config.train.report_every=4"]  # fmt: skip
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
 
@@ -157,6 +163,7 @@ def test_lanes_on_several_devices(tmp_path):
     one = launch("--config.seed=2", f"--workdir={tmp_path}/alone")
     assert one.returncode == 0, one.stderr
     assert_same_run(tmp_path / "lanes" / "seed=2", tmp_path / "alone")
+    assert rows_of(tmp_path / "alone")[-1]["learning_rate"] < 50.0, "nothing decayed: the test shows less"
     report = json.loads((tmp_path / "lanes" / "lanes.json").read_text())
     assert sorted(report) == ["seed=0", "seed=1", "seed=2"]
 
