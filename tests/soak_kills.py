@@ -113,7 +113,7 @@ class Harness:
     def newest_checkpoints(self) -> set[Path]:
         return {path for path in files_of(self.workdir, "checkpoints/last/*") if path.name.isdigit()}
 
-    def wait_until(self, happens, timeout: float = 600) -> bool:
+    def wait_until(self, happens, timeout: float = 3600) -> bool:
         """Whether it happened before the process ended."""
         end = time.monotonic() + timeout
         while self.process.poll() is None:

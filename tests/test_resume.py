@@ -31,8 +31,9 @@ class Interrupted(Exception):
     pass
 
 
-def interrupt(workdir, patch, at):
+def interrupt(workdir, patch, at, settings=None):
     """Trains in workdir until the row of step `at` is about to be written."""
+    settings = settings or config()
     write = metrics.MetricsLog.write
 
     def failing(self, row):
@@ -40,8 +41,8 @@ def interrupt(workdir, patch, at):
             raise Interrupted
         write(self, row)
 
-    metrics.prepare_workdir(workdir, config())
-    trainer = Trainer(config(), corpus(), workdir)
+    metrics.prepare_workdir(workdir, settings)
+    trainer = Trainer(settings, corpus(), workdir)
     with patch.context() as p:
         p.setattr(metrics.MetricsLog, "write", failing)
         with pytest.raises(Interrupted):
