@@ -213,11 +213,11 @@ class MetricsLog:
         self._total, self._start, self._done = total_steps, start_step, start_step
         self._shown = shown
         _keep_rows(self._path, start_step)
-        try:
+        self._events_path = Path(workdir) / "tensorboard"
+        with _writing(self._events_path):
+            self._events = Events(self._events_path, start_step)
+        with _writing(self._path):
             self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-            self._events = Events(Path(workdir) / "tensorboard", start_step)
-        except OSError as error:
-            raise UserError(f"cannot write in {workdir}: {error.strerror}") from error
         self._bar = self._make_bar()
         self._began = time.monotonic()
 
@@ -244,12 +244,11 @@ class MetricsLog:
         """
         row = plain(row)
         scalars = {key: v for key, v in row.items() if isinstance(v, int | float) and key != "step"}
-        try:
+        with _writing(self._path):
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
             self._file.flush()
+        with _writing(self._events_path):
             self._events.write(row["step"], scalars)
-        except OSError as error:
-            raise UserError(f"cannot write {self._path}: {error.strerror}") from error
         self.advance(row["step"] + 1)
         text = "  ".join(f"{key} {_short(scalars[key])}" for key in self._shown if key in scalars)
         if self._bar is not None:
@@ -277,10 +276,11 @@ class MetricsLog:
         if self._bar is not None:
             self._bar.close()
         try:
-            with contextlib.closing(self._events):
+            with _writing(self._path):
                 self._file.close()
-        except OSError as error:
-            raise UserError(f"cannot write {self._path}: {error.strerror}") from error
+        finally:
+            with _writing(self._events_path):
+                self._events.close()
 
     def __enter__(self):
         return self
@@ -300,6 +300,15 @@ class MetricsLog:
 
 def _short(value: int | float) -> str:
     return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value:.0f}"
+
+
+@contextlib.contextmanager
+def _writing(path: Path):
+    """Turns an OSError into a UserError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _keep_rows(path: Path, start_step: int) -> None:

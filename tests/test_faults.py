@@ -9,7 +9,7 @@ import pytest
 from test_resume import Interrupted, config, corpus, final_state, interrupt, rows_of
 
 import lm.tensorboard
-from lm import metrics, sampled_texts
+from lm import lock, metrics, sampled_texts
 from lm.checkpoint import Checkpoints
 from lm.errors import UserError
 from lm.loop import Trainer, train
@@ -42,7 +42,9 @@ def assert_goes_on(workdir, undisturbed):
 
 
 def files(workdir):
-    return {path: path.read_bytes() for path in sorted(workdir.rglob("*")) if path.is_file()}
+    """All but the lock, which is a file without content."""
+    found = sorted(path for path in workdir.rglob("*") if path.is_file() and path.name != lock.NAME)
+    return {path: path.read_bytes() for path in found}
 
 
 # --- Disk full ------------------------------------------------------------------------------------------------------
