@@ -2,6 +2,7 @@
 #             Interrupted, it goes on from its last checkpoint when run again; finished, it shows
 #             its scores again. `rm -r runs/first` begins anew; WORKDIR=DIR trains elsewhere.
 # make test   runs the tests.
+# make soak   runs the tests that take long: random kills, 100,000 steps.
 # make lint   checks style.
 # make results  renews README's tables of results and of speed from the committed records.
 # make lock   renews the hashed locks from the requirements files.
@@ -14,7 +15,7 @@ WORKDIR ?= runs/first
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run test lint results lock
+.PHONY: run test soak lint results lock
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -22,6 +23,9 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/soak_*.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .
