@@ -1,8 +1,8 @@
 """Puts what is in the workdir on record under experiments/results/, where README's tables are generated from.
 
 A finished run goes there as records/<config>.<corpus>.seed<n>.json, a ledger of `reproduce` with its records and
-reports, a benchmark as benchmark.<device>.json, a sweep with its pictures as <sweep's name>/. Records are committed;
-`make results` renews the tables.
+reports, a benchmark as benchmark.<device>.json, one of lanes as lanes.<device>.json, a sweep with its pictures as
+<sweep's name>/. Records are committed; `make results` renews the tables.
 """
 
 import json
@@ -20,6 +20,8 @@ def run(config, workdir, data_dir=None):
     workdir = Path(workdir)
     if (workdir / "benchmark.json").is_file():
         return speed_table.put_on_record(workdir)
+    if (workdir / "lanes_speed.json").is_file():
+        return speed_table.put_lanes_on_record(workdir)
     if (workdir / "ledger.json").is_file():
         return put_ledger_on_record(workdir)
     if (workdir / "sweep.json").is_file():

@@ -75,6 +75,8 @@ def section(path: Path, record: dict) -> str:
     absent = [f"{name}: {reason}" for name, reason in record["absent"].items()]
     parts = [intro, speed_lines(record), cost_lines(record)]
     parts += ["Absent: " + "; ".join(absent) + "."] if absent else []
+    lanes = path.with_name(path.name.replace("benchmark.", "lanes.", 1))
+    parts += [lane_lines(json.loads(lanes.read_text(encoding="utf-8")))] if lanes.is_file() else []
     for plot in sorted(path.parent.glob(f"{path.stem}.cost_*.png")):
         axis = benchmark_plots.AXES[plot.stem.rpartition(".")[2]]
         parts.append(f"![cost against {axis}]({plot.relative_to(ROOT)})")
@@ -119,6 +121,26 @@ def cost_lines(record: dict) -> str:
         )
         lines.append(f"| {workload} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def lane_lines(report: dict) -> str:
+    """Lanes against the same runs one after another, on one thread each (experiments/benchmark_lanes.py)."""
+    config = report["provenance"]["config"]["name"]
+    lines = [f"| lanes of {config} | tokens/s | x one after another | lowest to highest |", "|---|---|---|---|"]
+    for row in report["rows"]:
+        spread = f"{row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}"
+        lines.append(f"| {row['lanes']} | {row['tokens_per_s']:,.0f} | {row['ratio']:.2f} | {spread} |")
+    return "\n".join(lines)
+
+
+def put_lanes_on_record(workdir: str, directory: Path = RESULTS) -> Path:
+    """Copies workdir/lanes_speed.json to DIRECTORY/lanes.DEVICE.json, where `section` finds it."""
+    report = json.loads(Path(workdir, "lanes_speed.json").read_text(encoding="utf-8"))
+    device = report["provenance"]["device"]
+    path = directory / f"lanes.{slug(device | {'threads': device['count']})}.json"
+    path.write_text(json.dumps(rounded(report), indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {path}")
+    return path
 
 
 def updated(readme: str) -> str:

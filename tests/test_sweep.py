@@ -250,8 +250,9 @@ def config_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(config_file, tmp_path_factory):
+    """(workdir, output) of a sweep by two workers: which of them takes a trial makes no difference."""
     workdir = tmp_path_factory.mktemp("sweep")
-    return workdir, finished(launched(config_file, workdir, "--config.lanes=1"))
+    return workdir, finished(launched(config_file, workdir, "--config.lanes=1", "--jobs=2"))
 
 
 def test_a_sweep_finds_its_best_trial(undisturbed):
