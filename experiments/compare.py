@@ -117,14 +117,18 @@ def labels(paths: list[Path]) -> list[str]:
 
 
 def config_of(run: Run, template: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config of a run, its values of the types that the template has. Raises UserError where keys do not fit."""
+    """The config of a run, its values of the types that the template has; a key that came later has the template's.
+
+    Raises UserError for unknown keys and for values of other types.
+    """
     config = ml_collections.ConfigDict(template).unlock()
     config.targets = ml_collections.ConfigDict()
     own = {key: value for key, value in run.config.items() if key != "targets"}
     known, given = flatten_dict(config.to_dict(), sep="."), flatten_dict(own, sep=".")
-    for key in sorted(given.keys() ^ known.keys()):
-        what = "has the unknown key" if key in given else "lacks the key"
-        raise UserError(f"{run.workdir}/config.json {what} {key}: it is of another version of this project")
+    for key in sorted(given.keys() - known.keys()):
+        raise UserError(
+            f"{run.workdir}/config.json has the unknown key {key}: it is of another version of this project"
+        )
     for key, value in given.items():
         value = tuple(value) if isinstance(value, list) else value
         try:
