@@ -1,4 +1,4 @@
-"""Learning rate against clip threshold on the embedded corpus: a grid of one shape, trained in lanes.
+"""Learning rates with three seeds each on the embedded corpus: a grid of one shape, trained in lanes.
 
 Run: python launch.py --experiment=sweep --config=configs/sweeps/synthetic.py --workdir=runs/sweep_synthetic
 """
@@ -14,7 +14,7 @@ def get_config():
     config = sweep("sweeps/synthetic", run)
     config.space = (
         ("optim.learning_rate", "choice", 0.001, 0.003, 0.01, 0.03),
-        ("optim.clip", "choice", 0.3, 1.0, 3.0),
+        ("seed", "choice", 0, 1, 2),
     )
     config.sampler = "grid"
     config.lock()
