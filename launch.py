@@ -27,7 +27,7 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from lm.errors import UserError
+from lm.errors import UserError, first_line
 
 # No jax here: a mistake on the command line is answered in a fraction of a second.
 
@@ -145,6 +145,9 @@ def report(argv: list[str], error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # `launch.py | head`: as every other program, end without a traceback
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell shows for the signal PIPE
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        error = UserError(f"out of memory ({first_line(error)}): lower config.data.batch_size, config.data.unroll or "
+                          "config.model.hidden; --dry_run tells what a run needs")  # fmt: skip
     if isinstance(error, UserError):
         if "--debug" in argv:  # looked for by hand: the flags may be what is wrong
             traceback.print_exception(error)
@@ -424,8 +427,9 @@ def join_processes(address: str, number: int, index: int) -> None:
     try:
         jax.distributed.initialize(address, number, index, cluster_detection_method="deactivate")
     except Exception as error:  # RuntimeError of several kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"--process_id={index} cannot join {number} processes at {address}: {reason}") from error
+        raise UserError(
+            f"--process_id={index} cannot join {number} processes at {address}: {first_line(error)}"
+        ) from error
 
 
 @contextlib.contextmanager

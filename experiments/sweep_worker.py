@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from experiments import sweep_plan
 from experiments.sweep_plan import Axis, changed, make_pruner, make_sampler, make_space, number_of_trials, origin
 from experiments.train import load_corpus
-from lm.errors import UserError
+from lm.errors import UserError, first_line
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -54,7 +54,7 @@ def open_storage(config: ml_collections.ConfigDict, place: Place) -> optuna.stor
                     place.storage, heartbeat_interval=beat, heartbeat_stale_trial_callback=retry
                 )
         except Exception as error:  # SQLAlchemy's, its drivers', Optuna's
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             # Of two that make the tables at the same moment, one fails so.
             if attempts_left and ("already exists" in reason or "duplicate key" in reason):
                 time.sleep(0.5)

@@ -45,6 +45,8 @@ def make_reader(batching: str, tokens: int, batch_size: int, unroll: int, contex
     """Checks the numbers and makes a Reader. Raises UserError for sizes that leave nothing to read."""
     if batching not in ("heads", "rows"):
         raise UserError(f"config.data.batching: unknown {batching!r}; known: heads, rows")
+    if tokens >= 2**30:  # a position is the sum of two of them, in 32 bits
+        raise UserError(f"a text of {tokens} tokens is too long: less than {2**30} can be read at once")
     if batch_size < 1:
         raise UserError(f"config.data.batch_size must be at least 1, not {batch_size}")
     if unroll < context:

@@ -96,16 +96,16 @@ ELMAN_CELLS = {
 
 def projected(model: ml_collections.ConfigDict) -> Cell:
     """`lstm_projection` as the config's model part sizes it."""
-    if model.projection < 1:
-        raise UserError(f"config.model.projection must be positive with config.model.cell={model.cell}, "
+    if not 0 < model.projection < 2**31:
+        raise UserError(f"config.model.projection must be positive and below 2^31 with config.model.cell={model.cell}, "
                         f"not {model.projection}")  # fmt: skip
     return lstm_projection_cell(model.projection)
 
 
 def mogrified(model: ml_collections.ConfigDict) -> Cell:
     """`mogrifier` with the rounds of the config's model part."""
-    if model.mogrifier_rounds < 0:
-        raise UserError(f"config.model.mogrifier_rounds must be 0 or more, not {model.mogrifier_rounds}")
+    if not 0 <= model.mogrifier_rounds <= 100:  # each is compiled for itself; the paper found 5 to 6 the best
+        raise UserError(f"config.model.mogrifier_rounds must be between 0 and 100, not {model.mogrifier_rounds}")
     return mogrifier_cell(model.mogrifier_rounds)
 
 

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.errors import UserError
+from lm.errors import UserError, first_line
 
 _PENDING = 2  # saves in flight before save() waits, so that memory holds that many host copies
 
@@ -93,8 +93,7 @@ class Checkpoints:
             try:
                 packed, layout, extra = self._read(directory / str(step))
             except Exception as error:  # orbax, tensorstore and json each raise their own kinds
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                print(f"warning: checkpoint {directory / str(step)} is damaged ({reason}): "
+                print(f"warning: checkpoint {directory / str(step)} is damaged ({first_line(error)}): "
                       "trying the one before it", file=sys.stderr, flush=True)  # fmt: skip
                 continue
             return _unpack(template, packed, layout, directory / str(step)), extra, step
@@ -136,8 +135,7 @@ class Checkpoints:
         except UserError:
             raise
         except Exception as error:  # tensorstore reports a full disk as a ValueError
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise UserError(f"cannot write a checkpoint in {self._root}: {reason}") from error
+            raise UserError(f"cannot write a checkpoint in {self._root}: {first_line(error)}") from error
 
     def _write(self, directory: Path, step: int, packed, layout: list, extra: str) -> None:
         import orbax.checkpoint as ocp

@@ -11,3 +11,8 @@ class UserError(Exception):
 
 class NotFinite(UserError):
     """A loss that is infinite or no number."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, for use in a message of ours: its first line, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -76,9 +76,18 @@ def batched(model, parameters, tokens, settings) -> Score:
     Used by ptb_word_lm, CS224d and the S2 notebook; up to B * unroll + B tokens go unscored, and there are B cold
     starts. `settings.batch_size` and `settings.unroll` give B and T.
     """
-    reader = make_reader("rows", len(tokens), settings.batch_size, settings.unroll, model.context)
+    reader = _rows(model, len(tokens), settings)
     nats = _stream_nats(model, parameters, _windows(reader, tokens))
     return Score(_total(nats), nats.size)
+
+
+def _rows(model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict) -> Reader:
+    """The reader of `batched`. Raises UserError for too few tokens."""
+    size, unroll = settings.batch_size, settings.unroll
+    if unroll < model.context or tokens // size < unroll + 1:
+        raise UserError(f"a text of {tokens} tokens is too short for protocol batched, which needs config.evaluation."
+                        f"batch_size={size} rows of config.evaluation.unroll={unroll} + 1 tokens")  # fmt: skip
+    return make_reader("rows", tokens, size, unroll, model.context)
 
 
 def _windows(reader: Reader, tokens: np.ndarray) -> Array:
@@ -134,7 +143,7 @@ def window_shape(
     if protocol == "exact":
         return _exact_shape(model, tokens)
     if protocol == "batched":
-        reader = make_reader("rows", tokens, settings.batch_size, settings.unroll, model.context)
+        reader = _rows(model, tokens, settings)
         return reader.windows_per_epoch, reader.unroll + 1, reader.batch_size
     return settings.predictions, model.context + 1, 1  # the notebooks'
 
@@ -147,8 +156,11 @@ PROTOCOLS = {
 }
 
 
-def check(settings: ml_collections.ConfigDict):
-    """Checks `config.evaluation` before anything is trained. Raises UserError naming the key at fault."""
+def check(settings: ml_collections.ConfigDict, model: LanguageModel, texts: dict[str, np.ndarray]):
+    """Checks `config.evaluation` before anything is trained, with those of the texts to score that are here already.
+
+    Raises UserError naming the key at fault.
+    """
     for key, protocols in (("during", (settings.during,)), ("protocols", settings.protocols)):
         for protocol in protocols:
             if protocol not in PROTOCOLS:
@@ -159,6 +171,13 @@ def check(settings: ml_collections.ConfigDict):
     for key in ("predictions", "batch_size", "unroll"):
         if settings[key] < 1:
             raise UserError(f"config.evaluation.{key} must be at least 1, not {settings[key]}")
+    scored = {(split, protocol) for split in settings.splits for protocol in settings.protocols}
+    for split, protocol in sorted(scored | {("valid", settings.during)}):
+        if split in texts:
+            try:
+                window_shape(protocol, model, len(texts[split]), settings)
+            except UserError as error:
+                raise UserError(f"{split} cannot be scored: {error}") from error
 
 
 def evaluate(

@@ -1,5 +1,8 @@
 """Parameter initialisers by name: a specification is a tuple (name, *numbers), such as ("uniform", -0.1, 0.1)."""
 
+import inspect
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -83,11 +86,20 @@ INITIALISERS = {
 }
 
 
-def initialiser(specification: tuple):
-    """(name, *numbers) -> function (key, shape, dtype) -> array. Raises UserError for an unknown name."""
-    name, *numbers = specification
+def check(key: str, specification: tuple):
+    """Raises UserError, naming the config's key, unless this is a known name and as many finite numbers as it takes."""
+    name, *numbers = specification or ("",)
     if name not in INITIALISERS:
-        raise UserError(f"config.init: unknown initialiser {name!r}; known: {', '.join(INITIALISERS)}")
+        raise UserError(f"{key}: unknown initialiser {name!r}; known: {', '.join(INITIALISERS)}")
+    wanted = list(inspect.signature(INITIALISERS[name]).parameters)[3:]
+    if len(numbers) != len(wanted) or not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+        form = ", ".join([repr(name), *wanted])
+        raise UserError(f"{key} must be ({form}) with finite numbers, not {specification}")
+
+
+def initialiser(specification: tuple):
+    """(name, *numbers) -> function (key, shape, dtype) -> array."""
+    name, *numbers = specification
 
     def initialise(key, shape, dtype=jnp.float32):
         return INITIALISERS[name](key, shape, dtype, *numbers)

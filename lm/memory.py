@@ -24,22 +24,34 @@ LIBRARIES = 280_000_000
 
 
 def check(experiment: Experiment):
-    """Raises UserError where state and gradients alone exceed the memory. Compiles nothing, allocates nothing."""
+    """Raises UserError where what must be there at once exceeds the memory. Compiles nothing, allocates nothing."""
+    config, reader = experiment.config, experiment.reader
     state, _ = shapes(experiment)
-    refuse_above_free(experiment, size_of(state) + size_of(state.parameters), "at least")
+    outputs = 4 * reader.unroll * reader.batch_size * sum(map(experiment.model.cell.output_size, config.model.hidden))
+    refuse_model(experiment, size_of(state) + size_of(state.parameters) + outputs, "at least")
+    sample, evaluation = config.sample, config.evaluation
+    texts = 4 * sample.number * (sample.length + experiment.model.vocabulary_size)
+    refuse_above_free(texts, "at least", "sampling", "config.sample.number or config.sample.length")
+    if any(protocol.startswith("notebook") for protocol in (evaluation.during, *evaluation.protocols)):
+        positions = 8 * evaluation.predictions * (experiment.model.context + 1)
+        refuse_above_free(positions, "at least", "a notebook's protocol", "config.evaluation.predictions")
 
 
-def refuse_above_free(experiment: Experiment, needed: int, how: str):
-    """Raises UserError where `needed` bytes are more than there are."""
+def refuse_model(experiment: Experiment, needed: int, how: str):
+    """Raises UserError where the `needed` bytes of a model and its training are more than there are."""
+    parameters = count_parameters(shapes(experiment)[0].parameters)
+    what = f"config.model.hidden={tuple(experiment.config.model.hidden)} with {parameters:,} parameters"
+    keys = "config.model.hidden, config.model.embedding_size, config.data.batch_size or config.data.unroll"
+    refuse_above_free(needed, how, what, keys)
+
+
+def refuse_above_free(needed: int, how: str, what: str, keys: str):
+    """Raises UserError where `needed` bytes are more than there are. keys: of the config, those to lower."""
     free = free_bytes()
-    if free is None or needed <= free:
-        return
-    model, parameters = experiment.config.model, count_parameters(shapes(experiment)[0].parameters)
-    raise UserError(
-        f"config.model.hidden={tuple(model.hidden)} with {parameters:,} parameters needs {how} {megabytes(needed)} of "
-        f"memory and {megabytes(free)} are free: lower config.model.hidden, config.model.embedding_size, "
-        "config.data.batch_size or config.data.unroll"
-    )
+    if free is not None and needed > free:
+        raise UserError(
+            f"{what} needs {how} {megabytes(needed)} of memory and {megabytes(free)} are free: lower {keys}"
+        )
 
 
 def peak(experiment: Experiment, corpus: Corpus) -> int:
@@ -62,7 +74,7 @@ def peak(experiment: Experiment, corpus: Corpus) -> int:
     on_cpu = jax.default_backend() == "cpu"
     each = config.train.devices if on_cpu else 1  # virtual devices of a CPU share one memory
     adds = tokens.nbytes + each * (size_of(state) + above) + (LIBRARIES + copies if on_cpu else 0)
-    refuse_above_free(experiment, adds, "about")
+    refuse_model(experiment, adds, "about")
     return adds + (before if on_cpu else 0)
 
 

@@ -14,6 +14,7 @@ import ml_collections
 from lm.cells import Cell, check_bias, make_cell, zero_carry
 from lm.dropout import MASKS, Noise, drop, drop_rows
 from lm.errors import UserError
+from lm.initialisers import check as check_initialiser
 from lm.initialisers import initialiser
 from lm.layer import RecurrentLayer, check_noise
 from lm.losses import GRADIENTS, penalties, softmax_loss, softmax_nats
@@ -175,22 +176,24 @@ INITIAL_CARRIES = {"zeros": zero_carry, "first_unit_one": first_unit_one}
 
 def make_model(config: ml_collections.ConfigDict, vocabulary_size: int) -> LanguageModel:
     """The model of an experiment's config. Raises UserError for names or sizes that make none."""
-    if not config.model.hidden or min(config.model.hidden) < 1:
-        raise UserError(f"config.model.hidden must be a tuple of positive sizes, not {config.model.hidden}")
+    if not config.model.hidden or not all(0 < units < 2**31 for units in config.model.hidden):
+        raise UserError(f"config.model.hidden must be a tuple of positive sizes below 2^31, not {config.model.hidden}")
     choose(OUTPUTS, "model.output", config.model.output)
     choose(dict.fromkeys(MASKS), "dropout.mask", config.dropout.mask)
     choose(CONTEXT, "model.input", config.model.input)
     cell = make_cell(config.model)
-    check_input(config, cell.output_size(config.model.hidden[-1]))
+    check_input(config, vocabulary_size, cell.output_size(config.model.hidden[-1]))
     check_noise(config, cell)
+    for role, specification in config.init.items():
+        check_initialiser(f"config.init.{role}", specification)
     check_bias(cell, config.init.bias)
     freeze = ml_collections.FrozenConfigDict
     zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)
     return LanguageModel(freeze(config.model), freeze(config.init), vocabulary_size, zoneout)
 
 
-def check_input(config: ml_collections.ConfigDict, features: int):
-    """Raises UserError for settings that need an embedding table which the config's input does not have.
+def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, features: int):
+    """Raises UserError for settings that need another embedding table than the config's input has.
 
     features: size of what the softmax reads
     """
@@ -200,9 +203,12 @@ def check_input(config: ml_collections.ConfigDict, features: int):
             if config.keep_prob[site] < 1:
                 raise UserError(f"config.keep_prob.{site} < 1 needs config.model.input=embedding or bigram, "
                                 "not one_hot")  # fmt: skip
-    elif model.embedding_size < 1:
-        raise UserError(f"config.model.embedding_size must be positive with config.model.input={model.input}, "
-                        f"not {model.embedding_size}")  # fmt: skip
+    elif not 0 < model.embedding_size < 2**31:
+        raise UserError("config.model.embedding_size must be positive and below 2^31 with config.model.input="
+                        f"{model.input}, not {model.embedding_size}")  # fmt: skip
+    if vocabulary_size ** CONTEXT[model.input] >= 2**31:
+        raise UserError(f"config.model.input={model.input}: {vocabulary_size} symbols make more pairs than 32 bits "
+                        "count; config.model.input=embedding has one input for each symbol")  # fmt: skip
     if model.output == "tied" and model.input != "embedding":
         raise UserError(f"config.model.output=tied needs config.model.input=embedding, not {model.input}")
     if model.output == "tied" and model.embedding_size != features:

@@ -80,10 +80,11 @@ def check_optim(optim: ml_collections.ConfigDict):
     check("clip", optim.clipping == "none" or 0 < optim.clip < math.inf, "positive")
     for key in ("momentum", "beta1", "beta2"):
         check(key, 0 <= optim[key] < 1, "in [0, 1)")
-    for key in ("hold_epochs", "warmup_steps", "average_from", "weight_decay"):
-        check(key, 0 <= optim[key] < math.inf, "0 or positive")
+    check("weight_decay", 0 <= optim.weight_decay < math.inf, "0 or positive")
+    for key in ("hold_epochs", "warmup_steps", "average_from"):
+        check(key, 0 <= optim[key] < 2**31, "0 or positive, and below 2^31")
     for key in ("decay_steps", "patience", "nonmonotone_checks"):
-        check(key, optim[key] >= 1, "at least 1")
+        check(key, 1 <= optim[key] < 2**31, "at least 1 and below 2^31")
     check("final_fraction", 0 <= optim.final_fraction <= 1, "in [0, 1]")
     if optim.schedule == "plateau":
         check("decay_rate", optim.decay_rate < 1, "below 1 with config.optim.schedule=plateau")

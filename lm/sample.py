@@ -100,9 +100,11 @@ def random_start(key: Array, context: int, number: int, symbols: int) -> Array:
     return jax.random.categorical(draw_key, jnp.log(weights)).astype(jnp.int32)
 
 
-def check(sample: ml_collections.ConfigDict, vocabulary: Vocabulary) -> Choice:
-    """Checks `config.sample`. Raises UserError naming the key at fault."""
+def check(sample: ml_collections.ConfigDict, vocabulary: Vocabulary, context: int) -> Choice:
+    """Checks `config.sample` for a model of `context` tokens to an input. Raises UserError naming the key at fault."""
     symbols = vocabulary.size
+    if sample.prompt:
+        encode_prompt(vocabulary, sample.prompt, context)
     if sample.stop and sample.stop not in vocabulary.symbols:
         raise UserError(f"config.sample.stop={sample.stop!r} is not a symbol of the corpus")
     if sample.strategy not in STRATEGIES:
@@ -133,7 +135,7 @@ def generate(
     key: defaults to `sample.seed`. Raises UserError for settings out of range and for a prompt that the vocabulary
     cannot encode or that is shorter than the model's context.
     """
-    choice = check(sample, vocabulary)
+    choice = check(sample, vocabulary, model.context)
     key = jax.random.key(sample.seed) if key is None else key
     start_key, key = jax.random.split(key)
     if sample.prompt:

@@ -170,8 +170,8 @@ def generate_splits(size: int, seed: int) -> tuple[dict[str, str], Source]:
 
     Raises UserError where size or seed cannot be.
     """
-    if size < 1:
-        raise UserError(f"config.data.size={size}: the number of characters must be positive")
+    if not 0 < size < 2**30:
+        raise UserError(f"config.data.size={size}: the number of characters must be positive and below 2^30")
     if seed < 0:
         raise UserError(f"config.data.seed={seed}: a seed must not be negative")
     source = make_source(seed)

@@ -25,6 +25,9 @@ from lm.sample import check as check_sample
 
 Array = jax.Array
 
+# A dispatch has room for what each of its steps measures; longer ones gain nothing.
+MOST_STEPS_PER_DISPATCH = 100_000
+
 
 class TrainState(NamedTuple):
     """Everything that decides the next step. Steps count from 0; `step` steps have been made."""
@@ -69,14 +72,21 @@ def make_experiment(config: ml_collections.ConfigDict, corpus: Corpus) -> Experi
         "train.report_every": train.report_every,
         "train.steps_per_dispatch": train.steps_per_dispatch,
         "checkpoint.every_steps": config.checkpoint.every_steps,
+        "checkpoint.keep": config.checkpoint.keep,
     }
     for key, value in at_least_one.items():
         if value < 1:
             raise UserError(f"config.{key} must be at least 1, not {value}")
+    if train.steps_per_dispatch > MOST_STEPS_PER_DISPATCH:
+        raise UserError(f"config.train.steps_per_dispatch must be at most {MOST_STEPS_PER_DISPATCH}, not "
+                        f"{train.steps_per_dispatch}")  # fmt: skip
+    for key, seed in (("seed", config.seed), ("sample.seed", config.sample.seed)):
+        if not 0 <= seed < 2**32:  # JAX would take the lowest 32 bits of others, which are another seed's
+            raise UserError(f"config.{key} must be between 0 and {2**32 - 1}, not {seed}")
     devices.check(train.devices, data.batch_size)
     optim.hyper_of(config)
-    check_sample(config.sample, corpus.vocabulary)
-    check_evaluation(config.evaluation)
+    check_sample(config.sample, corpus.vocabulary, model.context)
+    check_evaluation(config.evaluation, model, corpus.splits)
     feedback.check(config, corpus.splits)
     if config.on_nan not in ("stop", "rollback"):
         raise UserError(f"config.on_nan: unknown {config.on_nan!r}; known: stop, rollback")
@@ -86,6 +96,9 @@ def make_experiment(config: ml_collections.ConfigDict, corpus: Corpus) -> Experi
         raise UserError("config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "
                         f"of at least {model.context + 1}, not {reader.unroll}")  # fmt: skip
     total_steps = train.steps or train.epochs * reader.windows_per_epoch
+    if total_steps >= 2**31:
+        raise UserError(f"config.train asks for {total_steps} steps, more than 32 bits count: lower config.train.steps "
+                        "or config.train.epochs")  # fmt: skip
     return Experiment(ml_collections.FrozenConfigDict(config), model, reader, total_steps)
 
 

@@ -141,9 +141,11 @@ def test_what_cannot_be_scored_is_named():
         (dict(protocols=("exact", "exakt")), r"evaluation\.protocols: unknown 'exakt'"),
         (dict(splits=("vaild",)), r"evaluation\.splits: unknown 'vaild'; known: train, valid, test"),
         (dict(unroll=0), r"evaluation\.unroll must be at least 1"),
+        (dict(during="batched", batch_size=31), r"^valid cannot be scored: a text of 61 .*evaluation\.batch_size=31"),
+        (dict(splits=("train",), protocols=("batched",), unroll=20), r"^train cannot be scored: a text of 403 tokens"),
     ):
         with pytest.raises(UserError, match=message):
-            check(settings(**changes))
+            check(settings(**changes), model, tiny.corpus().splits)
     with pytest.raises(UserError, match="too short"):
         evaluate("exact", model, parameters, tiny.text(1), settings())
     with pytest.raises(UserError, match="60 tokens"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lm.errors import UserError
-from lm.initialisers import INITIALISERS, initialiser
+from lm.initialisers import INITIALISERS, check, initialiser
 
 KEY = jax.random.key(0)
 SHAPE = (300, 500)
@@ -116,5 +116,11 @@ def test_the_key_decides(name):
 
 
 def test_an_unknown_name_is_named_with_the_known_ones():
-    with pytest.raises(UserError, match=r"config\.init: unknown initialiser 'xavier'; known: zeros,.*glorot_uniform"):
-        initialiser(("xavier",))
+    with pytest.raises(UserError, match=r"init\.input: unknown initialiser 'xavier'; known: zeros,.*glorot_uniform"):
+        check("config.init.input", ("xavier",))
+
+
+@pytest.mark.parametrize("numbers", [(), (0.1,), (0.1, 0.2, 0.3), (0.1, "a"), (0.1, math.nan), (-math.inf, 0.1)])
+def test_the_form_is_named_where_the_numbers_do_not_fit(numbers):
+    with pytest.raises(UserError, match=r"^config\.init\.input must be \('uniform', low, high\) with finite numbers"):
+        check("config.init.input", ("uniform", *numbers))

@@ -18,6 +18,8 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
+from lm.errors import first_line
+
 
 class Implementation(NamedTuple):
     """module: under experiments.peers; package: what must be installed; arguments: further ones of its build()."""
@@ -59,8 +61,7 @@ def main() -> int:
                 program, message = start(request)
             except Exception as error:  # whatever a library raises: the parent lists it with its reason
                 traceback.print_exc()
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                message = {"absent": first[:200]}
+                message = {"absent": first_line(error)}
             reply(message)
         elif "measure" in request:
             units = max(1, round(request["measure"] / program.unit_seconds))
