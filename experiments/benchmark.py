@@ -14,7 +14,6 @@ Writes benchmark.json after every workload; the same command in the same workdir
 
 import contextlib
 import importlib.util
-import json
 import math
 import os
 import statistics
@@ -27,6 +26,7 @@ from experiments.peers.workload import CORE, SWEEPS, WORKLOADS, Workload
 from experiments.processes import Worker, WorkerDied
 from lm.errors import UserError
 from lm.metrics import plain, prepare_workdir, write_json
+from lm.schema import read_json
 
 # What sweeps are measured against, of the peers that are asked for.
 SWEEP_PEERS = ("flax", "torch")
@@ -100,9 +100,9 @@ def names(value: tuple[str, ...]) -> list[str]:
 def read(path: Path) -> dict:
     """Raises UserError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}; remove it to measure anew") from error
+        return read_json(path, {"rows": [{}]})
+    except UserError as error:
+        raise UserError(f"{error}; remove it to measure anew") from error
 
 
 def why_missing(peer: str) -> str:

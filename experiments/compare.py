@@ -96,11 +96,7 @@ def read_runs(workdirs: tuple[str, ...]) -> list[Run]:
             raise UserError(f"{path} holds no finished run: {', '.join(missing)} is missing")
     found = []
     for label, path in zip(labels(paths), paths, strict=True):
-        try:
-            record = make_record(str(path))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: summary.json or metrics.jsonl cannot be read: {error}") from error
-        found.append(Run(label, path, read_config(path), record))
+        found.append(Run(label, path, read_config(path), make_record(path)))
     return found
 
 

@@ -109,8 +109,9 @@ def draw_curves(comparison: dict):
             for number, each in enumerate(comparison["runs"]):
                 x, y = points(each["curve"], place, column)
                 style = "o-" if len(x) < 30 else "-"
+                label = each["label"].replace("$", r"\$")  # what lies between two of them is TeX
                 width = 1 + (len(comparison["runs"]) - number) / 2  # of equal curves all show, one within the other
-                panel.plot(x, y, style, markersize=3, linewidth=width, color=f"C{number % 10}", label=each["label"])
+                panel.plot(x, y, style, markersize=3, linewidth=width, color=f"C{number % 10}", label=label)
             panel.set_yscale("log")
             panel.yaxis.set_major_formatter(LogFormatter())
             panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))

@@ -8,6 +8,7 @@ follows from these numbers alone.
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from experiments.claims import default_config
 from lm.errors import UserError
 from lm.metrics import plain
 from lm.provenance import identity
+from lm.schema import NUMBER, POSITIVE, read_json, read_rows
 from lm.uncertainty import Seeds, over_seeds
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -35,6 +37,39 @@ CURVE = (
 
 # A value this much under the reported one is no longer the same number: it is better.
 CLEARLY = 0.05
+
+
+# What is relied on of a summary, a row of metrics.jsonl, and a record: forms of lm/schema.py.
+SCORE = {
+    "split": str, "protocol": str, "which": str, "step": int, "nats": NUMBER, "targets": POSITIVE,
+    "perplexity": (NUMBER, None), "bits_per_symbol": NUMBER,
+}  # fmt: skip
+SUMMARY = {
+    "name": str,
+    "corpus": str,
+    "seed": int,
+    "parameters": int,
+    "results": [SCORE],
+    "train": {
+        "steps": int,
+        "final_mean_loss": (NUMBER, None),
+        "wall_time_s": NUMBER,
+        "tokens_per_s": NUMBER,
+        str: (NUMBER, None),
+    },
+    "samples?": [str],
+    "provenance": {
+        "identity": str,
+        "numerics": int,
+        "config": {"name": str, "seed": int},
+        "data": {"checksum?": str},
+        "versions": {str: str},
+        "device": {"platform": str, "kind": str, "cpu": str},
+        "git": (None, {"revision": str, "dirty": bool}),
+    },
+}
+METRICS_ROW = {"step": int, str: (NUMBER, None, str)}
+RECORD = SUMMARY | {"test_scores": int, "curve": {"step": [int], "epoch": [NUMBER], str: [(NUMBER, None)]}}
 
 
 class Row(NamedTuple):
@@ -82,11 +117,11 @@ def make_record(workdir) -> dict:
     for name in ("summary.json", "metrics.jsonl"):
         if not (workdir / name).is_file():
             raise UserError(f"--workdir={workdir} holds no {name}: the run there is not finished")
-    summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    summary = read_json(workdir / "summary.json", SUMMARY)
+    rows = read_rows(workdir / "metrics.jsonl", METRICS_ROW)
     curve = {key: [_rounded(row.get(key)) for row in rows] for key in CURVE if any(key in row for row in rows)}
     log = workdir / "test_log.jsonl"
-    scores = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
+    scores = len(read_rows(log)) if log.is_file() else 0
     return summary | {"test_scores": scores, "curve": curve}
 
 
@@ -97,26 +132,34 @@ def _rounded(value):
 
 def run_name(config) -> str:
     """text8/lstm_fused, seed 0 on text8_prefix -> text8_lstm_fused.text8_prefix.seed0"""
-    return f"{config.name.replace('/', '_').replace(':', '_')}.{config.data.corpus}.seed{config.seed}"
+    return _file_name(config.name, config.data.corpus, config.seed)
 
 
 def record_name(record: dict) -> str:
     """As run_name(), of a record; its file's name without .json."""
-    return f"{record['name'].replace('/', '_').replace(':', '_')}.{record['corpus']}.seed{record['seed']}"
+    return _file_name(record["name"], record["corpus"], record["seed"])
+
+
+def _file_name(name: str, corpus: str, seed: int) -> str:
+    """Whatever the names are, no path of its own."""
+    return re.sub(r"[/:\\\0]", "_", f"{name}.{corpus}.seed{seed}")
 
 
 def write_record(record: dict, directory: Path) -> Path:
-    """Writes directory/NAME.json, a key a line, and returns its path."""
+    """Writes directory/NAME.json, a key a line, and returns its path. Raises UserError where it cannot."""
     path = directory / f"{record_name(record)}.json"
-    directory.mkdir(parents=True, exist_ok=True)
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write a record in {directory}: {error.strerror}") from error
     return path
 
 
 def load_records(directory: Path = RESULTS / RECORDS) -> list[dict]:
-    """All records of a directory, in order of their file names."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(directory.glob("*.json"))]
+    """All records of a directory, in order of their file names. Raises UserError where one is damaged."""
+    return [read_json(path, RECORD) for path in sorted(directory.glob("*.json"))]
 
 
 def digests(directory: Path) -> dict[str, str]:

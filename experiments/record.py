@@ -5,13 +5,15 @@ reports, a benchmark as benchmark.<device>.json, one of lanes as lanes.<device>.
 <sweep's name>/. Records are committed; `make results` renews the tables.
 """
 
-import json
+import re
 import shutil
 from pathlib import Path
 
 from experiments import report, speed_table
 from experiments.claims import all_claims
 from experiments.ledger import RECORDS, RESULTS, make_record, write_record
+from lm.errors import UserError
+from lm.schema import read_json
 
 
 def run(config, workdir, data_dir=None):
@@ -44,7 +46,10 @@ def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
 
 def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     """Copies what a sweep leaves at its end: trials, config, pictures and report."""
-    target = directory / json.loads((workdir / "sweep.json").read_text(encoding="utf-8"))["name"]
+    name = read_json(workdir / "sweep.json", {"name": str})["name"]
+    if len(name) > 100 or not re.fullmatch(r"\w[\w-]*(/\w[\w-]*)*", name):  # it becomes a path
+        raise UserError(f"{workdir}/sweep.json: {name[:100]!r} is no name of a sweep")
+    target = directory / name
     target.mkdir(parents=True, exist_ok=True)
     for path in (workdir / "sweep.json", workdir / "config.json", workdir / "report.html", *workdir.glob("*.png")):
         shutil.copyfile(path, target / path.name)

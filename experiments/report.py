@@ -1,6 +1,5 @@
 """The ledger's reports: Markdown and HTML from records alone, and the check that both still follow from them."""
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -11,10 +10,21 @@ from experiments.claims import Claim
 from experiments.ledger import RECORDS, Row, digests, identity_then, ledger, load_records
 from experiments.report_plots import curves
 from lm.errors import UserError
+from lm.evaluate import perplexity
 from lm.metrics import plain
 from lm.provenance import NUMERICS
+from lm.schema import read_json
 
 VERDICTS = ("reproduced", "better", "worse", "not distinguishable", "not run")
+# What is relied on of ledger.json: a form of lm/schema.py.
+LEDGER = {
+    "numerics": int,
+    "rows": [{"config": str, "target": str, "corpus": str, "verdict": str}],
+    "other_scores": [{}],
+    "records": {str: str},
+    "commands": {str: str},
+    "not_run": {str: str},
+}
 COLUMNS = ("config", "what", "reported", "ours", "verdict", "protocol", "corpus", "targets scored", "cost", "where")
 
 
@@ -82,7 +92,10 @@ def other_scores(records: list[dict], rows: list[Row]) -> list[dict]:
     names = ("config", "corpus", "split", "which", "protocol")
     return [
         dict(zip(names, key, strict=True))
-        | {"targets_scored": results[0]["targets"], "values": [result["perplexity"] for result in results]}
+        | {
+            "targets_scored": results[0]["targets"],
+            "values": [result["perplexity"] for result in results if result["perplexity"] is not None],
+        }
         for key, results in groups.items()
     ]
 
@@ -241,7 +254,7 @@ def check(directory: Path, claims: Sequence[Claim]) -> dict:
     """
     path = directory / "ledger.json"
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path, LEDGER)
         records = load_records(directory / RECORDS)
         sums = digests(directory / RECORDS)
         wrong = differing_files(stored["records"], sums)
@@ -257,7 +270,7 @@ def check(directory: Path, claims: Sequence[Claim]) -> dict:
                 wrong.append(f"{name} says something else than the records")
     except OSError as error:
         raise UserError(f"--check: cannot read {error.filename}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
         raise UserError(f"--check: {directory} holds no sound ledger ({type(error).__name__}: {error})") from error
     if wrong:
         raise UserError(f"--check of {directory} found {len(wrong)} differences: {'; '.join(wrong[:8])}")
@@ -283,10 +296,10 @@ def differing_rows(stored: list[dict], derived: list[dict]) -> list[str]:
     for key in sorted(stored.keys() | derived.keys()):
         a, b = stored.get(key), derived.get(key)
         if a is None or b is None:
-            wrong.append(f"{key[0]}/{key[1]} is {'missing' if a is None else 'claimed by no config'}")
+            wrong.append(f"{'/'.join(key)[:80]} is {'missing' if a is None else 'claimed by no config'}")
         elif a != b:
-            name = next(name for name in b if a.get(name) != b[name])
-            wrong.append(f"{key[0]}/{key[1]}: {name} is {a.get(name)} and should be {b[name]}")
+            name = next(name for name in sorted(a | b) if a.get(name) != b.get(name))
+            wrong.append(f"{key[0]}/{key[1]}: {name} is {str(a.get(name))[:80]} and should be {b.get(name)}")
     return wrong
 
 
@@ -295,7 +308,8 @@ def inconsistencies(record: dict) -> list[str]:
     wrong = []
     for row in record["results"]:
         mean, place = row["nats"] / row["targets"], f"{row['split']} under {row['protocol']}"
-        if not math.isclose(row["perplexity"], math.exp(min(mean, 700)), rel_tol=1e-9):
+        stated = math.inf if row["perplexity"] is None else row["perplexity"]  # JSON has no infinity
+        if not math.isclose(stated, perplexity(mean), rel_tol=1e-9):
             wrong.append(f"perplexity of {place} does not follow from its nats")
         if not math.isclose(row["bits_per_symbol"], mean / math.log(2), rel_tol=1e-9):
             wrong.append(f"bits per symbol of {place} do not follow from its nats")

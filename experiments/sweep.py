@@ -95,6 +95,7 @@ def check_definition(study: optuna.Study, config):
     if known is None:
         study.set_user_attr("definition", definition)
     elif known != definition:
+        known = known if isinstance(known, dict) else {}
         keys = [key for key in definition if known.get(key) != definition[key]]
         raise UserError(f"the study {config.name} in that storage is of another sweep (config.{', config.'.join(keys)} "
                         "differ): choose another --storage or --config.name")  # fmt: skip

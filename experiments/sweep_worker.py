@@ -5,7 +5,6 @@ the sweep. A trial is an ordinary run in WORKDIR/trials/NUMBER; its value is its
 """
 
 import contextlib
-import json
 import os
 import socket
 import threading
@@ -19,9 +18,11 @@ import optuna
 from optuna.trial import TrialState
 
 from experiments import sweep_plan
+from experiments.ledger import METRICS_ROW
 from experiments.sweep_plan import Axis, changed, make_pruner, make_sampler, make_space, number_of_trials, origin
 from experiments.train import load_corpus
 from lm.errors import UserError, first_line
+from lm.schema import read_rows
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -82,10 +83,17 @@ def open_study(config: ml_collections.ConfigDict, place: Place) -> optuna.Study:
     """The study, made where there is none. Raises UserError where the storage cannot be opened."""
     axes = make_space(config)
     with quiet():
-        return optuna.create_study(
-            storage=open_storage(config, place), study_name=config.name, load_if_exists=True,
-            sampler=make_sampler(config, axes), pruner=make_pruner(config),
-        )  # fmt: skip
+        storage = open_storage(config, place)
+        try:
+            study = optuna.create_study(
+                storage=storage, study_name=config.name, load_if_exists=True, sampler=make_sampler(config, axes),
+                pruner=make_pruner(config),
+            )  # fmt: skip
+            _ = study.user_attrs, [origin(trial) for trial in study.get_trials(deepcopy=False)]  # damage shows here
+        except Exception as error:  # of many kinds, as above
+            where = without_password(place.storage)
+            raise UserError(f"the study in {where} cannot be read: {first_line(error)}") from error
+    return study
 
 
 @contextlib.contextmanager
@@ -310,7 +318,7 @@ def train_alone(trial, run, corpus, directory: str) -> optuna.TrialPruned | None
 def validations(directory) -> list[dict]:
     """The rows of metrics.jsonl that have a validation perplexity."""
     path = Path(directory, "metrics.jsonl")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    rows = read_rows(path, METRICS_ROW) if path.is_file() else []
     return [row for row in rows if row.get("valid_perplexity") is not None]
 
 

@@ -8,8 +8,10 @@ into a temporary directory and renames it, so that a kill at any moment leaves t
 
 Each step holds two items: `state`, the bytes of all leaves one after another as a single array, and
 `record`, JSON with the caller's `extra`, the layout of those bytes ([path, shape, dtype, PRNG
-implementation] by leaf), and a SHA-256 over all of it, which restore() checks. One array, because
-orbax takes milliseconds for each: saving a small LSTM costs 20 ms so and 50 ms leaf by leaf.
+implementation] by leaf), and two SHA-256: over the rest of the record, and over all of it and the bytes. restore()
+checks the first and the layout before it reads the array, so that a stranger's checkpoint cannot ask for more memory
+than the model has, and then the second. One array, because orbax takes milliseconds for each: saving a small LSTM
+costs 20 ms so and 50 ms leaf by leaf.
 """
 
 import collections
@@ -90,13 +92,16 @@ class Checkpoints:
         directory = self._root / which
         steps = _steps(directory)
         for step in reversed(steps):
+            path = directory / str(step)
             try:
-                packed, layout, extra = self._read(directory / str(step))
+                packed, layout, extra = self._read(path, template)
+            except UserError:
+                raise
             except Exception as error:  # orbax, tensorstore and json each raise their own kinds
-                print(f"warning: checkpoint {directory / str(step)} is damaged ({first_line(error)}): "
-                      "trying the one before it", file=sys.stderr, flush=True)  # fmt: skip
+                print(f"warning: checkpoint {path} is damaged ({first_line(error)}): trying the one before it",
+                      file=sys.stderr, flush=True)  # fmt: skip
                 continue
-            return _unpack(template, packed, layout, directory / str(step)), extra, step
+            return _unpack(template, packed, layout), extra, step
         if steps:
             raise UserError(f"every checkpoint in {directory} is damaged: choose a new --workdir")
         return None
@@ -123,7 +128,7 @@ class Checkpoints:
 
     def _save(self, which: str, step: int, state, extra: dict) -> None:
         packed, layout = _pack(state)
-        extra_text = json.dumps(extra, sort_keys=True)  # now: the caller may change it later
+        extra_text = _text(extra)  # now: the caller may change it later
         while len(self._pending) >= _PENDING:
             self._finish_oldest()
         job = (self._write, self._root / which, int(step), packed, layout, extra_text)
@@ -144,8 +149,8 @@ class Checkpoints:
         for path in directory.iterdir():
             if not path.name.isdigit():  # left half written by a process that was killed
                 shutil.rmtree(path, ignore_errors=True)
-        digest = _digest(packed, layout, extra)
-        record = {"extra": json.loads(extra), "layout": layout, "sha256": digest}
+        record = {"extra": json.loads(extra), "layout": layout}
+        record |= {"record_sha256": _digest(layout, extra), "sha256": _digest(layout, extra, packed)}
         items = ocp.args.Composite(state=ocp.args.ArraySave(packed), record=ocp.args.JsonSave(record))
         with _ORBAX:
             self._checkpointer().save(directory / str(step), items, force=True)
@@ -155,18 +160,25 @@ class Checkpoints:
         for other in set(steps) - set(earlier[-self._keep :]):
             shutil.rmtree(directory / str(other))
 
-    def _read(self, path: Path):
-        """(packed [bytes] uint8, layout, extra); any exception means damage."""
+    def _read(self, path: Path, template) -> tuple[np.ndarray, list, dict]:
+        """(the bytes of all leaves [bytes] uint8, layout, extra).
+
+        Raises UserError where the leaves are not as the template's; any other exception means damage.
+        """
         import orbax.checkpoint as ocp
 
-        items = ocp.args.Composite(
-            state=ocp.args.ArrayRestore(ocp.RestoreArgs(restore_type=np.ndarray)),
-            record=ocp.args.JsonRestore(),
-        )
-        step = self._checkpointer().restore(path, items)
-        packed, record = np.asarray(step["state"]), step["record"]
+        def item(**arguments):
+            return self._checkpointer().restore(path, ocp.args.Composite(**arguments))
+
+        record = item(record=ocp.args.JsonRestore())["record"]
         layout, extra = record["layout"], record["extra"]
-        if _digest(packed, layout, json.dumps(extra, sort_keys=True)) != record["sha256"]:
+        # Those of older versions do not have it; what is wrong with them is found later.
+        if record.get("record_sha256") not in (None, _digest(layout, _text(extra))):
+            raise ValueError("its record's checksum does not match its content")
+        _check_layout(template, layout, path)
+        _check_stored_size(path, sum(_size(shape, dtype) for _, shape, dtype, _ in layout))
+        packed = np.asarray(item(state=ocp.args.ArrayRestore(ocp.RestoreArgs(restore_type=np.ndarray)))["state"])
+        if _digest(layout, _text(extra), packed) != record["sha256"]:
             raise ValueError("its checksum does not match its content")
         return packed, layout, extra
 
@@ -229,23 +241,49 @@ def _pack(state) -> tuple[np.ndarray, list]:
     return np.concatenate(parts), layout
 
 
-def _unpack(template, packed: np.ndarray, layout: list, path: Path):
-    """`template` with its leaves replaced by those in `packed`; refuses where the two differ."""
-    pairs, treedef = jax.tree_util.tree_flatten_with_path(template)
+def _check_layout(template, layout: list, path: Path):
+    """Raises UserError unless the checkpoint at `path` holds leaves as the template's."""
+    pairs, _ = jax.tree_util.tree_flatten_with_path(template)
     wanted = [[_name(key), *_describe(leaf)] for key, leaf in pairs]
     if wanted != layout:
+        if any(len(entry) != 4 or not isinstance(entry[0], str) for entry in layout):
+            raise ValueError("its layout is none")
         raise UserError(f"{path} is of another model: {_differences(layout, wanted)}")
+
+
+def _check_stored_size(path: Path, size: int):
+    """Raises ValueError unless the array's own description says that it has so many bytes, in one piece.
+
+    Whoever reads it trusts that description, and would end the process where there is no room for so much.
+    """
+    import tensorstore
+
+    place = {"driver": "file", "path": str(path / "state" / "checkpoint")}
+    stored = tensorstore.open({"driver": "zarr", "kvstore": place}).result()
+    piece = stored.chunk_layout.read_chunk.shape
+    if (stored.shape, piece, stored.dtype.name) != ((size,), (size,), "uint8"):
+        raise ValueError(f"its array is {stored.dtype.name}{list(stored.shape)} in pieces of {list(piece or ())}, "
+                         f"not uint8[{size}] in one")  # fmt: skip
+
+
+def _unpack(template, packed: np.ndarray, layout: list):
+    """`template` with its leaves replaced by those in `packed`, which has its layout."""
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(template)
     leaves, start = [], 0
     for (_, leaf), (_, shape, dtype, _) in zip(pairs, layout, strict=True):
-        dtype = jnp.dtype(dtype)
-        end = start + math.prod(shape) * dtype.itemsize
+        end = start + _size(shape, dtype)
         # A copy: an array made over NumPy's own memory could not be donated.
-        value = jnp.array(packed[start:end].view(dtype).reshape(shape))
+        value = jnp.array(packed[start:end].view(jnp.dtype(dtype)).reshape(shape))
         if _is_key(leaf):
             value = jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf))
         leaves.append(value)
         start = end
     return jax.tree_util.tree_unflatten(treedef, leaves)
+
+
+def _size(shape: list, dtype: str) -> int:
+    """Bytes of a leaf."""
+    return math.prod(shape) * jnp.dtype(dtype).itemsize
 
 
 def _differences(found: list, wanted: list, shown: int = 4) -> str:
@@ -265,8 +303,13 @@ def _differences(found: list, wanted: list, shown: int = 4) -> str:
     return "; ".join(lines) or "its leaves come in another order"
 
 
-def _digest(packed: np.ndarray, layout: list, extra: str) -> str:
-    """SHA-256 over bytes, layout and `extra`."""
+def _text(extra: dict) -> str:
+    return json.dumps(extra, sort_keys=True)
+
+
+def _digest(layout: list, extra: str, packed: np.ndarray | None = None) -> str:
+    """SHA-256 over layout and `extra`, and over the bytes where they are given."""
     digest = hashlib.sha256(json.dumps([layout, extra]).encode())
-    digest.update(packed)
+    if packed is not None:
+        digest.update(packed)
     return digest.hexdigest()

@@ -59,11 +59,6 @@ def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step:
     return checks._replace(stopped=stop), Decision(best, decay, average, stop)
 
 
-def from_json(values: dict) -> Checks:
-    """Checks from what `_asdict` became in JSON."""
-    return Checks(**{**values, "losses": tuple(values["losses"])})
-
-
 def check(config: ml_collections.ConfigDict, splits: dict):
     """Raises UserError where config asks for validation and the corpus, with these splits, has no text for it."""
     if config.train.patience < 0:

@@ -1,12 +1,13 @@
 """Parameter initialisers by name: a specification is a tuple (name, *numbers), such as ("uniform", -0.1, 0.1)."""
 
 import inspect
-import math
 
 import jax
 import jax.numpy as jnp
 
 from lm.errors import UserError
+
+LARGEST = float(jnp.finfo(jnp.float32).max)
 
 
 def zeros(key, shape, dtype):
@@ -92,9 +93,9 @@ def check(key: str, specification: tuple):
     if name not in INITIALISERS:
         raise UserError(f"{key}: unknown initialiser {name!r}; known: {', '.join(INITIALISERS)}")
     wanted = list(inspect.signature(INITIALISERS[name]).parameters)[3:]
-    if len(numbers) != len(wanted) or not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+    if len(numbers) != len(wanted) or not all(isinstance(x, int | float) and abs(x) <= LARGEST for x in numbers):
         form = ", ".join([repr(name), *wanted])
-        raise UserError(f"{key} must be ({form}) with finite numbers, not {specification}")
+        raise UserError(f"{key} must be ({form}) with numbers that 32 bits hold, not {specification}")
 
 
 def initialiser(specification: tuple):

@@ -15,7 +15,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from lm import devices, feedback, interrupts, lock, memory, sampled_texts
+from lm import devices, feedback, interrupts, lock, memory, sampled_texts, schema
 from lm import metrics as metrics_lib
 from lm.batches import on_device
 from lm.checkpoint import Checkpoints
@@ -57,6 +57,9 @@ class Progress(NamedTuple):
     timed_steps: int = 0
     rollbacks: int = 0  # how often a loss was not finite, the last checkpoint restored and the rate halved
 
+
+# What a checkpoint holds beside the state: a form of lm/schema.py.
+SAVED = {"progress": {}, "checks": {}, "samples_bytes?": int, "data?": str}
 
 # After so many the rate is a thousandth of what it was.
 MOST_ROLLBACKS = 10
@@ -149,9 +152,11 @@ class Trainer:
         if extra.get("data", self._data) != self._data:
             raise UserError(f"--workdir={self.workdir} holds a run on other data: its corpus {self.corpus.name} has "
                             "changed since; choose another --workdir, or the old text")  # fmt: skip
-        self.state = self._placed(state)
-        self.progress = Progress(**extra["progress"])
-        self.checks = feedback.from_json(extra["checks"])
+        where = f"{self.workdir}: the checkpoint of step {step}"
+        schema.check(extra, SAVED, where)
+        progress = schema.build(Progress, extra["progress"], f"{where}: progress")
+        self.checks = schema.build(feedback.Checks, extra["checks"], f"{where}: checks")
+        self.state, self.progress = self._placed(state), progress
         self.samples_bytes = extra.get("samples_bytes", math.inf)  # older checkpoints do not say
         self._say(f"resuming {self.workdir} after {step} of {self.total} steps")
         return True

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from lm.errors import UserError
+from lm.schema import parse, read_json
 from lm.tensorboard import Events
 
 # Any of these without a config.json means that the directory belongs to something else.
@@ -133,17 +134,12 @@ def read_config(workdir) -> dict | None:
         UserError: config.json is there but cannot be read.
     """
     path = Path(workdir) / "config.json"
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: choose another --workdir") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} does not hold a config: choose another --workdir")
-    return config
+    try:
+        return read_json(path, {})
+    except UserError as error:
+        raise UserError(f"{error}: choose another --workdir") from error
 
 
 def _differences(old: dict, new: dict, shown: int = 8) -> list[str]:
@@ -153,9 +149,10 @@ def _differences(old: dict, new: dict, shown: int = 8) -> list[str]:
     keys = [key for key in keys if key not in _WHERE]
 
     def show(values, key):
-        return json.dumps(values[key]) if key in values else "(absent)"
+        shown = json.dumps(values[key]) if key in values else "(absent)"
+        return shown if len(shown) <= 80 else shown[:80] + "..."
 
-    lines = [f"{key}: {show(old, key)} -> {show(new, key)}" for key in keys[:shown]]
+    lines = [f"{key[:80]}: {show(old, key)} -> {show(new, key)}" for key in keys[:shown]]
     return lines + ([f"and {len(keys) - shown} more"] if len(keys) > shown else [])
 
 
@@ -326,6 +323,6 @@ def _keep_rows(path: Path, start_step: int) -> None:
 
 def _is_before(line: bytes, start_step: int) -> bool:
     try:
-        return line.endswith(b"\n") and json.loads(line)["step"] < start_step
-    except (ValueError, KeyError, TypeError):
+        return line.endswith(b"\n") and parse(line)["step"] < start_step
+    except (ValueError, KeyError, TypeError, IndexError):
         return False

@@ -4,7 +4,6 @@ Rates and clip thresholds arrive as traced scalars (`Hyper`), so changing one co
 before the learning rate: a step is `parameters - rate * update`, with rate = `learning_rate(...)`.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -15,6 +14,8 @@ import optax
 from lm.errors import UserError
 
 Array = jax.Array
+
+LARGEST = float(jnp.finfo(jnp.float32).max)
 
 
 class Hyper(NamedTuple):
@@ -39,7 +40,7 @@ def hyper_of(config: ml_collections.ConfigDict) -> Hyper:
     for name, rate in config.zoneout.items():
         _check(0 <= rate < 1, f"config.zoneout.{name}", "in [0, 1)", rate)
     for name, factor in config.penalty.items():
-        _check(0 <= factor < math.inf, f"config.penalty.{name}", "0 or a positive number", factor)
+        _check(0 <= factor <= LARGEST, f"config.penalty.{name}", "0 or a positive number of 32 bits", factor)
     smoothing = config.loss.label_smoothing
     _check(0 <= smoothing < 1, "config.loss.label_smoothing", "in [0, 1)", smoothing)
 
@@ -76,11 +77,11 @@ def check_optim(optim: ml_collections.ConfigDict):
         _check(sound, f"config.optim.{key}", wanted, optim[key])
 
     for key in ("learning_rate", "epsilon", "decay_rate"):
-        check(key, 0 < optim[key] < math.inf, "positive")
-    check("clip", optim.clipping == "none" or 0 < optim.clip < math.inf, "positive")
+        check(key, 0 < optim[key] <= LARGEST, "a positive number of 32 bits")
+    check("clip", 0 < optim.clip <= LARGEST, "a positive number of 32 bits")
     for key in ("momentum", "beta1", "beta2"):
         check(key, 0 <= optim[key] < 1, "in [0, 1)")
-    check("weight_decay", 0 <= optim.weight_decay < math.inf, "0 or positive")
+    check("weight_decay", 0 <= optim.weight_decay <= LARGEST, "0 or a positive number of 32 bits")
     for key in ("hold_epochs", "warmup_steps", "average_from"):
         check(key, 0 <= optim[key] < 2**31, "0 or positive, and below 2^31")
     for key in ("decay_steps", "patience", "nonmonotone_checks"):

@@ -112,9 +112,9 @@ def check(sample: ml_collections.ConfigDict, vocabulary: Vocabulary, context: in
     for key in ("number", "length"):
         if sample[key] < 1:
             raise UserError(f"config.sample.{key} must be at least 1, not {sample[key]}")
-    if not sample.temperature > 0:
-        raise UserError(f"config.sample.temperature must be positive, not {sample.temperature}; for the most likely "
-                        "symbol use config.sample.strategy=greedy")  # fmt: skip
+    if not 1e-4 <= sample.temperature <= 1e4:
+        raise UserError(f"config.sample.temperature must be between 0.0001 and 10000, not {sample.temperature}; for "
+                        "the most likely symbol use config.sample.strategy=greedy")  # fmt: skip
     if not 0 <= sample.top_k <= symbols:
         raise UserError(f"config.sample.top_k must be between 0 (all) and {symbols}, not {sample.top_k}")
     if not 0 < sample.top_p <= 1:

@@ -29,10 +29,9 @@ import threading
 import urllib.parse
 import urllib.request
 import zipfile
-import zlib
 from typing import NamedTuple
 
-from lm.errors import UserError
+from lm.errors import UserError, first_line
 from lm.text import decode_utf8
 
 _PROBE_SECONDS = 4.0  # to find out whether there is a network
@@ -189,8 +188,10 @@ def _member(source: Source, path) -> bytes:
         with zipfile.ZipFile(path) as archive, archive.open(source.member) as member:
             declared = archive.getinfo(source.member).file_size
             content = member.read(source.text_size + 1) if declared <= source.text_size else None
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:
-        raise UserError(f"{source.path} is not a whole zip archive with a member {source.member}: {error}") from error
+    except Exception as error:  # of a dozen kinds: zipfile's, zlib's, struct's, of methods and flags it does not know
+        raise UserError(
+            f"{source.path} is not a whole zip archive with a member {source.member}: {first_line(error)}"
+        ) from error
     if content is None or len(content) != source.text_size:
         raise UserError(
             f"{source.path}: its member {source.member} does not have the registered "

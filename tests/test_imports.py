@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # `errors` stands above all. A new file is put in its row here.
 LAYERS = [
     {"lm.errors", "lm.tensorboard"},
+    {"lm.schema"},
     {
         "lm.batches", "lm.cell_kinds", "lm.checkpoint", "lm.cores", "lm.dropout", "lm.feedback",
         "lm.initialisers", "lm.interrupts", "lm.lock", "lm.losses", "lm.metrics", "lm.optim", "lm.sampled_texts",

@@ -122,5 +122,5 @@ def test_an_unknown_name_is_named_with_the_known_ones():
 
 @pytest.mark.parametrize("numbers", [(), (0.1,), (0.1, 0.2, 0.3), (0.1, "a"), (0.1, math.nan), (-math.inf, 0.1)])
 def test_the_form_is_named_where_the_numbers_do_not_fit(numbers):
-    with pytest.raises(UserError, match=r"^config\.init\.input must be \('uniform', low, high\) with finite numbers"):
+    with pytest.raises(UserError, match=r"^config\.init\.input must be \('uniform', low, high\) with numbers that"):
         check("config.init.input", ("uniform", *numbers))

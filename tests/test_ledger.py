@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments.claims import all_claims
-from experiments.ledger import Row, ledger, make_record, measured
+from experiments.ledger import Row, ledger, load_records, make_record, measured
 from experiments.results_table import README, updated
 
 
@@ -79,11 +79,13 @@ def test_every_target_is_a_row_run_or_not():
 
 
 def test_a_record_is_the_summary_and_the_curve(tmp_path):
-    (tmp_path / "summary.json").write_text(json.dumps({"name": "a/b", "corpus": "ptb", "seed": 1}))
+    summary = {key: value for key, value in load_records()[0].items() if key not in ("curve", "test_scores")}
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {"name": "a/b"}))
     rows = [{"step": 0, "loss": 9.21034037, "other": 1}, {"step": 5, "loss": 2.0, "valid_perplexity": 3.5}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     made = make_record(str(tmp_path))
-    assert made["name"] == "a/b"
+    assert {key: made[key] for key in summary} == summary | {"name": "a/b"}
+    assert made["test_scores"] == 0
     assert made["curve"] == {"step": [0, 5], "loss": [9.21034, 2.0], "valid_perplexity": [None, 3.5]}
 
 

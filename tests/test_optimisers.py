@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from lm import feedback, metrics, optim
+from lm import feedback, metrics, optim, schema
 from lm.errors import UserError
 from lm.evaluate import Score
 from lm.feedback import Checks, decide
@@ -78,7 +78,7 @@ def decisions(losses, **changes):
     for step, nats in enumerate(losses):
         if not checks.stopped:
             checks, decision = decide(config, checks, nats, step)
-            checks = feedback.from_json(json.loads(json.dumps(checks._asdict())))
+            checks = schema.build(feedback.Checks, json.loads(json.dumps(checks._asdict())), "checks")
             for name, yes in decision._asdict().items():
                 found[name] += [step] if yes else []
     return found

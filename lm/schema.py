@@ -1,0 +1,153 @@
+"""JSON from anywhere: read whole, and checked to be of the form that its reader relies on.
+
+A form is what `check` compares a value with:
+
+    str, int, bool          of that type; an int is no bool and at least 0
+    POSITIVE, NUMBER, None  an int above 0; a finite number; null
+    (form, form, ...)       any of these
+    [form]                  an array of such
+    {"key": form}           an object with these keys; one written "key?" may be absent
+    {str: form}             an object all of whose other keys hold such
+"""
+
+import json
+import typing
+from pathlib import Path
+
+from lm.errors import UserError, first_line
+
+NUMBER = float  # an int will do
+POSITIVE = range(1, 2**63)
+_LARGEST = 1e308
+_DEEPEST = 40  # what is nested deeper is none of ours, and would exhaust the stack of whoever walks it
+
+_NAMES = {
+    str: "a string",
+    int: "an integer of 0 or more",
+    bool: "true or false",
+    NUMBER: "a finite number",
+    POSITIVE: "a positive integer",
+    None: "null",
+}
+
+
+def read_json(path, form=None):
+    """The content of a JSON file, of a form where one is given. Raises UserError naming the file and what is wrong."""
+    try:
+        value = parse(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {first_line(error)}") from error
+    if form is not None:
+        check(value, form, str(path))
+    return value
+
+
+def read_rows(path, form=None) -> list:
+    """The lines of a file that has one JSON value a line; otherwise as `read_json`."""
+    rows = []
+    try:
+        for line in Path(path).read_bytes().splitlines():
+            rows.append(parse(line))
+            if form is not None:
+                check(rows[-1], form, f"{path}, line {len(rows)}")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{path}, line {len(rows) + 1}, is not valid JSON: {first_line(error)}") from error
+    return rows
+
+
+def parse(content: bytes):
+    """Strict JSON in UTF-8, not nested too deeply. Raises ValueError."""
+    try:
+        value = json.loads(content.decode("utf-8"), parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level, depth = [value], 0
+    while level:
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
+        inner = [x.values() if isinstance(x, dict) else x for x in level if isinstance(x, dict | list)]
+        level, depth = [item for items in inner for item in items], depth + 1
+    return value
+
+
+def _refuse(name: str):
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def check(value, form, where: str):
+    """Raises UserError, naming the place, unless the value is of the form."""
+    if isinstance(form, dict) and isinstance(value, dict):
+        _check_object(value, form, where)
+    elif isinstance(form, list) and isinstance(value, list):
+        for index, item in enumerate(value):
+            check(item, form[0], f"{where}[{index}]")
+    elif isinstance(form, tuple) and any(_is_container(value, option) for option in form):
+        check(value, next(option for option in form if _is_container(value, option)), where)
+    elif not any(_is(value, option) for option in (form if isinstance(form, tuple) else (form,))):
+        raise UserError(f"{where} must be {_name(form)}, not {_shown(value)}")
+
+
+def _check_object(value: dict, form: dict, where: str):
+    named = {key.removesuffix("?"): inner for key, inner in form.items() if key is not str}
+    for key in form:
+        if key is not str and not key.endswith("?") and key not in value:
+            raise UserError(f"{where} lacks {key}")
+    for key, item in value.items():
+        if key in named:
+            check(item, named[key], f"{where}: {key}")
+        elif str in form:
+            check(item, form[str], f"{where}: {key[:40]}")
+
+
+def _is_container(value, form) -> bool:
+    return isinstance(form, dict | list) and isinstance(value, type(form))
+
+
+def _is(value, form) -> bool:
+    if form is None or form is bool or form is str:
+        return value is None if form is None else isinstance(value, form)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if form is NUMBER:
+        return -_LARGEST < value < _LARGEST
+    return isinstance(value, int) and (value in POSITIVE if form is POSITIVE else form is int and value >= 0)
+
+
+def _name(form) -> str:
+    if isinstance(form, tuple):
+        return " or ".join(map(_name, form))
+    return "an object" if isinstance(form, dict) else "an array" if isinstance(form, list) else _NAMES[form]
+
+
+def _shown(value) -> str:
+    if isinstance(value, dict | list):
+        return _name(type(value)())
+    shown = json.dumps(value)
+    return shown if len(shown) <= 40 else shown[:40] + "..."
+
+
+def build(kind: type[typing.NamedTuple], values, where: str):
+    """A named tuple of what its `_asdict` became in JSON; fields that are missing take their defaults.
+
+    Infinity and nan are allowed, as Python's json writes them. Raises UserError naming what does not fit.
+    """
+    check(values, {}, where)
+    hints = typing.get_type_hints(kind)
+    for name, value in values.items():
+        hint = hints.get(name)
+        if hint is None:
+            raise UserError(f"{where} has {name[:40]}, which this version of the project does not know")
+        is_sequence = typing.get_origin(hint) is tuple
+        items = value if is_sequence and isinstance(value, list) else [value]
+        element = typing.get_args(hint)[0] if is_sequence else hint
+        if is_sequence != isinstance(value, list) or not all(_fits(item, element) for item in items):
+            raise UserError(f"{where}: {name} is {_shown(value)}, which it cannot be")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _fits(value, element: type) -> bool:
+    return _is(value, element) or (element is float and isinstance(value, float))

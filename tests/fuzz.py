@@ -1,0 +1,422 @@
+"""Mutations of files, and what reads each kind of file: whatever a stranger's file holds, its reader opens it or raises
+UserError with one line.
+
+    TARGETS     {name: function (directory) -> Target}
+    mutated     bytes -> other bytes, by a random generator
+    try_once    one mutation of one file of a target, read
+"""
+
+import contextlib
+import functools
+import io
+import json
+import random
+import resource
+import shutil
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import tiny
+from safetensors.numpy import save_file
+
+import launch
+from experiments import claims, compare, record, report, speed_table, sweep, sweep_plan, sweep_worker
+from experiments.ledger import RECORDS, RESULTS, load_records
+from lm import sources, weights
+from lm.checkpoint import Checkpoints
+from lm.errors import UserError
+from lm.loop import Trainer, train
+from lm.metrics import prepare_workdir
+from lm.text import plain_text
+
+SECONDS, MEGABYTES = 10.0, 1000  # what reading one small file may take
+TOKENS = (
+    b"\0", b"\xff", b"\n", b"{", b"}", b"[" * 50, b"]", b'"', b"\\", b"../../../etc/passwd", b"<script>", b"null",
+    b"true", b"0", b"-1", b"1e999", b"NaN", b"9" * 30, b"4294967296", b"$\\frac{", b"\xef\xbb\xbf", b"\r\n",
+    "\u2603\ud7ff".encode(),
+)  # fmt: skip
+VALUES = (
+    None, True, -1, 0, 1, 1.5, 1e308, 10**30, "", "../x", "nan", "a" * 3000, [], {}, [[]], {"": None}, [0] * 9,
+)  # fmt: skip
+
+
+class Target(NamedTuple):
+    """files: sound ones, each of which is mutated in turn; read: the reader, of all of them where they lie.
+
+    weight: how many mutations it has for one of the others'
+    """
+
+    files: tuple[Path, ...]
+    read: Callable[[], object]
+    weight: float = 1.0
+
+
+# --- Mutations ------------------------------------------------------------------------------------------------------
+
+
+def mutated(content: bytes, rng: random.Random, is_json: bool = False) -> bytes:
+    """One to four changes; of JSON half of the time changes of its values, which leave it JSON."""
+    if is_json and rng.random() < 0.5:
+        with contextlib.suppress(ValueError):
+            return _changed_json(content, rng)
+    for _ in range(rng.randint(1, 4)):
+        content = rng.choice(MUTATIONS)(content, rng)
+    return content
+
+
+def _place(content: bytes, rng: random.Random) -> int:
+    """Half of the time near the beginning, where headers are."""
+    return rng.randint(0, min(len(content), 64) if rng.random() < 0.5 else len(content))
+
+
+def _flip(content, rng):
+    if not content:
+        return content
+    place = min(_place(content, rng), len(content) - 1)
+    return content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :]
+
+
+def _insert(content, rng):
+    place = _place(content, rng)
+    return content[:place] + (rng.choice(TOKENS) if rng.random() < 0.7 else rng.randbytes(8)) + content[place:]
+
+
+def _delete(content, rng):
+    place = _place(content, rng)
+    return content[:place] + content[place + rng.choice((1, 2, 8, 100)) :]
+
+
+def _truncate(content, rng):
+    return content[: _place(content, rng)]
+
+
+def _repeat(content, rng):
+    place = _place(content, rng)
+    piece = content[place : place + rng.choice((1, 4, 64, 1000))]
+    return content[:place] + piece * rng.randint(2, 20) + content[place:]
+
+
+def _overwrite(content, rng):
+    place, token = _place(content, rng), rng.choice(TOKENS)
+    return content[:place] + token + content[place + len(token) :]
+
+
+def _number(content, rng):
+    """Puts another digit for one that is there."""
+    digits = [i for i, byte in enumerate(content[:100_000]) if 48 <= byte < 58]
+    if not digits:
+        return content
+    place = rng.choice(digits)
+    return content[:place] + rng.choice((b"0", b"9", b"99999999", b"-", b".")) + content[place + 1 :]
+
+
+MUTATIONS = (_flip, _flip, _insert, _delete, _truncate, _repeat, _overwrite, _number)
+
+
+def _changed_json(content: bytes, rng: random.Random) -> bytes:
+    """Of JSON, or of one line of a file with JSON in each: a value replaced, a key taken away, added, or nested."""
+    lines = content.split(b"\n") if b"\n{" in content[:-1] and not content.startswith(b"{\n") else [content]
+    index = rng.randrange(len(lines))
+    value = json.loads(lines[index])
+    holders = [value]
+    for holder in holders:  # grows as it is walked
+        inner = holder.values() if isinstance(holder, dict) else holder
+        holders += [item for item in inner if isinstance(item, dict | list) and item]
+    holder = rng.choice(holders)
+    keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+    key, kind = rng.choice(keys), rng.randrange(8)
+    if kind == 0:
+        del holder[key]
+    elif kind == 1 and isinstance(holder, dict):
+        holder[rng.choice(("", "other", "__class__", "step"))] = rng.choice(VALUES)
+    elif kind == 2:
+        holder[key] = [holder[key]]
+    elif kind == 3:
+        nested = holder[key]
+        for _ in range(rng.choice((30, 60, 300))):
+            nested = {"a": nested}
+        holder[key] = nested
+    elif kind == 4 and isinstance(holder[key], int | float):
+        holder[key] = holder[key] * rng.choice((-1, 0, 1e9, 1e300, 2))
+    else:
+        holder[key] = rng.choice(VALUES)
+    lines[index] = json.dumps(value).encode()
+    return b"\n".join(lines)
+
+
+# --- Trying ---------------------------------------------------------------------------------------------------------
+
+
+def try_once(target: Target, rng: random.Random) -> str:
+    """Mutates a file of the target, reads, and puts the file back. What the refusal said, "" where it was opened.
+
+    Raises AssertionError where anything else came of it.
+    """
+    path = rng.choice(target.files)
+    sound = path.read_bytes()
+    bad = b"" if rng.random() < 0.02 else mutated(sound, rng, path.suffix in (".json", ".jsonl"))
+    began, before = time.monotonic(), resident_megabytes()
+    try:
+        if rng.random() < 0.02:
+            path.unlink()
+            path.mkdir()
+        else:
+            path.write_bytes(bad)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            target.read()
+        said = ""
+    except UserError as error:
+        said = str(error)
+        assert said.strip(), f"{path.name}: an empty message"
+        assert len(said) < 2000, f"{path.name}: a message of {len(said)} characters"
+    except BaseException as error:
+        raise AssertionError(f"{path.name}: {type(error).__name__}: {str(error)[:300]} of {bad[:200]!r}") from error
+    finally:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        path.write_bytes(sound)
+    assert time.monotonic() - began < SECONDS, f"{path.name}: {time.monotonic() - began:.0f} s for {bad[:200]!r}"
+    assert resident_megabytes() - before < MEGABYTES, f"{path.name}: too much memory for {bad[:200]!r}"
+    return said
+
+
+def resident_megabytes() -> float:
+    """The process's peak."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+# --- Targets --------------------------------------------------------------------------------------------------------
+
+
+def settings():
+    return tiny.config(train__steps=4, checkpoint__every_steps=4, sample__length=4)
+
+
+def weights_file(directory: Path) -> Target:
+    """A stranger's weights, --experiment=import."""
+    model, parameters = tiny.model()
+    path = directory / "model.safetensors"
+    weights.write(str(path), parameters, tiny.corpus().vocabulary)
+    return Target((path,), lambda: weights.load(str(path), model, tiny.corpus().vocabulary))
+
+
+def torch_weights(directory: Path) -> Target:
+    """A state dict of word_language_model."""
+    model, _ = tiny.model(model__input="embedding", model__embedding_size=3)
+    rng, path = np.random.default_rng(0), directory / "model.safetensors"
+    shapes = {
+        "encoder.weight": (5, 3), "rnn.weight_ih_l0": (12, 3), "rnn.weight_hh_l0": (12, 3), "rnn.bias_ih_l0": (12,),
+        "rnn.bias_hh_l0": (12,), "decoder.weight": (5, 3), "decoder.bias": (5,),
+    }  # fmt: skip
+    save_file({name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}, path)
+    return Target((path,), lambda: weights.load(str(path), model, tiny.corpus().vocabulary))
+
+
+def vocabulary_file(directory: Path) -> Target:
+    """The vocabulary beside it, one token a line."""
+    path, symbols = directory / "tokens.txt", tuple("abcdef")
+    path.write_text("\n".join(reversed(symbols)) + "\n")
+    return Target((path,), lambda: weights.vocabulary_order(str(path), symbols))
+
+
+def checkpoint(directory: Path) -> Target:
+    """Every file of a checkpoint, read by a run that goes on from it. What is opened is what was saved, bit for bit."""
+    train(settings(), tiny.corpus(), str(directory))
+    files = [path for path in sorted((directory / "checkpoints" / "last").rglob("*")) if path.is_file()]
+    template = Trainer(settings(), tiny.corpus(), str(directory))
+    template.checkpoints.close()
+    saved = json.loads(json.dumps(template._saved()))
+
+    def read():
+        with Checkpoints(directory) as checkpoints:
+            state, extra, _ = checkpoints.restore(template.state)
+        assert extra == saved
+        for found, expected in zip(jax.tree.leaves(state), jax.tree.leaves(template.state), strict=True):
+            assert bool(jax.numpy.array_equal(found, expected))
+
+    return Target(tuple(files), read, weight=0.8)
+
+
+def saved_beside_the_state(directory: Path) -> Target:
+    """What a checkpoint says beside the state, under a checksum that is right: by whoever wrote it on purpose."""
+    trainer = Trainer(settings(), tiny.corpus(), str(directory))
+    trainer.checkpoints.close()
+    path = directory / "extra.json"
+    path.write_text(json.dumps(trainer._saved()))
+
+    def read():
+        try:
+            extra = json.loads(path.read_text())
+        except (OSError, ValueError, RecursionError):  # orbax reads it: see `checkpoint`
+            return
+        trainer.checkpoints.restore = lambda *arguments: (trainer.state, extra, 4)
+        trainer._resume()
+
+    return Target((path,), read)
+
+
+def finished_run(directory: Path) -> Target:
+    """summary.json, metrics.jsonl and test_log.jsonl as `record` and `compare` read them."""
+    summary = {key: value for key, value in load_records()[0].items() if key not in ("curve", "test_scores")}
+    rows = [{"step": step, "epoch": step / 3, "loss": 2.0, "valid_protocol": "exact"} for step in range(4)]
+    paths = tuple(directory / name for name in ("summary.json", "metrics.jsonl", "test_log.jsonl"))
+    for path, lines in zip(paths, ([summary], rows, rows[:2]), strict=True):
+        path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+
+    def read():
+        made = record.make_record(directory)
+        found = compare.Run("a", directory, {}, made)
+        compare.metrics([found, found])
+
+    return Target(paths, read, weight=2)
+
+
+def config_file(directory: Path) -> Target:
+    """config.json, which a run that goes on and `compare` read."""
+    prepare_workdir(directory, settings())
+
+    def read():
+        prepare_workdir(directory, settings())
+        stored = compare.read_config(directory)
+        compare.config_of(compare.Run("a", directory, stored, {}), settings())
+
+    return Target((directory / "config.json",), read)
+
+
+def ledger(directory: Path) -> Target:
+    """A ledger and one record, `reproduce --check`."""
+    name = "text8_lstm_fused.text8_prefix.seed0.json"
+    (directory / RECORDS).mkdir()
+    shutil.copy(RESULTS / RECORDS / name, directory / RECORDS / name)
+    configs = [claim for claim in claims.all_claims() if claim.config.name == "text8/lstm_fused"]
+    records = load_records(directory / RECORDS)
+    sums = report.digests(directory / RECORDS)
+    content = report.content(records, configs, sums, {"run": "command"}, {})
+    (directory / "ledger.json").write_text(json.dumps(content))
+    report.write(directory, content, records)
+    check = lambda: report.check(directory, configs)  # noqa: E731
+    check()
+    paths = (directory / "ledger.json", directory / RECORDS / name, directory / "report.md")
+    return Target(paths, check, weight=0.15)  # each draws a picture
+
+
+def record_file(directory: Path) -> Target:
+    """A record, and all that is said of it."""
+    shutil.copy(RESULTS / RECORDS / "text8_lstm_fused.text8_prefix.seed0.json", directory / "a.json")
+    configs = [claim for claim in claims.all_claims() if claim.config.name == "text8/lstm_fused"]
+
+    def read():
+        records = load_records(directory)
+        found = report.content(records, configs, {}, {}, {})
+        report.render_markdown(found, records)
+        for each in records:
+            report.inconsistencies(each)
+            record.write_record(each, directory / "written")
+
+    return Target((directory / "a.json",), read, weight=2)
+
+
+def sweep_record(directory: Path) -> Target:
+    """sweep.json, whose name becomes a path."""
+    (directory / "sweep.json").write_text(json.dumps({"name": "sweeps/a", "trials": []}))
+    for name in ("config.json", "report.html"):
+        (directory / name).write_text("{}")
+    target = directory / "deep" / "in" / "here"
+
+    def read():
+        record.put_sweep_on_record(directory, target)
+        written = {path.name for path in target.rglob("*") if path.is_file()}
+        assert written <= {"sweep.json", "config.json", "report.html"}
+
+    return Target((directory / "sweep.json",), read)
+
+
+def study(directory: Path) -> Target:
+    """The database of a sweep's trials."""
+    config = launch.load("configs/sweeps/synthetic.py")
+    place = sweep_worker.Place(str(directory), None, f"sqlite:///{directory}/study.db", False)
+    made = sweep_worker.open_study(config, place)
+    sweep.check_definition(made, config)
+    for value in (4.0, 3.0):
+        trial = made.ask({axis.key: axis.distribution for axis in sweep_plan.make_space(config)})
+        trial.set_user_attr("worker", "there:1")
+        made.tell(trial, value)
+
+    def read():
+        opened = sweep_worker.open_study(config, place)
+        sweep.check_definition(opened, config)
+        sweep.outcome(opened, config)
+        opened._storage._backend.engine.dispose()  # else the file that is put back would meet the old connection
+
+    return Target((directory / "study.db",), read, weight=0.1)
+
+
+def benchmark(directory: Path) -> Target:
+    """A benchmark to be put on record."""
+    (found,) = RESULTS.glob("benchmark.*-threads.json")
+    record = json.loads(found.read_text())
+    record["rows"] = record["rows"][:3]
+    (directory / "benchmark.json").write_text(json.dumps(record))
+    read = functools.partial(speed_table.put_on_record, str(directory), directory / "results")
+    return Target((directory / "benchmark.json",), read)
+
+
+def lanes_benchmark(directory: Path) -> Target:
+    """As `benchmark`, of lanes."""
+    (found,) = RESULTS.glob("lanes.*-threads.json")
+    shutil.copy(found, directory / "lanes_speed.json")
+
+    def read():
+        (directory / "results").mkdir(exist_ok=True)
+        path = speed_table.put_lanes_on_record(str(directory), directory / "results")
+        speed_table.lane_lines(json.loads(path.read_text()))
+
+    return Target((directory / "lanes_speed.json",), read)
+
+
+def archive(directory: Path) -> Target:
+    """A corpus's zip archive, past its checksum."""
+    text = (b"the quick brown fox jumps over the lazy dog " * 40)[:1500]
+    path = directory / "corpus.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("text8", text)
+    source = sources.Source("corpus.zip", 0, "", None, "text8", len(text), "abcdefghijklmnopqrstuvwxyz ")
+    return Target((path,), lambda: sources._content(source, path), weight=2)
+
+
+def text_file(directory: Path) -> Target:
+    """The user's own text."""
+    path = directory / "text.txt"
+    path.write_bytes(("Ein schöner Satz. \u2603\r\n" * 40).encode())
+
+    def read():
+        try:
+            content = path.read_bytes()
+        except OSError:  # lm/corpora.py names it
+            return
+        plain_text(content, "text.txt")
+
+    return Target((path,), read)
+
+
+TARGETS = {
+    "weights": weights_file,
+    "torch_weights": torch_weights,
+    "vocabulary": vocabulary_file,
+    "checkpoint": checkpoint,
+    "saved_beside_the_state": saved_beside_the_state,
+    "finished_run": finished_run,
+    "config": config_file,
+    "ledger": ledger,
+    "record": record_file,
+    "sweep": sweep_record,
+    "study": study,
+    "benchmark": benchmark,
+    "lanes_benchmark": lanes_benchmark,
+    "archive": archive,
+    "text": text_file,
+}

@@ -1,0 +1,237 @@
+"""Files of strangers: mutated at random, or made on purpose to run code, to write elsewhere, to exhaust the memory."""
+
+import ast
+import json
+import pickle
+import random
+import zipfile
+from pathlib import Path
+
+import fuzz
+import numpy as np
+import pytest
+import tiny
+
+from experiments import record
+from lm import sources, weights
+from lm.checkpoint import Checkpoints
+from lm.errors import UserError
+from lm.loop import Trainer, train
+
+ROOT = Path(__file__).resolve().parent.parent
+TRIES = 40  # of a target of weight 1; tests/soak_fuzz.py has many more
+
+
+@pytest.mark.parametrize("name", fuzz.TARGETS)
+def test_a_mutated_file_is_opened_or_refused_with_one_line(name, tmp_path):
+    target, rng = fuzz.TARGETS[name](tmp_path), random.Random(name)
+    target.read()
+    refused = [fuzz.try_once(target, rng) != "" for _ in range(max(5, round(TRIES * target.weight)))]
+    assert any(refused)
+    target.read()  # what was put back is sound
+
+
+# --- Archives -------------------------------------------------------------------------------------------------------
+
+TEXT = b"the quick brown fox " * 50
+
+
+def content_of(path, **changes):
+    source = sources.Source(path.name, 0, "", None, "text8", len(TEXT), "abcdefghijklmnopqrstuvwxyz ")
+    return sources._content(source._replace(**changes), path)
+
+
+def zipped(path, members, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["../text8", "/tmp/text8", "text8/../../text8", "C:\\text8"])
+def test_paths_in_an_archive_lead_nowhere(tmp_path, name):
+    """Beside the member that is read, and as that member."""
+    before = set(tmp_path.parent.rglob("*"))
+    path = zipped(tmp_path / "corpus.zip", {name: b"elsewhere", "text8": TEXT})
+    assert content_of(path) == TEXT
+    with pytest.raises(UserError, match="with a member text8"):
+        content_of(zipped(path, {name: TEXT}))
+    assert set(tmp_path.parent.rglob("*")) - before == {path}
+
+
+def test_a_link_in_an_archive_is_not_followed(tmp_path):
+    (tmp_path / "secret").write_bytes(TEXT)
+    link = zipfile.ZipInfo("text8")
+    link.external_attr = 0o120777 << 16
+    path = zipped(tmp_path / "corpus.zip", {link: str(tmp_path / "secret").encode()})
+    with pytest.raises(UserError, match="does not have the registered 1000 bytes"):
+        content_of(path)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    """200 MB of zeros in 200 kB; and one that lies about its size."""
+    path = zipped(tmp_path / "corpus.zip", {"text8": bytes(200_000_000)})
+    before = fuzz.resident_megabytes()
+    with pytest.raises(UserError, match=r"does not have the registered 1000 bytes \(it declares 200000000\)"):
+        content_of(path)
+    small = len(TEXT).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace((200_000_000).to_bytes(4, "little"), small))
+    with pytest.raises(UserError, match=r"corpus\.zip"):
+        content_of(path)
+    assert fuzz.resident_megabytes() - before < 100
+
+
+@pytest.mark.parametrize(("field", "value"), [(6, 1), (8, 99)])
+def test_an_encrypted_or_strangely_compressed_member_is_refused(tmp_path, field, value):
+    """Flags stand at 6 and the method at 8 of a local header, and two later in the directory's entry."""
+    path = zipped(tmp_path / "corpus.zip", {"text8": TEXT})
+    content = bytearray(path.read_bytes())
+    content[field] = content[content.index(b"PK\x01\x02") + field + 2] = value
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match="is not a whole zip archive"):
+        content_of(path)
+
+
+# --- Weights and checkpoints ----------------------------------------------------------------------------------------
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_pickle_is_not_run(tmp_path):
+    harmed, path = tmp_path / "harmed", tmp_path / "model.safetensors"
+    path.write_bytes(pickle.dumps({"layer_0.w_x": Harmful(harmed)}))
+    model, _ = tiny.model()
+    with pytest.raises(UserError, match="cannot be read as safetensors"):
+        weights.load(str(path), model, tiny.corpus().vocabulary)
+    assert not harmed.exists()
+    np.save(tmp_path / "array.npy", np.array([Harmful(harmed)], object), allow_pickle=True)
+    path.write_bytes((tmp_path / "array.npy").read_bytes())
+    with pytest.raises(UserError, match="cannot be read as safetensors"):
+        weights.load(str(path), model, tiny.corpus().vocabulary)
+    assert not harmed.exists()
+
+
+@pytest.fixture
+def run(tmp_path):
+    train(fuzz.settings(), tiny.corpus(), str(tmp_path))
+    return tmp_path
+
+
+def trainer(workdir):
+    made = Trainer(fuzz.settings(), tiny.corpus(), workdir)
+    made.checkpoints.close()
+    return made
+
+
+def test_a_checkpoint_that_asks_for_more_memory_than_the_model_is_damaged(run, capsys):
+    """Who reads such an array ends with the process."""
+    description = run / "checkpoints" / "last" / "4" / "state" / "checkpoint" / ".zarray"
+    stored = json.loads(description.read_text())
+    (size,) = stored["shape"]
+    for changes in (
+        {"shape": [10**12], "chunks": [10**12]},
+        {"chunks": [10**12]},
+        {"shape": [size + 1]},
+        {"dtype": "<f8"},
+    ):
+        description.write_text(json.dumps(stored | changes))
+        with pytest.raises(UserError, match=r"every checkpoint in .*last is damaged"):
+            trainer(str(run))
+        assert "its array is" in capsys.readouterr().err
+
+
+def rewritten(run, **changes):
+    """The checkpoint with other things beside its state, under a checksum that is right."""
+    sound = trainer(str(run))
+    with Checkpoints(run) as checkpoints:
+        checkpoints.save(4, sound.state, sound._saved() | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"progress": {"report_nats": "many"}}, 'progress: report_nats is "many", which it cannot be'),
+        ({"progress": {"tomorrow": 1}}, "progress has tomorrow, which this version of the project does not know"),
+        ({"progress": []}, "progress must be an object, not an array"),
+        ({"checks": {"losses": 1.0}}, "checks: losses is 1.0, which it cannot be"),
+        ({"samples_bytes": -1}, "samples_bytes must be an integer of 0 or more, not -1"),
+        ({"data": "of another text"}, "holds a run on other data"),
+    ],
+)
+def test_what_a_checkpoint_says_beside_the_state_is_checked(run, changes, said):
+    rewritten(run, **changes)
+    with pytest.raises(UserError) as caught:
+        trainer(str(run))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_record_is_damage_and_not_another_model(run, capsys):
+    path = run / "checkpoints" / "last" / "4" / "record" / "metadata"
+    path.write_text(path.read_text().replace("[3, 12]", "[4, 12]"))
+    with pytest.raises(UserError, match="is damaged"):
+        trainer(str(run))
+    assert "its record's checksum does not match" in capsys.readouterr().err
+
+
+def test_a_record_writes_where_records_are(tmp_path):
+    """Names in a stranger's files are no paths."""
+    for name in ("../../outside", "/tmp/outside", "a/../../b", "", ".", "a//b", "a" * 200):
+        (tmp_path / "sweep.json").write_text(json.dumps({"name": name}))
+        with pytest.raises(UserError, match="is no name of a sweep"):
+            record.put_sweep_on_record(tmp_path, tmp_path / "results")
+    made = {"name": "../../a", "corpus": "../..\\b", "seed": 0}
+    assert record.write_record(made, tmp_path / "records").parent == tmp_path / "records"
+    assert not (tmp_path / "results").exists()
+
+
+# --- No code from data ----------------------------------------------------------------------------------------------
+
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "jsonpickle", "tarfile"}
+CALLS = {"eval", "exec", "compile", "__import__"}
+METHODS = {  # (what it is called on, ""; name): those that run or unpack what they are given
+    ("os", "system"), ("os", "popen"), ("torch", "load"), ("yaml", "load"), ("np", "load"), ("numpy", "load"),
+    ("", "extract"), ("", "extractall"), ("", "read_pickle"),
+}  # fmt: skip
+
+
+def dangers(source: str) -> list[str]:
+    """What in a module's source could run, or unpack to a path of, what a file says."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.partition(".")[0] in MODULES]
+        elif isinstance(node, ast.ImportFrom):
+            found += [node.module] if (node.module or "").partition(".")[0] in MODULES else []
+        elif isinstance(node, ast.Call):
+            function = node.func
+            if isinstance(function, ast.Name) and function.id in CALLS:
+                found.append(function.id)
+            if isinstance(function, ast.Attribute):
+                owner = function.value.id if isinstance(function.value, ast.Name) else ""
+                found += [function.attr] if {(owner, function.attr), ("", function.attr)} & METHODS else []
+            found += ["shell"] if any(keyword.arg == "shell" for keyword in node.keywords) else []
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import pickle", "from dill import loads", "eval(x)", "exec(x)", "compile(x, '', 'exec')", "os.system(x)",
+     "np.load(x)", "torch.load(x)", "archive.extractall()", "archive.extract(x)", "subprocess.run(x, shell=True)",
+     "yaml.load(x)"],
+)  # fmt: skip
+def test_dangers_are_found(source):
+    assert len(dangers(source)) == 1
+
+
+def test_no_code_comes_from_data():
+    paths = [ROOT / "launch.py", *(path for name in ("lm", "experiments") for path in (ROOT / name).rglob("*.py"))]
+    assert len(paths) > 50
+    found = {path.name: names for path in paths if (names := dangers(path.read_text(encoding="utf-8")))}
+    assert found == {}
