@@ -17,7 +17,7 @@ CLAIMS = {
     "configs.text8.bigram": ("",),
     "configs.text8.bigram_dropout": ("printed", "real"),
     "configs.ptb.lstm2": ("",),
-    "configs.ptb.zaremba": ("small", "medium", "large"),
+    "configs.ptb.zaremba": ("small", "small_held_5", "medium", "large"),
     "configs.cs224d.rnnlm": ("",),
     "configs.shakespeare.rnn": ("",),
     "configs.shakespeare.lstm": ("book", "correct"),
