@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import launch
 from configs.base import base
+from experiments import command_line
 from lm.cells import CELLS
 from lm.evaluate import PROTOCOLS
 from lm.initialisers import INITIALISERS
@@ -175,7 +176,7 @@ def pool(key: str, default) -> tuple:
 
 def pools() -> dict[str, tuple]:
     """{dotted key of the base config: values}"""
-    values = launch.config_values(base())
+    values = command_line.config_values(base())
     return {key: pool(key, default) for key, default in values.items() if key not in LEFT_OUT}
 
 

@@ -18,7 +18,7 @@ from bad_input import SOUND, TEXTS, assert_sound, attempt, changes, pools, texts
 from lm.metrics import write_json
 
 RECORD = Path(__file__).resolve().parent.parent / "experiments" / "results" / "soak_bad_input.json"
-DRAWN = 1500
+DRAWN = 400
 SEED = 0
 CLEAR_EVERY = 40  # attempts: thousands of compiled programs would exhaust what a process may map
 
@@ -55,12 +55,16 @@ def test_every_bad_input_ends_with_one_line():
     for text, changed in tables():
         tally(text, changed)
     one_at_a_time = tally.statuses.total()
-    drawn = hypothesis.given(texts(), changes(1, 4))(tally)
-    hypothesis.seed(SEED)(
-        hypothesis.settings(
-            max_examples=DRAWN, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
-        )(drawn)
-    )()
+
+    @hypothesis.seed(SEED)
+    @hypothesis.settings(
+        max_examples=DRAWN, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+    )
+    @hypothesis.given(texts(), changes(1, 4))
+    def several_at_once(text, changed):
+        tally(text, changed)
+
+    several_at_once()
     tried = tally.statuses.total()
     write_json(RECORD, {
         "tried": tried, "one_at_a_time": one_at_a_time, "drawn": tried - one_at_a_time, "seed": SEED,

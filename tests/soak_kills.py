@@ -26,7 +26,7 @@ import jax
 import numpy as np
 import pytest
 
-import launch
+from experiments import command_line
 from experiments.lanes import make_configs
 from experiments.train import load_corpus
 from lm.checkpoint import Checkpoints
@@ -184,7 +184,7 @@ def outcome(config, workdir: Path) -> dict:
 
 def outcomes(harness: Harness, workdir: Path) -> dict[str, dict]:
     """{directory: outcome} of all runs in a workdir."""
-    config = launch.load(str(harness.config))
+    config = command_line.load(str(harness.config))
     if not harness.lanes:
         return {"": outcome(config, workdir)}
     names, configs = make_configs(config, harness.lanes)
@@ -269,7 +269,7 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(name, tmp_p
     harness, rng = Harness(RUNS[name], tmp_path), random.Random(f"{SEED} {name}")
     began = time.monotonic()
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    config = launch.load(str(harness.config))
+    config = command_line.load(str(harness.config))
     configs = make_configs(config, harness.lanes)[1] if harness.lanes else [config]
     last_step = max(one.train.steps for one in configs) - 1
     times = uninterrupted(harness, whole, last_step)

@@ -9,6 +9,7 @@ import pytest
 from bad_input import SOUND, TEXTS, assert_sound, attempt
 
 import launch
+from experiments import command_line
 from lm.errors import UserError
 from lm.model import make_model
 
@@ -87,7 +88,7 @@ def test_whatever_is_drawn_trains_with_finite_losses_or_ends_with_one_line(text,
 
 
 def test_pairs_of_too_many_symbols_are_refused():
-    config = launch.load("configs/synthetic/lstm.py")
+    config = command_line.load(str(command_line.CONFIGS / "synthetic/lstm.py"))
     config.model.input, config.model.embedding_size = "bigram", 1
     make_model(config, 46_340)
     with pytest.raises(UserError, match="more pairs than 32 bits count"):

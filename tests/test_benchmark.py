@@ -16,7 +16,7 @@ import pytest
 import configs.benchmark
 import launch
 from configs.base import base
-from experiments import benchmark, benchmark_plots, record, speed_table
+from experiments import benchmark, benchmark_plots, command_line, record, speed_table
 from experiments.peers import floor, ours, worker
 from experiments.peers.floor import Product, Softmax
 from experiments.peers.workload import SWEEPS, WORKLOADS, Workload, draw_text, windows
@@ -253,7 +253,7 @@ def test_another_experiments_config_is_refused(tmp_path):
 
 
 def test_names_are_given_as_the_command_line_has_them():
-    path = launch.CONFIGS / "benchmark.py"
+    path = command_line.CONFIGS / "benchmark.py"
     arguments = [f"--config={path}", "--experiment=benchmark", "--config.workloads=ptb_train,cost_batch,ptb_train"]
     parsed = launch.parse(["launch.py", *arguments, "--config.peers=('torch',)"])["config"].value
     workloads, peers, _ = benchmark.check(parsed)

@@ -1,14 +1,10 @@
 """Files of strangers: mutated at random, or made on purpose to run code, to write elsewhere, to exhaust the memory."""
 
-import ast
 import json
-import pickle
 import random
 import zipfile
-from pathlib import Path
 
 import fuzz
-import numpy as np
 import pytest
 import tiny
 
@@ -18,7 +14,6 @@ from lm.checkpoint import Checkpoints
 from lm.errors import UserError
 from lm.loop import Trainer, train
 
-ROOT = Path(__file__).resolve().parent.parent
 TRIES = 40  # of a target of weight 1; tests/soak_fuzz.py has many more
 
 
@@ -95,23 +90,10 @@ def test_an_encrypted_or_strangely_compressed_member_is_refused(tmp_path, field,
 # --- Weights and checkpoints ----------------------------------------------------------------------------------------
 
 
-class Harmful:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (Path.touch, (self.path,))
-
-
 def test_a_pickle_is_not_run(tmp_path):
     harmed, path = tmp_path / "harmed", tmp_path / "model.safetensors"
-    path.write_bytes(pickle.dumps({"layer_0.w_x": Harmful(harmed)}))
+    path.write_bytes(f"cos\nmkdir\n(V{harmed}\ntR.".encode())  # what unpickling would call: os.mkdir(harmed)
     model, _ = tiny.model()
-    with pytest.raises(UserError, match="cannot be read as safetensors"):
-        weights.load(str(path), model, tiny.corpus().vocabulary)
-    assert not harmed.exists()
-    np.save(tmp_path / "array.npy", np.array([Harmful(harmed)], object), allow_pickle=True)
-    path.write_bytes((tmp_path / "array.npy").read_bytes())
     with pytest.raises(UserError, match="cannot be read as safetensors"):
         weights.load(str(path), model, tiny.corpus().vocabulary)
     assert not harmed.exists()
@@ -189,49 +171,3 @@ def test_a_record_writes_where_records_are(tmp_path):
     made = {"name": "../../a", "corpus": "../..\\b", "seed": 0}
     assert record.write_record(made, tmp_path / "records").parent == tmp_path / "records"
     assert not (tmp_path / "results").exists()
-
-
-# --- No code from data ----------------------------------------------------------------------------------------------
-
-MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "jsonpickle", "tarfile"}
-CALLS = {"eval", "exec", "compile", "__import__"}
-METHODS = {  # (what it is called on, ""; name): those that run or unpack what they are given
-    ("os", "system"), ("os", "popen"), ("torch", "load"), ("yaml", "load"), ("np", "load"), ("numpy", "load"),
-    ("", "extract"), ("", "extractall"), ("", "read_pickle"),
-}  # fmt: skip
-
-
-def dangers(source: str) -> list[str]:
-    """What in a module's source could run, or unpack to a path of, what a file says."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.partition(".")[0] in MODULES]
-        elif isinstance(node, ast.ImportFrom):
-            found += [node.module] if (node.module or "").partition(".")[0] in MODULES else []
-        elif isinstance(node, ast.Call):
-            function = node.func
-            if isinstance(function, ast.Name) and function.id in CALLS:
-                found.append(function.id)
-            if isinstance(function, ast.Attribute):
-                owner = function.value.id if isinstance(function.value, ast.Name) else ""
-                found += [function.attr] if {(owner, function.attr), ("", function.attr)} & METHODS else []
-            found += ["shell"] if any(keyword.arg == "shell" for keyword in node.keywords) else []
-    return found
-
-
-@pytest.mark.parametrize(
-    "source",
-    ["import pickle", "from dill import loads", "eval(x)", "exec(x)", "compile(x, '', 'exec')", "os.system(x)",
-     "np.load(x)", "torch.load(x)", "archive.extractall()", "archive.extract(x)", "subprocess.run(x, shell=True)",
-     "yaml.load(x)"],
-)  # fmt: skip
-def test_dangers_are_found(source):
-    assert len(dangers(source)) == 1
-
-
-def test_no_code_comes_from_data():
-    paths = [ROOT / "launch.py", *(path for name in ("lm", "experiments") for path in (ROOT / name).rglob("*.py"))]
-    assert len(paths) > 50
-    found = {path.name: names for path in paths if (names := dangers(path.read_text(encoding="utf-8")))}
-    assert found == {}

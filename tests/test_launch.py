@@ -11,6 +11,7 @@ import pytest
 from absl import flags
 
 import launch
+from experiments import command_line
 from lm.errors import UserError
 
 ROOT = Path(launch.__file__).resolve().parent
@@ -41,7 +42,8 @@ def config(tmp_path, monkeypatch):
     """The path of a small config; the default config, too. Nothing is run in the checkout."""
     path = tmp_path / "small.py"
     path.write_text(CONFIG)
-    monkeypatch.setattr(launch, "DEFAULT_CONFIG", path)
+    for module in (launch, command_line):
+        monkeypatch.setattr(module, "DEFAULT_CONFIG", path)
     monkeypatch.delenv("LM_DATA_DIR", raising=False)
     # config_flags loads every config as this module, over what an earlier test left in it.
     monkeypatch.delitem(sys.modules, "config_config", raising=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-import launch
+from experiments import command_line
 from experiments.sweep_plan import make_space, origin, planned
 from tests.test_sweep import CONFIG, launched
 
@@ -87,7 +87,7 @@ def test_one_of_two_machines_is_killed(server, tmp_path):
     assert sorted(places) == [0, 1, 2, 3], "each trial is finished once"
     [repeated] = [trial for trial in complete if origin(trial) != trial.number]
     assert trials[origin(repeated)].state.name == "FAIL", "what the dead machine was at"
-    plan = launch.load(str(config))
+    plan = command_line.load(str(config))
     for trial, place in zip(complete, places, strict=True):
         assert trial.params == planned(plan, make_space(plan), place)
 

@@ -1,0 +1,116 @@
+"""What a command line says of its config, and what is wrong with it: one line for each mistake."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from lm.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+DEFAULT_CONFIG = CONFIGS / "synthetic" / "lstm.py"
+
+
+def explain(argv: list[str], error: Exception) -> str:
+    """What was wrong with the command line `argv`, given that parsing it raised `error`."""
+    config = named_config(argv)
+    path = Path(config.partition(":")[0])
+    if not path.is_file():
+        known = [os.path.relpath(p) for p in CONFIGS.rglob("*.py") if p.name != "__init__.py"]
+        return f"--config={config}: there is no such file{near(str(path), known)}"
+    if not os.access(path, os.R_OK):
+        return f"--config={config}: the file cannot be read"
+    try:
+        loaded = load(config)
+    except Exception as load_error:  # a config file is Python and may raise anything
+        # config_flags passes some errors on as text that ends with 'ValueError: what is wrong'.
+        reason = (str(load_error).strip() or "it fails").splitlines()[-1]
+        wrapped = isinstance(load_error, flags.Error)
+        return f"--config={config}: {'' if wrapped else type(load_error).__name__ + ': '}{reason}"
+    if not isinstance(loaded, ConfigDict):
+        return f"--config={config}: {error}"
+    values = config_values(loaded)
+    for key in overridden_keys(argv):
+        members = [other for other in values if other.startswith(f"{key}.")]
+        if members:
+            return f"--config.{key} is a group: override one of {', '.join(members[:8])}"
+        if key not in values:
+            return f"unknown key --config.{key}{near_key(key, list(values))}"
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
+def check_tuples(argv: list[str], config: ConfigDict, name: str) -> None:
+    """Raises UserError for an override of a tuple by items of another type than it holds.
+
+    config_flags takes any items. A tuple that begins with a string is a name and its arguments,
+    whose types depend on the name. `config`: with overrides; `name`: its --config.
+    """
+    values = config_values(config)
+    tuples = [key for key in overridden_keys(argv) if isinstance(values.get(key), tuple)]
+    originals = config_values(load(name)) if tuples else {}
+    for key in tuples:
+        if not originals[key]:
+            continue
+        kind = type(originals[key][0])
+        items = values[key][:1] if kind is str else values[key]
+        wrong = [x for x in items if type(x) is not kind and not (kind is float and type(x) is int)]
+        if wrong:
+            raise UserError(f"--config.{key}: {wrong[0]!r} is not {kind.__name__}; it was {originals[key]}")
+
+
+def load(config: str) -> ConfigDict:
+    """The config of a --config value, without overrides."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[])
+    values(["", f"--config={config}"])
+    return values["config"].value
+
+
+def named_config(argv: list[str]) -> str:
+    """The last --config in `argv`, or the default."""
+    config = str(DEFAULT_CONFIG)
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            config = value if equals else following
+    return config
+
+
+def overridden_keys(argv: list[str]) -> list[str]:
+    """a.b of every --config.a.b or --noconfig.a.b in `argv`."""
+    names = [argument.partition("=")[0].lstrip("-") for argument in argv if argument[:1] == "-"]
+    return [n.partition("config.")[2] for n in names if n.startswith(("config.", "noconfig."))]
+
+
+def config_values(config: ConfigDict) -> dict:
+    """{dotted key: value}, groups left out."""
+    values = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            values |= {f"{key}.{inner}": leaf for inner, leaf in config_values(value).items()}
+        else:
+            values[key] = value
+    return values
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """'; did you mean ...?', or the whole list where nothing is near and the list is short."""
+    known = sorted(known)
+    matches = difflib.get_close_matches(name, known, n=3)
+    if matches:
+        return f"; did you mean {' or '.join(matches)}?"
+    return f"; there are {', '.join(known)}" if len(known) <= 20 else ""
+
+
+def near_key(key: str, known: list[str]) -> str:
+    """As near(), for keys: those whose last part is near `key`'s, in whatever group."""
+    last = key.rpartition(".")[2]
+    lasts = difflib.get_close_matches(last, {other.rpartition(".")[2] for other in known}, n=3)
+    matches = [other for other in known if other.rpartition(".")[2] in lasts]
+    matches.sort(key=lambda other: -difflib.SequenceMatcher(None, key, other).ratio())
+    names = [f"--config.{other}" for other in matches[:3]]
+    return f"; did you mean {' or '.join(names)}?" if names else ""

@@ -1,0 +1,52 @@
+"""The last records of `make soak` hold what README says of them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "experiments" / "results"
+
+
+def load(name):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_runs_that_were_killed_ended_as_others():
+    runs = load("soak_kills")
+    assert runs.keys() == {"lstm", "nt_asgd", "lanes"}
+    for run in runs.values():
+        assert run["kills"] >= 50
+        assert sum(run["kills_by_phase"].values()) == run["kills"]
+        assert run["different"] == []
+        assert all(each["uninterrupted"] == each["killed"] for each in run["sha256"].values())
+    phases = set().union(*(run["kills_by_phase"] for run in runs.values()))
+    assert phases >= {"training", "evaluating", "sampling", "compiling", "restoring", "training and saving"}
+
+
+def test_memory_and_open_files_stayed_flat():
+    run = load("soak_long")
+    assert run["steps"] >= 100_000
+    assert run["growth"] < 0.02
+    assert len(set(run["open_files"])) == 1
+
+
+def test_mutated_files_were_opened_or_refused():
+    soak = load("soak_fuzz")
+    assert soak["tried"] == sum(row["tried"] for row in soak["targets"].values()) >= 10_000
+    assert all(row["opened"] + row["refused"] == row["tried"] for row in soak["targets"].values())
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        (r"([\d,]+) kills", lambda: sum(run["kills"] for run in load("soak_kills").values())),
+        (r"([\d,]+) mutated files", lambda: load("soak_fuzz")["tried"]),
+        (r"([\d,]+) steps on end", lambda: load("soak_long")["steps"]),
+    ],
+)
+def test_readme_has_the_numbers(words, number):
+    (found,) = re.findall(words, (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert int(found.replace(",", "")) == number()
