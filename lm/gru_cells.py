@@ -33,12 +33,13 @@ def gru_parameters(inputs: int, units: int) -> Parameters:
 
 
 def gru_reset_after(z_x: Array, z_h: Array, carry: HiddenCarry, vectors: dict, update=None) -> HiddenCarry:
-    """GRU, reset after the product, which is then one for all gates: cuDNN's and torch's.
+    """GRU, reset after the product, which is then one for all gates.
 
         r, z = sigmoid(z_x + z_h)
         g = tanh(z_x + r * (z_h + b_h))
         h' = z * h + (1 - z) * g
 
+    Cho et al. 2014 in the first version (arXiv:1406.1078v1), as cuDNN and torch have it; z keeps the old state.
     The candidate's product has a bias of its own inside the reset, b_h [H]; for r and z two biases would be one, b.
     Gates r, z, g.
     """

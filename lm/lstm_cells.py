@@ -184,10 +184,14 @@ def lstm_book_parameters(inputs: int, units: int) -> Parameters:
 
 
 class StabilisedCarry(NamedTuple):
-    """The state of an sLSTM: memory c, normaliser n, stabiliser m, output h, each [B, H]."""
+    """The state of an sLSTM: memory and normaliser in units of exp(m), stabiliser m, output h, each [B, H].
 
-    c: Array
-    n: Array
+    The unit changes from step to step, so an old scaled_c beside a new m means something else. It is not called c, and
+    zoneout of a memory has no place here.
+    """
+
+    scaled_c: Array
+    scaled_n: Array
     m: Array
     h: Array
 
@@ -209,12 +213,12 @@ def slstm(
     del vectors
     log_i, z_f, z_g, z_o = jnp.split(z_x + z_h, 4, axis=-1)
     log_f = jax.nn.log_sigmoid(z_f)
-    empty = carry.n == 0
+    empty = carry.scaled_n == 0
     m = jnp.where(empty, log_i, jnp.maximum(log_f + carry.m, log_i))
     i = jnp.exp(log_i - m)
     f = jnp.where(empty, 0.0, jnp.exp(jnp.where(empty, 0.0, log_f + carry.m - m)))
-    c = f * carry.c + i * masked(update, jnp.tanh(z_g))
-    n = f * carry.n + i
+    c = f * carry.scaled_c + i * masked(update, jnp.tanh(z_g))
+    n = f * carry.scaled_n + i
     return StabilisedCarry(c, n, m, jax.nn.sigmoid(z_o) * c / n)
 
 

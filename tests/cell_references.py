@@ -112,13 +112,13 @@ def lstm_book_gradient(p, x, s, hidden=1.0, update=1.0):
 
 
 def slstm(p, x, s, hidden=1.0, update=1.0):
-    """Without the stabiliser: the carry's c and n stand for exp(m) c and exp(m) n, and m stays 0."""
+    """Without the stabiliser: what stands in the carry is exp(m) scaled_c and exp(m) scaled_n, and m stays 0."""
     z = gates(p, "ifgo", x, hidden * s["h"])
     i, f = np.exp(z["i"]), sigmoid(z["f"])
-    c = f * np.exp(s["m"]) * s["c"] + i * np.tanh(z["g"]) * update
-    n = f * np.exp(s["m"]) * s["n"] + i
+    c = f * np.exp(s["m"]) * s["scaled_c"] + i * np.tanh(z["g"]) * update
+    n = f * np.exp(s["m"]) * s["scaled_n"] + i
     h = sigmoid(z["o"]) * c / n
-    return {"c": c, "n": n, "m": 0 * c, "h": h}, h
+    return {"scaled_c": c, "scaled_n": n, "m": 0 * c, "h": h}, h
 
 
 def mogrifier(p, x, s, hidden=1.0, update=1.0):
