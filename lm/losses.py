@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lm.errors import UserError
+from lm.products import weight_gradient
 
 Array = jax.Array
 
@@ -155,7 +156,7 @@ def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
         factor = weights_c[:, None] / total
         sums = (
             objective + jnp.sum(weights_c * _smoothed(nats_c, mean_nats, smoothing)),
-            d_kernel + (factor * features_c).T @ difference,
+            d_kernel + weight_gradient(factor * features_c, difference),
         )
         return sums, (nats_c, factor * (difference @ narrow.T))
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from lm.cell_kinds import Cell, ParallelCell, PointwiseCell
 from lm.errors import UserError
+from lm.products import rows_times, weight_gradient
 
 Array = jax.Array
 
@@ -90,7 +91,7 @@ def project(x: Array, w_x: Array) -> Array:
     """x W_x for the whole window: [T, B, D] x [D, G*H] -> [T, B, G*H]; for one-hot x [T, B], rows of W_x."""
     if jnp.issubdtype(x.dtype, jnp.integer):
         return jnp.take(w_x, x, axis=0, mode="clip")  # ids are the corpus's own: they lie in [0, D)
-    return jnp.einsum("tbd,dg->tbg", x, w_x)
+    return rows_times(x, w_x)
 
 
 # --- Noise ----------------------------------------------------------------------------------------------------------
@@ -222,9 +223,7 @@ def _backward(step, saved, cotangents):
     d_weights = {}
     for name in weights:
         u, d = read[name], d_products[name]
-        u, d = (before.h if u is None else u), (d_x if d is None else d)
-        # Flat: on CPUs the product over two axes at once takes half as long again (experiments/results/speed.md).
-        d_weights[name] = u.reshape(-1, u.shape[-1]).T @ d.reshape(-1, d.shape[-1])
+        d_weights[name] = weight_gradient(before.h if u is None else u, d_x if d is None else d)
     return d_x, d_weights, d_carry, d_vectors, None, None
 
 

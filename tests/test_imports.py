@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Imports go down only. A module of lm/ may import from the rows above its own, not from its own.
 # `errors` stands above all. A new file is put in its row here.
 LAYERS = [
-    {"lm.errors", "lm.tensorboard"},
+    {"lm.errors", "lm.products", "lm.tensorboard"},
     {"lm.schema"},
     {
         "lm.batches", "lm.cell_kinds", "lm.checkpoint", "lm.cores", "lm.dropout", "lm.feedback",

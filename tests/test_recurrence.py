@@ -47,8 +47,12 @@ def test_weight_gradients_are_products_after_the_loop(name, products):
     forward, backward = operations(program, "scan")
     for loop in (forward, backward):
         assert len(operations(loop.params["jaxpr"].jaxpr, "dot_general")) == products
-    # x W_x and its two gradients, and one gradient for each recurrent matrix
-    assert len(operations(program, "dot_general")) == 3 + products
+    assert len(operations(program, "dot_general")) == 2  # x W_x, and the gradient of x
+    # One gradient for W_x and for each recurrent matrix, in the form that the platform calls for.
+    gradients = operations(program, "cond")
+    assert len(gradients) == 1 + products
+    for form in (branch.jaxpr for gradient in gradients for branch in gradient.params["branches"]):
+        assert len(operations(form, "dot_general")) == 1
 
 
 def test_an_lstm_stores_nothing_twice():
