@@ -26,6 +26,7 @@ from experiments.peers.workload import CORE, SWEEPS, WORKLOADS, Workload
 from experiments.processes import Worker, WorkerDied
 from lm.errors import UserError
 from lm.metrics import plain, prepare_workdir, write_json
+from lm.provenance import revision
 from lm.schema import read_json
 
 # What sweeps are measured against, of the peers that are asked for.
@@ -46,6 +47,7 @@ def run(config, workdir, data_dir=None):
     prepare_workdir(workdir, config)
     path = Path(workdir, "benchmark.json")
     record = read(path) if path.is_file() else {"rows": [], "absent": {}}
+    check_revision(record, path)
     missing = {peer: reason for peer in peers if (reason := why_missing(peer))}
     record["absent"] |= missing
     peers = tuple(peer for peer in peers if peer not in missing)
@@ -103,6 +105,13 @@ def read(path: Path) -> dict:
         return read_json(path, {"rows": [{}]})
     except UserError as error:
         raise UserError(f"{error}; remove it to measure anew") from error
+
+
+def check_revision(record: dict, path: Path):
+    """Raises UserError where a benchmark that is to go on was begun by other code: its numbers are not of one kind."""
+    begun = record.get("git")
+    if record["rows"] and (begun or {}).get("revision") != (revision() or {}).get("revision"):
+        raise UserError(f"{path} was begun at another revision of this code; remove it to measure anew")
 
 
 def why_missing(peer: str) -> str:

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments import benchmark_plots
 from experiments.ledger import RESULTS
@@ -29,6 +30,30 @@ def device_name(device: dict) -> str:
     return device["kind"]
 
 
+class Aim(NamedTuple):
+    """What this project wants to reach on a CPU of two cores.
+
+    measure: ratio (our speed over the peer's), fraction_of_floor or memory (our peak over the peer's); the last wants
+        to be at most `wanted`, the others at least
+    """
+
+    workload: str
+    measure: str
+    wanted: float
+    peer: str = ""
+
+
+AIMS = (
+    *(Aim("ptb_train", "ratio", 2.0, peer) for peer in ("flax", "torch", "torch_compile")),
+    Aim("ptb_train", "fraction_of_floor", 0.75),
+    Aim("ptb_train", "memory", 0.5, "flax"),
+    *(Aim("text8_train", "ratio", 1.5, peer) for peer in ("flax", "torch", "torch_compile")),
+    Aim("text8_train", "fraction_of_floor", 0.6),
+    *(Aim("ptb_evaluate", "ratio", 3.0, peer) for peer in ("flax", "torch")),
+    Aim("text8_sample", "ratio", 5.0, "torch"),
+)
+LANES_AIM, LANES = 2.0, 16  # 16 lanes against 16 runs one after another
+
 # What is relied on of benchmark.json and lanes_speed.json: forms of lm/schema.py.
 _DEVICE = {"platform": str, "cpu": str, "kind": str, "threads": int}
 _ROW = {
@@ -36,7 +61,7 @@ _ROW = {
     "fraction_of_floor": NUMBER, "peak_rss_mb": NUMBER, "compile_s": NUMBER,
 }  # fmt: skip
 BENCHMARK = {"device": _DEVICE, "versions": {str: str}, "absent": {str: str}, "date": str, "rows": [_ROW]}
-LANES = {
+LANES_SPEED = {
     "rows": [{"lanes": int, "tokens_per_s": NUMBER, "ratio": NUMBER, "ratio_lowest": NUMBER, "ratio_highest": NUMBER}],
     "provenance": {
         "config": {"name": str},
@@ -98,8 +123,11 @@ def section(path: Path, record: dict) -> str:
     absent = [f"{name}: {reason}" for name, reason in record["absent"].items()]
     parts = [intro, speed_lines(record), cost_lines(record)]
     parts += ["Absent: " + "; ".join(absent) + "."] if absent else []
-    lanes = path.with_name(path.name.replace("benchmark.", "lanes.", 1))
-    parts += [lane_lines(json.loads(lanes.read_text(encoding="utf-8")))] if lanes.is_file() else []
+    path_of_lanes = path.with_name(path.name.replace("benchmark.", "lanes.", 1))
+    lanes = json.loads(path_of_lanes.read_text(encoding="utf-8")) if path_of_lanes.is_file() else None
+    parts += [lane_lines(lanes)] if lanes else []
+    if device["platform"] == "cpu" and (aims := aim_lines(record, lanes)):
+        parts.append(aims)
     for plot in sorted(path.parent.glob(f"{path.stem}.cost_*.png")):
         axis = benchmark_plots.AXES[plot.stem.rpartition(".")[2]]
         parts.append(f"![cost against {axis}]({plot.relative_to(ROOT)})")
@@ -146,6 +174,44 @@ def cost_lines(record: dict) -> str:
     return "\n".join(lines)
 
 
+def aim_lines(record: dict, lanes: dict | None) -> str:
+    """What was aimed at, and what was reached; "" where none of it was measured."""
+    workloads = by_workload(record)
+    lines = []
+    for aim in AIMS:
+        rows = workloads.get(aim.workload, {})
+        if {"lm", aim.peer or "lm"} <= set(rows):
+            lines.append(_aim_line(aim, _reached(aim, rows)))
+    for row in lanes["rows"] if lanes else ():
+        if row["lanes"] == LANES:
+            met = "yes" if row["ratio"] >= LANES_AIM else "no"
+            lines.append(
+                f"| {LANES} lanes | x one after another | at least {LANES_AIM:g} | {row['ratio']:.2f} | {met} |"
+            )
+    return "\n".join(["| aim | measure | wanted | reached | met |", "|---|---|---|---|---|", *lines]) if lines else ""
+
+
+def _reached(aim: Aim, rows: dict[str, dict]) -> float:
+    if aim.measure == "fraction_of_floor":
+        return rows["lm"]["fraction_of_floor"]
+    if aim.measure == "ratio":
+        return rows[aim.peer]["ratio"]
+    return rows["lm"]["peak_rss_mb"] / rows[aim.peer]["peak_rss_mb"]
+
+
+def _aim_line(aim: Aim, reached: float) -> str:
+    measure = {"ratio": f"x {aim.peer}", "fraction_of_floor": "of the floor", "memory": f"peak memory, x {aim.peer}"}
+    return _line(
+        aim.workload, measure[aim.measure], "most" if aim.measure == "memory" else "least", aim.wanted, reached
+    )
+
+
+def _line(what: str, measure: str, at: str, wanted: float, reached: float) -> str:
+    """at: least or most"""
+    met = reached >= wanted if at == "least" else reached <= wanted
+    return f"| {what} | {measure} | at {at} {wanted:g} | {reached:.2f} | {'yes' if met else 'no'} |"
+
+
 def lane_lines(report: dict) -> str:
     """Lanes against the same runs one after another, on one thread each (experiments/benchmark_lanes.py)."""
     config = report["provenance"]["config"]["name"]
@@ -158,7 +224,7 @@ def lane_lines(report: dict) -> str:
 
 def put_lanes_on_record(workdir: str, directory: Path = RESULTS) -> Path:
     """Copies workdir/lanes_speed.json to DIRECTORY/lanes.DEVICE.json, where `section` finds it."""
-    report = read_json(Path(workdir, "lanes_speed.json"), LANES)
+    report = read_json(Path(workdir, "lanes_speed.json"), LANES_SPEED)
     device = report["provenance"]["device"]
     path = directory / f"lanes.{slug(device | {'threads': device['count']})}.json"
     path.write_text(json.dumps(rounded(report), indent=1) + "\n", encoding="utf-8")

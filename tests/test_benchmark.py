@@ -224,6 +224,10 @@ def test_a_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert benchmark.run(config(peers=("flax,torch",)), tmp_path)["rows"] == made["rows"]
     with pytest.raises(UserError, match="rounds: 3 -> 2"):
         benchmark.run(config(peers=("flax,torch",), rounds=2), tmp_path)
+    # Nor does other code go on with it.
+    monkeypatch.setattr(benchmark, "revision", lambda: {"revision": "another", "dirty": False})
+    with pytest.raises(UserError, match="begun at another revision"):
+        benchmark.run(config(peers=("flax,torch",)), tmp_path)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -323,6 +327,24 @@ def test_a_benchmark_goes_on_record_and_into_the_readme(tmp_path, monkeypatch):
     assert "Absent: haiku: is not installed." in text
     assert "![cost against batch B](results/benchmark.some-cpu-2-0-2-threads.cost_batch.png)" in text
     assert "cost_batch_1" not in text
+    assert "| ptb_train | of the floor | at least 0.75 | 0.51 | no |" in text
+    assert "| ptb_train | x torch | at least 2 | 2.06 | yes |" in text
+    assert "x flax" not in text  # not measured
+
+
+def test_what_was_aimed_at_stands_beside_what_was_reached():
+    rows = [
+        {"workload": "ptb_train", "implementation": name, "ratio": ratio, "fraction_of_floor": 0.75, "peak_rss_mb": mb}
+        for name, ratio, mb in (("lm", 1.0, 300), ("flax", 1.99, 590))
+    ]
+    text = speed_table.aim_lines({"rows": rows}, {"rows": [{"lanes": 8, "ratio": 3.0}, {"lanes": 16, "ratio": 1.9}]})
+    assert text.splitlines()[2:] == [
+        "| ptb_train | x flax | at least 2 | 1.99 | no |",
+        "| ptb_train | of the floor | at least 0.75 | 0.75 | yes |",
+        "| ptb_train | peak memory, x flax | at most 0.5 | 0.51 | no |",
+        "| 16 lanes | x one after another | at least 2 | 1.90 | no |",
+    ]
+    assert speed_table.aim_lines({"rows": []}, None) == ""
 
 
 def test_the_plots_show_milliseconds_a_step():

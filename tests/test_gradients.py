@@ -1,10 +1,14 @@
-"""The gradient demonstration: the book's printed digits, and the cells' reach against finite differences."""
+"""The gradient demonstration: the book's printed digits, the cells' reach, and the plot."""
+
+import json
 
 import jax
 import numpy as np
 import pytest
+import tiny
 
-from experiments.gradients import demonstration, gradient_norms
+from experiments import gradients
+from experiments.gradients import CELLS_SHOWN, STEPS, demonstration, gradient_norms
 
 
 def test_the_books_numbers_to_every_printed_digit():
@@ -32,3 +36,25 @@ def test_the_last_step_has_gradient_one_per_unit_and_earlier_ones_follow(cell):
 def test_a_gated_cell_reaches_further_than_a_saturating_one():
     reach = {cell: gradient_norms(cell, 32, 40, jax.random.key(1)) for cell in ("elman_sigmoid", "lstm")}
     assert reach["lstm"][0] > 100 * reach["elman_sigmoid"][0]
+
+
+def test_the_reach_of_a_linear_chain_is_known(monkeypatch):
+    """Without input tanh(h W_h) stays at 0, where its slope is 1: n steps back, the gradient of sum(h) is W_h^n 1."""
+    monkeypatch.setattr(jax.random, "normal", lambda key, shape: jax.numpy.zeros(shape))
+    key, units, steps = jax.random.key(2), 8, 5
+    weights_key, _ = jax.random.split(key)
+    shapes = gradients.CELLS["elman_tanh"].parameters(units, units)
+    keys = dict(zip(shapes, jax.random.split(weights_key, len(shapes)), strict=True))
+    w_h = np.asarray(gradients.initialiser(("glorot_uniform",))(keys["w_h"], shapes["w_h"][1]), np.float64)
+    expected = [np.linalg.norm(np.linalg.matrix_power(w_h, n) @ np.ones(units)) for n in range(steps)[::-1]]
+    np.testing.assert_allclose(gradient_norms("elman_tanh", units, steps, key), expected, rtol=1e-5)
+
+
+def test_the_experiment_writes_numbers_and_a_plot(tmp_path, capsys):
+    gradients.run(tiny.config(model__hidden=(4,)), str(tmp_path))
+    record = json.loads((tmp_path / "gradients.json").read_text())
+    assert set(record["norms"]) == set(CELLS_SHOWN)
+    assert all(len(values) == STEPS for values in record["norms"].values())
+    assert record["demonstration"]["relu"]["gradients"][9] == [9765625.0, 9765625.0]
+    assert (tmp_path / "gradients.png").read_bytes().startswith(b"\x89PNG")
+    assert "1.45938177e-14" in capsys.readouterr().out
