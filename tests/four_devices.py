@@ -94,8 +94,8 @@ def continued(workdir, source, count):
 def main(directory):
     found = {
         "plain, a long dispatch": {count: trained(count, 1000, train__steps_per_dispatch=1000) for count in (1, 2, 4)},
-        "everything": {count: trained(count, 12, **EVERYTHING) for count in (1, 4)},
-        "run": {count: run(directory / str(count), count) for count in (1, 4)},
+        "everything": {count: trained(count, 12, **EVERYTHING) for count in (1, 2, 4)},
+        "run": {count: run(directory / str(count), count) for count in (1, 2, 4)},
         "continued": {
             "4 to 1": continued(directory / "4 to 1", directory / "4", 1),
             "1 to 4": continued(directory / "1 to 4", directory / "1", 4),
