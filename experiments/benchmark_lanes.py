@@ -5,10 +5,16 @@
 Both sides make the very dispatches that training makes, in turn, several rounds; compilation and what happens between
 dispatches are left out. "One after another" is a run on one thread: for models as small as text8's, the fastest way to
 make one run (config.train.threads).
+
+Whole runs are measured once: the command that trains 16 seeds as lanes against the 16 commands that train one each,
+with all that belongs to a run: the start of Python, loading, compilation or its cache, validation, checkpoints.
 """
 
 import statistics
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +30,8 @@ from lm.train import train_steps
 
 LANES = (2, 4, 8, 16, 32)
 ROUNDS = 5
+WHOLE_RUNS = 16
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(config, workdir, data_dir=None):
@@ -33,7 +41,8 @@ def run(config, workdir, data_dir=None):
     prepare_workdir(workdir, config)
     trainer = Trainer(config, corpus, workdir, on_device(corpus.splits["train"]))
     rows = [measure(trainer, lanes) for lanes in LANES]
-    report = {"rows": rows, "provenance": provenance(config, corpus)}
+    whole = measure_whole_runs(config, Path(workdir), data_dir)
+    report = {"rows": rows, "whole_runs": whole, "provenance": provenance(config, corpus)}
     write_json(f"{workdir}/lanes_speed.json", report)
     return report
 
@@ -79,3 +88,27 @@ def measure(trainer: Trainer, lanes: int) -> dict:
         f"({min(ratios):.2f} to {max(ratios):.2f}) times one after another"
     )
     return row
+
+
+def measure_whole_runs(config, workdir: Path, data_dir, count: int = WHOLE_RUNS) -> dict:
+    """Seconds of `count` commands that train a seed each, and of the one that trains all of them as lanes."""
+    began = time.perf_counter()
+    for seed in range(count):
+        launch(config, workdir / "alone" / str(seed), data_dir, f"--config.seed={seed}")
+    between = time.perf_counter()
+    launch(config, workdir / "lanes", data_dir, "--experiment=lanes", f"--lanes=seed=0:{count}")
+    together, alone = time.perf_counter() - between, between - began
+    ratio = alone / together
+    print(f"{count} whole runs: {alone:.0f} s one after another, {together:.0f} s as lanes, {ratio:.2f} times")
+    seconds = {"seconds_one_after_another": alone, "seconds_as_lanes": together}
+    return {"lanes": count, **seconds, "ratio": ratio}
+
+
+def launch(config, workdir: Path, data_dir, *flags: str):
+    """One command of README's, for the config of this name on the same corpus. Raises CalledProcessError."""
+    file, _, variant = config.name.partition(":")
+    command = [sys.executable, "launch.py", f"--config=configs/{file}.py" + (f":{variant}" if variant else "")]
+    command += [f"--config.data.corpus={config.data.corpus}", f"--workdir={workdir.absolute()}", *flags]
+    if data_dir:
+        command.append(f"--data_dir={Path(data_dir).absolute()}")
+    subprocess.run(command, cwd=ROOT, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -16,7 +16,7 @@ import pytest
 import configs.benchmark
 import launch
 from configs.base import base
-from experiments import benchmark, benchmark_plots, command_line, record, speed_table
+from experiments import benchmark, benchmark_lanes, benchmark_plots, command_line, record, speed_table
 from experiments.peers import floor, ours, worker
 from experiments.peers.floor import Product, Softmax
 from experiments.peers.workload import SWEEPS, WORKLOADS, Workload, draw_text, windows
@@ -285,6 +285,22 @@ def test_a_worker_that_fails_or_dies_is_told_from_one_that_answers():
         process.close()
 
 
+def test_whole_runs_are_those_of_the_commands(tmp_path, monkeypatch):
+    """Two seeds of a config with a variant: three commands, and the ratio of the times they took."""
+    commands = []
+    monkeypatch.setattr(benchmark_lanes.subprocess, "run", lambda command, **_: commands.append(command[1:]))
+    times = iter((0.0, 30.0, 40.0))
+    monkeypatch.setattr(benchmark_lanes.time, "perf_counter", lambda: next(times))
+    named = base()
+    named.name, named.data.corpus = "shakespeare/lstm:book", "shakespeare_book"
+    found = benchmark_lanes.measure_whole_runs(named, tmp_path, "data", count=2)
+    assert found == {"lanes": 2, "seconds_one_after_another": 30.0, "seconds_as_lanes": 10.0, "ratio": 3.0}
+    common = ["launch.py", "--config=configs/shakespeare/lstm.py:book", "--config.data.corpus=shakespeare_book"]
+    assert [command[:3] for command in commands] == [common] * 3
+    assert [command[4] for command in commands] == ["--config.seed=0", "--config.seed=1", "--experiment=lanes"]
+    assert commands[2][5] == "--lanes=seed=0:2"
+
+
 # --- README's section -----------------------------------------------------------------------------------------------
 
 
@@ -337,12 +353,17 @@ def test_what_was_aimed_at_stands_beside_what_was_reached():
         {"workload": "ptb_train", "implementation": name, "ratio": ratio, "fraction_of_floor": 0.75, "peak_rss_mb": mb}
         for name, ratio, mb in (("lm", 1.0, 300), ("flax", 1.99, 590))
     ]
-    text = speed_table.aim_lines({"rows": rows}, {"rows": [{"lanes": 8, "ratio": 3.0}, {"lanes": 16, "ratio": 1.9}]})
+    lanes = {
+        "rows": [{"lanes": 8, "ratio": 3.0}, {"lanes": 16, "ratio": 1.9}],
+        "whole_runs": {"lanes": 16, "ratio": 2.5},
+    }
+    text = speed_table.aim_lines({"rows": rows}, lanes)
     assert text.splitlines()[2:] == [
         "| ptb_train | x flax | at least 2 | 1.99 | no |",
         "| ptb_train | of the floor | at least 0.75 | 0.75 | yes |",
         "| ptb_train | peak memory, x flax | at most 0.5 | 0.51 | no |",
-        "| 16 lanes | x one after another | at least 2 | 1.90 | no |",
+        "| 16 lanes | steps, x one after another | at least 2 | 1.90 | no |",
+        "| 16 lanes | whole runs, x one after another | at least 2 | 2.50 | yes |",
     ]
     assert speed_table.aim_lines({"rows": []}, None) == ""
 
