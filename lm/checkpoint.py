@@ -19,6 +19,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 import shutil
 import sys
 import threading
@@ -44,7 +45,8 @@ class Checkpoints:
     Args:
         workdir: the run's directory.
         keep: newest steps kept in each of last/ and best/. With 2 a damaged newest one still leaves
-            another.
+            another. Beside them stays in best/ what was the best at each step in last/, for a run that goes
+            back there.
     """
 
     def __init__(self, workdir, keep: int = 2):
@@ -74,13 +76,14 @@ class Checkpoints:
         """Saves as the best so far; otherwise as save()."""
         self._save("best", step, state, extra)
 
-    def restore(self, template, which: str = "last"):
+    def restore(self, template, which: str = "last", before: float = math.inf):
         """The newest sound checkpoint, or None when there is none.
 
         Args:
             template: a pytree of the same structure, shapes and dtypes (arrays or, but for PRNG
                 keys, jax.ShapeDtypeStruct).
             which: 'last' or 'best'.
+            before: only steps before this one count.
 
         Returns:
             (state, extra, step): state of template's structure, bitwise as it was saved.
@@ -90,7 +93,7 @@ class Checkpoints:
         """
         self.wait()
         directory = self._root / which
-        steps = _steps(directory)
+        steps = [step for step in _steps(directory) if step < before]
         for step in reversed(steps):
             path = directory / str(step)
             try:
@@ -105,6 +108,14 @@ class Checkpoints:
         if steps:
             raise UserError(f"every checkpoint in {directory} is damaged: choose a new --workdir")
         return None
+
+    def forget_best_after(self, step: int) -> None:
+        """Removes what was saved as the best after `step`: it belongs to a history that this run has left."""
+        self.wait()
+        directory = self._root / "best"
+        for other in _steps(directory):
+            if other > step:
+                shutil.rmtree(directory / str(other))
 
     def wait(self) -> None:
         """Returns when all that was saved is on disk; raises UserError where it could not be."""
@@ -147,7 +158,7 @@ class Checkpoints:
 
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.iterdir():
-            if not path.name.isdigit():  # left half written by a process that was killed
+            if not _is_step(path.name):  # left half written by a process that was killed
                 shutil.rmtree(path, ignore_errors=True)
         record = {"extra": json.loads(extra), "layout": layout}
         record |= {"record_sha256": _digest(layout, extra), "sha256": _digest(layout, extra, packed)}
@@ -157,7 +168,10 @@ class Checkpoints:
         # Only now that the new one is whole may others go.
         steps = _steps(directory)
         earlier = [other for other in steps if other <= step]
-        for other in set(steps) - set(earlier[-self._keep :]):
+        kept = set(earlier[-self._keep :])
+        if directory.name == "best":
+            kept |= {max((b for b in earlier if b <= last), default=step) for last in _steps(self._root / "last")}
+        for other in set(steps) - kept:
             shutil.rmtree(directory / str(other))
 
     def _read(self, path: Path, template) -> tuple[np.ndarray, list, dict]:
@@ -211,7 +225,12 @@ def _steps(directory: Path) -> list[int]:
     """The steps that were written whole, in order."""
     if not directory.is_dir():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+    return sorted(int(path.name) for path in directory.iterdir() if _is_step(path.name) and path.is_dir())
+
+
+def _is_step(name: str) -> bool:
+    """Whether a directory of this name is of a step: str.isdigit alone would take ² for one, too."""
+    return re.fullmatch("0|[1-9][0-9]*", name) is not None
 
 
 def _is_key(leaf) -> bool:

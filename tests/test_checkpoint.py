@@ -130,6 +130,39 @@ def test_an_earlier_step_replaces_the_history_after_it(checkpoints, tmp_path):
     assert steps(tmp_path) == [10, 15]
 
 
+def test_the_best_that_a_step_of_last_goes_on_with_is_kept(checkpoints, tmp_path):
+    """Whoever goes back to step 4 finds the best of that time, however many better ones came since."""
+    x = {"x": jnp.float32(0)}
+    for step in (1, 2, 3):
+        checkpoints.save_best(step, x, {})
+    checkpoints.save(4, x, {})
+    for step in (5, 6, 7):
+        checkpoints.save_best(step, x, {})
+    checkpoints.wait()
+    assert steps(tmp_path, "best") == [3, 6, 7]
+    checkpoints.forget_best_after(4)
+    assert steps(tmp_path, "best") == [3]
+
+
+def test_an_earlier_one_can_be_asked_for(checkpoints):
+    for step in (1, 2):
+        checkpoints.save(step, {"x": jnp.float32(step)}, {})
+    template = {"x": jnp.float32(0)}
+    assert checkpoints.restore(template, before=2)[2] == 1
+    assert checkpoints.restore(template, before=1) is None
+
+
+@pytest.mark.parametrize("name", ["²", "٣", "07"])
+def test_what_only_looks_like_a_step_is_none(checkpoints, tmp_path, capfd, name):
+    x = {"x": jnp.float32(0)}
+    checkpoints.save(1, x, {})
+    checkpoints.wait()
+    (tmp_path / "checkpoints" / "last" / name).mkdir()
+    (tmp_path / "checkpoints" / "last" / "5").write_text("a file")
+    assert checkpoints.restore(x)[2] == 1
+    assert capfd.readouterr().err == ""
+
+
 def damage(path, how):
     content = path.read_bytes()
     middle = len(content) // 2
