@@ -61,8 +61,9 @@ def print_results(summary: dict):
             f"{row['which']} {row['split']} perplexity {row['perplexity']:.4f} "
             f"({row['bits_per_symbol']:.4f} bits per symbol, protocol {row['protocol']}, {row['targets']} targets)"
         )
-    for split, reason in summary["not_scored"].items():
-        print(f"{split} is not scored: {reason}; --experiment=evaluate makes up for it")
+    for what, reason in summary["not_scored"].items():
+        hint = "; --experiment=evaluate makes up for it" if what == "test" else ""
+        print(f"{what} is not scored: {reason}{hint}")
     print("samples:", *summary["samples"], sep="\n  ")
     config, data = summary["provenance"]["config"], summary["provenance"]["data"]
     for name, target in config["targets"].items():

@@ -18,8 +18,12 @@ def summarise(trainer) -> dict:
     texts, not_scored = texts_to_score(trainer)
     results = scores(trainer, trainer.state, "final", texts)
     if trainer.config.checkpoint.best == "keep":
-        best = trainer.checkpoints.restore(trainer.state, which="best")
-        results += scores(trainer, best[0], "best", texts) if best else []
+        try:
+            best = trainer.checkpoints.restore(trainer.state, which="best")
+        except UserError as error:  # the last one is sound, and what it gives must not be lost
+            not_scored["best"] = str(error)
+        else:
+            results += scores(trainer, best[0], "best", texts) if best else []
     progress = trainer.progress
     return {
         "name": trainer.config.name,

@@ -9,6 +9,7 @@ import pytest
 from test_resume import Interrupted, config, corpus, final_state, interrupt, rows_of
 
 import lm.tensorboard
+from experiments.train import print_results
 from lm import lock, metrics, sampled_texts
 from lm.checkpoint import Checkpoints
 from lm.errors import UserError
@@ -180,6 +181,22 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
     said = capfd.readouterr()
     assert "last/9 is damaged" in said.err.splitlines()[0]
     assert "after 6 of 12 steps" in said.out
+
+
+def test_a_run_whose_best_checkpoints_are_all_damaged_ends_and_says_so(undisturbed, tmp_path, capsys):
+    expected = undisturbed[1]
+    train(settings(), corpus(), tmp_path)
+    (tmp_path / "summary.json").unlink()
+    for path in (tmp_path / "checkpoints" / "best").glob("*/state/checkpoint/0"):
+        damage(path, "truncated")
+    summary = train(settings(), corpus(), tmp_path)
+    assert (tmp_path / "summary.json").is_file()
+    assert summary["results"] == [row for row in expected["results"] if row["which"] == "final"]
+    assert summary["not_scored"].keys() == {"best"}
+    assert "every checkpoint in" in summary["not_scored"]["best"]
+    capsys.readouterr()
+    print_results(summary)
+    assert "best is not scored: every checkpoint in" in capsys.readouterr().out
 
 
 def test_lines_that_a_crash_tore_are_written_anew(undisturbed, tmp_path, monkeypatch):
