@@ -12,7 +12,7 @@ On a CPU it takes `cores.one_device_per_core` for more than one device.
 import contextlib
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -163,13 +163,13 @@ class Lanes:
                 logs.enter_context(trainer.open_log())
                 logs.enter_context(trainer.checkpoints)  # however this is left, saves under way are written
             asked = logs.enter_context(interrupts.listening())
-            self._close_finished()
+            self._close_finished(asked)
             while open_lanes := self._open():
                 if asked():
                     self._save(open_lanes)
                     raise Interrupted(asked(), f"stopped with {len(open_lanes)} lanes under way, all saved")
                 self._dispatch(open_lanes)
-                self._close_finished()
+                self._close_finished(asked)
         return [self.summaries.get(lane, self.errors.get(lane)) for lane in range(len(self.trainers))]
 
     def _open(self) -> list[int]:
@@ -218,9 +218,11 @@ class Lanes:
         """A lane's own state, on the first device."""
         return jax.device_put(_take(self.states, lane), jax.devices()[0])
 
-    def _close_finished(self):
-        for lane, trainer in enumerate(self.trainers):
-            if trainer.finished and lane not in self.summaries and lane not in self.errors:
+    def _close_finished(self, asked: Callable[[], int | None]):
+        """Scores the lanes that have made their last step, until a signal asks for an end."""
+        for lane in self._open():
+            trainer = self.trainers[lane]
+            if trainer.finished and not asked():
                 self.summaries[lane] = trainer.finish()
 
 
@@ -239,12 +241,12 @@ def train_lanes(
     one shape (`same_program`), or one of them is at fault before its first step.
     """
     common_part([make_experiment(config, corpus) for config in configs])  # what is refused leaves no trace
-    for config, workdir in zip(configs, workdirs, strict=True):
-        metrics_lib.prepare_workdir(workdir, config)
-    tokens = on_device(corpus.splits["train"])
+    pairs = list(zip(configs, workdirs, strict=True))
     with contextlib.ExitStack() as locks:
         for workdir in workdirs:
             locks.enter_context(lock.alone(workdir))
-        pairs = zip(configs, workdirs, strict=True)
+        for config, workdir in pairs:
+            metrics_lib.prepare_workdir(workdir, config)
+        tokens = on_device(corpus.splits["train"])
         trainers = [Trainer(config, corpus, workdir, tokens, read_test) for config, workdir in pairs]
         return Lanes(trainers, tokens, within).run()

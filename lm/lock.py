@@ -12,12 +12,16 @@ NAME = ".lock"  # the file; the lock is on it, not in it, and goes with the proc
 
 @contextlib.contextmanager
 def alone(directory):
-    """Holds the lock of a directory.
+    """Holds the lock of a directory, which is made where it is missing. Nothing else in it may change before.
 
     Raises:
-        UserError: another process holds it, or the directory cannot be written.
+        UserError: another process holds it, or the directory cannot be made or written.
     """
     path = Path(directory, NAME)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={directory}: cannot be made: {error.strerror}") from error
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:

@@ -15,7 +15,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from lm import devices, feedback, interrupts, lock, memory, sampled_texts, schema
+from lm import devices, feedback, interrupts, lock, memory, rollback, sampled_texts, schema
 from lm import metrics as metrics_lib
 from lm.batches import on_device
 from lm.checkpoint import Checkpoints
@@ -59,10 +59,7 @@ class Progress(NamedTuple):
 
 
 # What a checkpoint holds beside the state: a form of lm/schema.py.
-SAVED = {"progress": {}, "checks": {}, "samples_bytes?": int, "data?": str}
-
-# After so many the rate is a thousandth of what it was.
-MOST_ROLLBACKS = 10
+SAVED = {"progress": {}, "checks": {}, "samples_bytes?": int, "data?": str, **rollback.SAVED}
 
 
 def happens(step: int, every: int, epoch: int, total: int) -> bool:
@@ -133,38 +130,45 @@ class Trainer:
         self.hyper = devices.replicate(self.devices, hyper)
         tokens = on_device(corpus.splits["train"]) if tokens is None else tokens
         self.tokens = devices.replicate(self.devices, tokens)
-        self.state = self._placed(initial_state(self.experiment, hyper))
-        self.progress = Progress()
-        self.checks = feedback.Checks()
-        self.samples_bytes = 0  # length of samples.txt
         self.checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
         self.resumed = self._resume()
-        self.done = int(self.state.step)
         self.compiled = False
 
     def _resume(self) -> bool:
-        """Goes back to the last checkpoint; whether there was one. Raises UserError where the corpus is another now."""
-        restored = self.checkpoints.restore(self.state)
+        """Goes to the last checkpoint, or to the start; whether there was one."""
+        template = self.start()
+        restored = self.checkpoints.restore(template)
         devices.check_same_step(restored[2] if restored else -1, self.workdir)
+        self.go_to(restored, template)
+        return restored is not None
+
+    def start(self) -> TrainState:
+        """The state before the first step."""
+        return initial_state(self.experiment, hyper_of(self.config))
+
+    def go_to(self, restored: tuple[TrainState, dict, int] | None, start: TrainState):
+        """Continues from what `Checkpoints.restore` gave, or from `start`. Raises UserError where the corpus is
+        another now than the checkpoint's, or the checkpoint's record is none."""
         if restored is None:
-            return False
-        state, extra, step = restored
-        if extra.get("data", self._data) != self._data:
-            raise UserError(f"--workdir={self.workdir} holds a run on other data: its corpus {self.corpus.name} has "
-                            "changed since; choose another --workdir, or the old text")  # fmt: skip
-        where = f"{self.workdir}: the checkpoint of step {step}"
-        schema.check(extra, SAVED, where)
-        progress = schema.build(Progress, extra["progress"], f"{where}: progress")
-        self.checks = schema.build(feedback.Checks, extra["checks"], f"{where}: checks")
-        self.state, self.progress = self._placed(state), progress
-        self.samples_bytes = extra.get("samples_bytes", math.inf)  # older checkpoints do not say
-        self._say(f"resuming {self.workdir} after {step} of {self.total} steps")
-        return True
+            state, self.progress, self.checks, self.samples_bytes = start, Progress(), feedback.Checks(), 0
+        else:
+            state, extra, step = restored
+            if extra.get("data", self._data) != self._data:
+                raise UserError(f"--workdir={self.workdir} holds a run on other data: its corpus {self.corpus.name} "
+                                "has changed since; choose another --workdir, or the old text")  # fmt: skip
+            where = f"{self.workdir}: the checkpoint of step {step}"
+            schema.check(extra, SAVED, where)
+            self.progress = schema.build(Progress, extra["progress"], f"{where}: progress")
+            self.checks = schema.build(feedback.Checks, extra["checks"], f"{where}: checks")
+            self.samples_bytes = extra.get("samples_bytes", math.inf)  # older checkpoints do not say
+            self.say(f"resuming {self.workdir} after {step} of {self.total} steps")
+        self.state = self._placed(state)
+        self.done = int(self.state.step)
 
     def _placed(self, state: TrainState) -> TrainState:
         return devices.place(self.devices, state)
 
-    def _say(self, text: str):
+    def say(self, text: str):
         if self.writes:
             print(text)
 
@@ -178,11 +182,11 @@ class Trainer:
         """What evaluation and sampling read: `evaluated_parameters` of the current state, on one device."""
         return devices.local(self.devices, evaluated_parameters(self.state))
 
-    def _save(self, save):
-        """Calls save, a method of self.checkpoints, in process 0, with the whole state."""
+    def _save(self, save, **more):
+        """Calls save, a method of self.checkpoints, in process 0, with the whole state. more: of SAVED."""
         whole = devices.gather(self.devices, self.state)  # all processes must take part
         if self.writes:
-            save(self.done, whole, self._saved())
+            save(self.done, whole, self._saved() | more)
 
     def _saved(self) -> dict:
         """What a checkpoint holds beside the state."""
@@ -205,7 +209,9 @@ class Trainer:
                 try:
                     self._train(asked)
                 except NotFinite as error:
-                    self._roll_back(error)
+                    rollback.roll_back(self, error)
+            if asked():
+                raise Interrupted(asked(), f"stopped after all {self.done} steps, before they were scored")
         return self.finish()
 
     def _train(self, asked: Callable[[], int | None]):
@@ -217,26 +223,10 @@ class Trainer:
                     self.save_here()
                     raise Interrupted(asked(), f"stopped after {self.done} of {self.total} steps, all saved")
 
-    def save_here(self):
+    def save_here(self, **more):
         """Saves the current step and waits until that is done."""
-        self._save(self.checkpoints.save)
+        self._save(self.checkpoints.save, **more)
         self.checkpoints.wait()
-
-    def _roll_back(self, error: NotFinite):
-        """Back to the last checkpoint, or to the start where there is none, at half the rate. Raises `error` where
-        the config does not ask for that, or it was done too often."""
-        rollbacks = self.progress.rollbacks + 1
-        if self.config.on_nan != "rollback" or rollbacks > MOST_ROLLBACKS:
-            raise error
-        self.checkpoints.wait()
-        self.state = self._placed(initial_state(self.experiment, hyper_of(self.config)))
-        self.progress, self.checks, self.samples_bytes = Progress(), feedback.Checks(), 0
-        self._resume()
-        self.done = int(self.state.step)
-        self.progress = self.progress._replace(rollbacks=rollbacks)
-        self.state = self.state._replace(rate_factor=self.state.rate_factor * np.float32(0.5))
-        self._save(self.checkpoints.save)  # a kill from here on goes on at the lower rate
-        self._say(f"{error}: back to step {self.done} at half the learning rate (rollback {rollbacks})")
 
     @property
     def finished(self) -> bool:
@@ -354,7 +344,7 @@ class Trainer:
         if decision.average:
             self.state = self.state._replace(average=begin_average(self.state.parameters))
         if decision.stop:
-            self._say(f"stopped early after {self.done} of {self.total} steps: config.train.patience="
+            self.say(f"stopped early after {self.done} of {self.total} steps: config.train.patience="
                       f"{self.config.train.patience} validation checks in a row were no better")  # fmt: skip
 
     def _sample(self, step: int):
@@ -395,6 +385,11 @@ def train(
     read_test, observe: as of `Trainer`
     """
     memory.check(make_experiment(config, corpus))  # what is wrong with the config leaves no trace in the workdir
-    devices.first_does(lambda: metrics_lib.prepare_workdir(workdir, config))
-    with lock.alone(workdir) if devices.is_first() else contextlib.nullcontext():
+    with contextlib.ExitStack() as held:
+
+        def prepare():
+            held.enter_context(lock.alone(workdir))  # first: who is refused changes nothing
+            metrics_lib.prepare_workdir(workdir, config)
+
+        devices.first_does(prepare)
         return Trainer(config, corpus, workdir, read_test=read_test, observe=observe).run()

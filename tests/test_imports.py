@@ -24,7 +24,7 @@ LAYERS = [
     {"lm.model"},
     {"lm.evaluate", "lm.sample", "lm.weights"},
     {"lm.train"},
-    {"lm.memory", "lm.summary"},
+    {"lm.memory", "lm.rollback", "lm.summary"},
     {"lm.loop"},
     {"lm.lanes", "lm.preflight"},
 ]  # fmt: skip

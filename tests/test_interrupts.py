@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import launch
-from lm import lock
+from lm import lock, rollback
 from lm.errors import NotFinite, UserError
 from lm.interrupts import Interrupted, listening
 from lm.lanes import train_lanes
@@ -105,6 +105,19 @@ def test_a_second_process_in_a_workdir_is_refused(tmp_path):
     train(config, corpus, tmp_path)
 
 
+def test_a_process_that_is_refused_changes_nothing(tmp_path):
+    """Not even config.json, which may say another number of threads than the run that holds the lock."""
+    config, corpus = tiny.config(), tiny.corpus()
+    train(config, corpus, tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    other = tiny.config(train__threads=7)
+    with lock.alone(tmp_path):
+        for attempt in (lambda: train(other, corpus, tmp_path), lambda: train_lanes([other], corpus, [tmp_path])):
+            with pytest.raises(UserError, match="another process"):
+                attempt()
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
 def test_a_run_on_a_text_that_has_changed_is_refused(tmp_path):
     corpus = tiny.corpus()._replace(provenance={"checksum": "00"})
     train(tiny.config(), corpus, tmp_path)
@@ -137,26 +150,65 @@ def test_a_rollback_halves_the_rate_and_goes_on(tmp_path, capsys):
     assert all(row["loss"] is not None for row in written)
 
 
-def test_a_kill_after_a_rollback_changes_nothing(tmp_path, monkeypatch):
-    whole = train(diverging(on_nan="rollback"), tiny.corpus(), tmp_path / "whole")
-    original = Trainer._roll_back
+@pytest.mark.parametrize("every", [100, 1])
+def test_a_kill_after_a_rollback_changes_nothing(tmp_path, monkeypatch, every):
+    config = diverging(on_nan="rollback", checkpoint__every_steps=every)
+    whole = train(config, tiny.corpus(), tmp_path / "whole")
+    original = rollback.roll_back
 
     class Killed(Exception):
         pass
 
-    def roll_back(self, error):
-        original(self, error)
-        self.checkpoints.wait()
+    def roll_back(trainer, error):
+        original(trainer, error)
         raise Killed
 
     for _ in range(whole["train"]["rollbacks"]):
-        monkeypatch.setattr(Trainer, "_roll_back", roll_back)
+        monkeypatch.setattr(rollback, "roll_back", roll_back)
         with pytest.raises(Killed):
-            train(diverging(on_nan="rollback"), tiny.corpus(), tmp_path / "cut")
+            train(config, tiny.corpus(), tmp_path / "cut")
     monkeypatch.undo()
-    again = train(diverging(on_nan="rollback"), tiny.corpus(), tmp_path / "cut")
+    again = train(config, tiny.corpus(), tmp_path / "cut")
     assert again["results"] == whole["results"]
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_a_checkpoint_of_ruined_parameters_is_left_for_the_one_before(tmp_path, every):
+    """The first step ruins the parameters, and its loss, taken before, is finite: it is saved."""
+    summary = train(diverging(on_nan="rollback", checkpoint__every_steps=every), tiny.corpus(), tmp_path)
+    assert 1 <= summary["train"]["rollbacks"] <= 10
+    written = rows(tmp_path)
+    assert [row["step"] for row in written] == list(range(12))
+    assert written[-1]["learning_rate"] == np.float32(3e38) * np.float32(0.5) ** summary["train"]["rollbacks"]
+
+
+def test_the_best_of_a_history_that_was_left_is_forgotten(tmp_path, monkeypatch):
+    """Checks after steps 0 to 6 are each the best so far; at step 7 the loss is not finite, and step 4 is the last
+    checkpoint; what follows is worse than what was best by then."""
+    nats = iter([*(3.0 - 0.1 * step for step in range(7)), *[9.0] * 20])
+    score = Trainer.score
+    monkeypatch.setattr(
+        Trainer, "score", lambda self, *rest: score(self, *rest)._replace(nats=60 * next(nats), targets=60)
+    )
+    account, failed = Trainer.account, []
+
+    def fail_once(self, measured, seconds):
+        if self.done == 7 and not failed:
+            failed.append(self.done)
+            measured = measured._replace(loss=measured.loss * np.nan)
+        account(self, measured, seconds)
+
+    monkeypatch.setattr(Trainer, "account", fail_once)
+    config = tiny.config(
+        on_nan="rollback", train__evaluate_every=1, checkpoint__every_steps=4, checkpoint__best="keep",
+        checkpoint__keep=1,
+    )  # fmt: skip
+    summary = train(config, tiny.corpus(), tmp_path)
+    assert failed == [7]
+    assert {row["step"] for row in summary["results"] if row["which"] == "best"} == {3}
+    checks = [row for row in rows(tmp_path) if "valid_loss" in row]
+    assert min(checks, key=lambda row: row["valid_loss"])["step"] == 3
 
 
 def test_rollbacks_come_to_an_end(tmp_path):
