@@ -6,16 +6,14 @@
     python launch.py --experiment=sample --config=configs/text8/lstm_fused.py --workdir=runs/a
     python launch.py --experiment=compare runs/a runs/b
 
-Exit status: 0; 2 and one line that starts with 'error: ' where a flag, config, file or input is at
-fault; 130 where interrupted; 141 where standard output was closed. Configs are Python and run as
-such: launch only those you trust.
+Exit status: 0, also where SIGTERM ended it; 2 and one line that starts with 'error: ' where a flag,
+config, file or input is at fault; 130 where Ctrl-C ended it; 141 where standard output was closed.
+Configs are Python and run as such: launch only those you trust.
 """
 
 import contextlib
-import hashlib
 import importlib
 import os
-import platform
 import signal
 import sys
 import traceback
@@ -27,11 +25,11 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments.command_line import CONFIGS, DEFAULT_CONFIG, check_tuples, explain, near
+from lm import interrupts
+from lm.compilation_cache import use_compilation_cache
 from lm.errors import UserError, first_line
 
 # No jax here: a mistake on the command line is answered in a fraction of a second.
-
-PROJECT = "recurrent-lm"  # names the directory in the user's cache
 
 
 class ExtraFlag(NamedTuple):
@@ -127,7 +125,8 @@ DISTRIBUTED = ("coordinator_address", "num_processes", "process_id")
 def main(argv: list[str]) -> int:
     """Runs the command line `argv` (program name first) and returns the exit status."""
     try:
-        launch(argv)
+        with interrupts.raising_on_sigterm():
+            launch(argv)
     except BaseException as error:
         return report(argv, error)
     return 0
@@ -172,6 +171,8 @@ def launch(argv: list[str]) -> None:
     use_threads(values["config"].value)
     several = values["num_processes"].present
     if several:
+        # What they wait for is no Python, where an exception would have to wait, too.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         join_processes(*(values[name].value for name in DISTRIBUTED))
     with ending_at_once(argv) if several else contextlib.nullcontext():
         module = importlib.import_module(experiment.module)
@@ -348,26 +349,6 @@ def ending_at_once(argv: list[str]):
         os._exit(status)
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache directory, where that can be written.
-
-    JAX_COMPILATION_CACHE_DIR chooses another place, JAX_ENABLE_COMPILATION_CACHE=false none.
-    """
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is not None:
-        return
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        cache = home / PROJECT / "jax" / processor()
-        cache.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: the user has no home
-        return
-    if os.access(cache, os.W_OK | os.X_OK):
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
 def use_threads(config: ConfigDict) -> None:
     """As many threads of a CPU as config.train.threads says, before anything starts JAX."""
     threads = config.train.threads if "train" in config else 0
@@ -377,20 +358,6 @@ def use_threads(config: ConfigDict) -> None:
         from lm.cores import limit_threads
 
         limit_threads(threads)
-
-
-def processor() -> str:
-    """A name for what this machine's processor can do.
-
-    Compiled programs use all of it, and would fail on another machine that shares the directory.
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        abilities = [line for line in lines if line.startswith(("flags", "Features"))][:1]
-    except OSError:
-        abilities = []
-    digest = hashlib.sha256("".join(abilities).encode()).hexdigest()
-    return f"{platform.machine()}-{digest[:8]}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: a run finishes what it computes, saves, and says how to go on."""
+"""Ctrl-C and SIGTERM end whatever runs with a line that says how to go on; training finishes its step and saves first.
+
+Python makes an exception of SIGINT by itself; `raising_on_sigterm` does the same for SIGTERM, around a whole command.
+While a run trains, `listening` takes the place of both.
+"""
 
 import contextlib
 import signal
@@ -13,6 +17,23 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int, message: str):
         super().__init__(message)
         self.signal = number
+
+
+@contextlib.contextmanager
+def raising_on_sigterm():
+    """Makes of a SIGTERM an Interrupted, wherever the main thread is; in other threads it changes nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number, frame):
+        raise Interrupted(number, "interrupted")
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

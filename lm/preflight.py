@@ -22,7 +22,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from lm import devices, memory
+from lm import compilation_cache, devices, memory
 from lm.cores import available
 from lm.corpora import CORPORA, Corpus
 from lm.evaluate import evaluate, window_shape
@@ -189,7 +189,7 @@ def estimate_all(
 def _measured(experiment: Experiment, corpus: Corpus) -> tuple[int, Times]:
     """Bytes at the peak, then, where there are so many, the times."""
     needed = memory.peak(experiment, corpus)
-    if jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir:
+    if compilation_cache.is_used():
         compile_all(experiment, corpus)  # the job will find all programs in that cache, and so must `measure`
     jax.clear_caches()  # what this process holds compiled, the job's will not
     return needed, measure(experiment, corpus)

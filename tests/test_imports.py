@@ -13,7 +13,7 @@ LAYERS = [
     {"lm.errors", "lm.products", "lm.tensorboard"},
     {"lm.schema"},
     {
-        "lm.batches", "lm.cell_kinds", "lm.checkpoint", "lm.cores", "lm.dropout", "lm.feedback",
+        "lm.batches", "lm.cell_kinds", "lm.checkpoint", "lm.compilation_cache", "lm.cores", "lm.dropout", "lm.feedback",
         "lm.initialisers", "lm.interrupts", "lm.lock", "lm.losses", "lm.metrics", "lm.optim", "lm.sampled_texts",
         "lm.synthetic", "lm.text", "lm.uncertainty",
     },

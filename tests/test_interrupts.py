@@ -3,6 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,6 +19,8 @@ from lm.interrupts import Interrupted, listening
 from lm.lanes import train_lanes
 from lm.loop import Trainer, train
 from tests import tiny
+
+ROOT = Path(__file__).resolve().parent.parent
 
 CONFIG = {
     "train__report_every": 4,
@@ -85,11 +91,126 @@ def test_a_second_interrupt_ends_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_a_signal_at_the_last_step_ends_before_the_scores(tmp_path):
+    def send(step, perplexity):
+        if step == 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="stopped after all 12 steps, before they were scored"):
+        train(tiny.config(**CONFIG), tiny.corpus(), tmp_path, observe=send)
+    assert not (tmp_path / "summary.json").exists()
+    assert train(tiny.config(**CONFIG), tiny.corpus(), tmp_path)["train"]["steps"] == 12
+
+
+def test_a_signal_while_lanes_are_scored_ends_them_before_the_next_is(tmp_path, monkeypatch):
+    configs = [tiny.config(**CONFIG, seed=seed) for seed in (0, 1)]
+    workdirs = [tmp_path / str(seed) for seed in (0, 1)]
+    finish = Trainer.finish
+
+    def finish_and_send(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return finish(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "finish", finish_and_send)
+        with pytest.raises(Interrupted, match="1 lanes under way, all saved"):
+            train_lanes(configs, tiny.corpus(), workdirs)
+    assert [(path / "summary.json").exists() for path in workdirs] == [True, False]
+    assert [summary["train"]["steps"] for summary in train_lanes(configs, tiny.corpus(), workdirs)] == [12, 12]
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_what_the_command_line_says_of_it(capsys, number, status):
     assert launch.report([], Interrupted(number, "stopped after 5 of 12 steps, all saved")) == status
     said = "stopped after 5 of 12 steps, all saved: the same command goes on from the last checkpoint\n"
     assert capsys.readouterr().err == said
+
+
+# --- whole processes
+
+LAUNCHED = """
+from pathlib import Path
+from configs.base import base
+
+def get_config():
+    Path(__file__).with_suffix(".loaded").touch()
+    config = base()
+    config.data.size, config.data.batch_size, config.data.unroll = 400_000, 4, 8
+    config.model.hidden = (32,)
+    config.train.steps, config.train.report_every, config.sample.number = 20, 10, 1
+    config.train.evaluate_every = 1000
+    config.evaluation.splits = ("train",)  # seconds to score
+    config.update_from_flattened_dict(CHANGES)
+    return config
+"""
+
+
+def started(directory, *flags, **changes):
+    """The command, begun; its config touches small.loaded and its workdir is run."""
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    (directory / "small.py").write_text(LAUNCHED.replace("CHANGES", repr(dotted)))
+    command = [sys.executable, "launch.py", f"--config={directory}/small.py", f"--workdir={directory}/run", *flags]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process, happens):
+    end = time.monotonic() + 120
+    while not happens():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def ended(process, number):
+    """(exit status, the lines of standard error) after a signal."""
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    return process.returncode, [line for line in said.splitlines() if not line.startswith("warning")]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_at_the_start_ends_with_a_line(tmp_path, number, status):
+    process = started(tmp_path)
+    wait_for(process, (tmp_path / "small.loaded").exists)  # next it imports JAX, for a second or more
+    assert ended(process, number) == (status, ["interrupted: the same command goes on from the last checkpoint"])
+
+
+def test_a_signal_while_a_run_or_an_evaluation_is_scored_ends_with_a_line(tmp_path):
+    saved, summary = tmp_path / "run" / "checkpoints" / "last" / "20", tmp_path / "run" / "summary.json"
+    process = started(tmp_path)
+    wait_for(process, saved.exists)
+    time.sleep(0.3)
+    status, [line] = ended(process, signal.SIGTERM)
+    assert (status, line.endswith("the same command goes on from the last checkpoint")) == (0, True)
+    assert not summary.exists()
+
+    (tmp_path / "small.loaded").unlink()
+    process = started(tmp_path, "--experiment=evaluate")
+    wait_for(process, (tmp_path / "small.loaded").exists)
+    status, [line] = ended(process, signal.SIGTERM)
+    assert (status, line.startswith("interrupted: ")) == (0, True)
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+
+    process = started(tmp_path)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert json.loads(summary.read_text())["train"]["steps"] == 20
+
+
+def test_of_two_processes_in_one_workdir_the_second_is_refused(tmp_path):
+    first = started(tmp_path, train__steps=10_000_000, train__report_every=100)
+    wait_for(first, (tmp_path / "run" / "metrics.jsonl").exists)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    second = started(tmp_path, "--config.train.threads=1", train__steps=10_000_000, train__report_every=100)
+    _, said = second.communicate(timeout=120)
+    assert second.returncode == 2
+    assert said.startswith(f"error: --workdir={tmp_path}/run: another process is at work there")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    status, [line] = ended(first, signal.SIGTERM)
+    assert (status, line.startswith("stopped after ")) == (0, True)
+
+
+# --- others at work
 
 
 def test_a_second_process_in_a_workdir_is_refused(tmp_path):

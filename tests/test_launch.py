@@ -12,6 +12,7 @@ from absl import flags
 
 import launch
 from experiments import command_line
+from lm.compilation_cache import PROJECT, use_compilation_cache
 from lm.errors import UserError
 
 ROOT = Path(launch.__file__).resolve().parent
@@ -333,16 +334,16 @@ def restored_jax_config():
 
 def test_the_compilation_cache_is_in_the_users_cache(tmp_path, monkeypatch, restored_jax_config):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    launch.use_compilation_cache()
+    use_compilation_cache()
     chosen = jax.config.jax_compilation_cache_dir
-    assert Path(chosen).parent == tmp_path / launch.PROJECT / "jax"
+    assert Path(chosen).parent == tmp_path / PROJECT / "jax"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    launch.use_compilation_cache()  # chosen already, by the user for example: kept
+    use_compilation_cache()  # chosen already, by the user for example: kept
     assert jax.config.jax_compilation_cache_dir == chosen
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, restored_jax_config):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    launch.use_compilation_cache()
+    use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None

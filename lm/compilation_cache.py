@@ -1,0 +1,49 @@
+"""Where compiled programs are kept between processes, so that each is compiled once on a machine."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+PROJECT = "recurrent-lm"  # names the directory in the user's cache
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache directory, where that can be written.
+
+    JAX_COMPILATION_CACHE_DIR chooses another place, JAX_ENABLE_COMPILATION_CACHE=false none.
+    """
+    import jax  # here: a mistake on the command line is answered without it
+
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = home / PROJECT / "jax" / _processor()
+        cache.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
+        return
+    if os.access(cache, os.W_OK | os.X_OK):
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def is_used() -> bool:
+    """Whether what is compiled now will be found by the next process."""
+    import jax
+
+    return bool(jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir)
+
+
+def _processor() -> str:
+    """A name for what this machine's processor can do.
+
+    Compiled programs use all of it, and would fail on another machine that shares the directory.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        abilities = [line for line in lines if line.startswith(("flags", "Features"))][:1]
+    except OSError:
+        abilities = []
+    digest = hashlib.sha256("".join(abilities).encode()).hexdigest()
+    return f"{platform.machine()}-{digest[:8]}"
