@@ -62,10 +62,12 @@ DRY_RUN = ExtraFlag(
     flags.DEFINE_boolean, "dry_run", False, "Prints how long it will take and what memory it needs, and stops there."
 )
 
+ETA = ExtraFlag(flags.DEFINE_boolean, "eta", True, "Says before a long run how long it will take.")
+
 CHECKPOINT = ExtraFlag(flags.DEFINE_string, "checkpoint", "last", "Which checkpoint of a run: last or best.")
 
 EXPERIMENTS = {
-    "train": Experiment("experiments.train", (DRY_RUN,), distributed=True),
+    "train": Experiment("experiments.train", (DRY_RUN, ETA), distributed=True),
     "evaluate": Experiment("experiments.evaluate"),
     "lanes": Experiment(
         "experiments.lanes",

@@ -1,6 +1,7 @@
 """Trains the config in the workdir, going on from its last checkpoint, and prints what came of it.
 
---dry_run prints instead how long that will take and what memory it needs, and leaves nothing behind.
+Before a long run begins it says how long that will take and what memory it needs; --noeta leaves that out, --dry_run
+stops there and leaves nothing behind.
 """
 
 import functools
@@ -9,16 +10,21 @@ import math
 import jax
 
 from lm import devices, preflight
+from lm.announce import LONG_SECONDS, announce
 from lm.corpora import load
 from lm.errors import UserError
 from lm.loop import train
+from lm.metrics import read_config
 
 
-def run(config, workdir, data_dir=None, dry_run=False):
+def run(config, workdir, data_dir=None, dry_run=False, eta=True):
     """Returns the summary that `workdir`/summary.json holds; of a dry run the Estimate."""
     if dry_run:
         return estimate(config, data_dir)
-    summary = train(config, load_corpus(config, data_dir), workdir, test_text(config, data_dir))
+    corpus = load_corpus(config, data_dir)
+    if jax.process_count() == 1 and read_config(workdir) is None:  # what has begun says what is left of it
+        announce(config, corpus, LONG_SECONDS if eta else math.inf)
+    summary = train(config, corpus, workdir, test_text(config, data_dir))
     if devices.is_first():
         print_results(summary)
     return summary

@@ -32,6 +32,8 @@ from lm.train import Experiment, compiled_part, evaluated_parameters, make_exper
 
 # Dispatches are timed until both are reached, or the time limit is. One is cut to so many steps as fit.
 TIMED_DISPATCHES, TIMED_SECONDS, TIMED_LIMIT = 5, 4.0, 30.0
+# Events are counted over so many steps (half a second); a longer run is taken to go on as it began.
+COUNTED_STEPS = 300_000
 # Targets at the start of a text on which scoring is timed; what follows costs as much per target.
 TIMED_TARGETS = 4096
 
@@ -89,12 +91,12 @@ class Times(NamedTuple):
 
 def events(experiment: Experiment, splits: Iterable[str]) -> collections.Counter:
     """How often the loop dispatches, reports, validates, samples and saves, from the first step to the last."""
-    counts, done = collections.Counter(), 0
-    while done < experiment.total_steps:
+    counts, done, total = collections.Counter(), 0, experiment.total_steps
+    while done < min(total, COUNTED_STEPS):
         done = next_stop(experiment, done)
         counts.update(due(experiment, splits, done))
         counts["dispatch"] += 1
-    return counts
+    return collections.Counter({name: round(count * total / done) for name, count in counts.items()})
 
 
 def final_scores(config: ml_collections.ConfigDict, corpus: Corpus) -> list[tuple[str, str]]:
@@ -165,7 +167,7 @@ def estimate(config: ml_collections.ConfigDict, corpus: Corpus, startup: float =
     Raises UserError for a config that cannot be run, and for one that needs more memory than there is.
     """
     experiment = make_experiment(config, corpus)
-    return _estimate(experiment, corpus, *_measured(experiment, corpus), startup)
+    return estimate_from(experiment, corpus, *_measured(experiment, corpus), startup)
 
 
 def estimate_all(
@@ -182,7 +184,7 @@ def estimate_all(
         shape = _shape(experiment, corpus)
         if shape not in known:
             known[shape] = _measured(experiment, corpus)
-        found.append(_estimate(experiment, corpus, *known[shape], startup=0.0))
+        found.append(estimate_from(experiment, corpus, *known[shape], startup=0.0))
     return found
 
 
@@ -195,7 +197,8 @@ def _measured(experiment: Experiment, corpus: Corpus) -> tuple[int, Times]:
     return needed, measure(experiment, corpus)
 
 
-def _estimate(experiment: Experiment, corpus: Corpus, needed: int, times: Times, startup: float) -> Estimate:
+def estimate_from(experiment: Experiment, corpus: Corpus, needed: int, times: Times, startup: float) -> Estimate:
+    """The estimate of a run that needs so many bytes at the peak, at measured times."""
     config, reader = experiment.config, experiment.reader
     counts = events(experiment, corpus.splits)
     scored = {split for split, _ in final_scores(config, corpus)}

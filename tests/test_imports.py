@@ -27,6 +27,7 @@ LAYERS = [
     {"lm.memory", "lm.rollback", "lm.summary"},
     {"lm.loop"},
     {"lm.lanes", "lm.preflight"},
+    {"lm.announce"},
 ]  # fmt: skip
 OURS = ("lm", "configs", "experiments", "launch", "tests")
 

@@ -93,7 +93,7 @@ def test_defaults(config, calls):
     [(loaded, workdir, data_dir, others)] = calls
     assert loaded.model.hidden == (64,)
     assert loaded.is_locked
-    assert (workdir, data_dir, others) == ("runs/small", None, {"dry_run": False})
+    assert (workdir, data_dir, others) == ("runs/small", None, {"dry_run": False, "eta": True})
 
 
 def test_overrides_variant_and_directories(config, calls, tmp_path):
@@ -274,7 +274,7 @@ def test_extra_flags_reach_their_experiment(config, extra_experiment, calls):
     assert run("--experiment=reproduce", "--targets=text8/*") == 0
     assert calls[0][3] == {"targets": "text8/*", "seeds": 3}
     assert run() == 0
-    assert calls[1][3] == {"dry_run": False}
+    assert calls[1][3] == {"dry_run": False, "eta": True}
 
 
 def test_extra_flags_of_another_experiment_are_refused(extra_experiment, fails):

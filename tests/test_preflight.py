@@ -60,6 +60,17 @@ def test_events_are_those_that_a_run_makes(changes, tmp_path, monkeypatch):
     assert found["checkpoint"] >= 1
 
 
+def test_a_very_long_run_is_counted_from_its_beginning(monkeypatch):
+    config, corpus = tiny.config(train__steps=40_000, train__evaluate_every=30), tiny.corpus()
+    experiment = make_experiment(config, corpus)
+    whole = events(experiment, corpus.splits)
+    monkeypatch.setattr(preflight, "COUNTED_STEPS", 4_000)
+    part = events(experiment, corpus.splits)
+    assert part.keys() >= {"dispatch", "report", "validation", "checkpoint"}
+    for name, count in part.items():
+        assert count == pytest.approx(whole[name], rel=0.01, abs=10), name
+
+
 def test_without_a_validation_text_there_is_no_validation():
     config, corpus = tiny.config(), tiny.corpus()
     corpus = corpus._replace(splits={"train": corpus.splits["train"]})
