@@ -2,7 +2,7 @@
 #             Interrupted, it goes on from its last checkpoint when run again; finished, it shows
 #             its scores again. `rm -r runs/first` begins anew; WORKDIR=DIR trains elsewhere.
 # make test   runs the tests.
-# make soak   runs the tests that take long: random kills, 100,000 steps.
+# make soak   runs the tests that take long: random kills, 100,000 steps, estimates against the clock.
 # make lint   checks style.
 # make results  renews README's tables of results and of speed from the committed records.
 # make lock   renews the hashed locks from the requirements files.

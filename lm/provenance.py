@@ -52,7 +52,7 @@ def provenance(config, corpus) -> dict:
             "platform": device.platform,
             "kind": device.device_kind,
             "count": jax.device_count(),
-            "cpu": _cpu_model(),
+            "cpu": cpu_model(),
         },
         "git": revision(),
         "data": plain(corpus.provenance),
@@ -60,7 +60,7 @@ def provenance(config, corpus) -> dict:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:

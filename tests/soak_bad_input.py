@@ -16,6 +16,7 @@ import jax
 from bad_input import SOUND, TEXTS, assert_sound, attempt, changes, pools, texts
 
 from lm.metrics import write_json
+from lm.provenance import revision
 
 RECORD = Path(__file__).resolve().parent.parent / "experiments" / "results" / "soak_bad_input.json"
 DRAWN = 400
@@ -70,5 +71,6 @@ def test_every_bad_input_ends_with_one_line():
         "tried": tried, "one_at_a_time": one_at_a_time, "drawn": tried - one_at_a_time, "seed": SEED,
         "trained": tally.statuses[0], "refused": tally.statuses[2], "kinds_of_message": len(tally.messages),
         "messages": sorted(tally.messages.values()), "soak_s": round(time.monotonic() - began),
+        "git": revision(),
     })  # fmt: skip
     assert tally.statuses[2] >= 500

@@ -14,6 +14,7 @@ from pathlib import Path
 import fuzz
 
 from lm.metrics import write_json
+from lm.provenance import revision
 
 RECORD = Path(__file__).resolve().parent.parent / "experiments" / "results" / "soak_fuzz.json"
 TRIES = 3000  # of a target of weight 1
@@ -37,6 +38,6 @@ def test_mutated_files_are_opened_or_refused(tmp_path):
             "messages": list(messages.values())[:SHOWN],
         }  # fmt: skip
     tried = sum(row["tried"] for row in rows.values())
-    record = {"tried": tried, "seed": SEED, "soak_s": round(time.monotonic() - began), "targets": rows}
-    write_json(RECORD, record)
+    soak_s = round(time.monotonic() - began)
+    write_json(RECORD, {"tried": tried, "seed": SEED, "soak_s": soak_s, "git": revision(), "targets": rows})
     assert tried >= 10_000

@@ -32,6 +32,7 @@ from experiments.train import load_corpus
 from lm.checkpoint import Checkpoints
 from lm.metrics import write_json
 from lm.optim import hyper_of
+from lm.provenance import revision
 from lm.train import initial_state, make_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -293,7 +294,7 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(name, tmp_p
         "resumed": workdir_log(killed).count("resuming "), "starts": starts + 1, "different": different,
         "sha256": {run: {"uninterrupted": expected[run]["last"]["sha256"], "killed": found[run]["last"]["sha256"]}
                    for run in expected},
-        "uninterrupted_s": round(sum(times), 1), "soak_s": round(time.monotonic() - began),
+        "uninterrupted_s": round(sum(times), 1), "soak_s": round(time.monotonic() - began), "git": revision(),
     })  # fmt: skip
     assert phases.total() >= KILLS
     assert not different

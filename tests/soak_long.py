@@ -17,6 +17,7 @@ import tiny
 
 from lm.loop import train
 from lm.metrics import write_json
+from lm.provenance import revision
 
 RECORD = Path(__file__).resolve().parent.parent / "experiments" / "results" / "soak_long.json"
 STEPS = 100_000
@@ -63,7 +64,7 @@ def test_memory_is_flat_and_open_files_are_constant(tmp_path):
         "steps": STEPS, "seconds": round(time.monotonic() - began), "looks": len(seen),
         "resident_MB": {"second tenth": early / 1e6, "most after it": most / 1e6, "end": seen[-1][1] / 1e6},
         "growth": most / early - 1, "open_files": list(files.values()), "live_arrays": arrays,
-        "curve_MB": [round(r[1] / 1e6, 1) for r in seen[:: len(seen) // 20]],
+        "git": revision(), "curve_MB": [round(r[1] / 1e6, 1) for r in seen[:: len(seen) // 20]],
     }  # fmt: skip
     print(row)
     write_json(RECORD, row)

@@ -39,6 +39,23 @@ def test_mutated_files_were_opened_or_refused():
     assert all(row["opened"] + row["refused"] == row["tried"] for row in soak["targets"].values())
 
 
+def test_estimates_were_within_a_fifth():
+    runs = load("soak_preflight")
+    assert runs.keys() == {"lstm_fused", "bigram", "gru", "book"}
+    for run in runs.values():
+        assert run["predicted_s"] == pytest.approx(run["wall_s"], rel=0.2)
+        assert run["predicted_peak_MB"] == pytest.approx(run["peak_MB"], rel=0.2)
+        assert run["seconds_ratio"] == pytest.approx(run["predicted_s"] / run["wall_s"], abs=0.02)
+        assert run["peak_ratio"] == pytest.approx(run["predicted_peak_MB"] / run["peak_MB"], abs=0.01)
+        assert len(run["git"]["revision"]) == 40
+        assert run["cpu"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("soak_*.py")), ids=lambda path: path.stem)
+def test_every_record_will_say_of_which_revision_it_is(path):
+    assert '"git": revision()' in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("words", "number"),
     [
