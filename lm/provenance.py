@@ -16,7 +16,8 @@ from lm.metrics import flat, plain
 
 # The version of what the code computes. Add 1 whenever a change alters results beyond rounding (an initialiser that
 # draws other numbers, another order of the text, a loss that weighs otherwise): every finished run is then of an older
-# identity, and `reproduce` trains it anew. .ci/gate.py catches a change that should have added 1.
+# identity, and `reproduce` trains it anew. tests/test_numerics.py fails where a change should have added 1: add it and
+# run `python -m tests.numerics`, which renews tests/numerics.json.
 NUMERICS = 1
 
 # Keys of a config that decide no number: what is claimed, and where and how fast it is computed. The text behind

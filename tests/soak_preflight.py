@@ -1,10 +1,10 @@
 """Preflight against the stopwatch: `--dry_run`, then the run itself, for committed configs of some seconds to minutes.
 
-    python -m pytest tests/soak_preflight.py            # some fifteen minutes; -k bigram: one of them
+    python -m pytest tests/soak_preflight.py            # half an hour; -k bigram: one of them
 
-The text8, Shakespeare and tiny Shakespeare corpora are looked for in LM_DATA_DIR. The estimate fills the cache of compiled
-programs, and the run finds them there. The machine must have nothing else to do: the estimate is of that. The outcome
-goes on record in experiments/results/soak_preflight.json.
+Corpora are looked for in LM_DATA_DIR. The estimate fills the cache of compiled programs, and the run finds them there.
+The machine must have nothing else to do: the estimate is of that. The outcome goes on record in
+experiments/results/soak_preflight.json.
 """
 
 import json
