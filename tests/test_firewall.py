@@ -1,5 +1,6 @@
 """Nothing looks at the test split before training is over, and every look is on record."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 
 from configs.textfile import get_config
 from experiments import evaluate, lanes, train
-from lm.corpora import load
+from lm.corpora import CORPORA, load
 from lm.errors import UserError
 from lm.evaluate import evaluate as score
 from lm.loop import Trainer
+from lm.sources import Source
 from tests import tiny
 
 
@@ -101,3 +103,43 @@ def test_training_and_evaluation_and_lanes_read_it_at_the_end(tmp_path, own_text
     assert nats == pytest.approx(wanted, rel=1e-5)
     assert len((tmp_path / "run" / "test_log.jsonl").read_text().splitlines()) == 4
     assert (tmp_path / "lanes" / "seed=0" / "test_log.jsonl").is_file()
+
+
+PTB_TEXTS = {"train": " a b c d a b\n" * 120, "valid": " a c b d\n" * 20, "test": " d c b a\n" * 20}
+
+
+@pytest.fixture
+def small_ptb(tmp_path, monkeypatch):
+    """A directory of the corpus ptb, of three files of a few words, the test file not among them."""
+    directory = tmp_path / "data"
+    (directory / "ptb").mkdir(parents=True)
+    sources = {}
+    for split, text in PTB_TEXTS.items():
+        path = f"ptb/ptb.{split}.txt"
+        sources[split] = Source(path, len(text), hashlib.sha256(text.encode()).hexdigest(), None)
+        if split != "test":
+            (directory / path).write_text(text)
+    monkeypatch.setitem(CORPORA, "ptb", CORPORA["ptb"]._replace(sources=sources))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "cache"))
+    return directory
+
+
+def test_ptb_trains_without_its_test_file_and_is_scored_once_it_is_there(tmp_path, small_ptb, capsys):
+    """The whole way: the loader, the run, its record, and the evaluation that makes up for what was missing."""
+    settings, workdir = config(data__corpus="ptb"), tmp_path / "run"
+    summary = train.run(settings, str(workdir), str(small_ptb))
+    assert summary["train"]["steps"] == 12
+    assert {row["split"] for row in summary["results"]} == {"valid"}
+    assert "ptb/ptb.test.txt is not in" in summary["not_scored"]["test"]
+    assert "--experiment=evaluate makes up for it" in capsys.readouterr().out
+    assert not (workdir / "test_log.jsonl").exists()
+
+    (small_ptb / "ptb" / "ptb.test.txt").write_text(PTB_TEXTS["test"])
+    again = evaluate.run(settings, str(workdir), str(small_ptb))
+    assert again["not_scored"] == {}
+    assert [row for row in again["results"] if row["split"] == "valid"] == summary["results"]
+    tested = [row for row in again["results"] if row["split"] == "test"]
+    assert [(row["which"], row["targets"]) for row in tested if row["protocol"] == "exact"] == [
+        ("final", 99), ("best", 99),  # 20 lines of four words and their end
+    ]  # fmt: skip
+    assert len((workdir / "test_log.jsonl").read_text().splitlines()) == len(tested) == 4
