@@ -1,6 +1,9 @@
 """Plots of the sweeps: cost of a training step against sequence length, hidden size, vocabulary and batch."""
 
+import io
+
 from experiments.peers.workload import SWEEPS
+from lm.metrics import write_bytes
 
 LABELS = {"lm": "this project", "floor": "floor: matrix products alone"}
 AXES = {
@@ -29,18 +32,16 @@ def plot_all(record: dict, prefix: str) -> list[str]:
     for sweep in SWEEPS:
         if times := milliseconds(record, sweep):
             paths.append(f"{prefix}{sweep}.png")
-            plot(times, AXES[sweep], paths[-1])
+            write_bytes(paths[-1], plot(times, AXES[sweep]))
     return paths
 
 
-def plot(times: dict[str, dict[int, float]], axis: str, path: str):
-    """One line per implementation, both axes logarithmic."""
-    import matplotlib
+def plot(times: dict[str, dict[int, float]], axis: str) -> bytes:
+    """PNG: one line per implementation, both axes logarithmic."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4.5), layout="constrained")
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.subplots()
     for name, points in times.items():
         style = "k--" if name == "floor" else "o-"
         axes.loglog(list(points), list(points.values()), style, label=LABELS.get(name, name))
@@ -48,5 +49,6 @@ def plot(times: dict[str, dict[int, float]], axis: str, path: str):
     axes.set_ylabel("milliseconds a training step")
     axes.legend()
     axes.grid(alpha=0.3, which="both")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    return picture.getvalue()

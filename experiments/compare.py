@@ -9,8 +9,6 @@ exact protocol (lm/uncertainty.py). Leaves compare.json, compare.md, curves.png 
 
 import io
 import itertools
-import math
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +20,9 @@ from experiments import compare_report
 from experiments.ledger import make_record
 from lm.corpora import Corpus, load
 from lm.errors import UserError
-from lm.evaluate import Score, exact_nats
+from lm.evaluate import Score, exact_nats, perplexity
 from lm.loop import Trainer
-from lm.metrics import log_test_score, read_config, write_json
+from lm.metrics import log_test_score, make_directory, read_config, write_bytes, write_json
 from lm.summary import result_row
 from lm.text import SPLITS
 from lm.train import evaluated_parameters
@@ -62,18 +60,14 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
         "differences": differences(found),
         "pairs": pairs(found, models, split),
     }
-    directory = Path(workdir)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be made: {error.strerror}") from error
+    directory = make_directory(workdir)
     write_json(directory / "compare.json", comparison)
     text, picture = compare_report.markdown(comparison), io.BytesIO()
     curves = compare_report.draw_curves(comparison)
     curves.savefig(picture, format="png", dpi=120)
-    write(directory / "compare.md", text.encode())
-    write(directory / "curves.png", picture.getvalue())
-    write(directory / "report.html", compare_report.page(comparison, curves).encode())
+    write_bytes(directory / "compare.md", text.encode())
+    write_bytes(directory / "curves.png", picture.getvalue())
+    write_bytes(directory / "report.html", compare_report.page(comparison, curves).encode())
     print(text)
     print(f"wrote {directory}/compare.json, compare.md, curves.png and report.html")
     return comparison
@@ -231,15 +225,15 @@ def pairs(runs: list[Run], models: list[Model], split: str) -> list[dict]:
         rows.append(
             row
             | {"verdict": in_words(found.verdict, runs[a].label, runs[b].label), "reason": ""}
-            | {"targets": count, "a_perplexity": perplexity(ours), "b_perplexity": perplexity(theirs)}
+            | {"targets": count, "a_perplexity": mean_perplexity(ours), "b_perplexity": mean_perplexity(theirs)}
             | {"difference": found.mean, "low": found.low, "high": found.high, "block": found.block}
         )
     return rows
 
 
-def perplexity(nats: np.ndarray) -> float:
-    mean = float(nats.mean(dtype=np.float64))
-    return math.exp(mean) if mean < 700 else math.inf
+def mean_perplexity(nats: np.ndarray) -> float:
+    """Of a text whose targets have nats [N]."""
+    return perplexity(float(nats.mean(dtype=np.float64)))
 
 
 def in_words(verdict: str, a: str, b: str) -> str:
@@ -256,14 +250,3 @@ def why_not(a: Corpus, b: Corpus, split: str) -> str:
     if not np.array_equal(a.splits[split], b.splits[split]):
         return f"their {split} texts differ (corpora {a.name} and {b.name}): there are no common targets"
     return ""
-
-
-def write(path: Path, content: bytes):
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error

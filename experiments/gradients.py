@@ -8,7 +8,7 @@
 Writes gradients.json and gradients.png to the workdir.
 """
 
-import os
+import io
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import numpy as np
 
 from lm.cells import CELLS, zero_carry
 from lm.initialisers import initialiser
-from lm.metrics import write_json
+from lm.metrics import make_directory, write_bytes, write_json
 from lm.recurrence import run as run_cell
 
 WEIGHTS = np.array([[1.0, 4.0], [4.0, 1.0]])
@@ -99,14 +99,12 @@ def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16)
     return np.linalg.norm(gradients, axis=-1).mean(axis=-1)  # in float64: squares of 1e-30 underflow in float32
 
 
-def plot(norms: dict[str, np.ndarray], path: str):
-    """|d loss / d h_t| against the distance from the loss, one line per cell, logarithmic."""
-    import matplotlib
+def plot(norms: dict[str, np.ndarray]) -> bytes:
+    """PNG: |d loss / d h_t| against the distance from the loss, one line per cell, logarithmic."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
     for name, values in norms.items():
         axes.semilogy(np.arange(len(values))[::-1], values, label=name)
     axes.set_xlabel("steps before the loss")
@@ -114,14 +112,15 @@ def plot(norms: dict[str, np.ndarray], path: str):
     axes.set_title("How far a gradient reaches back, at initialisation")
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    return picture.getvalue()
 
 
 def run(config, workdir, data_dir=None):
     """Prints the demonstration, writes gradients.json and gradients.png, returns what the former holds."""
     del data_dir
-    os.makedirs(workdir, exist_ok=True)
+    workdir = make_directory(workdir)
     demo = demonstration()
     for name, numbers in demo.items():
         print(f"{name} activations, then gradients, ten steps each")
@@ -132,6 +131,6 @@ def run(config, workdir, data_dir=None):
     for name, values in norms.items():
         print(f"{name}: |d loss / d h| is {values[-1]:.3g} at the last step, {values[0]:.3g} {STEPS - 1} steps before")
     record = {"demonstration": demo, "norms": norms}
-    write_json(os.path.join(workdir, "gradients.json"), record)
-    plot(norms, os.path.join(workdir, "gradients.png"))
+    write_json(workdir / "gradients.json", record)
+    write_bytes(workdir / "gradients.png", plot(norms))
     return record

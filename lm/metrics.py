@@ -73,10 +73,12 @@ def write_json(path, obj) -> None:
         UserError: the file cannot be written (no permission, disk full).
     """
     text = json.dumps(plain(obj), indent=2, allow_nan=False, ensure_ascii=False)
-    _replace(Path(path), (text + "\n").encode())
+    write_bytes(path, (text + "\n").encode())
 
 
-def _replace(path: Path, content: bytes) -> None:
+def write_bytes(path, content: bytes) -> None:
+    """Writes `content` to `path` whole or not at all, as `write_json` does, and raises the same."""
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -85,8 +87,19 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its directory may be none
+            temporary.unlink()
         raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def make_directory(path) -> Path:
+    """Makes `path` and its parents where they are missing, and returns it. Raises UserError where it cannot."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"directory {path} cannot be made: {error.strerror}") from error
+    return path
 
 
 # -------------------------------------------------------------------------------- work directory
@@ -318,7 +331,7 @@ def _keep_rows(path: Path, start_step: int) -> None:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     kept = b"".join(line for line in old.splitlines(True) if _is_before(line, start_step))
     if kept != old:
-        _replace(path, kept)
+        write_bytes(path, kept)
 
 
 def _is_before(line: bytes, start_step: int) -> bool:

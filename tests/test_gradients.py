@@ -9,6 +9,7 @@ import tiny
 
 from experiments import gradients
 from experiments.gradients import CELLS_SHOWN, STEPS, demonstration, gradient_norms
+from lm.errors import UserError
 
 
 def test_the_books_numbers_to_every_printed_digit():
@@ -58,3 +59,9 @@ def test_the_experiment_writes_numbers_and_a_plot(tmp_path, capsys):
     assert record["demonstration"]["relu"]["gradients"][9] == [9765625.0, 9765625.0]
     assert (tmp_path / "gradients.png").read_bytes().startswith(b"\x89PNG")
     assert "1.45938177e-14" in capsys.readouterr().out
+
+
+def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"directory .*file/deep cannot be made: Not a directory"):
+        gradients.run(tiny.config(), tmp_path / "file" / "deep")

@@ -11,7 +11,7 @@ import pytest
 from ml_collections.config_dict import placeholder
 
 from lm.errors import UserError
-from lm.metrics import MetricsLog, plain, prepare_workdir, read_config, write_json
+from lm.metrics import MetricsLog, make_directory, plain, prepare_workdir, read_config, write_bytes, write_json
 
 
 def make_config(**changes):
@@ -81,6 +81,15 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         write_json(tmp_path / "a.json", [2])
     assert json.loads((tmp_path / "a.json").read_text()) == [1]
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_place_under_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/a: Not a directory"):
+        write_bytes(tmp_path / "file" / "a", b"1")
+    with pytest.raises(UserError, match=r"directory .*file/a cannot be made: Not a directory"):
+        make_directory(tmp_path / "file" / "a")
+    assert make_directory(tmp_path / "b" / "c").is_dir()
 
 
 # --- prepare_workdir
