@@ -68,6 +68,11 @@ def _names(config: ml_collections.ConfigDict) -> list[str]:
     return [config.name, *[f"{config.name}/{target}" for target in config.targets]]
 
 
+def suits(claim: Claim, corpus: str) -> bool:
+    """Whether the corpus is known and made as the claim's is: text8_prefix as text8."""
+    return corpus in CORPORA and CORPORA[corpus].build is CORPORA[claim.config.data.corpus].build
+
+
 def on_corpus(claims: list[Claim], corpus: str) -> list[Claim]:
     """The claims with those that can be run on `corpus` run on it: text8's on text8_prefix, the others as they are.
 
@@ -78,7 +83,7 @@ def on_corpus(claims: list[Claim], corpus: str) -> list[Claim]:
     changed = []
     for claim in claims:
         config = claim.config.copy_and_resolve_references()
-        if CORPORA[config.data.corpus].build is CORPORA[corpus].build:
+        if suits(claim, corpus):
             config.data.corpus = corpus
         changed.append(Claim(claim.path, config))
     if all(claim.config.data.corpus != corpus for claim in changed):

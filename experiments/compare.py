@@ -62,7 +62,7 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
     }
     directory = make_directory(workdir)
     write_json(directory / "compare.json", comparison)
-    text, picture = compare_report.markdown(comparison), io.BytesIO()
+    text, picture = compare_report.in_markdown(comparison), io.BytesIO()
     curves = compare_report.draw_curves(comparison)
     curves.savefig(picture, format="png", dpi=120)
     write_bytes(directory / "compare.md", text.encode())

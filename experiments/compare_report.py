@@ -5,7 +5,7 @@ comparison: what compare.json holds (experiments/compare.py)
 
 import json
 
-from experiments import html
+from experiments import html, markdown
 
 PAIR_COLUMNS = ("a", "b", "perplexity a", "perplexity b", "nats a - b", "95% interval", "targets", "verdict")
 
@@ -46,28 +46,21 @@ def explained(comparison: dict) -> str:
     return text
 
 
-def markdown(comparison: dict) -> str:
+def in_markdown(comparison: dict) -> str:
+    """All of it as Markdown, beside curves.png."""
     names = [each["label"] for each in comparison["runs"]]
     differing = table_rows(comparison["differences"])
     parts = [
         f"# {' against '.join(names)}",
-        markdown_table(PAIR_COLUMNS, pair_rows(comparison)),
+        markdown.table(PAIR_COLUMNS, pair_rows(comparison)),
         explained(comparison),
         "## Results",
-        markdown_table(("metric", *names), table_rows(comparison["metrics"])),
+        markdown.table(("metric", *names), table_rows(comparison["metrics"])),
         "## Config keys that differ",
-        markdown_table(("key", *names), differing) if differing else "None.",
+        markdown.table(("key", *names), differing) if differing else "None.",
         "![curves](curves.png)",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def markdown_table(columns: tuple[str, ...], rows: list[list]) -> str:
-    def line(cells):
-        texts = ("" if each is None else str(each) for each in cells)
-        return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
-
-    return "\n".join([line(columns), "|" + "---|" * len(columns), *map(line, rows)])
 
 
 def page(comparison: dict, curves) -> str:

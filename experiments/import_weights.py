@@ -11,9 +11,10 @@ order, puts the rows in ours; without it row k is taken for our token k. Beside 
 """
 
 from experiments.train import load_corpus
+from lm import lock
 from lm.errors import UserError
 from lm.loop import Trainer
-from lm.metrics import prepare_workdir
+from lm.metrics import make_directory, prepare_workdir
 from lm.weights import load, vocabulary_order
 
 
@@ -23,12 +24,13 @@ def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
         raise UserError("--experiment=import needs --weights=FILE.safetensors")
     corpus = load_corpus(config, data_dir)
     order = vocabulary_order(vocabulary, corpus.vocabulary.symbols) if vocabulary else None
-    trainer = Trainer(config, corpus, workdir)
-    if trainer.resumed:
-        raise UserError(f"--workdir={workdir} holds a run already; import into a new directory")
-    parameters, layout = load(weights, trainer.model, corpus.vocabulary, order)
-    prepare_workdir(workdir, config)
-    trainer.adopt(parameters)
+    with lock.alone(make_directory(workdir)):
+        trainer = Trainer(config, corpus, workdir)
+        if trainer.resumed:
+            raise UserError(f"--workdir={workdir} holds a run already; import into a new directory")
+        parameters, layout = load(weights, trainer.model, corpus.vocabulary, order)
+        prepare_workdir(workdir, config)
+        trainer.adopt(parameters)
     print(f"imported {weights}, layout {layout}, into {workdir}")
     if layout != "ours" and order is None:
         print("without --vocabulary, row k of the file is taken for token k of the corpus")

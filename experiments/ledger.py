@@ -8,13 +8,14 @@ follows from these numbers alone.
 import hashlib
 import json
 import math
-import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from experiments.claims import default_config
+from experiments.runs import title_of
 from lm.errors import UserError
-from lm.metrics import plain
+from lm.metrics import make_directory, plain, write_bytes
 from lm.provenance import identity
 from lm.schema import NUMBER, POSITIVE, read_json, read_rows
 from lm.uncertainty import Seeds, over_seeds
@@ -62,7 +63,7 @@ SUMMARY = {
         "identity": str,
         "numerics": int,
         "config": {"name": str, "seed": int},
-        "data": {"checksum?": str},
+        "data": {"checksum?": str, "tokens?": {str: int}},
         "versions": {str: str},
         "device": {"platform": str, "kind": str, "cpu": str},
         "git": (None, {"revision": str, "dirty": bool}),
@@ -130,30 +131,21 @@ def _rounded(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def run_name(config) -> str:
-    """text8/lstm_fused, seed 0 on text8_prefix -> text8_lstm_fused.text8_prefix.seed0"""
-    return _file_name(config.name, config.data.corpus, config.seed)
-
-
 def record_name(record: dict) -> str:
-    """As run_name(), of a record; its file's name without .json."""
-    return _file_name(record["name"], record["corpus"], record["seed"])
+    """The title of its run; its file's name without .json."""
+    return title_of(record["name"], record["corpus"], record["seed"])
 
 
-def _file_name(name: str, corpus: str, seed: int) -> str:
-    """Whatever the names are, no path of its own."""
-    return re.sub(r"[/:\\\0]", "_", f"{name}.{corpus}.seed{seed}")
+def record_bytes(record: dict) -> bytes:
+    """A record as its file holds it: JSON, a key a line."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def write_record(record: dict, directory: Path) -> Path:
-    """Writes directory/NAME.json, a key a line, and returns its path. Raises UserError where it cannot."""
-    path = directory / f"{record_name(record)}.json"
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write a record in {directory}: {error.strerror}") from error
+    """Writes directory/NAME.json and returns its path. Raises UserError where it cannot."""
+    path = make_directory(directory) / f"{record_name(record)}.json"
+    write_bytes(path, record_bytes(record))
     return path
 
 
@@ -172,7 +164,12 @@ def identity_of(record: dict) -> str:
 
     A key that did not exist then is taken at its default: what the code did before there was the key.
     """
-    return _identity(record, _completed(plain(default_config()), record["provenance"]["config"]))
+    return _identity(record, config_today(record))
+
+
+def config_today(record: dict) -> dict:
+    """The record's config with all keys of today."""
+    return _completed(plain(default_config()), record["provenance"]["config"])
 
 
 def identity_then(record: dict) -> str:
@@ -238,12 +235,16 @@ def _curve_value(curve: dict, column: str, at: str) -> float | None:
     return None
 
 
-def ledger(records: list[dict], configs: list) -> list[Row]:
-    """One row for each target of each config, and for each corpus its records are from ("" where none is)."""
+def ledger(records: list[dict], configs: list, missing: Mapping[str, Collection[str]] | None = None) -> list[Row]:
+    """One row for each target of each config, and for each corpus its records are from ("" where none is).
+
+    missing: {config: corpora on which runs of it are missing}, which have rows too
+    """
     rows = []
     for config in configs:
         own = [record for record in records if record["name"] == config.name]
-        for corpus in sorted({record["corpus"] for record in own}) or [""]:
+        corpora = {record["corpus"] for record in own}.union((missing or {}).get(config.name, ()))
+        for corpus in sorted(corpora) or [""]:
             here = [record for record in own if record["corpus"] == corpus]
             for target_name, target in config.targets.to_dict().items():
                 values = [measured(target, record) for record in here]

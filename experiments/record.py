@@ -1,18 +1,24 @@
 """Puts what is in the workdir on record under experiments/results/, where README's tables are generated from.
 
-A finished run goes there as records/<config>.<corpus>.seed<n>.json, a ledger of `reproduce` with its records and
-reports, a benchmark as benchmark.<device>.json, one of lanes as lanes.<device>.json, a sweep with its pictures as
-<sweep's name>/. Records are committed; `make results` renews the tables.
+A finished run that a config claims goes there as records/<config>.<corpus>.seed<n>.json, and the ledger there is made
+anew with it; a ledger of `reproduce` with its records and reports, a benchmark as benchmark.<device>.json, one of lanes
+as lanes.<device>.json, a sweep with its pictures as <sweep's name>/. Records are committed; `make results` renews the
+tables.
 """
 
+import contextlib
+import os
 import re
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from experiments import report, speed_table
+from experiments import speed_table
 from experiments.claims import all_claims
-from experiments.ledger import RECORDS, RESULTS, make_record, write_record
+from experiments.ledger import RECORDS, RESULTS, load_records, make_record, write_record
+from experiments.ledger_directory import FILES, check, renew
+from experiments.record_check import inconsistencies, text_lengths
 from lm.errors import UserError
+from lm.metrics import make_directory, write_bytes
 from lm.schema import read_json
 
 
@@ -28,19 +34,34 @@ def run(config, workdir, data_dir=None):
         return put_ledger_on_record(workdir)
     if (workdir / "sweep.json").is_file():
         return put_sweep_on_record(workdir)
-    path = write_record(make_record(workdir), RESULTS / RECORDS)
-    print(f"wrote {path}")
+    return put_run_on_record(workdir)
+
+
+def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
+    """Adds the record of a finished run, or replaces that of an earlier one, and makes the ledger there anew.
+
+    Raises UserError where no config claims the run as it was made.
+    """
+    record, claims = make_record(workdir), all_claims()
+    lengths = text_lengths([*load_records(directory / RECORDS), record])
+    if wrong := inconsistencies(record, claims, lengths):
+        raise UserError(f"--workdir={workdir} holds no run that can go on record: {'; '.join(wrong)}")
+    path = write_record(record, directory / RECORDS)
+    renew(directory, claims)
+    print(f"wrote {path}, {directory / 'ledger.json'} and its reports")
     return path
 
 
 def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     """Copies a ledger that passes its check; its records take the place of all that there were."""
-    report.check(workdir, all_claims())
-    shutil.rmtree(directory / RECORDS, ignore_errors=True)
-    shutil.copytree(workdir / RECORDS, directory / RECORDS)
-    for name in ("report.md", "report.html", "ledger.json"):
-        shutil.copyfile(workdir / name, directory / name)
-    print(f"wrote {directory / 'ledger.json'} and its {len(list((directory / RECORDS).glob('*.json')))} records")
+    check(workdir, all_claims())
+    records = sorted((workdir / RECORDS).glob("*.json"))
+    contents = {directory / RECORDS / path.name: read(path) for path in records}
+    put_all(contents | {directory / name: read(workdir / name) for name in FILES})
+    for path in (directory / RECORDS).glob("*.json"):
+        if path not in contents:
+            path.unlink()
+    print(f"wrote {directory / 'ledger.json'} and its {len(records)} records")
     return directory / "ledger.json"
 
 
@@ -50,8 +71,34 @@ def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     if len(name) > 100 or not re.fullmatch(r"\w[\w-]*(/\w[\w-]*)*", name):  # it becomes a path
         raise UserError(f"{workdir}/sweep.json: {name[:100]!r} is no name of a sweep")
     target = directory / name
-    target.mkdir(parents=True, exist_ok=True)
-    for path in (workdir / "sweep.json", workdir / "config.json", workdir / "report.html", *workdir.glob("*.png")):
-        shutil.copyfile(path, target / path.name)
+    paths = (workdir / "sweep.json", workdir / "config.json", workdir / "report.html", *workdir.glob("*.png"))
+    put_all({target / path.name: read(path) for path in paths})
     print(f"wrote {target}")
     return target
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def put_all(contents: Mapping[Path, bytes]):
+    """Writes files, all of them or none: beside their places first, where a full disk shows, and then into them.
+
+    Raises UserError where one cannot be written.
+    """
+    beside = {path: path.with_name(f".{path.name}.new") for path in contents}
+    try:
+        for path, content in contents.items():
+            make_directory(path.parent)
+            write_bytes(beside[path], content)
+        for path, new in beside.items():
+            os.replace(new, path)
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from error
+    finally:
+        for new in beside.values():
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)

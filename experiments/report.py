@@ -1,57 +1,43 @@
-"""The ledger's reports: Markdown and HTML from records alone, and the check that both still follow from them."""
+"""The ledger's reports: Markdown and HTML, from records and claims alone."""
 
-import math
-import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from experiments import html
+from experiments import html, markdown
 from experiments.claims import Claim
-from experiments.ledger import RECORDS, Row, digests, identity_then, ledger, load_records
+from experiments.ledger import Row, ledger
 from experiments.report_plots import curves
-from lm.errors import UserError
-from lm.evaluate import perplexity
+from experiments.runs import row_command, run_of, run_titled
 from lm.metrics import plain
 from lm.provenance import NUMERICS
-from lm.schema import read_json
+from lm.uncertainty import over_seeds
 
 VERDICTS = ("reproduced", "better", "worse", "not distinguishable", "not run")
-# What is relied on of ledger.json: a form of lm/schema.py.
-LEDGER = {
-    "numerics": int,
-    "rows": [{"config": str, "target": str, "corpus": str, "verdict": str}],
-    "other_scores": [{}],
-    "records": {str: str},
-    "commands": {str: str},
-    "not_run": {str: str},
-}
-COLUMNS = ("config", "what", "reported", "ours", "verdict", "protocol", "corpus", "targets scored", "cost", "where")
+COLUMNS = ("config", "what", "reported", "ours", "95% interval", "verdict", "protocol", "corpus", "targets scored",
+           "cost", "where", "command")  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------- content
 
 
-def content(
-    records: list[dict],
-    claims: Sequence[Claim],
-    sums: dict[str, str],
-    commands: dict[str, str],
-    not_run: dict[str, str],
-) -> dict:
-    """What ledger.json holds.
+def content(records: list[dict], claims: Sequence[Claim], not_run: Mapping[str, str]) -> dict:
+    """What ledger.json says of records, each a run of one of the claims.
 
-    sums: {record file: SHA-256}; commands: {run: command line}; not_run: {run: why it has no record}
+    not_run: {title of a run: why it has no record}
     """
-    rows = ledger(records, [claim.config for claim in claims])
     paths = {claim.config.name: claim for claim in claims}
+    absent = [run for title in not_run if (run := run_titled(title, claims))]
+    missing: dict[str, set] = {}
+    for run in absent:
+        missing.setdefault(run.config.name, set()).add(run.config.data.corpus)
+    rows = ledger(records, [claim.config for claim in claims], missing)
+    there = [run_of(paths[r["name"]], r["seed"], r["corpus"]) for r in records if r["name"] in paths]
     return plain(
         {
             "numerics": NUMERICS,
             "rows": [row_of(row, paths[row.name], records) for row in rows],
             "other_scores": other_scores(records, rows),
-            "commands": commands,
+            "commands": {run.title: run.command for run in (*there, *absent)},
             "not_run": not_run,
-            "records": sums,
         }
     )
 
@@ -59,14 +45,14 @@ def content(
 def row_of(row: Row, claim: Claim, records: list[dict]) -> dict:
     """A row of ledger.json. sd and interval are null with fewer than two seeds."""
     here = [r for r in records if (r["name"], r["corpus"]) == (row.name, row.corpus)]
-    seeds = row.seeds if row.values else None
+    seeds, corpus = row.seeds if row.values else None, row.corpus or claim.config.data.corpus
     return {
         "config": row.name,
         "target": row.target_name,
         "path": claim.path,
         "source": claim.config.source,
         **row.target,
-        "corpus": row.corpus or claim.config.data.corpus,
+        "corpus": corpus,
         "values": list(row.values),
         "mean": seeds.mean if seeds else None,
         "sd": seeds.sd if seeds else None,
@@ -76,7 +62,8 @@ def row_of(row: Row, claim: Claim, records: list[dict]) -> dict:
         "targets_scored": row.scored,
         "seeds": claim.config.claim.seeds,
         "expected_minutes": claim.config.claim.minutes,
-        "minutes": [round(r["train"]["wall_time_s"] / 60, 2) for r in here if "wall_time_s" in r["train"]],
+        "minutes": [round(r["train"]["wall_time_s"] / 60, 2) for r in here],
+        "command": row_command(claim, corpus, len(here) or claim.config.claim.seeds),
     }
 
 
@@ -111,11 +98,17 @@ def ours(values: Sequence[float]) -> str:
     """mean ± sd (n seeds)"""
     if not values:
         return ""
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return f"{number(mean)} (1 seed)"
-    sd = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (len(values) - 1))
-    return f"{number(mean)} ± {sd:.3f} ({len(values)} seeds)"
+    seeds = over_seeds(values)
+    spread = f" ± {seeds.sd:.3f} ({seeds.n} seeds)" if seeds.n > 1 else " (1 seed)"
+    return number(seeds.mean) + spread
+
+
+def interval(values: Sequence[float]) -> str:
+    """[low, high] of the mean over seeds; empty where one seed says nothing of it."""
+    if len(values) < 2:
+        return ""
+    seeds = over_seeds(values)
+    return f"[{number(seeds.low)}, {number(seeds.high)}]"
 
 
 def what(row: dict) -> str:
@@ -130,20 +123,20 @@ def cost(row: dict) -> str:
 
 def cells(row: dict) -> list:
     """The cells of COLUMNS."""
-    scored, corpus = row["targets_scored"], row["corpus"] if row["values"] else ""
-    return [row["config"], what(row), f"{row['value']:g}", ours(row["values"]), row["verdict"], row["protocol"], corpus,
-            f"{scored:,}" if scored else "", cost(row), row["where"]]  # fmt: skip
+    scored, corpus, values = row["targets_scored"], row["corpus"] if row["values"] else "", row["values"]
+    return [row["config"], what(row), f"{row['value']:g}", ours(values), interval(values), row["verdict"],
+            row["protocol"], corpus, f"{scored:,}" if scored else "", cost(row), row["where"],
+            row["command"]]  # fmt: skip
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+# Of COLUMNS, those that a table has which must be narrow.
+NARROW = ("config", "what", "reported", "ours", "verdict", "protocol", "corpus")
 
 
-def markdown_table(rows: list[dict], columns: Sequence[str] = COLUMNS[:7]) -> str:
-    """Some of COLUMNS, one line per target."""
+def targets_table(rows: list[dict], columns: Sequence[str] = NARROW) -> str:
+    """Some of COLUMNS as Markdown, one line per target."""
     places = [COLUMNS.index(column) for column in columns]
-    return markdown(columns, [[cells(row)[place] for place in places] for row in rows])
+    return markdown.table(columns, [[cells(row)[place] for place in places] for row in rows])
 
 
 OTHER_COLUMNS = ("config", "corpus", "split", "protocol", "targets scored", "perplexity")
@@ -176,7 +169,7 @@ def provenance_cells(record: dict) -> list:
     git = source["git"] or {"revision": "unknown", "dirty": False}
     revision = git["revision"][:10] + (" and changes" if git["dirty"] else "")
     device = source["device"]["cpu"] if source["device"]["platform"] == "cpu" else source["device"]["kind"]
-    minutes = record["train"].get("wall_time_s", math.nan) / 60
+    minutes = record["train"]["wall_time_s"] / 60
     run = f"{record['name']} on {record['corpus']}, seed {record['seed']}"
     return [
         run,
@@ -189,31 +182,41 @@ def provenance_cells(record: dict) -> list:
     ]
 
 
-def write(directory: Path, ledger_content: dict, records: list[dict]):
-    """Writes report.md and report.html."""
-    (directory / "report.md").write_text(render_markdown(ledger_content, records), encoding="utf-8")
-    (directory / "report.html").write_text(render_html(ledger_content, records), encoding="utf-8")
-
-
 def render_markdown(ledger_content: dict, records: list[dict]) -> str:
     rows = ledger_content["rows"]
     parts = [
         "# Reported numbers against ours",
         f"{summary_line(rows)}. Version of the numerics: {ledger_content['numerics']}.",
         LEGEND,
-        markdown_table(rows, COLUMNS),
+        targets_table(rows, COLUMNS),
         "## The same models under protocols their sources do not report",
-        markdown(OTHER_COLUMNS, [other_cells(score) for score in ledger_content["other_scores"]]),
+        markdown.table(OTHER_COLUMNS, [other_cells(score) for score in ledger_content["other_scores"]]),
         "## Where the numbers come from",
-        markdown(PROVENANCE_COLUMNS, [provenance_cells(record) for record in records]),
+        markdown.table(PROVENANCE_COLUMNS, [provenance_cells(record) for record in records]),
     ]
     if ledger_content["not_run"]:
-        parts += ["## Not run", "\n".join(f"- {name}: {why}" for name, why in ledger_content["not_run"].items())]
+        parts += ["## Not run", markdown.table(("run", "why"), list(ledger_content["not_run"].items()))]
     parts += ["## Commands", "\n".join(f"- `{command}`" for command in ledger_content["commands"].values())]
     return "\n\n".join(parts) + "\n"
 
 
-def render_html(ledger_content: dict, records: list[dict]) -> str:
+def drawn(ledger_content: dict, records: list[dict]) -> list[str]:
+    """The configs of which there is a picture."""
+    there = {record["name"] for record in records}
+    return [name for name in dict.fromkeys(row["config"] for row in ledger_content["rows"]) if name in there]
+
+
+def draw(ledger_content: dict, records: list[dict]) -> dict[str, bytes]:
+    """{config: SVG of its runs' curves and what is reported of them}"""
+    pictures = {}
+    for name in drawn(ledger_content, records):
+        own = [record for record in records if record["name"] == name]
+        pictures[name] = curves(name, own, [row for row in ledger_content["rows"] if row["config"] == name])
+    return pictures
+
+
+def render_html(ledger_content: dict, records: list[dict], pictures: Mapping[str, bytes]) -> str:
+    """pictures: as `draw` gives them"""
     rows = ledger_content["rows"]
     sections = [
         html.paragraph(f"{summary_line(rows)}. Version of the numerics: {ledger_content['numerics']}."),
@@ -224,11 +227,8 @@ def render_html(ledger_content: dict, records: list[dict]) -> str:
         html.heading("Curves"),
         html.paragraph("Lines: ours, one per seed. Crosses and dashed lines: reported."),
     ]
-    for name in dict.fromkeys(row["config"] for row in rows):
-        own = [record for record in records if record["name"] == name]
-        if own:
-            figure = curves(name, own, [row for row in rows if row["config"] == name])
-            sections.append(html.figure(figure, "svg", name, f"Training curves of {name}"))
+    for name, picture in pictures.items():
+        sections.append(html.figure(picture, "svg", name, f"Training curves of {name}"))
     sections.append(html.heading("Samples"))
     for record in records:
         if record["seed"] == 0 and "samples" in record:
@@ -242,85 +242,3 @@ def render_html(ledger_content: dict, records: list[dict]) -> str:
     sections.append(html.heading("Commands"))
     sections.append(html.preformatted("\n".join(ledger_content["commands"].values())))
     return html.page("Reported numbers against ours", sections)
-
-
-# ------------------------------------------------------------------------------------------ check
-
-
-def check(directory: Path, claims: Sequence[Claim]) -> dict:
-    """Derives the ledger in directory and its reports again from the records there and today's configs.
-
-    Returns what ledger.json holds. Raises UserError that names what differs.
-    """
-    path = directory / "ledger.json"
-    try:
-        stored = read_json(path, LEDGER)
-        records = load_records(directory / RECORDS)
-        sums = digests(directory / RECORDS)
-        wrong = differing_files(stored["records"], sums)
-        wrong += [f"{record_title(record)}: {why}" for record in records for why in inconsistencies(record)]
-        named = {row["config"] for row in stored["rows"]} | {record["name"] for record in records}
-        known = [claim for claim in claims if claim.config.name in named]
-        derived = content(records, known, sums, stored["commands"], stored["not_run"])
-        wrong += differing_rows(stored["rows"], derived["rows"])
-        wrong += [f"ledger.json: {key} differs" for key in ("other_scores", "numerics") if stored[key] != derived[key]]
-        for name, render in (("report.md", render_markdown), ("report.html", render_html)):
-            text = (directory / name).read_text(encoding="utf-8")
-            if without_figures(text) != without_figures(render(derived, records)):
-                wrong.append(f"{name} says something else than the records")
-    except OSError as error:
-        raise UserError(f"--check: cannot read {error.filename}: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
-        raise UserError(f"--check: {directory} holds no sound ledger ({type(error).__name__}: {error})") from error
-    if wrong:
-        raise UserError(f"--check of {directory} found {len(wrong)} differences: {'; '.join(wrong[:8])}")
-    print(f"{path}: every verdict follows from {len(records)} records. {summary_line(stored['rows'])}")
-    return stored
-
-
-def record_title(record: dict) -> str:
-    return f"record of {record['name']}, seed {record['seed']}"
-
-
-def differing_files(stored: dict[str, str], found: dict[str, str]) -> list[str]:
-    names = sorted(stored.keys() | found.keys())
-    return [
-        f"{RECORDS}/{name} is not the file that was recorded" for name in names if stored.get(name) != found.get(name)
-    ]
-
-
-def differing_rows(stored: list[dict], derived: list[dict]) -> list[str]:
-    """The rows that are not what the records give, with the first key that differs."""
-    stored, derived = ({(r["config"], r["target"], r["corpus"]): r for r in rows} for rows in (stored, derived))
-    wrong = []
-    for key in sorted(stored.keys() | derived.keys()):
-        a, b = stored.get(key), derived.get(key)
-        if a is None or b is None:
-            wrong.append(f"{'/'.join(key)[:80]} is {'missing' if a is None else 'claimed by no config'}")
-        elif a != b:
-            name = next(name for name in sorted(a | b) if a.get(name) != b.get(name))
-            wrong.append(f"{key[0]}/{key[1]}: {name} is {str(a.get(name))[:80]} and should be {b.get(name)}")
-    return wrong
-
-
-def inconsistencies(record: dict) -> list[str]:
-    """What in a record contradicts itself."""
-    wrong = []
-    for row in record["results"]:
-        mean, place = row["nats"] / row["targets"], f"{row['split']} under {row['protocol']}"
-        stated = math.inf if row["perplexity"] is None else row["perplexity"]  # JSON has no infinity
-        if not math.isclose(stated, perplexity(mean), rel_tol=1e-9):
-            wrong.append(f"perplexity of {place} does not follow from its nats")
-        if not math.isclose(row["bits_per_symbol"], mean / math.log(2), rel_tol=1e-9):
-            wrong.append(f"bits per symbol of {place} do not follow from its nats")
-    source = record["provenance"]
-    if (source["config"]["name"], source["config"]["seed"]) != (record["name"], record["seed"]):
-        wrong.append("it names another config or seed than its provenance")
-    if identity_then(record) != source["identity"]:
-        wrong.append("its identity does not follow from its config")
-    return wrong
-
-
-def without_figures(text: str) -> str:
-    """Pictures depend on the version of matplotlib; everything else must agree to the letter."""
-    return re.sub(r'src="data:image/[^"]*"', "", text)

@@ -10,49 +10,48 @@
     WORKDIR/report.md, report.html
 
 Run again, it trains what is missing, goes on with what is half done and skips what is done, which it knows by the
-identity of a run (lm/provenance.py). One that fails, or that the budget leaves no time for, is "not run", with the
-reason; the rest go on.
+identity of a run (lm/provenance.py): a record of that identity is enough. One that fails, or that the budget leaves no
+time for, is "not run", with the reason; the rest go on. However it ends, the ledger is written.
 """
 
 import concurrent.futures
-import os
+import math
 import re
-import shlex
-import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import ml_collections
-
-from experiments import report
-from experiments.claims import Claim, all_claims, matching, on_corpus
-from experiments.ledger import RECORDS, digests, identity_of, load_records, make_record, run_name, write_record
-from lm.corpora import checksum
+from experiments import ledger_directory, report
+from experiments.children import Children
+from experiments.claims import all_claims, matching, on_corpus
+from experiments.ledger import RECORD, RECORDS, identity_of, make_record, write_record
+from experiments.runs import Run, plan
+from experiments.train import estimate_all
+from lm import cores, lock
 from lm.errors import UserError
-from lm.metrics import write_json
-from lm.provenance import identity
+from lm.metrics import make_directory
+from lm.schema import read_json
 
-ROOT = Path(__file__).resolve().parent.parent
 SECONDS = {"s": 1, "m": 60, "h": 3600}
+# Where the configs expect more minutes than these, the job is timed by a dry run before it begins.
+LONG = 20
 
 
-class Run(NamedTuple):
-    """One training run of a claim."""
+class Job(NamedTuple):
+    """Where and with what the runs of one command are made. deadline: of time.monotonic(), or None."""
 
-    name: str  # of its directory and its log
-    claim: Claim
-    config: ml_collections.ConfigDict  # with seed and corpus
-    flags: tuple[str, ...]  # --config=... and its overrides
+    workdir: Path
+    data_dir: str | None
+    deadline: float | None
+    children: Children
 
-    def arguments(self, workdir: str) -> list[str]:
-        return ["launch.py", *self.flags, f"--workdir={workdir}"]
+    def left(self) -> float:
+        """Seconds of the budget."""
+        return math.inf if self.deadline is None else self.deadline - time.monotonic()
 
-    @property
-    def command(self) -> str:
-        return "python " + shlex.join(self.arguments(f"runs/{run_name(self.config)}"))
+    def data_flag(self) -> list[str]:
+        return [f"--data_dir={Path(self.data_dir).absolute()}"] if self.data_dir else []
 
 
 def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus="", check=False, dry_run=False):
@@ -65,58 +64,48 @@ def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus=
     del config
     workdir = Path(workdir)
     if check:
-        return report.check(workdir, all_claims())
+        return ledger_directory.check(workdir, all_claims())
     claims = matching(targets)
     if corpus:
         claims = on_corpus(claims, corpus)
     if seeds < 0:
         raise UserError(f"--seeds={seeds} must be at least 1, or 0 for as many as each config asks for")
-    runs = plan(claims, seeds)
+    seconds, runs = duration(budget) if budget else None, plan(claims, seeds)
     if dry_run:
-        from experiments.train import estimate_all
-
-        return estimate_all([each.config for each in runs if not is_done(directory_of(workdir, each), each)], data_dir)
-    deadline = time.monotonic() + duration(budget) if budget else None
-    (workdir / "runs").mkdir(parents=True, exist_ok=True)
-    reasons = train_all(runs, workdir, data_dir, deadline)
-    for each in runs:
-        if each.name not in reasons:
-            write_record(make_record(directory_of(workdir, each)), workdir / RECORDS)
-    return write_ledger(workdir, runs, reasons)
+        return estimate([each for each in runs if not is_done(workdir, each)], data_dir)
+    make_directory(workdir / "runs")
+    with lock.alone(workdir):
+        ledger_directory.reasons_there(workdir)  # one that cannot be read is found before anything is trained
+        job = Job(workdir, data_dir, time.monotonic() + seconds if budget else None, Children())
+        return train_and_judge(job, runs, lambda: announce(job, runs, seeds, corpus))
 
 
-def write_ledger(workdir: Path, runs: list[Run], reasons: dict[str, str]) -> dict:
-    """Writes ledger.json and the reports of all records in workdir, and prints the table."""
-    records = load_records(workdir / RECORDS)
-    claims = {each.claim.config.name: each.claim for each in runs}
-    named = {record["name"] for record in records} | set(claims)
-    claims = [claims.get(claim.config.name, claim) for claim in all_claims() if claim.config.name in named]
-    commands = {run_name(each.config): each.command for each in runs}
-    not_run = {run_name(each.config): reasons[each.name] for each in runs if each.name in reasons}
-    content = report.content(records, claims, digests(workdir / RECORDS), commands, not_run)
-    write_json(workdir / "ledger.json", content)
-    report.write(workdir, content, records)
-    print(report.markdown_table(content["rows"]))
-    for name, reason in not_run.items():
-        print(f"{name} is not run: {reason}")
-    print(f"wrote {workdir / 'report.md'} and {workdir / 'report.html'}")
+def train_and_judge(job: Job, runs: list[Run], first: Callable[[], None]) -> dict:
+    """Trains what is not done; whatever comes between, what there is then is put on record and judged."""
+    reasons: dict[str, str] = {}
+    try:
+        first()
+        train_all(job, runs, reasons)
+    finally:
+        for each in runs:
+            if directory := finished(job.workdir, each):
+                write_record(make_record(directory), job.workdir / RECORDS)
+            elif not is_done(job.workdir, each):
+                reasons.setdefault(each.title, "the command was interrupted before; the same one goes on")
+        content = ledger_directory.renew(job.workdir, all_claims(), reasons)
+        show(content, job.workdir)
     return content
 
 
-# ------------------------------------------------------------------------------------------- plan
+def show(content: dict, workdir: Path):
+    """Prints the ledger."""
+    print(report.targets_table(content["rows"]))
+    for title, reason in content["not_run"].items():
+        print(f"{title} is not run: {reason}")
+    print(f"wrote {workdir / 'report.md'} and {workdir / 'report.html'}")
 
 
-def plan(claims: list[Claim], seeds: int) -> list[Run]:
-    """The runs that the claims ask for, cheapest first."""
-    runs = []
-    for claim in claims:
-        for seed in range(seeds or claim.config.claim.seeds):
-            config = claim.config.copy_and_resolve_references()
-            config.seed = seed
-            flags = [f"--config={claim.path}", f"--config.seed={seed}", f"--config.data.corpus={config.data.corpus}"]
-            name = f"{run_name(config)}.{identity(config, checksum(config.data))}"
-            runs.append(Run(name, claim, config, tuple(flags)))
-    return sorted(runs, key=lambda each: each.config.claim.minutes)
+# --------------------------------------------------------------------------------------- how long
 
 
 def duration(text: str) -> float:
@@ -127,91 +116,135 @@ def duration(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
+def side_by_side(runs: Sequence[Run]) -> list[tuple[list[Run], int]]:
+    """(runs, how many of them at a time) of each group: those of one thread, one for each core; then the others."""
+    narrow = [each for each in runs if each.config.train.threads == 1]
+    wide = [each for each in runs if each.config.train.threads != 1]
+    return [(narrow, cores.available()), (wide, 1)]
+
+
+def estimate(runs: Sequence[Run], data_dir) -> list:
+    """Prints and returns what preflight finds of the runs, and how long they take as `train_all` makes them."""
+    found, hours = [], 0.0
+    for group, jobs in side_by_side(runs):
+        if group:
+            estimates = estimate_all([each.config for each in group], data_dir, min(jobs, len(group)))
+            hours += sum(each.seconds for each in estimates) / min(jobs, len(group)) / 3600
+            found += estimates
+    print(f"{len(found)} runs to train, in all at least {hours:.2f} hours")
+    return found
+
+
+def announce(job: Job, runs: Sequence[Run], seeds: int, corpus: str):
+    """Prints what a dry run finds of what is to be trained, where that takes long. A process of its own measures, so
+    that nothing of it is left in memory beside those that train."""
+    due = [each for each in runs if not is_done(job.workdir, each) and 60 * each.config.claim.minutes <= job.left()]
+    if sum(each.config.claim.minutes for each in due) < LONG:
+        return
+    print("timing a few steps of each shape: --dry_run does that alone", flush=True)
+    names = ",".join(dict.fromkeys(each.config.name for each in due))
+    command = ["launch.py", "--experiment=reproduce", "--dry_run", f"--targets={names}", f"--seeds={seeds}"]
+    command += [f"--corpus={corpus}"] if any(each.config.data.corpus == corpus for each in due) else []
+    if job.children.call([*command, f"--workdir={job.workdir.absolute()}", *job.data_flag()]):
+        print("how long it will take is not known; it begins all the same", flush=True)
+
+
 # ------------------------------------------------------------------------------------------ train
 
 
-def train_all(runs: list[Run], workdir: Path, data_dir, deadline: float | None) -> dict[str, str]:
-    """Trains what is not done; {name: why it has no result} of the others.
+def train_all(job: Job, runs: Sequence[Run], reasons: dict[str, str]):
+    """Trains what is not done and notes {title: why it has no result} of the rest.
 
-    Runs that use one thread are made side by side, one for each core; the others one after another.
+    When an exception comes, such as that of a Ctrl-C, the runs under way save and end before it goes on.
     """
-    reasons = {}
-    narrow = [each for each in runs if each.config.train.threads == 1]
-    wide = [each for each in runs if each.config.train.threads != 1]
-    for group, workers in ((narrow, os.cpu_count() or 1), (wide, 1)):
+    for group, workers in side_by_side(runs):
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            waiting = {pool.submit(train_one, each, workdir, data_dir, deadline): each for each in group}
+            waiting = {pool.submit(train_one, job, each): each for each in group}
             try:
                 for future in concurrent.futures.as_completed(waiting):
                     if reason := future.result():
-                        reasons[waiting[future].name] = reason
-            except BaseException:  # interrupted: what runs has got the same signal; what waits must not begin
-                for future in waiting:
-                    future.cancel()
+                        reasons[waiting[future].title] = reason
+            except BaseException:
+                end(waiting, job.children)
+                reasons |= {each.title: f.result() for f, each in waiting.items() if ended_with_reason(f)}
                 raise
-    return reasons
 
 
-def train_one(each: Run, workdir: Path, data_dir, deadline: float | None) -> str | None:
+def end(waiting: Mapping[concurrent.futures.Future, Run], children: Children):
+    """Begins no more, and waits until those under way have saved; a second signal does not wait."""
+    for future in waiting:
+        future.cancel()
+    try:
+        children.interrupt()
+        concurrent.futures.wait(waiting)
+    except BaseException:
+        children.interrupt()
+        raise
+
+
+def ended_with_reason(future: concurrent.futures.Future) -> bool:
+    return future.done() and not future.cancelled() and not future.exception() and bool(future.result())
+
+
+def train_one(job: Job, each: Run) -> str | None:
     """Trains one run in a process of its own; None, or in one line why it has no result."""
-    directory = directory_of(workdir, each)
-    if is_done(directory, each):
-        print(f"{each.name}  done before", flush=True)
+    if is_done(job.workdir, each):
+        print(f"{each.directory}  done before", flush=True)
         return None
-    left = None if deadline is None else deadline - time.monotonic()
-    minutes = each.config.claim.minutes
-    if left is not None and left < 60 * minutes and not directory.exists():
+    directory, left, minutes = job.workdir / "runs" / each.directory, job.left(), each.config.claim.minutes
+    if left < 60 * minutes and not directory.exists():
         return f"the budget has {max(0.0, left) / 60:.1f} minutes left, and it takes about {minutes:g}"
-    if left is not None and left <= 0:
+    if left <= 0:
         return "the budget is used up; the same command with a new one goes on"
-    print(f"{each.name}  begins, about {minutes:g} minutes", flush=True)
+    print(f"{each.directory}  begins, about {minutes:g} minutes", flush=True)
     began = time.monotonic()
-    status, last = run_command(each, directory, data_dir, left)
+    status, last = run_command(job, each, directory)
+    if is_done(job.workdir, each):
+        print(f"{each.directory}  done after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+        return None
+    if job.children.interrupted:
+        return "interrupted half done; the same command goes on"
     if status is None:
         return "stopped half done at the end of the budget; the same command with a new one goes on"
-    if status or not is_done(directory, each):
-        return f"{last or 'no output'} (exit status {status}; {log_of(directory)})"
-    print(f"{each.name}  done after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
-    return None
+    return f"{last or 'no output'} (exit status {status}; {log_of(directory)})"
 
 
-def directory_of(workdir: Path, each: Run) -> Path:
-    """Where the run is done already, though keys that came later give it another name today; else its place."""
-    earlier = sorted((workdir / "runs").glob(f"{run_name(each.config)}.*"))
-    return next((path for path in earlier if is_done(path, each)), workdir / "runs" / each.name)
-
-
-def run_command(each: Run, directory: Path, data_dir, left: float | None) -> tuple[int | None, str]:
-    """(exit status, or None where it was stopped after `left` seconds; the last line of its output)."""
-    command = [sys.executable, *each.arguments(str(directory.absolute()))]
-    if data_dir:
-        command.append(f"--data_dir={Path(data_dir).absolute()}")
+def run_command(job: Job, each: Run, directory: Path) -> tuple[int | None, str]:
+    """(exit status, or None where it was stopped at the end of the budget; the last line of its output)"""
+    command = each.arguments(str(directory.absolute())) + job.data_flag()
     log = log_of(directory)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-        try:
-            status = process.wait(left)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            status = None
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    make_directory(log.parent)
+    try:
+        with open(log, "ab") as file:  # what its earlier processes said stays
+            start = file.tell()
+            status = job.children.call(command, file, None if job.deadline is None else job.left())
+        lines = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+    except OSError as error:
+        raise UserError(f"cannot write {log}: {error.strerror}") from error
     return status, lines[-1] if lines else ""
 
 
 def log_of(directory: Path) -> Path:
-    """What the process that trains in WORKDIR/runs/NAME prints: WORKDIR/logs/NAME.log."""
+    """What the processes that train in WORKDIR/runs/NAME print: WORKDIR/logs/NAME.log."""
     return directory.parent.parent / "logs" / f"{directory.name}.log"
 
 
-def is_done(directory: Path, each: Run) -> bool:
-    """Whether directory holds the finished run: a summary of the same identity, whoever trained it and where."""
-    if not (directory / "summary.json").is_file():
-        return False
-    found = identity_of(make_record(directory))
-    return found == identity(each.config, checksum(each.config.data))
+# ---------------------------------------------------------------------------------- what is done
+
+
+def is_done(workdir: Path, each: Run) -> bool:
+    """Whether the run is finished or on record, whoever made it and where."""
+    return finished(workdir, each) is not None or is_on_record(workdir, each)
+
+
+def is_on_record(workdir: Path, each: Run) -> bool:
+    path = workdir / RECORDS / f"{each.title}.json"
+    return path.is_file() and identity_of(read_json(path, RECORD)) == each.identity
+
+
+def finished(workdir: Path, each: Run) -> Path | None:
+    """The directory with a summary of this identity, though keys that came later give it another name today."""
+    for directory in sorted((workdir / "runs").glob(f"{each.title}.*")):
+        if (directory / "summary.json").is_file() and identity_of(make_record(directory)) == each.identity:
+            return directory
+    return None

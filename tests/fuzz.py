@@ -24,8 +24,20 @@ import tiny
 from mutations import mutated
 from safetensors.numpy import save_file
 
-from experiments import claims, command_line, compare, record, report, speed_table, sweep, sweep_plan, sweep_worker
-from experiments.ledger import RECORDS, RESULTS, load_records
+from experiments import (
+    claims,
+    command_line,
+    compare,
+    ledger_directory,
+    record,
+    record_check,
+    report,
+    speed_table,
+    sweep,
+    sweep_plan,
+    sweep_worker,
+)
+from experiments.ledger import RECORDS, RESULTS, load_records, write_record
 from lm import sources, weights
 from lm.checkpoint import Checkpoints
 from lm.errors import UserError
@@ -191,12 +203,8 @@ def ledger(directory: Path) -> Target:
     (directory / RECORDS).mkdir()
     shutil.copy(RESULTS / RECORDS / name, directory / RECORDS / name)
     configs = [claim for claim in claims.all_claims() if claim.config.name == "text8/lstm_fused"]
-    records = load_records(directory / RECORDS)
-    sums = report.digests(directory / RECORDS)
-    content = report.content(records, configs, sums, {"run": "command"}, {})
-    (directory / "ledger.json").write_text(json.dumps(content))
-    report.write(directory, content, records)
-    check = lambda: report.check(directory, configs)  # noqa: E731
+    ledger_directory.renew(directory, configs)
+    check = lambda: ledger_directory.check(directory, configs)  # noqa: E731
     check()
     paths = (directory / "ledger.json", directory / RECORDS / name, directory / "report.md")
     return Target(paths, check, weight=0.15)  # each draws a picture
@@ -209,11 +217,11 @@ def record_file(directory: Path) -> Target:
 
     def read():
         records = load_records(directory)
-        found = report.content(records, configs, {}, {}, {})
+        found = report.content(records, configs, {})
         report.render_markdown(found, records)
         for each in records:
-            report.inconsistencies(each)
-            record.write_record(each, directory / "written")
+            record_check.inconsistencies(each, configs, record_check.text_lengths(records))
+            write_record(each, directory / "written")
 
     return Target((directory / "a.json",), read, weight=2)
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments import html, report, sweep_report
 from experiments.claims import all_claims
-from experiments.ledger import RESULTS
+from experiments.ledger import RESULTS, load_records
 from tests.browser import check_page, chromium, column, opened
 
 EVIL = """<script>document.title='bad'</script><img src=x onerror="document.title='bad'">&amp;'"</pre></table>"""
@@ -114,11 +114,11 @@ def test_the_report_of_a_sweep_in_the_browser(tmp_path):
 
 def test_a_sample_of_script_is_inert_in_the_report(tmp_path):
     """Text of a model, or of a config, that is HTML."""
-    record = next(iter(report.load_records(RESULTS / "records")))
+    record = next(iter(load_records()))
     record["samples"] = [EVIL]
-    content = report.content([record], all_claims(), {}, {"x": EVIL}, {"y": EVIL})
+    content = report.content([record], all_claims(), {"y": EVIL})
     path = tmp_path / "report.html"
-    path.write_text(report.render_html(content, [record]), encoding="utf-8")
+    path.write_text(report.render_html(content, [record], report.draw(content, [record])), encoding="utf-8")
     with chromium() as browser, opened(browser, path) as page:
         assert page.title() == "Reported numbers against ours"
         page.query_selector("summary").click()

@@ -3,14 +3,17 @@
 import importlib.util
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
-from experiments import claims, record, report, reproduce
+from experiments import claims, ledger_directory, record, reproduce
 from experiments.claims import Claim, all_claims, matching, on_corpus
-from experiments.ledger import RESULTS, identity_then
-from experiments.reproduce import duration, plan
+from experiments.ledger import RESULTS, digests, identity_then
+from experiments.reproduce import duration
+from experiments.runs import plan
 from lm.errors import UserError
+from lm.uncertainty import over_seeds
 
 # A config of 12 steps that claims an easy number, one that no run reaches, and one of a place on the curve.
 CONFIG = """
@@ -127,17 +130,107 @@ def test_a_run_from_before_a_key_existed_is_still_that_run(ledger, monkeypatch, 
     reproduce.run(None, ledger, check=True)
 
 
+def test_records_alone_are_gone_on_from(ledger, tmp_path, monkeypatch):
+    """Of a committed ledger: its runs are not made again, and one of more seeds is."""
+    begun = []
+    monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[:1])
+    run_command = reproduce.run_command
+
+    def noted(job, each, directory):
+        begun.append(each.title)
+        return run_command(job, each, directory)
+
+    monkeypatch.setattr(reproduce, "run_command", noted)
+    shutil.copytree(ledger / "records", tmp_path / "new" / "records")
+    shutil.copy(ledger / "ledger.json", tmp_path / "new")
+    content = reproduce.run(None, tmp_path / "new", seeds=3)
+    assert begun == ["tests_tiny_good.synthetic.seed2"]
+    rows = [row for row in content["rows"] if row["config"] == "tests/tiny:good"]
+    assert [len(row["values"]) for row in rows] == [3, 3, 3]
+    assert sum("no such optimiser" in why for why in content["not_run"].values()) == 2, "what was said before holds"
+    assert len(content["commands"]) == 5
+    reproduce.run(None, tmp_path / "new", check=True)
+
+
+def test_a_row_has_its_interval_and_its_command(done):
+    workdir, content = done
+    row = next(row for row in content["rows"] if row["target"] == "easy")
+    low, high = over_seeds(row["values"])[3:]
+    for name in ("report.md", "report.html"):
+        text = (workdir / name).read_text()
+        assert f"[{low:.3f}, {high:.3f}]" in text
+        assert "launch.py --experiment=reproduce --targets=tests/tiny:good --seeds=2" in text
+
+
+def test_what_a_log_held_stays(ledger, monkeypatch):
+    """The reason given is the last line of this command's process, not of one before."""
+    monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[1:])
+    log = next(ledger.glob("logs/*bad*seed0*"))
+    before = log.read_bytes() + b"step 5 of 12\n"
+    log.write_bytes(before)
+    monkeypatch.setattr(reproduce.Children, "call", lambda self, command, output, left: 1)
+    content = reproduce.run(None, ledger)
+    assert log.read_bytes() == before
+    assert "no output (exit status 1" in content["not_run"]["tests_tiny_bad.synthetic.seed0"]
+
+
+def test_a_dry_run_adds_up_what_runs_at_a_time(tiny_claims, tmp_path, monkeypatch, capsys):
+    """Two runs of one thread side by side on two cores, then two of all threads one after another, 1 h each."""
+    asked = []
+
+    def estimate_all(configs, data_dir, jobs):
+        asked.append((len(configs), jobs))
+        return [SimpleNamespace(seconds=3600.0)] * len(configs)
+
+    wide = tiny_claims[1]._replace(config=tiny_claims[1].config.copy_and_resolve_references())
+    wide.config.train.threads = 0
+    use(monkeypatch, [tiny_claims[0], wide])
+    monkeypatch.setattr(reproduce, "estimate_all", estimate_all)
+    monkeypatch.setattr(reproduce.cores, "available", lambda: 2)
+    assert len(reproduce.run(None, tmp_path / "none", dry_run=True)) == 4
+    assert asked == [(2, 2), (2, 1)]
+    assert "4 runs to train, in all at least 3.00 hours" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_long_job_is_timed_before_it_begins(tiny_claims, tmp_path, monkeypatch):
+    use(monkeypatch, tiny_claims[:1])
+    commands = []
+    monkeypatch.setattr(reproduce.Children, "call", lambda self, command, *rest: commands.append(command) or 1)
+    reproduce.run(None, tmp_path / "short", data_dir=tmp_path)
+    assert len(commands) == 2
+    monkeypatch.setattr(reproduce, "LONG", 0.15)
+    reproduce.run(None, tmp_path / "long", data_dir=tmp_path)
+    assert len(commands) == 5
+    assert commands[2][:4] == ["launch.py", "--experiment=reproduce", "--dry_run", "--targets=tests/tiny:good"]
+    assert f"--workdir={tmp_path / 'long'}" in commands[2]
+    assert f"--data_dir={tmp_path}" in commands[2]
+
+
+def test_places_that_cannot_be_made_are_one_line():
+    with pytest.raises(UserError, match="directory /dev/null/x/runs cannot be made: Not a directory"):
+        reproduce.run(None, "/dev/null/x", targets="text8/lstm")
+
+
+def test_a_damaged_ledger_is_found_before_anything_is_trained(ledger, monkeypatch):
+    monkeypatch.setattr(reproduce, "run_command", lambda *arguments: pytest.fail("a run was trained"))
+    (ledger / "ledger.json").write_text('{"rows": [')
+    with pytest.raises(UserError, match=r"ledger.json is not valid JSON"):
+        reproduce.run(None, ledger)
+
+
 def test_another_identity_is_trained_anew(ledger, monkeypatch, capsys):
     """Of a run in the same place whose config decides other numbers."""
     begun = []
     monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[:1])
-    monkeypatch.setattr(reproduce, "run_command", lambda each, *rest: (begun.append(each.name), (1, "stub"))[1])
-    path = next(ledger.glob("runs/*good*seed0*")) / "summary.json"
-    summary = json.loads(path.read_text())
-    summary["provenance"]["config"]["optim"]["learning_rate"] = 0.123
-    path.write_text(json.dumps(summary))
-    reproduce.run(None, ledger)
+    monkeypatch.setattr(reproduce, "run_command", lambda job, each, where: (begun.append(each.title), (1, "stub"))[1])
+    for path in (next(ledger.glob("runs/*good*seed0*")) / "summary.json", next(ledger.glob("records/*good*seed0*"))):
+        edit(path, lambda c: c["provenance"]["config"]["optim"].update(learning_rate=0.123))
+    content = reproduce.run(None, ledger)
     assert ["seed0" in name for name in begun] == [True]
+    assert len(content["rows"][0]["values"]) == 1
+    assert any("stub" in why for why in content["not_run"].values())
+    reproduce.run(None, ledger, check=True)
 
 
 def test_the_budget_leaves_out_what_it_does_not_reach(tiny_claims, tmp_path, monkeypatch):
@@ -149,10 +242,11 @@ def test_the_budget_leaves_out_what_it_does_not_reach(tiny_claims, tmp_path, mon
 
 def test_a_run_cut_by_the_budget_says_so_and_goes_on(tiny_claims, tmp_path, monkeypatch):
     use(monkeypatch, tiny_claims[:1])
-    monkeypatch.setattr(reproduce, "run_command", lambda each, directory, *rest: (None, ""))
+    monkeypatch.setattr(reproduce, "run_command", lambda *arguments: (None, ""))
     content = reproduce.run(None, tmp_path, seeds=1, budget="30m")
-    [reason] = content["not_run"].values()
-    assert "half done" in reason
+    cut, other = content["not_run"].values()
+    assert "half done" in cut
+    assert other == "it was not asked for"
 
 
 # --- check
@@ -194,7 +288,7 @@ def test_a_changed_record_is_found(ledger):
 def test_a_record_made_better_is_found_though_its_digest_is_renewed(ledger):
     path = next(ledger.glob("records/*good*seed0*"))
     edit(path, lambda c: c["results"][0].update(perplexity=1.0))
-    edit(ledger / "ledger.json", lambda c: c.update(records=report.digests(ledger / "records")))
+    edit(ledger / "ledger.json", lambda c: c.update(records=digests(ledger / "records")))
     with pytest.raises(UserError, match="does not follow from its nats"):
         reproduce.run(None, ledger, check=True)
 
@@ -202,7 +296,7 @@ def test_a_record_made_better_is_found_though_its_digest_is_renewed(ledger):
 def test_a_record_of_another_config_is_found(ledger):
     path = next(ledger.glob("records/*good*seed0*"))
     edit(path, lambda c: c["provenance"]["config"]["optim"].update(learning_rate=0.123))
-    with pytest.raises(UserError, match="identity does not follow from its config"):
+    with pytest.raises(UserError, match=r"its optim.learning_rate is 0.123 and 1.0 in"):
         reproduce.run(None, ledger, check=True)
 
 
@@ -228,12 +322,13 @@ def test_a_ledger_goes_on_record_whole(ledger, tmp_path):
     (directory / "records").mkdir(parents=True)
     (directory / "records" / "old.json").write_text("{}")
     record.put_ledger_on_record(ledger, directory)
-    assert report.check(directory, reproduce.all_claims())["rows"]
+    assert ledger_directory.check(directory, reproduce.all_claims())["rows"]
     assert {path.name for path in (directory / "records").iterdir()} == {p.name for p in ledger.glob("records/*")}
 
 
 def test_the_committed_ledger_follows_from_its_records():
-    assert report.check(RESULTS, all_claims())["rows"]
+    rows = ledger_directory.check(RESULTS, all_claims())["rows"]
+    assert {row["config"] for row in rows} == {claim.config.name for claim in all_claims() if claim.config.targets}
 
 
 # --- what is run
@@ -269,7 +364,7 @@ def test_a_plan_begins_with_the_cheapest_and_prints_what_it_runs():
         "python launch.py --config=configs/ptb/lstm2.py --config.seed=0 --config.data.corpus=ptb "
         "--workdir=runs/ptb_lstm2.ptb.seed0"
     )
-    assert len({run.name for run in runs}) == 4
+    assert len({run.directory for run in runs}) == 4
     assert len(plan(matching("ptb/lstm2"), 2)) == 2
 
 
