@@ -24,6 +24,7 @@ from lm.metrics import make_directory, write_bytes, write_json
 from lm.schema import read_json
 
 SUPERSEDED = "superseded"
+MOST_SEEDS = 1000
 FILES = ("ledger.json", "report.md", "report.html")
 # What is relied on of ledger.json: a form of lm/schema.py.
 LEDGER = {
@@ -98,7 +99,7 @@ def spoken_of(claims: Sequence[Claim], records: list[dict], not_run: Mapping[str
 
 def unexplained(titles: set[str], claims: Sequence[Claim]) -> list[str]:
     """Runs that are missing among those of the titles: of each claim and corpus all seeds that the claim asks for,
-    and all below the highest."""
+    and all below the highest, but for the lone seeds of strangers that are beyond MOST_SEEDS."""
     seeds: dict[tuple[str, str], set[int]] = {}
     asked = {claim.config.name: claim.config.claim.seeds for claim in claims}
     for title in titles:
@@ -107,7 +108,7 @@ def unexplained(titles: set[str], claims: Sequence[Claim]) -> list[str]:
     return [
         title_of(*key, seed)
         for key, found in sorted(seeds.items())
-        for seed in range(max(asked[key[0]], max(found) + 1))
+        for seed in range(max(asked[key[0]], min(max(found) + 1, MOST_SEEDS)))
         if seed not in found
     ]
 

@@ -61,7 +61,7 @@ def run_titled(title: str, claims: Sequence[Claim]) -> Run | None:
     """The run of a title; None where no claim has such a run."""
     for claim in claims:
         head = title_of(claim.config.name, "", 0).removesuffix(".seed0")  # text8_lstm.
-        match = re.fullmatch(re.escape(head) + r"(\w+)\.seed(\d{1,9})", title)
+        match = re.fullmatch(re.escape(head) + r"(\w+)\.seed(0|[1-9][0-9]{0,8})", title)
         if match and suits(claim, match[1]):
             return run_of(claim, int(match[2]), match[1])
     return None

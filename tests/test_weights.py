@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from experiments import export, import_weights
-from lm import weights
+from lm import lock, weights
 from lm.errors import UserError
 from lm.loop import Trainer
 from lm.metrics import prepare_workdir
@@ -284,3 +284,8 @@ def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
         import_weights.run(config, second, weights=f"{directory}/model.safetensors")
     with pytest.raises(UserError, match="needs --weights"):
         import_weights.run(config, second)
+    third = tmp_path / "third"
+    third.mkdir()
+    with lock.alone(third), pytest.raises(UserError, match="another process is at work there"):
+        import_weights.run(config, str(third), weights=f"{directory}/model.safetensors")
+    assert [path.name for path in third.iterdir()] == [lock.NAME]
