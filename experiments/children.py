@@ -55,9 +55,9 @@ class Children:
     def interrupt(self):
         """Asks all to save and end, and begins no more; called again, it ends them at once."""
         with self._lock:
-            self.interrupted = True
             for process in self._running:
                 process.send_signal(signal.SIGINT)
+            self.interrupted = True
 
 
 def become(parent: int, command: list[str]):

@@ -35,7 +35,9 @@ from lm.schema import read_json
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 # Where the configs expect more minutes than these, the job is timed by a dry run before it begins.
-LONG = 20
+LONG = 10
+# Seconds within which a second signal is the first one again: timeout(1) sends it to a process and to its group.
+SAME_SIGNAL = 1.0
 
 
 class Job(NamedTuple):
@@ -131,7 +133,7 @@ def estimate(runs: Sequence[Run], data_dir) -> list:
             estimates = estimate_all([each.config for each in group], data_dir, min(jobs, len(group)))
             hours += sum(each.seconds for each in estimates) / min(jobs, len(group)) / 3600
             found += estimates
-    print(f"{len(found)} runs to train, in all at least {hours:.2f} hours")
+    print(f"runs to train: {len(found)}, in all at least {hours:.2f} hours")
     return found
 
 
@@ -172,14 +174,19 @@ def train_all(job: Job, runs: Sequence[Run], reasons: dict[str, str]):
 
 def end(waiting: Mapping[concurrent.futures.Future, Run], children: Children):
     """Begins no more, and waits until those under way have saved; a second signal does not wait."""
+    began = time.monotonic()
     for future in waiting:
         future.cancel()
-    try:
-        children.interrupt()
-        concurrent.futures.wait(waiting)
-    except BaseException:
-        children.interrupt()
-        raise
+    while True:
+        try:
+            if not children.interrupted:
+                children.interrupt()
+            concurrent.futures.wait(waiting)
+            return
+        except BaseException:
+            if time.monotonic() - began > SAME_SIGNAL:
+                children.interrupt()
+                raise
 
 
 def ended_with_reason(future: concurrent.futures.Future) -> bool:

@@ -95,6 +95,8 @@ def test_a_signal_lets_what_runs_save_and_the_ledger_say_so(begun, number):
     process, workdir = begun
     assert len(of(workdir)) == 1
     process.send_signal(number)
+    time.sleep(0.01)
+    process.send_signal(number)  # as timeout(1) does
     assert process.wait(60) == 77, "the exception goes on"
     assert of(workdir) == []
     [log] = workdir.glob("logs/*.log")

@@ -189,7 +189,7 @@ def test_a_dry_run_adds_up_what_runs_at_a_time(tiny_claims, tmp_path, monkeypatc
     monkeypatch.setattr(reproduce.cores, "available", lambda: 2)
     assert len(reproduce.run(None, tmp_path / "none", dry_run=True)) == 4
     assert asked == [(2, 2), (2, 1)]
-    assert "4 runs to train, in all at least 3.00 hours" in capsys.readouterr().out
+    assert "runs to train: 4, in all at least 3.00 hours" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
 
 
