@@ -4,7 +4,7 @@
     python launch.py --experiment=reproduce --check --workdir=experiments/results
 
     WORKDIR/runs/NAME/             an ordinary run for each config and seed, trained by the command of the report
-    WORKDIR/logs/NAME.log          what its last process printed
+    WORKDIR/logs/NAME.log          what its processes printed
     WORKDIR/records/NAME.json      what is kept of each finished run
     WORKDIR/ledger.json            a row for every reported number, and the SHA-256 of every record
     WORKDIR/report.md, report.html
