@@ -44,7 +44,7 @@ def plot(times: dict[str, dict[int, float]], axis: str) -> bytes:
     axes = figure.subplots()
     for name, points in times.items():
         style = "k--" if name == "floor" else "o-"
-        axes.loglog(list(points), list(points.values()), style, label=LABELS.get(name, name))
+        axes.loglog(*zip(*sorted(points.items()), strict=True), style, label=LABELS.get(name, name))
     axes.set_xlabel(axis)
     axes.set_ylabel("milliseconds a training step")
     axes.legend()
