@@ -218,7 +218,7 @@ def train_one(job: Job, each: Run) -> str | None:
 
 def run_command(job: Job, each: Run, directory: Path) -> tuple[int | None, str]:
     """(exit status, or None where it was stopped at the end of the budget; the last line of its output)"""
-    command = each.arguments(str(directory.absolute())) + job.data_flag()
+    command = [*each.arguments(str(directory.absolute())), *job.data_flag(), "--noeta"]
     log = log_of(directory)
     make_directory(log.parent)
     try:

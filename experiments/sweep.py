@@ -11,11 +11,10 @@
 The same command goes on where a killed one stopped: what is finished stays, what was running goes on from its
 checkpoint under its own number. A trial that fails is recorded with the reason and not tried again. With --storage,
 any database that Optuna knows, the same command on several machines works on one study; a trial whose machine falls
-silent is taken over by another.
+silent is taken over by another. Ctrl-C and SIGTERM let workers save what they train.
 """
 
 import contextlib
-import multiprocessing
 import os
 import shlex
 import signal
@@ -28,11 +27,22 @@ from optuna.trial import TrialState
 
 from experiments import sweep_report
 from experiments.sweep_plan import PLANNED, changed, make_space, number_of_trials, origin, planned
+from experiments.sweep_process import ASKED, GAVE_UP, Worker, stop
+from experiments.sweep_study import (
+    FINISHED,
+    Place,
+    check_trials,
+    directory_of,
+    name_of,
+    open_study,
+    quiet,
+    storage_trouble,
+)
 from experiments.sweep_table import live_table
-from experiments.sweep_worker import FINISHED, Place, name_of, open_study, quiet, work
 from lm import lock
 from lm.errors import UserError
-from lm.metrics import plain, prepare_workdir, write_json
+from lm.interrupts import Interrupted
+from lm.metrics import make_directory, plain, prepare_workdir, write_json
 
 POLL_SECONDS = 0.3
 LANES = 16  # at most, where the config leaves it open
@@ -48,12 +58,14 @@ def run(config, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
         raise UserError(f"--jobs={jobs}: must be at least 1")
     if dry_run:
         return estimate(config, data_dir, jobs)
-    directory = prepare(workdir, config)
+    directory = make_directory(workdir)
     place = Place(str(directory), data_dir, storage or f"sqlite:///{directory.absolute()}/study.db", bool(storage))
     # Machines that share a study may share the directory, too.
-    with contextlib.nullcontext() if storage else lock.alone(directory), quiet():
+    with contextlib.nullcontext() if storage else lock.alone(directory), quiet(), storage_trouble(place):
+        prepare(directory, config)
         study = open_study(config, place)
         check_definition(study, config)
+        check_trials(study, axes)
         with live_table(study, total) as table:
             supervise(study, config, place, jobs, table)
         content = outcome(study, config)
@@ -62,17 +74,23 @@ def run(config, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
     print_best(content, config)
     if not content["best"]:
         failures = [trial["failure"] for trial in content["trials"] if trial["failure"]]
-        raise UserError(f"no trial of the sweep has a value; {failures[0] if failures else 'all were pruned'}")
+        states = sorted({trial["state"] for trial in content["trials"]})
+        raise UserError(f"no trial of the sweep has a value: {failures[0] if failures else ' or '.join(states)}")
     return content
 
 
 def estimate(config, data_dir, jobs: int):
-    """Prints how long the trials will take that the sampler can name beforehand, and returns the estimates."""
+    """Prints how long the trials will take, and returns the estimates.
+
+    Those of a sampler that looks at results are not known beforehand: random ones stand in for them.
+    """
     from experiments.train import estimate_all
 
-    axes = make_space(config)
     if config.sampler not in PLANNED:
-        raise UserError(f"--dry_run: the trials of config.sampler={config.sampler} are not known beforehand")
+        print(f"config.sampler={config.sampler} chooses trials by results: as many random ones stand in for them")
+        config = config.copy_and_resolve_references()
+        config.sampler = "random"
+    axes = make_space(config)
     runs = [changed(config.run, axes, planned(config, axes, n)) for n in range(number_of_trials(config, axes))]
     for each in runs:
         each.evaluation.splits = ("valid",)
@@ -82,10 +100,9 @@ def estimate(config, data_dir, jobs: int):
 # ------------------------------------------------------------------------------------------ place
 
 
-def prepare(workdir, config) -> Path:
-    """Makes the workdir, or checks that it holds this very sweep."""
-    definition = {key: value for key, value in config.to_dict().items() if key not in FREE}
-    return prepare_workdir(workdir, definition)
+def prepare(directory: Path, config):
+    """Writes down what sweep the directory is of, or checks that it is of this very one."""
+    prepare_workdir(directory, {key: value for key, value in config.to_dict().items() if key not in FREE})
 
 
 def check_definition(study: optuna.Study, config):
@@ -105,16 +122,18 @@ def check_definition(study: optuna.Study, config):
 
 
 def supervise(study: optuna.Study, config, place: Place, jobs: int, table):
-    """Runs workers until the study is done. A worker that dies takes its trial with it, and nothing else."""
-    context = multiprocessing.get_context("spawn")
+    """Runs workers until the study is done. A worker that dies takes its trial with it, and nothing else.
+
+    Raises UserError where a worker says that no trial can go on, and Interrupted where a signal asks for the end;
+    however it is left, no worker remains, and what they trained is saved.
+    """
     at_once = lanes_at_once(config) if jobs == 1 and not place.shared else 1
     orphans = () if place.shared else without_worker(study, [])  # of a sweep that was killed
     workers = []
 
     def start(left_behind: list[tuple[int, ...]]):
-        worker = context.Process(target=work, args=(config, place, at_once, left_behind))
-        worker.start()
-        workers.append(worker)
+        workers.append(Worker(config, place, at_once, left_behind))
+        workers[-1].start()
 
     try:
         start([orphans] if at_once > 1 and orphans else one_by_one(orphans))
@@ -122,17 +141,28 @@ def supervise(study: optuna.Study, config, place: Place, jobs: int, table):
             start([])
         while workers:
             time.sleep(POLL_SECONDS)
-            table.update()
+            with contextlib.suppress(optuna.exceptions.StorageInternalError):  # the next time will show more
+                table.update()
             for worker in [each for each in workers if each.exitcode is not None]:
                 workers.remove(worker)
                 if worker.exitcode:
-                    record_death(study, worker)
+                    bury(study, worker)
                     start([] if place.shared else one_by_one(without_worker(study, workers)))
+    except KeyboardInterrupt as error:
+        number = getattr(error, "signal", signal.SIGINT)
+        raise Interrupted(number, "the sweep has stopped, and what its trials had come to is saved") from error
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.join()
+        stop(workers)
     table.update()
+
+
+def bury(study: optuna.Study, worker: Worker):
+    """What the end of a worker means that did not end well."""
+    if worker.exitcode == GAVE_UP:
+        raise UserError(worker.reason())
+    if worker.exitcode == ASKED:
+        raise Interrupted(signal.SIGTERM, "a worker of the sweep was asked to end")
+    record_death(study, worker)
 
 
 def one_by_one(trials: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -196,8 +226,8 @@ def outcome(study: optuna.Study, config) -> dict:
             "value": trial.value if trial.state == TrialState.COMPLETE else None,
             "state": trial.state.name.lower() if trial.state in FINISHED else "unfinished",
             "seconds": trial.user_attrs.get("seconds"),
-            "failure": trial.user_attrs.get("failure"),
-            "workdir": trial.user_attrs.get("workdir"),
+            "failure": trial.user_attrs.get("failure") if trial.state == TrialState.FAIL else None,
+            "workdir": str(directory_of(study, trial)),
         }
         for number, (_, trial) in enumerate(sorted(last.items()))
     ]

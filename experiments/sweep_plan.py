@@ -145,10 +145,15 @@ def origin(trial) -> int:
     return trial.system_attrs.get("failed_trial", trial.number)
 
 
-def place(study, trial) -> int:
-    """Which trial of the plan this is: its rank among those that repeat no other, whose numbers have gaps."""
-    originals = [each for each in study.get_trials(deepcopy=False) if origin(each) == each.number]
-    return sum(each.number < origin(trial) for each in originals)
+def originals(study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that repeat no other and are not too many, in order of their numbers, which have gaps."""
+    trials = study.get_trials(deepcopy=False)
+    return [trial for trial in trials if origin(trial) == trial.number and "surplus" not in trial.user_attrs]
+
+
+def place_of(study, trial) -> int:
+    """Which trial of the plan this is."""
+    return sum(each.number < origin(trial) for each in originals(study))
 
 
 class PlannedSampler(optuna.samplers.BaseSampler):
@@ -161,10 +166,10 @@ class PlannedSampler(optuna.samplers.BaseSampler):
         return {axis.key: axis.distribution for axis in self.axes}
 
     def sample_relative(self, study, trial, search_space):
-        return planned(self.config, self.axes, place(study, trial))
+        return planned(self.config, self.axes, place_of(study, trial))
 
     def sample_independent(self, study, trial, name, distribution):
-        return planned(self.config, self.axes, place(study, trial))[name]
+        return planned(self.config, self.axes, place_of(study, trial))[name]
 
 
 class ReseededTpe(optuna.samplers.BaseSampler):
@@ -174,7 +179,7 @@ class ReseededTpe(optuna.samplers.BaseSampler):
         self.seed = seed
 
     def _tpe(self, study, trial, name: str = "") -> optuna.samplers.TPESampler:
-        seed = zlib.crc32(f"{self.seed} {place(study, trial)} {name}".encode())
+        seed = zlib.crc32(f"{self.seed} {place_of(study, trial)} {name}".encode())
         return optuna.samplers.TPESampler(seed=seed, multivariate=True)
 
     def infer_relative_search_space(self, study, trial):

@@ -14,15 +14,17 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from experiments import html
-from experiments.sweep_table import ENDED, how, short
+from experiments.sweep_study import FINISHED, directory_of, quiet
+from experiments.sweep_table import how, short
 from experiments.sweep_worker import validations
+from lm import metrics
 
 COLOURS = "viridis_r"  # dark is good
 CEILING = 100  # values above so many times the best are drawn there
 
 
 def write_report(study, workdir: str):
-    """Writes the pictures that the study has trials for, and report.html."""
+    """Writes the pictures that the study has trials for, and report.html. Raises UserError where it cannot."""
     workdir = Path(workdir)
     trials = [trial for trial in study.get_trials(deepcopy=False) if "surplus" not in trial.user_attrs]
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.value)]
@@ -32,8 +34,7 @@ def write_report(study, workdir: str):
         pictures["parallel"] = ("Parallel coordinates, the best trials darkest", parallel(complete))
     if importances := parameter_importances(study, complete):
         pictures["importances"] = ("Parameter importances (PED-ANOVA)", bars(importances))
-    trained = [trial for trial in trials if "workdir" in trial.user_attrs]
-    curves = [(trial, validations(workdir / trial.user_attrs["workdir"])) for trial in trained]
+    curves = [(trial, validations(workdir / directory_of(study, trial))) for trial in trials]
     if any(rows for _, rows in curves):
         pictures["curves"] = ("Learning curves by trial, the best darkest", learning_curves(curves))
     images = {}
@@ -41,13 +42,13 @@ def write_report(study, workdir: str):
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=130, metadata={"Software": None})
         images[name] = (title, image.getvalue())
-        (workdir / f"{name}.png").write_bytes(image.getvalue())
-    (workdir / "report.html").write_text(page(study, trials, complete, images), encoding="utf-8")
+        metrics.write_bytes(workdir / f"{name}.png", image.getvalue())
+    metrics.write_bytes(workdir / "report.html", page(study, trials, complete, images).encode())
 
 
 def page(study, trials: list, complete: list, images: dict) -> str:
     """report.html. images: {name: (title, PNG)}"""
-    ended = sum(trial.state in ENDED for trial in trials)
+    ended = sum(trial.state in FINISHED for trial in trials)
     sections = [html.paragraph(f"{ended} trials have ended, {len(complete)} with a value.")]
     if complete:
         best = min(complete, key=lambda trial: trial.value)
@@ -164,8 +165,6 @@ def spread(values: list) -> list[float]:
 def parameter_importances(study, complete: list) -> dict[str, float]:
     """{key: share}; empty where there is too little to tell."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-    from experiments.sweep_worker import quiet
 
     if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
         return {}

@@ -6,8 +6,10 @@ import time
 
 from optuna.trial import TrialState
 
+from experiments.sweep_study import FINISHED
+from lm.preflight import clock
+
 SHOWN = 15  # newest trials
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @contextlib.contextmanager
@@ -24,8 +26,8 @@ class Table:
     def __init__(self, study, total: int, stream):
         self.study, self.total, self.stream = study, total, stream
         self.began = time.monotonic()
-        self.before = sum(trial.state in ENDED for trial in self._trials())
-        self.said = {trial.number for trial in self._trials() if trial.state in ENDED}
+        self.before = sum(trial.state in FINISHED for trial in self._trials())
+        self.said = {trial.number for trial in self._trials() if trial.state in FINISHED}
         self.live = None
         if stream.isatty():
             from rich.console import Console
@@ -39,7 +41,7 @@ class Table:
             self.live.update(self._drawn(trials))
             return
         for trial in trials:
-            if trial.state in ENDED and trial.number not in self.said:
+            if trial.state in FINISHED and trial.number not in self.said:
                 self.said.add(trial.number)
                 print(f"{self._line(trial)}  ({self._summary(trials)})", file=self.stream, flush=True)
 
@@ -51,7 +53,7 @@ class Table:
 
     def _summary(self, trials: list) -> str:
         """3 of 40 done, best 161.2 (trial 1), 0:12:30 left"""
-        ended = sum(trial.state in ENDED for trial in trials)
+        ended = sum(trial.state in FINISHED for trial in trials)
         values = [(trial.value, trial.number) for trial in trials if trial.state == TrialState.COMPLETE]
         best = "best {:.4g} (trial {})".format(*min(values)) if values else "none has a value yet"
         here = ended - self.before
@@ -86,8 +88,3 @@ def how(trial) -> str:
 
 def short(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

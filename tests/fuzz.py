@@ -35,9 +35,11 @@ from experiments import (
     speed_table,
     sweep,
     sweep_plan,
-    sweep_worker,
+    sweep_report,
+    sweep_study,
 )
 from experiments.ledger import RECORDS, RESULTS, load_records, write_record
+from experiments.sweep_table import live_table
 from lm import sources, weights
 from lm.checkpoint import Checkpoints
 from lm.errors import UserError
@@ -244,8 +246,8 @@ def sweep_record(directory: Path) -> Target:
 def study(directory: Path) -> Target:
     """The database of a sweep's trials."""
     config = command_line.load(str(command_line.CONFIGS / "sweeps/synthetic.py"))
-    place = sweep_worker.Place(str(directory), None, f"sqlite:///{directory}/study.db", False)
-    made = sweep_worker.open_study(config, place)
+    place = sweep_study.Place(str(directory), None, f"sqlite:///{directory}/study.db", False)
+    made = sweep_study.open_study(config, place)
     sweep.check_definition(made, config)
     for value in (4.0, 3.0):
         trial = made.ask({axis.key: axis.distribution for axis in sweep_plan.make_space(config)})
@@ -253,10 +255,18 @@ def study(directory: Path) -> Target:
         made.tell(trial, value)
 
     def read():
-        opened = sweep_worker.open_study(config, place)
-        sweep.check_definition(opened, config)
-        sweep.outcome(opened, config)
-        opened._storage._backend.engine.dispose()  # else the file that is put back would meet the old connection
+        axes = sweep_plan.make_space(config)
+        opened = sweep_study.open_study(config, place)
+        try:
+            with sweep_study.storage_trouble(place):
+                sweep.check_definition(opened, config)
+                sweep_study.check_trials(opened, axes)
+                with live_table(opened, sweep_plan.number_of_trials(config, axes)) as table:
+                    table.update()
+                sweep.outcome(opened, config)
+                sweep_report.write_report(opened, str(directory))
+        finally:
+            opened._storage._backend.engine.dispose()  # else the file that is put back would meet the old connection
 
     return Target((directory / "study.db",), read, weight=0.1)
 

@@ -67,3 +67,17 @@ def test_every_record_will_say_of_which_revision_it_is(path):
 def test_readme_has_the_numbers(words, number):
     (found,) = re.findall(words, (ROOT / "README.md").read_text(encoding="utf-8"))
     assert int(found.replace(",", "")) == number()
+
+
+def test_sweeps_that_were_killed_ended_as_an_uninterrupted_one():
+    soak = load("soak_sweep")
+    assert re.fullmatch("[0-9a-f]{40}", soak["git"]["revision"])
+    assert not soak["git"]["dirty"], "nobody can check out what was run"
+    assert soak["trials"] >= 8
+    assert soak["killed"].keys() == {"group", "supervisor"}
+    for run in soak["killed"].values():
+        assert run["kills"] == 3
+        assert run["resumed"] >= 1
+        assert run["different"] == []
+        assert run["sha256"].keys() == {"trials", "metrics.jsonl", "summary.json", "samples.txt", "parameters"}
+        assert all(each["uninterrupted"] == each["killed"] for each in run["sha256"].values())

@@ -4,10 +4,7 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import optuna
@@ -16,27 +13,14 @@ import pytest
 import launch
 from configs.sweeps.definition import sweep as definition
 from experiments import sweep, sweep_plan, sweep_report
+from experiments import train as train_experiment
 from experiments.sweep_plan import Axis, changed, make_space, number_of_trials, planned
-from experiments.sweep_worker import Place, lowest, name_of, open_study, quiet, takes
+from experiments.sweep_study import Place, name_of, open_study, quiet
+from experiments.sweep_worker import lowest, takes
 from lm import lock
 from lm.errors import UserError
 from tests import tiny
-
-ROOT = Path(__file__).resolve().parent.parent
-
-# A sweep of a run of 24 steps on 3,000 characters. Tests change it, kill it, and make it diverge.
-CONFIG = """
-from configs.sweeps.definition import sweep
-from tests import tiny
-
-def get_config():
-    run = tiny.config(data__size=3000, train__steps=24, train__evaluate_every=6, train__report_every=6,
-                      checkpoint__every_steps=6)
-    config = sweep("tests/sweep", run)
-    config.space = (("optim.learning_rate", "log_uniform", 0.01, 1.0), ("seed", "integer", 0, 99))
-    config.trials = 5
-    return config
-"""
+from tests.sweep_runs import CONFIG, KILLS, finished, killed, launched, trials_of, workers_of
 
 
 def run_of(**changes):
@@ -183,6 +167,23 @@ def test_another_sweep_in_the_same_place_is_refused(tmp_path):
 def test_two_at_work_in_one_directory_are_refused(tmp_path):
     with lock.alone(tmp_path), pytest.raises(UserError, match="another process"):
         sweep.run(make(RATE, trials=1), str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [lock.NAME], "the refused one has written something"
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_an_estimate_is_of_as_many_trials_as_there_will_be(monkeypatch, capsys, sampler):
+    """Of a sampler that looks at results, random ones stand in; the test text is not scored."""
+    asked = []
+    monkeypatch.setattr(train_experiment, "estimate_all", lambda runs, data_dir, jobs: asked.append((runs, jobs)))
+    config = make(RATE, SEED, sampler=sampler, trials=3)
+    config.lock()
+    sweep.run(config, "unused", jobs=2, dry_run=True)
+    [(runs, jobs)] = asked
+    config.sampler = "random"
+    rates = [planned(config, make_space(config), n)["optim.learning_rate"] for n in range(3)]
+    assert ([run.optim.learning_rate for run in runs], jobs) == (rates, 2)
+    assert all(run.evaluation.splits == ("valid",) for run in runs)
+    assert ("as many random ones stand in for them" in capsys.readouterr().out) == (sampler == "tpe")
 
 
 def test_configs_go_to_their_own_experiment():
@@ -218,27 +219,6 @@ def with_grid(rates: str, more: str) -> str:
     space = '("optim.learning_rate", "log_uniform", 0.01, 1.0), ("seed", "integer", 0, 99)'
     grid = CONFIG.replace(space, f'("optim.learning_rate", "choice", {rates}),')
     return grid.replace("config.trials = 5", f'config.sampler = "grid"\n    {more}')
-
-
-def launched(config: Path, workdir: Path, *flags):
-    """The process of a sweep."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "launch.py", "--experiment=sweep", f"--config={config}", f"--workdir={workdir}", *flags]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-
-def finished(process) -> str:
-    out, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, out
-    return out
-
-
-def trials_of(workdir: Path) -> list[dict]:
-    trials = json.loads((workdir / "sweep.json").read_text())["trials"]
-    return [{key: value for key, value in trial.items() if key != "seconds"} for trial in trials]
 
 
 @pytest.fixture(scope="module")
@@ -280,14 +260,9 @@ def test_a_finished_sweep_trains_nothing_again(undisturbed, config_file):
 
 
 def test_a_sweep_killed_three_times_ends_as_the_undisturbed_one(undisturbed, config_file, tmp_path):
-    for number, moment in enumerate(("trials/0000/metrics.jsonl", "trials/0002/metrics.jsonl", "trials/0003")):
-        process = launched(config_file, tmp_path, "--config.lanes=1")
-        while not (tmp_path / moment).exists():
-            time.sleep(0.02)
-            assert process.poll() is None, process.stdout.read()
-        time.sleep(0.1 * number)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    moments = ("trials/0000/metrics.jsonl", "trials/0002/metrics.jsonl", "trials/0003")
+    for number, (moment, kill) in enumerate(zip(moments, ("group", "supervisor", "group"), strict=True)):
+        killed(config_file, tmp_path, KILLS[kill], lambda moment=moment: (tmp_path / moment).exists(), 0.1 * number)
     finished(launched(config_file, tmp_path, "--config.lanes=1"))
     assert trials_of(tmp_path) == trials_of(undisturbed[0])
 
@@ -308,10 +283,8 @@ def test_failures_are_recorded_and_the_rest_goes_on(config_file, tmp_path):
     process = launched(path, tmp_path / "run", "--config.lanes=1")
     while not (tmp_path / "run/trials/0002/metrics.jsonl").exists():
         time.sleep(0.02)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    for pid in workers:
-        os.kill(int(pid), signal.SIGKILL)
+    for pid in workers_of(process):
+        os.kill(pid, signal.SIGKILL)
     finished(process)
     trials = trials_of(tmp_path / "run")
     assert [trial["state"] for trial in trials] == ["complete", "fail", "fail", "complete"]

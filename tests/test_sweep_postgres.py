@@ -1,4 +1,5 @@
-"""Two machines on one study in a real PostgreSQL server: one is killed in mid-trial, the other repeats it."""
+"""Machines on one study in a real PostgreSQL server: one of two is killed in mid-trial and the other repeats it; the
+server itself is away for a while."""
 
 import contextlib
 import os
@@ -8,14 +9,16 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
 import pytest
 
 from experiments import command_line
 from experiments.sweep_plan import make_space, origin, planned
-from tests.test_sweep import CONFIG, launched
+from tests.sweep_runs import CONFIG, launched, trials_of, wait_for
 
 # Long enough that a trial is caught half done.
 LONG = CONFIG.replace("train__steps=24, train__evaluate_every=6, train__report_every=6", "train__steps=6000, "
@@ -34,9 +37,23 @@ def programs() -> Path:
     return (found[-1] if found else Path(on_path)).parent
 
 
+class Server(NamedTuple):
+    """url: of its database; call(program, *arguments): runs one of PostgreSQL's programs on it."""
+
+    url: str
+    call: Callable
+
+    def stop(self):
+        """As a crash would."""
+        self.call("pg_ctl", "-m", "immediate", "stop")
+
+    def start(self):
+        self.call("pg_ctl", "-w", "start")
+
+
 @pytest.fixture
 def server():
-    """The URL of a database of a server of our own, on a free port of this machine."""
+    """A server of our own, on a free port of this machine."""
     directory = Path(tempfile.mkdtemp(prefix="lm-postgres-"))
     binaries, as_user = programs(), []
     if os.getuid() == 0:  # which PostgreSQL refuses to run as
@@ -46,18 +63,25 @@ def server():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
-    def call(program, *arguments):
-        subprocess.run([*as_user, str(binaries / program), *arguments], cwd="/", check=True, stdout=subprocess.DEVNULL)
+    settings = (
+        f"\nport = {port}\nunix_socket_directories = '{directory}'\nlisten_addresses = '127.0.0.1'\nfsync = off\n"
+    )
 
-    data = str(directory / "data")
+    def call(program, *arguments):
+        command = [*as_user, str(binaries / program), "-D", str(directory / "data"), *arguments]
+        log = ["-l", str(directory / "log")] if "start" in arguments else []
+        subprocess.run([*command, *log], cwd="/", check=True, stdout=subprocess.DEVNULL)
+
     try:
-        call("initdb", "-D", data, "-U", "lm", "-A", "trust", "--no-sync", "-E", "UTF8")
-        options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1 -c fsync=off"
-        call("pg_ctl", "-D", data, "-o", options, "-l", str(directory / "log"), "-w", "start")
+        call("initdb", "-U", "lm", "-A", "trust", "--no-sync", "-E", "UTF8")
+        with open(directory / "data" / "postgresql.conf", "a", encoding="utf-8") as file:
+            file.write(settings)
+        made = Server(f"postgresql+psycopg://lm@127.0.0.1:{port}/postgres", call)
+        made.start()
         try:
-            yield f"postgresql+psycopg://lm@127.0.0.1:{port}/postgres"
+            yield made
         finally:
-            call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+            made.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -65,7 +89,7 @@ def server():
 def test_one_of_two_machines_is_killed(server, tmp_path):
     config = tmp_path / "shared_sweep.py"
     config.write_text(LONG)
-    machines = [launched(config, tmp_path / "run", f"--storage={server}") for _ in range(2)]
+    machines = [launched(config, tmp_path / "run", f"--storage={server.url}") for _ in range(2)]
     with contextlib.ExitStack() as stack:
         for machine in machines:
             stack.callback(kill, machine)
@@ -77,7 +101,7 @@ def test_one_of_two_machines_is_killed(server, tmp_path):
         out, _ = machines[1].communicate(timeout=240)
         assert machines[1].returncode == 0, out
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(server)
+    storage = optuna.storages.RDBStorage(server.url)
     trials = optuna.load_study(study_name="tests/sweep", storage=storage).trials
     storage.remove_session()
     storage.engine.dispose()
@@ -90,6 +114,24 @@ def test_one_of_two_machines_is_killed(server, tmp_path):
     plan = command_line.load(str(config))
     for trial, place in zip(complete, places, strict=True):
         assert trial.params == planned(plan, make_space(plan), place)
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for(server, tmp_path):
+    """While a trial trains, which ends afterwards as if nothing had been."""
+    config = tmp_path / "shared_sweep.py"
+    config.write_text(LONG.replace("config.trials = 4", "config.trials = 2"))
+    machine = launched(config, tmp_path / "run", f"--storage={server.url}")
+    with contextlib.ExitStack() as stack:
+        stack.callback(kill, machine)
+        wait_for(lambda: list((tmp_path / "run").glob("trials/0000/checkpoints/last/*")))
+        server.stop()
+        time.sleep(4)
+        assert machine.poll() is None
+        server.start()
+        out, _ = machine.communicate(timeout=240)
+    assert machine.returncode == 0, out
+    trials = trials_of(tmp_path / "run")
+    assert [(trial["state"], trial["failure"]) for trial in trials] == [("complete", None)] * 2
 
 
 def kill(machine):
