@@ -120,14 +120,14 @@ EXPERIMENTS = {
 }
 
 
-# Given together to each of several processes that train together: see README, "Several devices, several machines".
+# Given together to each of several processes that train together: see README, "Many runs, many devices".
 DISTRIBUTED = ("coordinator_address", "num_processes", "process_id")
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line `argv` (program name first) and returns the exit status."""
     try:
-        with interrupts.raising_on_sigterm():
+        with interrupts.ending():
             launch(argv)
     except BaseException as error:
         return report(argv, error)
@@ -137,9 +137,8 @@ def main(argv: list[str]) -> int:
 def report(argv: list[str], error: BaseException) -> int:
     """Says what ended the command line `argv` and returns the exit status. Raises errors that are bugs."""
     if isinstance(error, KeyboardInterrupt):
-        what = str(error) or "interrupted"
-        print(f"{what}: the same command goes on from the last checkpoint", file=sys.stderr)
-        return 0 if getattr(error, "signal", None) == signal.SIGTERM else 130
+        print(interrupts.how_to_go_on(str(error) or "interrupted"), file=sys.stderr)
+        return interrupts.status_of(getattr(error, "signal", None))
     if isinstance(error, BrokenPipeError):  # `launch.py | head`: as every other program, end without a traceback
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell shows for the signal PIPE

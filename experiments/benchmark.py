@@ -24,7 +24,9 @@ from experiments import benchmark_plots
 from experiments.peers.worker import IMPLEMENTATIONS
 from experiments.peers.workload import CORE, SWEEPS, WORKLOADS, Workload
 from experiments.processes import Worker, WorkerDied
+from lm.cores import available
 from lm.errors import UserError
+from lm.interrupts import raising
 from lm.metrics import plain, prepare_workdir, write_json
 from lm.provenance import revision
 from lm.schema import read_json
@@ -87,7 +89,7 @@ def check(config) -> tuple[list[Workload], tuple[str, ...], int]:
         raise UserError(f"config.rounds must be at least 1, not {config.rounds}")
     if not 0 < config.seconds_per_measurement < math.inf:
         raise UserError(f"config.seconds_per_measurement must be positive, not {config.seconds_per_measurement}")
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processors = available()
     if not 0 <= config.threads <= processors:
         raise UserError(f"config.threads must be between 0 (all) and {processors}, not {config.threads}")
     workloads = [workload for name in dict.fromkeys(wanted) for workload in WORKLOADS[name]]
@@ -127,6 +129,7 @@ def why_missing(peer: str) -> str:
 def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, log) -> tuple[list[dict], dict, dict]:
     """(rows, {implementation: why it has none}, what there is to say of device and versions)."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(raising())
         workers, started, absent = {}, {}, {}
         for name in ("lm", "floor", *peers):
             worker = Worker(log, threads)

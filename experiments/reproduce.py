@@ -28,7 +28,7 @@ from experiments.claims import all_claims, matching, on_corpus
 from experiments.ledger import RECORD, RECORDS, identity_of, make_record, write_record
 from experiments.runs import Run, plan
 from experiments.train import estimate_all
-from lm import cores, lock
+from lm import cores, interrupts, lock
 from lm.errors import UserError
 from lm.metrics import make_directory
 from lm.schema import read_json
@@ -76,7 +76,7 @@ def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus=
     if dry_run:
         return estimate([each for each in runs if not is_done(workdir, each)], data_dir)
     make_directory(workdir / "runs")
-    with lock.alone(workdir):
+    with lock.alone(workdir), interrupts.raising():
         ledger_directory.reasons_there(workdir)  # one that cannot be read is found before anything is trained
         job = Job(workdir, data_dir, time.monotonic() + seconds if budget else None, Children())
         return train_and_judge(job, runs, lambda: announce(job, runs, seeds, corpus))

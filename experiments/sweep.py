@@ -15,7 +15,6 @@ silent is taken over by another. Ctrl-C and SIGTERM let workers save what they t
 """
 
 import contextlib
-import os
 import shlex
 import signal
 import time
@@ -40,8 +39,9 @@ from experiments.sweep_study import (
 )
 from experiments.sweep_table import live_table
 from lm import lock
+from lm.cores import available
 from lm.errors import UserError
-from lm.interrupts import Interrupted
+from lm.interrupts import Interrupted, raising
 from lm.metrics import make_directory, plain, prepare_workdir, write_json
 
 POLL_SECONDS = 0.3
@@ -61,7 +61,7 @@ def run(config, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
     directory = make_directory(workdir)
     place = Place(str(directory), data_dir, storage or f"sqlite:///{directory.absolute()}/study.db", bool(storage))
     # Machines that share a study may share the directory, too.
-    with contextlib.nullcontext() if storage else lock.alone(directory), quiet(), storage_trouble(place):
+    with contextlib.nullcontext() if storage else lock.alone(directory), quiet(), storage_trouble(place), raising():
         prepare(directory, config)
         study = open_study(config, place)
         check_definition(study, config)
@@ -206,8 +206,7 @@ def lanes_at_once(config) -> int:
     most = min(config.lanes or LANES, number_of_trials(config, axes))
     runs = [changed(config.run, axes, planned(config, axes, number)) for number in range(most)]
     alike = sum(same_program(runs[0], each) for each in runs)
-    cores = len(os.sched_getaffinity(0))
-    return most if most > 1 and (config.lanes or alike == most >= cores) else 1
+    return most if most > 1 and (config.lanes or alike == most >= available()) else 1
 
 
 # ---------------------------------------------------------------------------------------- outcome

@@ -21,6 +21,7 @@ from experiments.sweep_plan import Axis, changed, make_space, number_of_trials, 
 from experiments.sweep_study import Place, directory_of, frozen, name_of, open_study, quiet, storage_trouble
 from experiments.train import load_corpus
 from lm import lock
+from lm.compilation_cache import use_compilation_cache
 from lm.errors import UserError
 from lm.schema import read_rows
 
@@ -46,7 +47,7 @@ def work(config: ml_collections.ConfigDict, place: Place, at_once: int, left_beh
         from lm.cores import limit_threads
 
         limit_threads(config.run.train.threads)
-    use_the_compilation_cache_of_the_parent()
+    use_compilation_cache()
     study, axes = open_study(config, place), make_space(config)
     corpora = {}
     with (
@@ -71,13 +72,6 @@ def open_log(place: Place):
             yield log
     except OSError as error:  # others are of a trial, and are recorded there
         raise UserError(f"cannot write {error.filename or path}: {error.strerror}") from error
-
-
-def use_the_compilation_cache_of_the_parent():
-    """Which said where it is in the environment."""
-    import jax
-
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def takes(study, config, axes: list[Axis], place: Place, at_once: int, left_behind: list[tuple[int, ...]]):

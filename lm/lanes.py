@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lm import interrupts, lock, optim
+from lm import interrupts, lock, memory, optim
 from lm import metrics as metrics_lib
 from lm.batches import on_device
 from lm.corpora import Corpus
@@ -240,7 +240,10 @@ def train_lanes(
     Returns for each lane its summary, or the UserError that ended it. Raises UserError where the configs are not of
     one shape (`same_program`), or one of them is at fault before its first step.
     """
-    common_part([make_experiment(config, corpus) for config in configs])  # what is refused leaves no trace
+    experiments = [make_experiment(config, corpus) for config in configs]
+    common_part(experiments)  # what is refused leaves no trace
+    for experiment in experiments:
+        memory.check(experiment, copies=len(experiments))
     pairs = list(zip(configs, workdirs, strict=True))
     with contextlib.ExitStack() as locks:
         for workdir in workdirs:

@@ -258,12 +258,14 @@ class Trainer:
 
     def account(self, measured: StepMetrics, seconds: float):
         """Takes note of the steps of a dispatch, arrays [steps] in float64. Raises NotFinite."""
-        bad = np.flatnonzero(~np.isfinite(measured.loss))
+        bad = np.flatnonzero(~np.isfinite(measured.loss) | ~np.isfinite(measured.gradient_norm))
         if len(bad):
+            what = "gradient" if np.isfinite(measured.loss[bad[0]]) else "loss"
             raise NotFinite(
-                f"the loss is not finite at step {self.done + bad[0]} (learning rate "
+                f"the {what} is not finite at step {self.done + bad[0]} (learning rate "
                 f"{measured.learning_rate[bad[0]]:g}, gradient norm {measured.gradient_norm[bad[0]]:g}); "
-                f"lower config.optim.learning_rate; the last checkpoint in {self.workdir} is kept"
+                f"lower config.optim.learning_rate, or say --config.on_nan=rollback, in another --workdir; the last "
+                f"checkpoint in {self.workdir} is kept"
             )
         p, count = self.progress, len(measured.loss)
         # Added up one by one: then the sums do not depend on where dispatches begin and end.

@@ -23,12 +23,15 @@ CHECKPOINT_COPIES = 2
 LIBRARIES = 280_000_000
 
 
-def check(experiment: Experiment):
-    """Raises UserError where what must be there at once exceeds the memory. Compiles nothing, allocates nothing."""
+def check(experiment: Experiment, copies: int = 1):
+    """Raises UserError where what must be there at once exceeds the memory. Compiles nothing, allocates nothing.
+
+    copies: states that must be there at once
+    """
     config, reader = experiment.config, experiment.reader
     state, _ = shapes(experiment)
     outputs = 4 * reader.unroll * reader.batch_size * sum(map(experiment.model.cell.output_size, config.model.hidden))
-    refuse_model(experiment, size_of(state) + size_of(state.parameters) + outputs, "at least")
+    refuse_model(experiment, copies * size_of(state) + size_of(state.parameters) + outputs, "at least")
     sample, evaluation = config.sample, config.evaluation
     texts = 4 * sample.number * (sample.length + experiment.model.vocabulary_size)
     refuse_above_free(texts, "at least", "sampling", "config.sample.number or config.sample.length")

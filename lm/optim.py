@@ -198,7 +198,7 @@ def _epochs(optim, step, epoch, total_steps):
 
 
 def _cosine(optim, step, epoch, total_steps):
-    """Half a cosine from 1 down to final_fraction at the last step."""
+    """Half a cosine from 1 at step 0 to final_fraction at step total_steps, the one after the last."""
     progress = jnp.clip(step / max(total_steps, 1), 0.0, 1.0)
     return optim.final_fraction + (1 - optim.final_fraction) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 

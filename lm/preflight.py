@@ -26,6 +26,7 @@ from lm import compilation_cache, devices, memory
 from lm.cores import available
 from lm.corpora import CORPORA, Corpus
 from lm.evaluate import evaluate, window_shape
+from lm.interrupts import raising
 from lm.loop import Trainer, due, next_stop
 from lm.metrics import MetricsLog
 from lm.train import Experiment, compiled_part, evaluated_parameters, make_experiment, train_steps
@@ -226,7 +227,7 @@ def _shape(experiment: Experiment, corpus: Corpus) -> tuple:
 
 def compile_all(experiment: Experiment, corpus: Corpus):
     """Compiles what `measure` will time."""
-    with tempfile.TemporaryDirectory(prefix="preflight-") as directory:
+    with raising(), tempfile.TemporaryDirectory(prefix="preflight-") as directory:
         trainer = Trainer(ml_collections.ConfigDict(experiment.config), corpus, directory)
         with trainer.checkpoints:
             _dispatch(trainer, 1)
@@ -237,7 +238,7 @@ def compile_all(experiment: Experiment, corpus: Corpus):
 def measure(experiment: Experiment, corpus: Corpus) -> Times:
     """Does all that a run does, in a temporary directory."""
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="preflight-") as directory:
+    with raising(), tempfile.TemporaryDirectory(prefix="preflight-") as directory:
         trainer = Trainer(ml_collections.ConfigDict(experiment.config), corpus, directory)
         with trainer.checkpoints, MetricsLog(directory, trainer.total, stream=io.StringIO()) as log:
             setup = time.perf_counter() - began

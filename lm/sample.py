@@ -28,7 +28,7 @@ class Choice(NamedTuple):
     strategy: temperature (draw from softmax(logits / temperature)), greedy (argmax), or first_exceeding: the first
         symbol, in the order of the vocabulary, whose probability exceeds one uniform draw, else the first of all.
         That is what Grokking Deep Learning ch. 14 does for sampling; it is no draw from the distribution
-    top_k: only the k most likely symbols are drawn; 0 for all
+    top_k: only the k most likely symbols are drawn, of equal ones the first; 0 for all
     nucleus: whether draws are restricted to the smallest set of probability >= top_p (Holtzman et al. 2020)
     """
 
@@ -40,8 +40,9 @@ class Choice(NamedTuple):
 def restrict(choice: Choice, logits: Array, top_p: Array) -> Array:
     """Logits [B, V] (already divided by the temperature) with excluded symbols at -inf."""
     if choice.top_k:
-        least = jax.lax.top_k(logits, choice.top_k)[0][:, -1:]
-        logits = jnp.where(logits < least, -jnp.inf, logits)
+        rows, likely = jnp.arange(logits.shape[0])[:, None], jax.lax.top_k(logits, choice.top_k)[1]
+        kept = jnp.zeros(logits.shape, bool).at[rows, likely].set(True)
+        logits = jnp.where(kept, logits, -jnp.inf)
     if choice.nucleus:
         descending = -jnp.sort(-logits, axis=-1)
         mass_before = jnp.cumsum(jax.nn.softmax(descending, axis=-1), axis=-1) - jax.nn.softmax(descending, axis=-1)

@@ -32,6 +32,7 @@ import zipfile
 from typing import NamedTuple
 
 from lm.errors import UserError, first_line
+from lm.interrupts import raising
 from lm.text import decode_utf8
 
 _PROBE_SECONDS = 4.0  # to find out whether there is a network
@@ -135,6 +136,7 @@ def _prepare(make_builder, source: Source, cache: str, data_dir: str | None):
     try:
         # Archives lie in a folder that goes away: what is needed of them is their text.
         with (
+            raising(),
             tempfile.TemporaryDirectory(prefix=".lm-download-", dir=cache) as downloads,
             contextlib.redirect_stdout(io.StringIO()),  # TFDS prints about sizes that it does not know
         ):
@@ -213,7 +215,7 @@ def _writable(cache: str):
             "names another place",
             file=sys.stderr,
         )
-        with tempfile.TemporaryDirectory(prefix="lm-corpora-") as temporary:
+        with raising(), tempfile.TemporaryDirectory(prefix="lm-corpora-") as temporary:
             yield temporary
     else:
         yield cache

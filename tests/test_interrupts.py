@@ -18,6 +18,7 @@ from lm.errors import NotFinite, UserError
 from lm.interrupts import Interrupted, listening
 from lm.lanes import train_lanes
 from lm.loop import Trainer, train
+from lm.train import StepMetrics
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,10 +169,12 @@ def ended(process, number):
     return process.returncode, [line for line in said.splitlines() if not line.startswith("warning")]
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_at_the_start_ends_with_a_line(tmp_path, number, status):
+def test_a_signal_at_the_start_ends_with_a_line(tmp_path, number, status, delay):
     process = started(tmp_path)
-    wait_for(process, (tmp_path / "small.loaded").exists)  # next it imports JAX, for a second or more
+    wait_for(process, (tmp_path / "small.loaded").exists)
+    time.sleep(delay)  # it imports JAX, NumPy and more, for a second or two
     assert ended(process, number) == (status, ["interrupted: the same command goes on from the last checkpoint"])
 
 
@@ -257,6 +260,16 @@ def diverging(**changes):
 def test_such_a_run_stops_and_names_step_rate_and_norm(tmp_path):
     with pytest.raises(NotFinite, match=r"not finite at step \d+ \(learning rate 3e\+38, gradient norm .*lower"):
         train(diverging(), tiny.corpus(), tmp_path)
+
+
+def test_a_gradient_that_is_not_finite_stops_it_before_its_update_is_saved(tmp_path):
+    """The loss of that step is finite still: it is of the parameters before the update."""
+    trainer = Trainer(tiny.config(), tiny.corpus(), tmp_path)
+    ones = np.ones(2)
+    with pytest.raises(NotFinite, match=r"the gradient is not finite at step 1 \(learning rate 1, gradient norm inf"):
+        trainer.account(StepMetrics(ones, np.array([1.0, np.inf]), ones), 0.1)
+    assert trainer.done == 0
+    trainer.checkpoints.close()
 
 
 def test_a_rollback_halves_the_rate_and_goes_on(tmp_path, capsys):

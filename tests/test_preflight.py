@@ -13,6 +13,7 @@ from experiments import train as train_experiment
 from lm import evaluate, memory, preflight
 from lm.checkpoint import Checkpoints
 from lm.errors import UserError
+from lm.lanes import train_lanes
 from lm.loop import train
 from lm.model import count_parameters
 from lm.preflight import Part, Times, assemble, events
@@ -222,6 +223,17 @@ def test_what_no_machine_holds_is_refused_before_it_is_allocated(tmp_path, monke
         assert "\n" not in str(caught.value)
     assert memory.resident_bytes() - before < 200e6
     assert not (tmp_path / "run").exists()
+
+
+def test_lanes_count_a_state_each(tmp_path, monkeypatch):
+    """Memory for two states of this model, but not for three."""
+    config, corpus = tiny.config(model__hidden=(3000,)), tiny.corpus()
+    state = memory.size_of(memory.shapes(make_experiment(config, corpus))[0])
+    monkeypatch.setattr(memory, "free_bytes", lambda: 3.5 * state)
+    memory.check(make_experiment(config, corpus), copies=2)
+    with pytest.raises(UserError, match=r"needs at least .* MB of memory"):
+        train_lanes([config] * 3, corpus, [tmp_path / str(n) for n in range(3)])
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_programs_count_too(monkeypatch):

@@ -8,7 +8,7 @@ import references
 import tiny
 
 from lm.errors import UserError
-from lm.sample import Choice, choose, cumulative, generate
+from lm.sample import Choice, choose, cumulative, generate, restrict
 from lm.text import Vocabulary
 
 VOCABULARY = Vocabulary("char", tuple(tiny.SYMBOLS))
@@ -53,6 +53,12 @@ def test_temperature_takes_probabilities_to_the_power_of_its_inverse(temperature
 
 def test_top_k_draws_the_k_most_likely_in_proportion():
     assert_drawn_from(draw(top_k=2), np.array([4 / 7, 3 / 7, 0, 0, 0]))
+
+
+def test_top_k_draws_no_more_than_k_where_several_are_equally_likely():
+    choice, logits = Choice("temperature", 2, False), jnp.log(jnp.array([[0.1, 0.3, 0.3, 0.3], [0.7, 0.1, 0.1, 0.1]]))
+    left = np.isfinite(restrict(choice, logits, jnp.ones(())))
+    np.testing.assert_array_equal(left, [[False, True, True, False], [True, True, False, False]])
 
 
 @pytest.mark.parametrize(("mass", "kept"), [(0.75, 3), (0.65, 2), (0.99, 5)])
