@@ -1,6 +1,6 @@
 """Preflight against the stopwatch: `--dry_run`, then the run itself, for committed configs of some seconds to minutes.
 
-    python -m pytest tests/soak_preflight.py            # half an hour; -k bigram: one of them
+    python -m pytest tests/soak_preflight.py            # a quarter of an hour; -k bigram: one of them
 
 Corpora are looked for in LM_DATA_DIR. The estimate fills the cache of compiled programs, and the run finds them there.
 The machine must have nothing else to do: the estimate is of that. The outcome goes on record in
@@ -29,7 +29,7 @@ RUNS = {
     "lstm_fused": ("--config=configs/text8/lstm_fused.py", "--config.data.corpus=text8_prefix"),
     "bigram": ("--config=configs/text8/bigram.py", "--config.data.corpus=text8_prefix"),
     "gru": ("--config=configs/tiny_shakespeare/char.py:gru",),
-    "book": ("--config=configs/shakespeare/lstm.py:book",),
+    "correct": ("--config=configs/shakespeare/lstm.py:correct",),
 }
 
 
