@@ -41,7 +41,7 @@ def test_mutated_files_were_opened_or_refused():
 
 def test_estimates_were_within_a_fifth():
     runs = load("soak_preflight")
-    assert runs.keys() == {"lstm_fused", "bigram", "gru", "book"}
+    assert runs.keys() == {"lstm_fused", "bigram", "gru", "correct"}
     for run in runs.values():
         assert run["predicted_s"] == pytest.approx(run["wall_s"], rel=0.2)
         assert run["predicted_peak_MB"] == pytest.approx(run["peak_MB"], rel=0.2)
@@ -49,6 +49,14 @@ def test_estimates_were_within_a_fifth():
         assert run["peak_ratio"] == pytest.approx(run["predicted_peak_MB"] / run["peak_MB"], abs=0.01)
         assert len(run["git"]["revision"]) == 40
         assert run["cpu"]
+
+
+def test_bad_input_was_tried_in_hundreds_and_each_refused_or_trained():
+    soak = load("soak_bad_input")
+    assert soak["tried"] == soak["one_at_a_time"] + soak["drawn"] == soak["trained"] + soak["refused"]
+    assert soak["refused"] >= 500
+    assert len(soak["messages"]) == soak["kinds_of_message"]
+    assert all(message.startswith("error: ") and "\n" not in message for message in soak["messages"])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("soak_*.py")), ids=lambda path: path.stem)
@@ -61,6 +69,7 @@ def test_every_record_will_say_of_which_revision_it_is(path):
     [
         (r"([\d,]+) kills", lambda: sum(run["kills"] for run in load("soak_kills").values())),
         (r"([\d,]+) mutated files", lambda: load("soak_fuzz")["tried"]),
+        (r"([\d,]+) bad inputs", lambda: load("soak_bad_input")["refused"]),
         (r"([\d,]+) steps on end", lambda: load("soak_long")["steps"]),
     ],
 )

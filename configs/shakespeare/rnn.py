@@ -53,6 +53,7 @@ def get_config():
     # 62 x 512 + (512 + 512 + 2) x 512 + (512 + 1) x 62
     config.parameters = 588_862
     config.claim.minutes = 6.0
+    config.claim.seeds = 3  # its first pass is chaotic, and what follows depends on it
     by_pass = {
         f"pass_{number:02}": target(
             split="train", protocol="train", metric="epoch_perplexity", value=value, tolerance=0.15 * value,
