@@ -7,6 +7,7 @@ or reset state; `exact` scores every target once with carried state. Divide once
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -119,8 +120,9 @@ def exact_nats(model: LanguageModel, parameters: dict, tokens: np.ndarray) -> np
     return np.asarray(nats).reshape(-1)[: len(tokens) - model.context]
 
 
-def _exact_shape(model: LanguageModel, tokens: int) -> tuple[int, int, int]:
+def _exact_shape(model: LanguageModel, tokens: int, settings=None) -> tuple[int, int, int]:
     """[W, T + context, 1] of the windows of the exact stream over so many tokens. Raises UserError for too few."""
+    del settings
     if tokens <= model.context:
         raise UserError(f"a text of {tokens} tokens is too short to score: {model.context + 1} are needed")
     targets = tokens - model.context
@@ -140,19 +142,37 @@ def window_shape(
     protocol: str, model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict
 ) -> tuple[int, int, int]:
     """[windows, tokens in each, B] that a protocol cuts from a text of so many tokens. Raises UserError for too few."""
-    if protocol == "exact":
-        return _exact_shape(model, tokens)
-    if protocol == "batched":
-        reader = _rows(model, tokens, settings)
-        return reader.windows_per_epoch, reader.unroll + 1, reader.batch_size
-    return settings.predictions, model.context + 1, 1  # the notebooks'
+    return PROTOCOLS[protocol].window_shape(model, tokens, settings)
+
+
+def _batched_shape(model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict) -> tuple[int, int, int]:
+    reader = _rows(model, tokens, settings)
+    return reader.windows_per_epoch, reader.unroll + 1, reader.batch_size
+
+
+def _notebook_shape(model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict) -> tuple[int, int, int]:
+    del tokens  # it wraps
+    return settings.predictions, model.context + 1, 1
+
+
+class Protocol(NamedTuple):
+    """A way to score a text.
+
+    score: (model, parameters, tokens [N], settings) -> Score
+    window_shape: (model, N, settings) -> (windows, tokens in each, B); raises UserError for too few tokens
+    extent: what decides how many windows there are: "text", its length, or "predictions", settings.predictions
+    """
+
+    score: Callable
+    window_shape: Callable
+    extent: str
 
 
 PROTOCOLS = {
-    "notebook": notebook,
-    "notebook_stride2": functools.partial(notebook, stride=2),
-    "batched": batched,
-    "exact": exact,
+    "notebook": Protocol(notebook, _notebook_shape, "predictions"),
+    "notebook_stride2": Protocol(functools.partial(notebook, stride=2), _notebook_shape, "predictions"),
+    "batched": Protocol(batched, _batched_shape, "text"),
+    "exact": Protocol(exact, _exact_shape, "text"),
 }
 
 
@@ -184,4 +204,4 @@ def evaluate(
     protocol: str, model: LanguageModel, parameters: dict, tokens: np.ndarray, settings: ml_collections.ConfigDict
 ) -> Score:
     """Scores `tokens` under a protocol of PROTOCOLS; settings is `config.evaluation`."""
-    return PROTOCOLS[protocol](model, parameters, tokens, settings)
+    return PROTOCOLS[protocol].score(model, parameters, tokens, settings)

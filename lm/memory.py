@@ -12,7 +12,7 @@ import ml_collections
 
 from lm.corpora import Corpus
 from lm.errors import UserError
-from lm.evaluate import compile_stream
+from lm.evaluate import PROTOCOLS, compile_stream
 from lm.model import count_parameters
 from lm.optim import Hyper, hyper_of
 from lm.train import Experiment, TrainState, compile_steps, initial_state
@@ -35,7 +35,7 @@ def check(experiment: Experiment, copies: int = 1):
     sample, evaluation = config.sample, config.evaluation
     texts = 4 * sample.number * (sample.length + experiment.model.vocabulary_size)
     refuse_above_free(texts, "at least", "sampling", "config.sample.number or config.sample.length")
-    if any(protocol.startswith("notebook") for protocol in (evaluation.during, *evaluation.protocols)):
+    if any(PROTOCOLS[name].extent == "predictions" for name in (evaluation.during, *evaluation.protocols)):
         positions = 8 * evaluation.predictions * (experiment.model.context + 1)
         refuse_above_free(positions, "at least", "a notebook's protocol", "config.evaluation.predictions")
 

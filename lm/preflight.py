@@ -25,7 +25,7 @@ import numpy as np
 from lm import compilation_cache, devices, memory
 from lm.cores import available
 from lm.corpora import CORPORA, Corpus
-from lm.evaluate import evaluate, window_shape
+from lm.evaluate import PROTOCOLS, evaluate, window_shape
 from lm.interrupts import raising
 from lm.loop import Trainer, due, next_stop
 from lm.metrics import MetricsLog
@@ -316,7 +316,7 @@ def _time_score(trainer: Trainer, tokens: np.ndarray, protocol: str, at_least: f
     parameters = devices.local(trainer.devices, evaluated_parameters(trainer.state))
     windows, size, batch = window_shape(protocol, model, len(tokens), settings)
     timed = max(TIMED_TARGETS, 4 * size * batch)
-    start = tokens[:timed] if protocol in ("exact", "batched") and timed < len(tokens) else tokens
+    start = tokens[:timed] if PROTOCOLS[protocol].extent == "text" and timed < len(tokens) else tokens
     first, again = _twice(lambda: evaluate(protocol, model, parameters, start, settings), at_least)
     whole = again * windows / window_shape(protocol, model, len(start), settings)[0]
     return first - again + whole, whole
