@@ -8,37 +8,10 @@ as fast. There is no held-out text: all numbers are training perplexities.
 Run: python launch.py --config=configs/shakespeare/rnn.py --workdir=runs/shakespeare_rnn
 """
 
-from configs.base import base, set_targets, target
+from configs.base import set_targets, target
+from configs.shakespeare.book import book
 
 BY_PASS = {0: 148.004, 1: 20.589, 2: 15.28, 30: 4.99, 40: 3.66}
-
-
-def book(name: str):
-    """What the book's two models share: the text, the embedding, the rate."""
-    config = base()
-    config.name = f"shakespeare/{name}"
-    config.source = "Trask, Grokking Deep Learning, chapter 14"
-    # data: 99,993 characters, all of them training text
-    config.data.corpus = "shakespeare_book"
-    config.data.batching = "rows"
-    # model
-    config.model.input = "embedding"
-    config.model.embedding_size = 512
-    config.model.hidden = (512,)
-    config.init.embedding = ("uniform", -0.5 / 512, 0.5 / 512)
-    config.init.input = config.init.recurrent = config.init.output = ("he_normal",)
-    # optimiser: 0.05, x 0.99 after each pass, no clipping
-    config.optim.learning_rate = 0.05
-    config.optim.schedule = "epochs"
-    config.optim.decay_rate = 0.99
-    config.checkpoint.every_steps = 1000
-    config.evaluation.splits = ("train",)
-    config.sample.length = 70
-    config.sample.prompt = "\n"
-    # The book multiplies logits by 10 and takes the first symbol whose probability exceeds a uniform draw.
-    config.sample.strategy = "first_exceeding"
-    config.sample.temperature = 0.1
-    return config
 
 
 def get_config():
