@@ -69,7 +69,7 @@ def test_every_record_will_say_of_which_revision_it_is(path):
     [
         (r"([\d,]+) kills", lambda: sum(run["kills"] for run in load("soak_kills").values())),
         (r"([\d,]+) mutated files", lambda: load("soak_fuzz")["tried"]),
-        (r"([\d,]+) bad inputs", lambda: load("soak_bad_input")["refused"]),
+        (r"([\d,]+) bad\s+inputs", lambda: load("soak_bad_input")["refused"]),
         (r"([\d,]+) steps on end", lambda: load("soak_long")["steps"]),
     ],
 )
