@@ -6,7 +6,7 @@ and read the same tokens, and their first losses are compared: an implementation
 listed as absent, not measured.
 
 Writes benchmark.json after every workload; the same command in the same workdir goes on with those that are missing.
-    rows    workload; implementation: lm (ours), floor or a peer; tokens_per_s: median over the rounds; spread: lowest
+    rows    workload; revision and date of its measurement; implementation: lm (ours), floor or a peer; tokens_per_s: median over the rounds; spread: lowest
             and highest; rounds: all; ratio: our speed over this one's, and fraction_of_floor: this speed over the
             floor's, medians over the rounds; peak_rss_mb: 10^6 bytes; compile_s: first call less one unit of work
     absent  what is not in rows, and why
@@ -28,7 +28,6 @@ from lm.cores import available
 from lm.errors import UserError
 from lm.interrupts import raising
 from lm.metrics import plain, prepare_workdir, write_json
-from lm.provenance import revision
 from lm.schema import read_json
 
 # What sweeps are measured against, of the peers that are asked for.
@@ -49,7 +48,6 @@ def run(config, workdir, data_dir=None):
     prepare_workdir(workdir, config)
     path = Path(workdir, "benchmark.json")
     record = read(path) if path.is_file() else {"rows": [], "absent": {}}
-    check_revision(record, path)
     missing = {peer: reason for peer in peers if (reason := why_missing(peer))}
     record["absent"] |= missing
     peers = tuple(peer for peer in peers if peer not in missing)
@@ -109,13 +107,6 @@ def read(path: Path) -> dict:
         raise UserError(f"{error}; remove it to measure anew") from error
 
 
-def check_revision(record: dict, path: Path):
-    """Raises UserError where a benchmark that is to go on was begun by other code: its numbers are not of one kind."""
-    begun = record.get("git")
-    if record["rows"] and (begun or {}).get("revision") != (revision() or {}).get("revision"):
-        raise UserError(f"{path} was begun at another revision of this code; remove it to measure anew")
-
-
 def why_missing(peer: str) -> str:
     """Why no workload can be measured with a peer; empty where it is installed."""
     package = IMPLEMENTATIONS[peer].package
@@ -159,7 +150,13 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
         memory = {name: ask(worker, {"finish": True}) for name, worker in workers.items() if name not in absent}
     about = describe(started, threads)
     measured = {name: rates[name] for name in memory}
-    return [row(workload, name, measured, started[name], memory[name]) for name in measured], absent, about
+    rows = [row(workload, name, measured, started[name], memory[name]) for name in measured]
+    # A record may grow over days and revisions; the implementations of one workload were measured in turn.
+    return (
+        [each | {"revision": (about["git"] or {}).get("revision"), "date": about["date"]} for each in rows],
+        absent,
+        about,
+    )
 
 
 def ask(worker: Worker, request: dict) -> dict:

@@ -58,7 +58,7 @@ LANES_AIM, LANES = 2.0, 16  # 16 lanes against 16 runs one after another
 _DEVICE = {"platform": str, "cpu": str, "kind": str, "threads": int}
 _ROW = {
     "workload": str, "implementation": str, "tokens_per_s": NUMBER, "spread": [NUMBER], "ratio": NUMBER,
-    "fraction_of_floor": NUMBER, "peak_rss_mb": NUMBER, "compile_s": NUMBER,
+    "fraction_of_floor": NUMBER, "peak_rss_mb": NUMBER, "compile_s": NUMBER, "revision?": (str, None), "date?": str,
 }  # fmt: skip
 BENCHMARK = {"device": _DEVICE, "versions": {str: str}, "absent": {str: str}, "date": str, "rows": [_ROW]}
 LANES_SPEED = {
@@ -120,7 +120,7 @@ def section(path: Path, record: dict) -> str:
     device, versions = record["device"], record["versions"]
     shown = ("jax", "flax", "torch", "keras", "dm-haiku")
     libraries = ", ".join(f"{name} {versions[name]}" for name in shown if name in versions)
-    intro = f"**{device_name(device)}**, float32, {record['date']}; {libraries}."
+    intro = f"**{device_name(device)}**, float32, {measured_when(record)}; {libraries}."
     absent = [f"{name}: {reason}" for name, reason in record["absent"].items()]
     parts = [intro, speed_lines(record), cost_lines(record)]
     parts += ["Absent: " + "; ".join(absent) + "."] if absent else []
@@ -133,6 +133,14 @@ def section(path: Path, record: dict) -> str:
         axis = benchmark_plots.AXES[plot.stem.rpartition(".")[2]]
         parts.append(f"![cost against {axis}]({plot.relative_to(ROOT)})")
     return "\n\n".join(parts)
+
+
+def measured_when(record: dict) -> str:
+    """2026-01-02, or the span of days, and the revisions of this code behind the rows that say so."""
+    days = sorted({row.get("date", record["date"]) for row in record["rows"]}) or [record["date"]]
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    revisions = dict.fromkeys(row["revision"][:7] for row in record["rows"] if row.get("revision"))
+    return f"{when}, at {' and '.join(revisions)}" if revisions else when
 
 
 def by_workload(record: dict) -> dict[str, dict[str, dict]]:

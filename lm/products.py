@@ -3,6 +3,8 @@
 Both axes count as rows of one flat product: on a CPU a product over two axes at once takes half as long again.
 """
 
+from collections.abc import Callable
+
 import jax
 
 Array = jax.Array
@@ -28,6 +30,17 @@ def _backward(saved, d):
 
 
 rows_times.defvjp(_forward, _backward)
+
+
+def reader(weight: Array, rows: int) -> Callable[[Array], Array]:
+    """u [rows, M] -> u weight, for a loop that takes this product again and again.
+
+    A single row is multiplied from a copy of the weight that lies transposed, where each result is a sum along memory.
+    """
+    if rows > 1:
+        return lambda u: u @ weight
+    transposed = jax.lax.optimization_barrier(weight.T)
+    return lambda u: u @ transposed.T
 
 
 def weight_gradient(u: Array, d: Array) -> Array:

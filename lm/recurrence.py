@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from lm.cell_kinds import Cell, ParallelCell, PointwiseCell
 from lm.errors import UserError
-from lm.products import rows_times, weight_gradient
+from lm.products import reader, rows_times, weight_gradient
 
 Array = jax.Array
 
@@ -139,15 +139,17 @@ def _noisy_step(step, product, x, carry, vectors, noise: dict):
 def scan_plain(step, x: Array, weights: dict, carry, vectors: dict, fixed: dict, timed: dict) -> tuple:
     """The time loop, differentiated by autodiff. Arguments and result as `scan_steps`."""
 
-    def body(carry, inputs):
+    def body(multiply, carry, inputs):
         x_t, noise_t = inputs
-        carry = _noisy_step(step, lambda name, u: u @ weights[name], x_t, carry, vectors, fixed | noise_t)
+        carry = _noisy_step(step, lambda name, u: multiply[name](u), x_t, carry, vectors, fixed | noise_t)
         return carry, carry.h
 
     if x.shape[0] == 1:  # sampling: no loop
-        carry, h = body(carry, jax.tree.map(lambda leaf: leaf[0], (x, timed)))
+        multiply = {name: functools.partial(jnp.matmul, b=weight) for name, weight in weights.items()}
+        carry, h = body(multiply, carry, jax.tree.map(lambda leaf: leaf[0], (x, timed)))
         return carry, h[None]
-    return jax.lax.scan(body, carry, (x, timed))
+    multiply = {name: reader(weight, rows=x.shape[1]) for name, weight in weights.items()}
+    return jax.lax.scan(functools.partial(body, multiply), carry, (x, timed))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

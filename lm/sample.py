@@ -22,6 +22,10 @@ Array = jax.Array
 STRATEGIES = ("temperature", "greedy", "first_exceeding")
 
 
+# Symbols up to which a product with V^2 ones is faster than two with sqrt(V)^2 and what they need around them.
+MOST_IN_ONE_BLOCK = 128
+
+
 class Choice(NamedTuple):
     """How a token is chosen from logits; static under jit but for the two numbers passed beside it.
 
@@ -55,23 +59,24 @@ def choose(choice: Choice, uniform: Array, logits: Array, temperature: Array, to
     """One token id per row of logits [B, V] -> [B]; uniform [B]: a draw from [0, 1) for each row."""
     if choice.strategy == "greedy":
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    probabilities = jax.nn.softmax(restrict(choice, logits / temperature, top_p))
+    logits = restrict(choice, logits / temperature, top_p)
     if choice.strategy == "first_exceeding":
-        return jnp.argmax(probabilities > uniform[:, None], axis=-1).astype(jnp.int32)
+        return jnp.argmax(jax.nn.softmax(logits) > uniform[:, None], axis=-1).astype(jnp.int32)
     # One uniform number a row, against the cumulative distribution: V Gumbel draws would cost more than the model.
-    reached = cumulative(probabilities)
+    reached = cumulative(jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)))  # up to a factor for each row
     passed = jnp.sum(reached <= uniform[:, None] * reached[:, -1:], axis=-1)
     # Where rounding lets the draw reach the total: the first symbol that does too, so never one of probability 0.
     return jnp.minimum(passed, jnp.argmax(reached >= reached[:, -1:], axis=-1)).astype(jnp.int32)
 
 
 def cumulative(p: Array) -> Array:
-    """Sums of p [B, V] up to and with each symbol: within blocks of about sqrt(V), by products, and over the blocks."""
-    symbols = p.shape[-1]
+    """Sums of p [B, V] up to and with each symbol, by a product; of many symbols within blocks and over the blocks."""
+    symbols, exactly = p.shape[-1], jax.lax.Precision.HIGHEST
+    if symbols <= MOST_IN_ONE_BLOCK:
+        return jnp.matmul(p, jnp.triu(jnp.ones((symbols, symbols), p.dtype)), precision=exactly)
     size = math.isqrt(symbols - 1) + 1
     blocks = -(-symbols // size)
     p = jnp.pad(p, [(0, 0), (0, blocks * size - symbols)]).reshape(-1, blocks, size)
-    exactly = jax.lax.Precision.HIGHEST
     within = jnp.matmul(p, jnp.triu(jnp.ones((size, size), p.dtype)), precision=exactly)
     before = jnp.matmul(within[..., -1], jnp.triu(jnp.ones((blocks, blocks), p.dtype), 1), precision=exactly)
     return (within + before[..., None]).reshape(-1, blocks * size)[:, :symbols]
