@@ -6,9 +6,10 @@ and read the same tokens, and their first losses are compared: an implementation
 listed as absent, not measured.
 
 Writes benchmark.json after every workload; the same command in the same workdir goes on with those that are missing.
-    rows    workload; revision and date of its measurement; implementation: lm (ours), floor or a peer; tokens_per_s: median over the rounds; spread: lowest
-            and highest; rounds: all; ratio: our speed over this one's, and fraction_of_floor: this speed over the
-            floor's, medians over the rounds; peak_rss_mb: 10^6 bytes; compile_s: first call less one unit of work
+    rows    workload; revision and date of its measurement; implementation: lm (ours), floor or a peer;
+            tokens_per_s: median over the rounds; spread: lowest and highest; rounds: all; ratio: our speed over this
+            one's, and fraction_of_floor: this speed over the floor's, medians over the rounds; peak_rss_mb: 10^6
+            bytes; compile_s: first call less one unit of work
     absent  what is not in rows, and why
 """
 
