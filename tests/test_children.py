@@ -30,16 +30,11 @@ def get_config():
     return config
 """
 LEDGER = """
-import signal, sys
+import sys
 from experiments import reproduce
 from experiments.claims import Claim
-from lm.interrupts import Interrupted
 from long_claim import get_config
 
-def interrupted(number, frame):
-    raise Interrupted(number, "interrupted")
-
-signal.signal(signal.SIGTERM, interrupted)
 claims = [Claim(sys.argv[1] + "/long_claim.py", get_config())]
 reproduce.matching = lambda targets: claims
 reproduce.all_claims = lambda: claims

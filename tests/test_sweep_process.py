@@ -3,8 +3,6 @@
 import builtins
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,24 +15,12 @@ from experiments.sweep_study import Place, open_study, quiet
 from lm import metrics
 from lm.errors import UserError
 from tests import tiny
-from tests.sweep_runs import CONFIG, ROOT, finished, is_running, launched, trials_of, wait_for, workers_of
+from tests.sweep_runs import CONFIG, finished, is_running, launched, trials_of, wait_for, workers_of
 from tests.test_sweep import RATE, SEED, make
 
 # Three trials of seconds each, whose checkpoints are rare: what is saved in between was saved on demand.
 SLOW = CONFIG.replace("train__steps=24, train__evaluate_every=6", "train__steps=20000, train__evaluate_every=5000")
 SLOW = SLOW.replace("checkpoint__every_steps=6", "checkpoint__every_steps=100000").replace("trials = 5", "trials = 2")
-# What launch.py does: a SIGTERM is an Interrupted.
-DRIVER = """
-import signal, sys
-import launch
-from lm.interrupts import Interrupted
-
-def interrupt(number, frame):
-    raise Interrupted(number, "interrupted")
-
-signal.signal(signal.SIGTERM, interrupt)
-sys.exit(launch.main(["launch.py", *sys.argv[1:]]))
-"""
 
 
 @pytest.fixture
@@ -78,11 +64,7 @@ def test_a_worker_ends_with_its_supervisor(slow, tmp_path, moment):
 def test_a_signal_lets_workers_save_and_the_same_command_goes_on(slow, tmp_path, number, send, status):
     """A terminal's Ctrl-C reaches all processes, a `kill` one."""
     workdir = tmp_path / "run"
-    arguments = ["--experiment=sweep", f"--config={slow}", f"--workdir={workdir}", "--config.lanes=1"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *arguments], cwd=ROOT, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    process = launched(slow, workdir, "--config.lanes=1")
     wait_for(lambda: trains(workdir))
     workers = workers_of(process)
     assert not list(workdir.glob("trials/*/checkpoints/last/*"))
