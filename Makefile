@@ -25,15 +25,15 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 soak: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/soak_*.py
+	$(BIN)/python -m pytest tests/soak/soak_*.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
 results: $(VENV)/.installed
-	$(BIN)/python -m experiments.results_table
-	$(BIN)/python -m experiments.speed_table
+	$(BIN)/python -m experiments.ledger.results_table
+	$(BIN)/python -m experiments.peers.speed_table
 
 # Universal: one lock holds for every platform and for Python 3.11 and 3.12. The others are
 # constrained by the first, so that tests run on the very versions that users get.

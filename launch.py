@@ -24,10 +24,10 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments.command_line import CONFIGS, DEFAULT_CONFIG, check_tuples, explain, near
-from lm import interrupts
-from lm.compilation_cache import use_compilation_cache
+from configs.loading import CONFIGS, DEFAULT_CONFIG, check_tuples, explain, near
 from lm.errors import UserError, first_line
+from lm.machine import signals
+from lm.machine.compilation_cache import use_compilation_cache
 
 # No jax here: a mistake on the command line is answered in a fraction of a second.
 
@@ -127,7 +127,7 @@ DISTRIBUTED = ("coordinator_address", "num_processes", "process_id")
 def main(argv: list[str]) -> int:
     """Runs the command line `argv` (program name first) and returns the exit status."""
     try:
-        with interrupts.ending():
+        with signals.ending():
             launch(argv)
     except BaseException as error:
         return report(argv, error)
@@ -137,8 +137,8 @@ def main(argv: list[str]) -> int:
 def report(argv: list[str], error: BaseException) -> int:
     """Says what ended the command line `argv` and returns the exit status. Raises errors that are bugs."""
     if isinstance(error, KeyboardInterrupt):
-        print(interrupts.how_to_go_on(str(error) or "interrupted"), file=sys.stderr)
-        return interrupts.status_of(getattr(error, "signal", None))
+        print(signals.how_to_go_on(str(error) or "interrupted"), file=sys.stderr)
+        return signals.status_of(getattr(error, "signal", None))
     if isinstance(error, BrokenPipeError):  # `launch.py | head`: as every other program, end without a traceback
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell shows for the signal PIPE
@@ -356,7 +356,7 @@ def use_threads(config: ConfigDict) -> None:
     if threads < 0:
         raise UserError(f"config.train.threads must be 0 (all cores) or positive, not {threads}")
     if threads:
-        from lm.cores import limit_threads
+        from lm.machine.cores import limit_threads
 
         limit_threads(threads)
 

@@ -15,7 +15,7 @@ def base() -> ml_collections.ConfigDict:
     config.seed = 0
 
     config.data = data = ml_collections.ConfigDict()
-    data.corpus = "synthetic"  # a name of lm/corpora.py: CORPORA
+    data.corpus = "synthetic"  # a name of lm/data/corpora.py: CORPORA
     data.path = ""  # textfile: the file
     data.level = "char"  # textfile: char or word
     data.fractions = (0.9, 0.05, 0.05)  # textfile, tiny_shakespeare: train, valid, test, in file order
@@ -24,12 +24,12 @@ def base() -> ml_collections.ConfigDict:
     data.train_tokens = 0  # so many at the start of the training text; 0: all
     data.size = 1_000_000  # synthetic: characters of training text
     data.seed = 0  # synthetic: which source and texts
-    data.batching = "heads"  # heads or rows: lm/batches.py
+    data.batching = "heads"  # heads or rows: lm/data/batches.py
     data.batch_size = 64  # B
     data.unroll = 10  # T, tokens a stream advances per step
 
     config.model = model = ml_collections.ConfigDict()
-    model.cell = "lstm"  # a name of lm/cells.py: CELLS
+    model.cell = "lstm"  # a name of lm/cells/table.py: CELLS
     model.input = "one_hot"  # one_hot, embedding or bigram
     model.embedding_size = 0  # of embedding and bigram
     model.hidden = (64,)  # units of each layer
@@ -38,7 +38,7 @@ def base() -> ml_collections.ConfigDict:
     model.output = "dense"  # dense, dense_without_bias, or tied: the embedding table is also the softmax kernel
     model.initial_carry = "zeros"  # zeros or first_unit_one
 
-    # Initialisers by role: (name, *numbers), names of lm/initialisers.py.
+    # Initialisers by role: (name, *numbers), names of lm/model/initialisers.py.
     config.init = init = ml_collections.ConfigDict()
     init.embedding = ("uniform", -0.1, 0.1)
     init.input = ("glorot_uniform",)
@@ -50,7 +50,7 @@ def base() -> ml_collections.ConfigDict:
     init.output = ("glorot_uniform",)
     init.output_bias = ("zeros",)
 
-    # Probability of keeping a unit; 1 switches a site off. Sites: lm/dropout.py.
+    # Probability of keeping a unit; 1 switches a site off. Sites: lm/model/dropout.py.
     config.keep_prob = keep_prob = ml_collections.ConfigDict()
     keep_prob.input = 1.0  # embedding -> first layer
     keep_prob.between = 1.0  # layer -> layer
@@ -75,8 +75,8 @@ def base() -> ml_collections.ConfigDict:
     config.penalty.temporal_activation = 0.0  # x mean of (h[t] - h[t-1])^2, before dropout
 
     config.loss = ml_collections.ConfigDict()
-    config.loss.weighting = "mean"  # a name of lm/losses.py: target_weights
-    config.loss.gradient = "full"  # a name of lm/losses.py: GRADIENTS
+    config.loss.weighting = "mean"  # a name of lm/model/losses.py: target_weights
+    config.loss.gradient = "full"  # a name of lm/model/losses.py: GRADIENTS
     config.loss.label_smoothing = 0.0  # probability spread evenly over all symbols; reported losses stay true nats
 
     config.optim = optim = ml_collections.ConfigDict()
@@ -123,7 +123,7 @@ def base() -> ml_collections.ConfigDict:
     sample.length = 80  # tokens
     sample.prompt = ""  # empty: a random start
     sample.stop = ""  # a symbol that ends a text early, such as <eos>
-    sample.strategy = "temperature"  # temperature, greedy or first_exceeding: lm/sample.py
+    sample.strategy = "temperature"  # temperature, greedy or first_exceeding: lm/scoring/sampling.py
     sample.temperature = 1.0
     sample.top_k = 0  # 0: all
     sample.top_p = 1.0  # nucleus mass

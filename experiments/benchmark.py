@@ -21,15 +21,15 @@ import statistics
 import time
 from pathlib import Path
 
-from experiments import benchmark_plots
+from experiments.peers import plots
+from experiments.peers.processes import Worker, WorkerDied
 from experiments.peers.worker import IMPLEMENTATIONS
 from experiments.peers.workload import CORE, SWEEPS, WORKLOADS, Workload
-from experiments.processes import Worker, WorkerDied
-from lm.cores import available
 from lm.errors import UserError
-from lm.interrupts import raising
-from lm.metrics import plain, prepare_workdir, write_json
-from lm.schema import read_json
+from lm.machine.cores import available
+from lm.machine.signals import raising
+from lm.runs.metrics import plain, prepare_workdir, write_json
+from lm.runs.schema import read_json
 
 # What sweeps are measured against, of the peers that are asked for.
 SWEEP_PEERS = ("flax", "torch")
@@ -66,7 +66,7 @@ def run(config, workdir, data_dir=None):
             print(table(rows, header=workload is workloads[0]), flush=True)
     for name, reason in record["absent"].items():
         print(f"absent: {name}: {reason}")
-    benchmark_plots.plot_all(record, os.path.join(workdir, ""))
+    plots.plot_all(record, os.path.join(workdir, ""))
     return record
 
 

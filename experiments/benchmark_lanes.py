@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 
 from experiments.train import load_corpus
-from lm.batches import on_device
-from lm.cores import one_device_per_core
-from lm.lanes import Lanes, lane_steps
-from lm.loop import Trainer
-from lm.metrics import prepare_workdir, write_json
-from lm.provenance import provenance
-from lm.train import train_steps
+from lm.data.batches import on_device
+from lm.machine.cores import one_device_per_core
+from lm.runs.metrics import prepare_workdir, write_json
+from lm.runs.provenance import provenance
+from lm.training.lanes import Lanes, lane_steps
+from lm.training.loop import Trainer
+from lm.training.step import train_steps
 
 LANES = (2, 4, 8, 16, 32)
 ROUNDS = 5

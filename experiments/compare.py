@@ -4,7 +4,7 @@
 
 Each run's own config.json and checkpoints decide. Nothing of a run is changed, but a look at the test split is logged
 in its test_log.jsonl. Models are compared by a paired block bootstrap over their nats for the same targets under the
-exact protocol (lm/uncertainty.py). Leaves compare.json, compare.md, curves.png and report.html in the workdir.
+exact protocol (lm/scoring/uncertainty.py). Leaves compare.json, compare.md, curves.png and report.html in the workdir.
 """
 
 import io
@@ -16,24 +16,24 @@ import ml_collections
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from experiments import compare_report
-from experiments.ledger import make_record
-from lm.corpora import Corpus, load
+from experiments.ledger.records import make_record
+from experiments.pages import comparison_page
+from lm.data.corpora import Corpus, load
+from lm.data.text import SPLITS
 from lm.errors import UserError
-from lm.evaluate import Score, exact_nats, perplexity
-from lm.loop import Trainer
-from lm.metrics import log_test_score, make_directory, read_config, write_bytes, write_json
-from lm.summary import result_row
-from lm.text import SPLITS
-from lm.train import evaluated_parameters
-from lm.uncertainty import compare
+from lm.runs.metrics import log_test_score, make_directory, read_config, write_bytes, write_json
+from lm.scoring.protocols import Score, exact_nats, perplexity
+from lm.scoring.uncertainty import compare
+from lm.training.loop import Trainer
+from lm.training.step import evaluated_parameters
+from lm.training.summary import result_row
 
 NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
 ABSENT = "(absent)"
 
 
 class Run(NamedTuple):
-    """A finished run. config: as config.json holds it; record: as experiments/ledger.py makes it."""
+    """A finished run. config: as config.json holds it; record: as experiments/ledger/records.py makes it."""
 
     label: str
     workdir: Path
@@ -62,12 +62,12 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
     }
     directory = make_directory(workdir)
     write_json(directory / "compare.json", comparison)
-    text, picture = compare_report.in_markdown(comparison), io.BytesIO()
-    curves = compare_report.draw_curves(comparison)
+    text, picture = comparison_page.in_markdown(comparison), io.BytesIO()
+    curves = comparison_page.draw_curves(comparison)
     curves.savefig(picture, format="png", dpi=120)
     write_bytes(directory / "compare.md", text.encode())
     write_bytes(directory / "curves.png", picture.getvalue())
-    write_bytes(directory / "report.html", compare_report.page(comparison, curves).encode())
+    write_bytes(directory / "report.html", comparison_page.page(comparison, curves).encode())
     print(text)
     print(f"wrote {directory}/compare.json, compare.md, curves.png and report.html")
     return comparison

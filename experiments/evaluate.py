@@ -4,8 +4,8 @@ import os
 
 from experiments.train import load_corpus, print_results, test_text
 from lm.errors import UserError
-from lm.loop import Trainer
-from lm.metrics import write_json
+from lm.runs.metrics import write_json
+from lm.training.loop import Trainer
 
 
 def run(config, workdir, data_dir=None):

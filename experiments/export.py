@@ -8,9 +8,9 @@ import os
 
 from experiments.evaluate import load_run
 from lm.errors import UserError
-from lm.metrics import write_json
-from lm.train import evaluated_parameters
-from lm.weights import write
+from lm.model.weights import write
+from lm.runs.metrics import write_json
+from lm.training.step import evaluated_parameters
 
 
 def run(config, workdir, data_dir=None, checkpoint="last"):

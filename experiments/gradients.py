@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.cells import CELLS, zero_carry
-from lm.initialisers import initialiser
-from lm.metrics import make_directory, write_bytes, write_json
-from lm.recurrence import run as run_cell
+from lm.cells.recurrence import run as run_cell
+from lm.cells.table import CELLS, zero_carry
+from lm.model.initialisers import initialiser
+from lm.runs.metrics import make_directory, write_bytes, write_json
 
 WEIGHTS = np.array([[1.0, 4.0], [4.0, 1.0]])
 # Cell -> initialiser of its biases; the forget gate's is 1, as is the custom (Jozefowicz et al. 2015).

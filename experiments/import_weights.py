@@ -1,4 +1,4 @@
-"""Makes a run of the weights in a safetensors file: our own export, or a PyTorch state dict (layouts: lm/weights.py).
+"""Makes a run from a safetensors file: our own export or a PyTorch state dict (layouts: lm/model/weights.py).
 
 The run stands before its first step: evaluate and sample read the imported weights, train goes on from them.
 
@@ -11,11 +11,11 @@ order, puts the rows in ours; without it row k is taken for our token k. Beside 
 """
 
 from experiments.train import load_corpus
-from lm import lock
 from lm.errors import UserError
-from lm.loop import Trainer
-from lm.metrics import make_directory, prepare_workdir
-from lm.weights import load, vocabulary_order
+from lm.model.weights import load, vocabulary_order
+from lm.runs import lock
+from lm.runs.metrics import make_directory, prepare_workdir
+from lm.training.loop import Trainer
 
 
 def run(config, workdir, data_dir=None, weights=None, vocabulary=None):

@@ -13,10 +13,10 @@ import os
 import ml_collections
 
 from experiments.train import load_corpus, test_text
-from lm.cores import one_device_per_core
 from lm.errors import UserError
-from lm.lanes import same_program, train_lanes
-from lm.metrics import write_json
+from lm.machine.cores import one_device_per_core
+from lm.runs.metrics import write_json
+from lm.training.lanes import same_program, train_lanes
 
 
 def run(config, workdir, data_dir=None, lanes=None):

@@ -1,4 +1,4 @@
-"""Puts what is in the workdir on record under experiments/results/, where README's tables are generated from.
+"""Puts what is in the workdir on record under docs/results/, where README's tables are generated from.
 
 A finished run that a config claims goes there as records/<config>.<corpus>.seed<n>.json, and the ledger there is made
 anew with it; a ledger of `reproduce` with its records and reports, a benchmark as benchmark.<device>.json, one of lanes
@@ -12,14 +12,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments import speed_table
-from experiments.claims import all_claims
-from experiments.ledger import RECORDS, RESULTS, load_records, make_record, write_record
-from experiments.ledger_directory import FILES, check, renew
-from experiments.record_check import inconsistencies, text_lengths
+from experiments.ledger.claims import all_claims
+from experiments.ledger.consistency import inconsistencies, text_lengths
+from experiments.ledger.records import RECORDS, RESULTS, load_records, make_record, write_record
+from experiments.ledger.store import FILES, check, renew
+from experiments.peers import speed_table
 from lm.errors import UserError
-from lm.metrics import make_directory, write_bytes
-from lm.schema import read_json
+from lm.runs.metrics import make_directory, write_bytes
+from lm.runs.schema import read_json
 
 
 def run(config, workdir, data_dir=None):

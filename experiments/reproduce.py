@@ -1,7 +1,7 @@
 """Trains what the reported numbers ask for, scores it, and says of each number: reported, ours, verdict.
 
     python launch.py --experiment=reproduce --targets='text8/*' --corpus=text8_prefix --workdir=runs/ledger
-    python launch.py --experiment=reproduce --check --workdir=experiments/results
+    python launch.py --experiment=reproduce --check --workdir=docs/results
 
     WORKDIR/runs/NAME/             an ordinary run for each config and seed, trained by the command of the report
     WORKDIR/logs/NAME.log          what its processes printed
@@ -10,8 +10,8 @@
     WORKDIR/report.md, report.html
 
 Run again, it trains what is missing, goes on with what is half done and skips what is done, which it knows by the
-identity of a run (lm/provenance.py): a record of that identity is enough. One that fails, or that the budget leaves no
-time for, is "not run", with the reason; the rest go on. However it ends, the ledger is written.
+identity of a run (lm/runs/provenance.py): a record of that identity is enough. One that fails, or that the budget
+leaves no time for, is "not run", with the reason; the rest go on. However it ends, the ledger is written.
 """
 
 import concurrent.futures
@@ -22,16 +22,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments import ledger_directory, report
-from experiments.children import Children
-from experiments.claims import all_claims, matching, on_corpus
-from experiments.ledger import RECORD, RECORDS, identity_of, make_record, write_record
-from experiments.runs import Run, plan
+from experiments.ledger import report, store
+from experiments.ledger.children import Children
+from experiments.ledger.claims import all_claims, matching, on_corpus
+from experiments.ledger.records import RECORD, RECORDS, identity_of, make_record, write_record
+from experiments.ledger.runs import Run, plan
 from experiments.train import estimate_all
-from lm import cores, interrupts, lock
 from lm.errors import UserError
-from lm.metrics import make_directory
-from lm.schema import read_json
+from lm.machine import cores, signals
+from lm.runs import lock
+from lm.runs.metrics import make_directory
+from lm.runs.schema import read_json
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 # Where the configs expect more minutes than these, the job is timed by a dry run before it begins.
@@ -66,7 +67,7 @@ def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus=
     del config
     workdir = Path(workdir)
     if check:
-        return ledger_directory.check(workdir, all_claims())
+        return store.check(workdir, all_claims())
     claims = matching(targets)
     if corpus:
         claims = on_corpus(claims, corpus)
@@ -76,8 +77,8 @@ def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus=
     if dry_run:
         return estimate([each for each in runs if not is_done(workdir, each)], data_dir)
     make_directory(workdir / "runs")
-    with lock.alone(workdir), interrupts.raising():
-        ledger_directory.reasons_there(workdir)  # one that cannot be read is found before anything is trained
+    with lock.alone(workdir), signals.raising():
+        store.reasons_there(workdir)  # one that cannot be read is found before anything is trained
         job = Job(workdir, data_dir, time.monotonic() + seconds if budget else None, Children())
         return train_and_judge(job, runs, lambda: announce(job, runs, seeds, corpus))
 
@@ -94,7 +95,7 @@ def train_and_judge(job: Job, runs: list[Run], first: Callable[[], None]) -> dic
                 write_record(make_record(directory), job.workdir / RECORDS)
             elif not is_done(job.workdir, each):
                 reasons.setdefault(each.title, "the command was interrupted before; the same one goes on")
-        content = ledger_directory.renew(job.workdir, all_claims(), reasons)
+        content = store.renew(job.workdir, all_claims(), reasons)
         show(content, job.workdir)
     return content
 

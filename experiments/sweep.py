@@ -6,7 +6,7 @@
     WORKDIR/trials.log       what they print
     WORKDIR/study.db         Optuna's study, where --storage names no other place
     WORKDIR/sweep.json       all trials: parameters, value, state, seconds, failure
-    WORKDIR/report.html      and its pictures (experiments/sweep_report.py)
+    WORKDIR/report.html      and its pictures (experiments/sweeps/pictures.py)
 
 The same command goes on where a killed one stopped: what is finished stays, what was running goes on from its
 checkpoint under its own number. A trial that fails is recorded with the reason and not tried again. With --storage,
@@ -24,10 +24,10 @@ import ml_collections
 import optuna
 from optuna.trial import TrialState
 
-from experiments import sweep_report
-from experiments.sweep_plan import PLANNED, changed, make_space, number_of_trials, origin, planned
-from experiments.sweep_process import ASKED, GAVE_UP, Worker, stop
-from experiments.sweep_study import (
+from experiments.sweeps import pictures
+from experiments.sweeps.plan import PLANNED, changed, make_space, number_of_trials, origin, planned
+from experiments.sweeps.process import ASKED, GAVE_UP, Worker, stop
+from experiments.sweeps.study import (
     FINISHED,
     Place,
     check_trials,
@@ -37,12 +37,12 @@ from experiments.sweep_study import (
     quiet,
     storage_trouble,
 )
-from experiments.sweep_table import live_table
-from lm import lock
-from lm.cores import available
+from experiments.sweeps.table import live_table
 from lm.errors import UserError
-from lm.interrupts import Interrupted, raising
-from lm.metrics import make_directory, plain, prepare_workdir, write_json
+from lm.machine.cores import available
+from lm.machine.signals import Interrupted, raising
+from lm.runs import lock
+from lm.runs.metrics import make_directory, plain, prepare_workdir, write_json
 
 POLL_SECONDS = 0.3
 LANES = 16  # at most, where the config leaves it open
@@ -70,7 +70,7 @@ def run(config, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
             supervise(study, config, place, jobs, table)
         content = outcome(study, config)
         write_json(directory / "sweep.json", content)
-        sweep_report.write_report(study, str(directory))
+        pictures.write_report(study, str(directory))
     print_best(content, config)
     if not content["best"]:
         failures = [trial["failure"] for trial in content["trials"] if trial["failure"]]
@@ -198,7 +198,7 @@ def lanes_at_once(config) -> int:
 
     They pay where most trials have company of their own shape, and the models are small enough for a thread each.
     """
-    from lm.lanes import same_program
+    from lm.training.lanes import same_program
 
     if config.lanes == 1 or config.sampler not in PLANNED or config.pruner != "none":
         return 1

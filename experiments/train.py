@@ -9,12 +9,12 @@ import math
 
 import jax
 
-from lm import devices, preflight
-from lm.announce import LONG_SECONDS, announce
-from lm.corpora import load
+from lm.data.corpora import load
 from lm.errors import UserError
-from lm.loop import train
-from lm.metrics import read_config
+from lm.runs.metrics import read_config
+from lm.training import devices, estimates
+from lm.training.announce import LONG_SECONDS, announce
+from lm.training.loop import train
 
 
 def run(config, workdir, data_dir=None, dry_run=False, eta=True):
@@ -30,19 +30,19 @@ def run(config, workdir, data_dir=None, dry_run=False, eta=True):
     return summary
 
 
-def estimate(config, data_dir) -> preflight.Estimate:
+def estimate(config, data_dir) -> estimates.Estimate:
     """Prints and returns what preflight finds."""
     if jax.process_count() > 1:
         raise UserError("--dry_run is for one process: leave --num_processes and its companions out")
-    found = preflight.estimate(config, load_corpus(config, data_dir), startup=preflight.process_seconds())
-    print(preflight.report(found))
+    found = estimates.estimate(config, load_corpus(config, data_dir), startup=estimates.process_seconds())
+    print(estimates.report(found))
     return found
 
 
-def estimate_all(configs, data_dir, jobs=1) -> list[preflight.Estimate]:
+def estimate_all(configs, data_dir, jobs=1) -> list[estimates.Estimate]:
     """As estimate(), for several configs that `jobs` processes will run; each distinct shape is timed once."""
-    found = preflight.estimate_all(configs, functools.partial(load_corpus, data_dir=data_dir))
-    print(preflight.report_all(found, jobs))
+    found = estimates.estimate_all(configs, functools.partial(load_corpus, data_dir=data_dir))
+    print(estimates.report_all(found, jobs))
     return found
 
 

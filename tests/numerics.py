@@ -1,6 +1,6 @@
 """The numbers that today's code computes, for a few tiny runs that between them use most of what decides numbers.
 
-    python -m tests.numerics        # renews tests/numerics.json, once NUMERICS of lm/provenance.py has been raised
+    python -m tests.numerics        # renews tests/numerics.json, once NUMERICS of lm/runs/provenance.py has been raised
 
 tests/test_numerics.py compares. Losses are kept with six digits and compared with less, for rounding differs from one
 processor to the next; a change that alters more than that must raise NUMERICS.
@@ -14,9 +14,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lm.loop import train
-from lm.provenance import NUMERICS
-from tests import tiny
+from lm.runs.provenance import NUMERICS
+from lm.training.loop import train
+from tests.helpers import tiny
 
 PATH = Path(__file__).resolve().parent / "numerics.json"
 STEPS = 20
@@ -83,7 +83,7 @@ def renew() -> int:
         both = kept["cases"].keys() & cases.keys()
         changed = sorted(case for case in both if differences(cases[case], kept["cases"][case]))
         if changed:
-            print(f"error: other numbers of {', '.join(changed)}: add 1 to NUMERICS in lm/provenance.py first",
+            print(f"error: other numbers of {', '.join(changed)}: add 1 to NUMERICS in lm/runs/provenance.py first",
                   file=sys.stderr)  # fmt: skip
             return 1
     PATH.write_text(json.dumps({"numerics": NUMERICS, "cases": cases}, indent=1) + "\n")

@@ -1,17 +1,17 @@
 """Bad texts and bad configs end with one clear line, and whatever is drawn either trains or does so.
 
-The whole table of values, key by key, is tried in tests/soak_bad_input.py.
+The whole table of values, key by key, is tried in tests/soak/soak_bad_input.py.
 """
 
-import bad_input
 import hypothesis
 import pytest
-from bad_input import SOUND, TEXTS, assert_sound, attempt
 
 import launch
-from experiments import command_line
+from configs import loading
 from lm.errors import UserError
-from lm.model import make_model
+from lm.model.language_model import make_model
+from tests.helpers import bad_input
+from tests.helpers.bad_input import SOUND, TEXTS, assert_sound, attempt
 
 # text -> what its error says; "" where it trains.
 SAID_OF_TEXTS = {
@@ -88,7 +88,7 @@ def test_whatever_is_drawn_trains_with_finite_losses_or_ends_with_one_line(text,
 
 
 def test_pairs_of_too_many_symbols_are_refused():
-    config = command_line.load(str(command_line.CONFIGS / "synthetic/lstm.py"))
+    config = loading.load(str(loading.CONFIGS / "synthetic/lstm.py"))
     config.model.input, config.model.embedding_size = "bigram", 1
     make_model(config, 46_340)
     with pytest.raises(UserError, match="more pairs than 32 bits count"):

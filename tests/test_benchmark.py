@@ -15,12 +15,13 @@ import pytest
 
 import configs.benchmark
 import launch
+from configs import loading
 from configs.base import base
-from experiments import benchmark, benchmark_lanes, benchmark_plots, command_line, record, speed_table
-from experiments.peers import floor, ours, worker
+from experiments import benchmark, benchmark_lanes, record
+from experiments.peers import floor, ours, plots, speed_table, worker
 from experiments.peers.floor import Product, Softmax
+from experiments.peers.processes import Worker, WorkerDied
 from experiments.peers.workload import SWEEPS, WORKLOADS, Workload, draw_text, windows
-from experiments.processes import Worker, WorkerDied
 from lm.errors import UserError
 
 TINY = Workload("tiny", "train", "lstm", 5, (4, 3), 11, 3, 4, weighting="sum_over_time", learning_rate=0.5, clip=1.0)
@@ -254,7 +255,7 @@ def test_another_experiments_config_is_refused(tmp_path):
 
 
 def test_names_are_given_as_the_command_line_has_them():
-    path = command_line.CONFIGS / "benchmark.py"
+    path = loading.CONFIGS / "benchmark.py"
     arguments = [f"--config={path}", "--experiment=benchmark", "--config.workloads=ptb_train,cost_batch,ptb_train"]
     parsed = launch.parse(["launch.py", *arguments, "--config.peers=('torch',)"])["config"].value
     workloads, peers, _ = benchmark.check(parsed)
@@ -366,10 +367,10 @@ def test_what_was_aimed_at_stands_beside_what_was_reached():
 
 
 def test_the_plots_show_milliseconds_a_step():
-    times = benchmark_plots.milliseconds(made_record(), "cost_batch")
+    times = plots.milliseconds(made_record(), "cost_batch")
     # 20 tokens a row of the batch
     assert times == {name: {1: 1000 * 20 / 640, 4: 1000 * 80 / (4 * 640)} for name in ("lm", "floor")}
-    assert benchmark_plots.AXES.keys() == SWEEPS.keys()
+    assert plots.AXES.keys() == SWEEPS.keys()
 
 
 def test_the_readme_section_is_current():

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import tiny
 
 import launch
 from configs.base import base
 from experiments import compare
-from lm.corpora import load
+from lm.data.corpora import load
 from lm.errors import UserError
-from lm.loop import train
+from lm.training.loop import train
+from tests.helpers import tiny
 
 SIZE = 6000
 
@@ -144,7 +144,7 @@ def test_files_hold_the_comparison(compared):
 
 
 def test_curves_are_those_of_the_runs(compared, runs):
-    figure = compare.compare_report.draw_curves(compared[1])
+    figure = compare.comparison_page.draw_curves(compared[1])
     panels = figure.axes
     rows = [json.loads(line) for line in Path(runs["good"], "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows]

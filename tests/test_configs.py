@@ -14,11 +14,11 @@ import pytest
 
 from configs.base import base
 from launch import EXPERIMENTS
-from lm.corpora import CORPORA, Corpus
-from lm.evaluate import PROTOCOLS
-from lm.model import count_parameters, init_parameters, make_model
-from lm.text import Vocabulary
-from lm.train import make_experiment
+from lm.data.corpora import CORPORA, Corpus
+from lm.data.text import Vocabulary
+from lm.model.language_model import count_parameters, init_parameters, make_model
+from lm.scoring.protocols import PROTOCOLS
+from lm.training.step import make_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 # Symbols and training tokens of each corpus; a textfile's are the user's.
@@ -232,7 +232,7 @@ def reads_of(path):
 @functools.cache
 def all_reads():
     files = [*(ROOT / "lm").glob("*.py"), *(ROOT / "experiments").glob("*.py")]
-    # lm/evaluate.py gets the group `evaluation` alone and calls it settings.
+    # lm/scoring/protocols.py gets the group `evaluation` alone and calls it settings.
     settings = {("evaluation", key) for group, key in reads_of(ROOT / "lm" / "evaluate.py") if group == "settings"}
     return set().union(settings, *map(reads_of, files))
 

@@ -8,12 +8,12 @@ import pytest
 
 from configs.textfile import get_config
 from experiments import evaluate, lanes, train
-from lm.corpora import CORPORA, load
+from lm.data.corpora import CORPORA, load
+from lm.data.sources import Source
 from lm.errors import UserError
-from lm.evaluate import evaluate as score
-from lm.loop import Trainer
-from lm.sources import Source
-from tests import tiny
+from lm.scoring.protocols import evaluate as score
+from lm.training.loop import Trainer
+from tests.helpers import tiny
 
 
 def config(**changes):

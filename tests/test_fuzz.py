@@ -4,17 +4,17 @@ import json
 import random
 import zipfile
 
-import fuzz
 import pytest
-import tiny
 
 from experiments import record
-from lm import sources, weights
-from lm.checkpoint import Checkpoints
+from lm.data import sources
 from lm.errors import UserError
-from lm.loop import Trainer, train
+from lm.model import weights
+from lm.runs.checkpoint import Checkpoints
+from lm.training.loop import Trainer, train
+from tests.helpers import fuzz, tiny
 
-TRIES = 40  # of a target of weight 1; tests/soak_fuzz.py has many more
+TRIES = 40  # of a target of weight 1; tests/soak/soak_fuzz.py has many more
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)

@@ -5,11 +5,11 @@ import json
 import jax
 import numpy as np
 import pytest
-import tiny
 
 from experiments import gradients
 from experiments.gradients import CELLS_SHOWN, STEPS, demonstration, gradient_norms
 from lm.errors import UserError
+from tests.helpers import tiny
 
 
 def test_the_books_numbers_to_every_printed_digit():

@@ -11,9 +11,9 @@ import pytest
 from absl import flags
 
 import launch
-from experiments import command_line
-from lm.compilation_cache import PROJECT, use_compilation_cache
+from configs import loading
 from lm.errors import UserError
+from lm.machine.compilation_cache import PROJECT, use_compilation_cache
 
 ROOT = Path(launch.__file__).resolve().parent
 
@@ -43,7 +43,7 @@ def config(tmp_path, monkeypatch):
     """The path of a small config; the default config, too. Nothing is run in the checkout."""
     path = tmp_path / "small.py"
     path.write_text(CONFIG)
-    for module in (launch, command_line):
+    for module in (launch, loading):
         monkeypatch.setattr(module, "DEFAULT_CONFIG", path)
     monkeypatch.delenv("LM_DATA_DIR", raising=False)
     # config_flags loads every config as this module, over what an earlier test left in it.

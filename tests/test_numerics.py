@@ -2,10 +2,10 @@
 
 import json
 
-import numerics
 import pytest
 
-from lm.provenance import NUMERICS
+from lm.runs.provenance import NUMERICS
+from tests import numerics
 
 KEPT = json.loads(numerics.PATH.read_text())
 
@@ -19,7 +19,7 @@ def test_the_record_is_of_this_version():
 def test_numbers_are_as_they_were(case):
     wrong = numerics.differences(numerics.measure(case), KEPT["cases"][case])
     assert not wrong, (
-        f"{case}: {', '.join(wrong)} changed. If that is meant, add 1 to NUMERICS in lm/provenance.py and run "
+        f"{case}: {', '.join(wrong)} changed. If that is meant, add 1 to NUMERICS in lm/runs/provenance.py and run "
         "python -m tests.numerics; every finished run is then of an older version"
     )
 

@@ -7,18 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments import claims, ledger_directory, record, reproduce
-from experiments.claims import Claim, all_claims, matching, on_corpus
-from experiments.ledger import RESULTS, digests, identity_then
+from experiments import record, reproduce
+from experiments.ledger import claims, store
+from experiments.ledger.claims import Claim, all_claims, matching, on_corpus
+from experiments.ledger.records import RESULTS, digests, identity_then
+from experiments.ledger.runs import plan
 from experiments.reproduce import duration
-from experiments.runs import plan
 from lm.errors import UserError
-from lm.uncertainty import over_seeds
+from lm.scoring.uncertainty import over_seeds
 
 # A config of 12 steps that claims an easy number, one that no run reaches, and one of a place on the curve.
 CONFIG = """
 from configs.base import base, set_targets, target
-from tests import tiny
+from tests.helpers import tiny
 
 def get_config(variant="good"):
     config = tiny.config(data__size=3000, train__threads=1, train__evaluate_every=5)
@@ -322,12 +323,12 @@ def test_a_ledger_goes_on_record_whole(ledger, tmp_path):
     (directory / "records").mkdir(parents=True)
     (directory / "records" / "old.json").write_text("{}")
     record.put_ledger_on_record(ledger, directory)
-    assert ledger_directory.check(directory, reproduce.all_claims())["rows"]
+    assert store.check(directory, reproduce.all_claims())["rows"]
     assert {path.name for path in (directory / "records").iterdir()} == {p.name for p in ledger.glob("records/*")}
 
 
 def test_the_committed_ledger_follows_from_its_records():
-    rows = ledger_directory.check(RESULTS, all_claims())["rows"]
+    rows = store.check(RESULTS, all_claims())["rows"]
     assert {row["config"] for row in rows} == {claim.config.name for claim in all_claims() if claim.config.targets}
 
 

@@ -11,16 +11,17 @@ import optuna
 import pytest
 
 import launch
-from configs.sweeps.definition import sweep as definition
-from experiments import sweep, sweep_plan, sweep_report
+from configs.sweeps._definition import sweep as definition
+from experiments import sweep
 from experiments import train as train_experiment
-from experiments.sweep_plan import Axis, changed, make_space, number_of_trials, planned
-from experiments.sweep_study import Place, name_of, open_study, quiet
-from experiments.sweep_worker import lowest, takes
-from lm import lock
+from experiments.sweeps import pictures, plan
+from experiments.sweeps.plan import Axis, changed, make_space, number_of_trials, planned
+from experiments.sweeps.study import Place, name_of, open_study, quiet
+from experiments.sweeps.worker import lowest, takes
 from lm.errors import UserError
-from tests import tiny
-from tests.sweep_runs import CONFIG, KILLS, finished, killed, launched, trials_of, workers_of
+from lm.runs import lock
+from tests.helpers import tiny
+from tests.helpers.sweep_runs import CONFIG, KILLS, finished, killed, launched, trials_of, workers_of
 
 
 def run_of(**changes):
@@ -137,7 +138,7 @@ def test_a_trial_whose_worker_died_before_its_first_sign_of_life_is_taken_over(t
         lost = study.ask({axis.key: axis.distribution for axis in axes})
         [again] = next(takes(study, config, axes, place, 1, []))
     assert again.params == lost.params
-    assert sweep_plan.origin(study.trials[again.number]) == lost.number
+    assert plan.origin(study.trials[again.number]) == lost.number
     assert study.trials[lost.number].state.name == "FAIL"
 
 
@@ -309,7 +310,7 @@ def test_a_pruner_ends_what_is_worse_than_the_median(tmp_path):
 def quadratic(config, number_of_calls, study=None):
     """A study of a function of the rate, asked as a worker asks."""
     axes = make_space(config)
-    study = study or optuna.create_study(sampler=sweep_plan.make_sampler(config, axes))
+    study = study or optuna.create_study(sampler=plan.make_sampler(config, axes))
     for _ in range(number_of_calls):
         trial = study.ask({axis.key: axis.distribution for axis in axes})
         study.tell(trial, (trial.params["optim.learning_rate"] - 0.3) ** 2 + 0.01 * trial.params["seed"] + 1)
@@ -321,7 +322,7 @@ def test_tpe_goes_on_after_a_restart_as_if_there_had_been_none():
     config = make(RATE, SEED, sampler="tpe", trials=20)
     whole = quadratic(config, 20)
     part = quadratic(config, 12)
-    part.sampler = sweep_plan.make_sampler(config, make_space(config))
+    part.sampler = plan.make_sampler(config, make_space(config))
     again = quadratic(config, 8, part)
     assert [trial.params for trial in again.trials] == [trial.params for trial in whole.trials]
     rates = [trial.params["optim.learning_rate"] for trial in whole.trials]
@@ -337,7 +338,7 @@ def test_reports_of_few_and_of_many_trials(tmp_path, trials):
         failing.set_user_attr("failure", "<script>alert(1)</script>")
         study.tell(failing, state=optuna.trial.TrialState.FAIL)
         study.tell(study.ask({}), float("inf"))
-    sweep_report.write_report(study, str(tmp_path))
+    pictures.write_report(study, str(tmp_path))
     page = (tmp_path / "report.html").read_text()
     assert "<script>alert" not in page
     assert ("&lt;script&gt;alert(1)&lt;/script&gt;" in page) == bool(trials)

@@ -6,13 +6,12 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import references
-import tiny
 
 from lm.errors import UserError
-from lm.loop import Trainer, train
-from lm.optim import hyper_of
-from lm.train import make_experiment, train_steps
+from lm.training.loop import Trainer, train
+from lm.training.optim import hyper_of
+from lm.training.step import make_experiment, train_steps
+from tests.helpers import references, tiny
 
 STEPS = 12
 ENTROPY = -(0.8 * math.log(0.8) + 0.2 * math.log(0.05))  # of the tiny text: 0.78 nats a symbol

@@ -15,7 +15,7 @@ Run: python launch.py --config=configs/shakespeare/lstm.py:book --workdir=runs/s
 """
 
 from configs.base import set_targets, target
-from configs.shakespeare.book import book
+from configs.shakespeare._book import book
 
 
 def get_config(variant: str = "correct"):

@@ -9,7 +9,7 @@ Run: python launch.py --config=configs/shakespeare/rnn.py --workdir=runs/shakesp
 """
 
 from configs.base import set_targets, target
-from configs.shakespeare.book import book
+from configs.shakespeare._book import book
 
 BY_PASS = {0: 148.004, 1: 20.589, 2: 15.28, 30: 4.99, 40: 3.66}
 

@@ -3,12 +3,12 @@
 The report draws four scatter plots, validation perplexity against batch size, dropout, learning rate and unroll, and
 took the best trial for its hyper-parameters. Here: the first 100,000 words of PTB's training text, four epochs. Of 40
 trials the best had 384.3 (rate 0.010, batch 56, unroll 7, keep probability 0.94); the rate decides, as the importances
-show (experiments/results/sweeps/cs224d_rnnlm/).
+show (docs/results/sweeps/cs224d_rnnlm/).
 Run: python launch.py --experiment=sweep --config=configs/sweeps/cs224d_rnnlm.py --workdir=runs/sweep_cs224d
 """
 
 from configs.cs224d import rnnlm
-from configs.sweeps.definition import sweep
+from configs.sweeps._definition import sweep
 
 
 def get_config():

@@ -3,7 +3,7 @@
 Run: python launch.py --experiment=sweep --config=configs/sweeps/synthetic.py --workdir=runs/sweep_synthetic
 """
 
-from configs.sweeps.definition import sweep
+from configs.sweeps._definition import sweep
 from configs.synthetic import lstm
 
 

@@ -9,7 +9,7 @@ from configs.base import base
 def get_config():
     config = base()
     config.name = "synthetic/lstm"
-    config.source = "lm/synthetic.py: the corpus and its entropy rate"
+    config.source = "lm/data/synthetic.py: the corpus and its entropy rate"
     # data
     config.data.corpus = "synthetic"
     config.data.batch_size = 32

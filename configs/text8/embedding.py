@@ -5,7 +5,7 @@ Run: python launch.py --config=configs/text8/embedding.py --workdir=runs/text8_e
 """
 
 from configs.base import set_targets, target
-from configs.text8.assignment6 import assignment6
+from configs.text8._assignment6 import assignment6
 
 
 def get_config():

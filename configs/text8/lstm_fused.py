@@ -5,7 +5,7 @@ Run: python launch.py --config=configs/text8/lstm_fused.py --workdir=runs/text8_
 """
 
 from configs.base import set_targets, target
-from configs.text8.assignment6 import assignment6
+from configs.text8._assignment6 import assignment6
 
 
 def get_config():

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.peers.workload import GATES, Program, Workload
-from lm.evaluate import EXACT_UNROLL
-from lm.losses import CHUNK_LOGITS
+from lm.model.losses import CHUNK_LOGITS
+from lm.scoring.protocols import EXACT_UNROLL
 
 
 class Product(NamedTuple):

@@ -7,16 +7,16 @@ import ml_collections
 import numpy as np
 
 from experiments.peers.workload import Program, Workload, draw_parameters, draw_text, mean_nats, windows
-from lm.batches import on_device
-from lm.cores import limit_threads
-from lm.corpora import Corpus
-from lm.evaluate import exact_nats
-from lm.model import LanguageModel
-from lm.optim import hyper_of
-from lm.provenance import provenance
-from lm.sample import generate
-from lm.text import Vocabulary
-from lm.train import initial_state, make_experiment, train_steps
+from lm.data.batches import on_device
+from lm.data.corpora import Corpus
+from lm.data.text import Vocabulary
+from lm.machine.cores import limit_threads
+from lm.model.language_model import LanguageModel
+from lm.runs.provenance import provenance
+from lm.scoring.protocols import exact_nats
+from lm.scoring.sampling import generate
+from lm.training.optim import hyper_of
+from lm.training.step import initial_state, make_experiment, train_steps
 
 CELLS = {"lstm": "lstm", "gru": "gru_reset_after", "elman": "elman_tanh"}
 
@@ -75,7 +75,7 @@ def _training(experiment, config, parameters: dict, text: np.ndarray) -> Program
         while n:
             count = min(n, config.train.steps_per_dispatch)
             state, measured = train_steps(experiment, state, tokens, hyper, count)
-            measured = jax.tree.map(np.asarray, measured)  # as lm/loop.py does after every dispatch
+            measured = jax.tree.map(np.asarray, measured)  # as lm/training/loop.py does after every dispatch
             n -= count
         return float(measured.loss[count - 1])
 

@@ -20,9 +20,9 @@ class Workload(NamedTuple):
         or sample (one unit generates `batch` texts)
     cell: lstm; gru (reset after the product, as flax, torch and keras have it); elman (tanh)
     embedding: D; 0 stands for one-hot input
-    unroll: T, tokens of a window; evaluate: of a window of the peers (ours has lm.evaluate's own)
+    unroll: T, tokens of a window; evaluate: of a window of the peers (ours has lm.scoring.protocols's own)
     keep_prob: of input, between layers and output (Zaremba et al. 2014)
-    weighting: of the objective, mean or sum_over_time: lm/losses.py; then clipping by global norm and SGD
+    weighting: of the objective, mean or sum_over_time: lm/model/losses.py; then clipping by global norm and SGD
     threads: config.train.threads of ours, as its config has it
     length: evaluate: targets of the text; sample: tokens of each text, its random start included
     """
@@ -114,7 +114,7 @@ def draw_text(workload: Workload) -> np.ndarray:
 
 
 def windows(workload: Workload, text: np.ndarray) -> np.ndarray:
-    """A text cut as lm/batches.py cuts it: [W, T + 1, B] int32, W windows of a row each; B is 1 in evaluation.
+    """A text cut as lm/data/batches.py cuts it: [W, T + 1, B] int32, W windows of a row each; B is 1 in evaluation.
 
     In evaluation the last window is filled up with token 0; its surplus is not scored.
     """

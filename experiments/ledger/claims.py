@@ -1,0 +1,91 @@
+"""Every reported number of every config: the table of the configs that claim something, and how one is launched."""
+
+import fnmatch
+import importlib
+from typing import NamedTuple
+
+import ml_collections
+
+from lm.data.corpora import CORPORA
+from lm.errors import UserError
+
+# Modules whose configs hold targets -> the variants they take, "" where they take none.
+CLAIMS = {
+    "configs.text8.lstm": ("",),
+    "configs.text8.lstm_fused": ("",),
+    "configs.text8.embedding": ("",),
+    "configs.text8.bigram": ("",),
+    "configs.text8.bigram_dropout": ("printed", "real"),
+    "configs.ptb.lstm2": ("",),
+    "configs.ptb.zaremba": ("small", "small_held_5", "medium", "large"),
+    "configs.cs224d.rnnlm": ("",),
+    "configs.shakespeare.rnn": ("",),
+    "configs.shakespeare.lstm": ("book", "correct"),
+    "configs.tiny_shakespeare.char": ("lstm", "gru"),
+}
+
+
+class Claim(NamedTuple):
+    """A config with targets. path: what --config takes, such as configs/ptb/zaremba.py:small."""
+
+    path: str
+    config: ml_collections.ConfigDict
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """Every key of a config with its default."""
+    return importlib.import_module("configs.base").base()
+
+
+def all_claims() -> list[Claim]:
+    """In the order of the table."""
+    claims = []
+    for module, variants in CLAIMS.items():
+        get_config = importlib.import_module(module).get_config
+        path = module.replace(".", "/") + ".py"
+        for variant in variants:
+            arguments, suffix = ((variant,), f":{variant}") if variant else ((), "")
+            claims.append(Claim(path + suffix, get_config(*arguments)))
+    return claims
+
+
+def matching(patterns: str) -> list[Claim]:
+    """Claims whose name (text8/lstm), or name and target (ptb/lstm2/test), matches one of PATTERN,PATTERN,...
+
+    Patterns are those of a shell. A config is run for all its targets. Raises UserError where one matches nothing.
+    """
+    claims, chosen = all_claims(), set()
+    for pattern in patterns.split(","):
+        found = {c.config.name for c in claims if any(fnmatch.fnmatchcase(n, pattern) for n in _names(c.config))}
+        if not found:
+            known = ", ".join(c.config.name for c in claims)
+            raise UserError(f"--targets={pattern} matches no config that has targets; there are {known}")
+        chosen |= found
+    return [claim for claim in claims if claim.config.name in chosen]
+
+
+def _names(config: ml_collections.ConfigDict) -> list[str]:
+    return [config.name, *[f"{config.name}/{target}" for target in config.targets]]
+
+
+def suits(claim: Claim, corpus: str) -> bool:
+    """Whether the corpus is known and made as the claim's is: text8_prefix as text8."""
+    return corpus in CORPORA and CORPORA[corpus].build is CORPORA[claim.config.data.corpus].build
+
+
+def on_corpus(claims: list[Claim], corpus: str) -> list[Claim]:
+    """The claims with those that can be run on `corpus` run on it: text8's on text8_prefix, the others as they are.
+
+    Raises UserError for an unknown corpus, and for one that suits none of them.
+    """
+    if corpus not in CORPORA:
+        raise UserError(f"--corpus={corpus} is unknown; known: {', '.join(CORPORA)}")
+    changed = []
+    for claim in claims:
+        config = claim.config.copy_and_resolve_references()
+        if suits(claim, corpus):
+            config.data.corpus = corpus
+        changed.append(Claim(claim.path, config))
+    if all(claim.config.data.corpus != corpus for claim in changed):
+        raise UserError(f"--corpus={corpus} is made another way than the corpora of these targets")
+    return changed

@@ -1,0 +1,179 @@
+"""Cross-entropy in nats, per target, and the softmax loss that never holds all logits.
+
+With 10,000 words the softmax is most of a small model's time, and [T*B, V] logits are most of its memory. The loss
+here walks over chunks of targets; for each it computes logits, probabilities and, in the same pass while they are in
+cache, the gradients. That is possible since the objective is linear in the per-target nats: its weights are known
+before the forward pass.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from lm.cells.products import weight_gradient
+from lm.errors import UserError
+
+Array = jax.Array
+
+# Logits per chunk: 240 rows of 10,000 words measured best on two CPU cores (docs/results/speed.md).
+CHUNK_LOGITS = 2_400_000
+
+
+def target_weights(weighting: str, steps: int, batch: int, dtype=jnp.float32) -> Array:
+    """Weight of each target [T, B] in the objective.
+
+    mean            1 / (T B): the mean over all targets
+    sum_over_time   1 / B: mean over the batch, sum over time (TensorFlow's sequence_loss_by_example)
+    sum             1: sum over everything
+    last_step_sum   1 on the last time step, 0 before (Grokking Deep Learning ch. 14: only that loss is propagated)
+    """
+    if weighting == "last_step_sum":
+        return jnp.zeros((steps, batch), dtype).at[-1].set(1.0)
+    scale = {"mean": 1.0 / (steps * batch), "sum_over_time": 1.0 / batch, "sum": 1.0}
+    if weighting not in scale:
+        known = ", ".join([*scale, "last_step_sum"])
+        raise UserError(f"config.loss.weighting: unknown {weighting!r}; known: {known}")
+    return jnp.full((steps, batch), scale[weighting], dtype)
+
+
+def full_gradient(features: Array) -> Array:
+    """The true gradient."""
+    return features
+
+
+def last_step_features(features: Array) -> Array:
+    """Losses of all time steps reach the softmax's weights, but only that of the last one reaches features [T, B, H].
+
+    In effect what the autograd of Grokking Deep Learning, ch. 14, does: it drops every gradient that reaches a tensor
+    a second time.
+    """
+    return jnp.concatenate([jax.lax.stop_gradient(features[:-1]), features[-1:]])
+
+
+GRADIENTS = {"full": full_gradient, "last_step_features": last_step_features}
+
+
+# The terms of an objective that are means over the batch; all others are sums over its rows (lm/training/devices.py).
+MEANS = ("activation", "temporal_activation")
+
+
+def penalties(factors: dict[str, Array], raw: Array, dropped: Array) -> Array:
+    """Terms that the objective adds (Merity et al. 2017, section 4.3, as in awd-lstm-lm); 0.0 where there are none.
+
+    raw, dropped [T, B, H]: the last layer's output before and after dropout; factors, of those that are active:
+    activation           alpha x mean of dropped^2
+    temporal_activation  beta x mean of (raw[t] - raw[t-1])^2
+    """
+    total = 0.0
+    if "activation" in factors:
+        total += factors["activation"] * jnp.mean(jnp.square(dropped))
+    if "temporal_activation" in factors:
+        total += factors["temporal_activation"] * jnp.mean(jnp.square(raw[1:] - raw[:-1]))
+    return total
+
+
+def softmax_loss(
+    features: Array, kernel: Array, bias: Array, targets: Array, weights: Array, smoothing: Array | None = None
+) -> tuple[Array, Array]:
+    """Weighted softmax cross-entropy.
+
+    features [N, H], kernel [H, V], bias [V], targets [N] integers, weights [N]
+    smoothing: label smoothing e (Szegedy et al. 2016), a scalar: the objective's target distribution is 1 - e on the
+        target plus e / V on every symbol; the nats stay those of the target
+    Returns (objective: sum of weights * nats, or of their smoothed form, nats [N]). Only the objective carries a
+    gradient, with respect to features, kernel and bias.
+    """
+    count, classes = targets.shape[0], kernel.shape[1]
+    chunks = max(1, -(-count * classes // CHUNK_LOGITS))
+    rows = -(-count // chunks)
+    padding = rows * chunks - count
+
+    def chunked(x):
+        x = jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(chunks, rows, *x.shape[1:])
+
+    objective, per_target = _chunked_loss(
+        chunked(features), kernel, bias, chunked(targets), chunked(weights), smoothing
+    )
+    return objective, jax.lax.stop_gradient(per_target.reshape(-1)[:count])
+
+
+def softmax_nats(features: Array, kernel: Array, bias: Array, targets: Array) -> Array:
+    """-ln p(target) under softmax(features @ kernel + bias): features [N, H], targets [N] integers -> [N]."""
+    return softmax_loss(features, kernel, bias, targets, jnp.ones(targets.shape, features.dtype))[1]
+
+
+def _with_bias(features, kernel, bias):
+    """features [..., H] and kernel [H, V] so extended that their product holds the bias: one pass less over logits."""
+    ones = jnp.ones((*features.shape[:-1], 1), features.dtype)
+    return jnp.concatenate([features, ones], axis=-1), jnp.concatenate([kernel, bias[None]])
+
+
+def _chunk_forward(features, kernel, targets):
+    """One chunk of R rows: exp(logits - highest) [R, V], its sum over V [R, 1], nats [R], mean over V of -ln p [R]."""
+    logits = features @ kernel
+    highest = jnp.max(logits, axis=-1, keepdims=True)
+    picked = jnp.take_along_axis(logits, targets[:, None].astype(jnp.int32), axis=-1)
+    scaled = jnp.exp(logits - highest)
+    total = jnp.sum(scaled, axis=-1, keepdims=True)
+    normaliser = highest + jnp.log(total)
+    return scaled, total, (normaliser - picked)[:, 0], normaliser[:, 0] - jnp.mean(logits, axis=-1)
+
+
+def _smoothed(nats_, mean_nats, smoothing):
+    """What the objective sums, [R]: -sum over v of q_v ln p_v, q the smoothed target; without smoothing, the nats."""
+    return nats_ if smoothing is None else (1.0 - smoothing) * nats_ + smoothing * mean_nats
+
+
+@jax.custom_vjp
+def _chunked_loss(features, kernel, bias, targets, weights, smoothing):
+    features, kernel = _with_bias(features, kernel, bias)
+
+    def chunk(total, inputs):
+        features_c, targets_c, weights_c = inputs
+        _, _, nats_c, mean_nats = _chunk_forward(features_c, kernel, targets_c)
+        return total + jnp.sum(weights_c * _smoothed(nats_c, mean_nats, smoothing)), nats_c
+
+    return jax.lax.scan(chunk, jnp.zeros((), features.dtype), (features, targets, weights))
+
+
+def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
+    narrow = kernel
+    features, kernel = _with_bias(features, kernel, bias)
+
+    def chunk(sums, inputs):
+        objective, d_kernel = sums
+        features_c, targets_c, weights_c = inputs
+        scaled, total, nats_c, mean_nats = _chunk_forward(features_c, kernel, targets_c)
+        # The gradient of the logits is (weight / total) (scaled - total q), q the target distribution. The factor in
+        # front goes to the narrow side of both products, so that the wide array is written once.
+        rows = jnp.arange(targets_c.shape[0])
+        kept = 1.0 if smoothing is None else 1.0 - smoothing
+        difference = scaled.at[rows, targets_c.astype(jnp.int32)].add(-kept * total[:, 0])
+        if smoothing is not None:
+            difference = difference - smoothing / kernel.shape[1] * total
+        factor = weights_c[:, None] / total
+        sums = (
+            objective + jnp.sum(weights_c * _smoothed(nats_c, mean_nats, smoothing)),
+            d_kernel + weight_gradient(factor * features_c, difference),
+        )
+        return sums, (nats_c, factor * (difference @ narrow.T))
+
+    start = (jnp.zeros((), features.dtype), jnp.zeros_like(kernel))
+    if features.shape[0] == 1:  # one chunk needs no loop
+        first = jax.tree.map(functools.partial(jnp.squeeze, axis=0), (features, targets, weights))
+        sums, outputs = chunk(start, first)
+        nats_, d_features = jax.tree.map(lambda x: x[None], outputs)
+    else:
+        sums, (nats_, d_features) = jax.lax.scan(chunk, start, (features, targets, weights))
+    objective, d_kernel = sums
+    return (objective, nats_), (d_features, d_kernel[:-1], d_kernel[-1])
+
+
+def _scale_gradients(gradients, cotangents):
+    d_objective, _ = cotangents  # the nats are a measurement: no gradient flows through them
+    return (*(d_objective * gradient for gradient in gradients), None, None, None)
+
+
+_chunked_loss.defvjp(_loss_and_gradients, _scale_gradients)

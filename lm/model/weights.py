@@ -1,0 +1,310 @@
+"""Weights in and out as safetensors: our own layout, and the state dicts of two PyTorch code bases.
+
+    ours                 layer_0.w_x, output_kernel, ...: the paths of the model's parameters
+    word_language_model  encoder.weight, rnn.weight_ih_l0, ..., decoder.weight (github.com/pytorch/examples)
+    awd_lstm_lm          encoder.weight, rnns.0.module.weight_hh_l0_raw, ..., decoder.weight
+                         (github.com/salesforce/awd-lstm-lm)
+
+A .pt file is a pickle, which runs code when it is read. Who trusts it converts it, beside the model.py that made it:
+
+    import torch; from safetensors.torch import save_file; model = torch.load("model.pt", weights_only=False)
+    save_file({k: v.float().contiguous().clone() for k, v in model.state_dict().items()}, "model.safetensors")
+
+awd-lstm-lm saves a list, whose first item is the model: `model[0].state_dict()`.
+
+torch's gates stand in the order i, f, g, o (LSTM) and r, z, n (GRU), which are ours; its matrices are transposed, and
+it has two biases per layer, whose sum is ours but for the candidate of a GRU. Tied models may hold encoder.weight and
+decoder.weight, equal, or one of them.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import re
+from typing import NamedTuple
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+from lm.data.text import Vocabulary
+from lm.errors import UserError
+from lm.model.language_model import LanguageModel, init_parameters
+
+# Cell -> (gates, name of the PyTorch module).
+TORCH_CELLS = {
+    "lstm": (4, "LSTM"),
+    "gru_reset_after": (3, "GRU"),
+    "elman_tanh": (1, "RNN_TANH"),
+    "elman_relu": (1, "RNN_RELU"),
+}
+
+_LAYER_NAME = {
+    "word_language_model": re.compile(r"rnn\.(?P<part>(?:weight|bias)_[ih]h)_l(?P<layer>\d{1,3})(?P<raw>)"),
+    "awd_lstm_lm": re.compile(
+        r"rnns\.(?P<layer>\d{1,3})\.(?:module\.)?(?P<part>(?:weight|bias)_[ih]h)_l0(?P<raw>_raw)?"
+    ),
+}
+_LAYER_PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+class TorchModel(NamedTuple):
+    """A state dict by part, of shapes that fit one another.
+
+    encoder [V, D]; layers: weight_ih [G*H, D], weight_hh [G*H, H], bias_ih and bias_hh [G*H]; decoder [V, H] and its
+    bias [V]. Of tied models that hold one matrix, encoder and decoder are the same.
+    """
+
+    gates: int
+    encoder: np.ndarray
+    layers: tuple[dict[str, np.ndarray], ...]
+    decoder: np.ndarray
+    decoder_bias: np.ndarray
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        return tuple(layer["weight_hh"].shape[1] for layer in self.layers)
+
+
+# --- Files ------------------------------------------------------------------------------------------------------
+
+
+def flat(parameters: dict) -> dict[str, np.ndarray]:
+    """Nested parameters -> {"layer_0.w_x": array}."""
+    return {name: np.asarray(x) for name, x in flax.traverse_util.flatten_dict(parameters, sep=".").items()}
+
+
+def write(path: str, parameters: dict, vocabulary: Vocabulary):
+    """Writes parameters in our layout to a safetensors file, with a fingerprint of the vocabulary they are for.
+
+    Raises UserError where the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    tensors = {name: np.ascontiguousarray(x) for name, x in flat(parameters).items()}
+    try:
+        save_file(tensors, path, metadata={"layout": "ours", "vocabulary_sha256": fingerprint(vocabulary)})
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """(all tensors of a safetensors file, its metadata). Raises UserError where it is damaged or not of float32."""
+    from safetensors import SafetensorError, safe_open
+
+    if not os.path.isfile(path):
+        raise UserError("there is no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 (it is no dict)
+                if (dtype := file.get_slice(name).get_dtype()) != "F32":
+                    raise UserError(f"tensor {name} is of type {dtype}; save it as float32 (F32)")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot be read as safetensors: {reason}") from error
+    if not tensors:
+        raise UserError("holds no tensors")
+    return tensors, metadata
+
+
+def fingerprint(vocabulary: Vocabulary) -> str:
+    """SHA-256 of a vocabulary's symbols and their order."""
+    return hashlib.sha256(json.dumps(vocabulary.symbols).encode()).hexdigest()
+
+
+def layout_of(tensors: dict[str, np.ndarray]) -> str:
+    """The layout that the names tell. Raises UserError for names of none."""
+    prefixes = {name.partition(".")[0] for name in tensors}
+    for prefix, layout in (("rnns", "awd_lstm_lm"), ("rnn", "word_language_model"), ("layer_0", "ours")):
+        if prefix in prefixes:
+            return layout
+    raise UserError(f"unknown layout; the file holds {', '.join(sorted(tensors)[:4])}, ...")
+
+
+# --- Into our parameters ----------------------------------------------------------------------------------------
+
+
+def load(path: str, model: LanguageModel, vocabulary: Vocabulary, order: np.ndarray | None = None) -> tuple[dict, str]:
+    """A file of any layout -> (parameters of `model`, the layout).
+
+    vocabulary: the corpus's; order [V]: row of a PyTorch file for each of its tokens, None where they agree
+    Raises UserError naming the file, and the tensor or config key at fault, where file, model and vocabulary differ.
+    """
+    try:
+        tensors, metadata = read(path)
+        layout = layout_of(tensors)
+        if layout == "ours":
+            if order is not None:
+                raise UserError("--vocabulary is for PyTorch layouts; this export has its vocabulary in config.json")
+            if metadata.get("vocabulary_sha256", fingerprint(vocabulary)) != fingerprint(vocabulary):
+                raise UserError("was exported with another vocabulary than that of the corpus, config.data.corpus")
+        return convert(tensors, model, order), layout
+    except UserError as error:
+        raise UserError(f"--weights={path}: {error}") from error
+
+
+def convert(tensors: dict[str, np.ndarray], model: LanguageModel, order: np.ndarray | None = None) -> dict:
+    """Tensors of any layout -> nested parameters of `model`; arguments and errors as `load`."""
+    layout = layout_of(tensors)
+    if layout != "ours":
+        torch = torch_model(tensors, layout)
+        check_model(model, torch)
+        tensors = from_torch(torch, model.config.cell, tied=model.config.output == "tied")
+        if order is not None:
+            tensors = reorder(tensors, order)
+    template = jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(0))
+    wanted = {name: x.shape for name, x in flax.traverse_util.flatten_dict(template, sep=".").items()}
+    found = {name: x.shape for name, x in tensors.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise UserError(
+                f"tensor {name} is {_shape(found.get(name))} in the file and {_shape(wanted.get(name))} in the model; "
+                "config.model must be that of the export's config.json"
+            )
+    return flax.traverse_util.unflatten_dict(tensors, sep=".")
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape)) or "a scalar"
+
+
+def check_model(model: LanguageModel, torch: TorchModel):
+    """Raises UserError naming every key of config.model that differs from what the file holds, and both values."""
+    config, (symbols, embedding_size) = model.config, torch.encoder.shape
+    if symbols != model.vocabulary_size:
+        raise UserError(f"the file has {symbols} tokens, the corpus (config.data.corpus) {model.vocabulary_size}")
+    if config.cell not in TORCH_CELLS:
+        known = ", ".join(TORCH_CELLS)
+        raise UserError(f"config.model.cell={config.cell} has no PyTorch counterpart; those that have: {known}")
+    cells = [name for name, (gates, _) in TORCH_CELLS.items() if gates == torch.gates]
+    outputs = ["dense", "tied"] if np.array_equal(torch.encoder, torch.decoder) else ["dense"]
+    if torch.encoder is torch.decoder:
+        outputs = ["tied"]
+    differences = [
+        f"config.model.{key} is {config[key]} and must be {' or '.join(map(str, allowed))}"
+        for key, allowed in (
+            ("cell", cells),
+            ("input", ["embedding"]),
+            ("embedding_size", [embedding_size]),
+            ("hidden", [torch.hidden]),
+            ("output", outputs),
+            ("initial_carry", ["zeros"]),
+        )
+        if config[key] not in allowed
+    ]
+    if differences:
+        raise UserError(f"to fit the file, {'; '.join(differences)}")
+
+
+def torch_model(tensors: dict[str, np.ndarray], layout: str) -> TorchModel:
+    """Sorts a PyTorch state dict by part. Raises UserError for tensors missing, unknown, doubled or of wrong shape."""
+    names, rest = _layer_names(tensors, layout)
+    known = ("encoder.weight", "decoder.weight", "decoder.bias")
+    if unknown := sorted(rest - set(known)):
+        raise UserError(f"unknown tensor {unknown[0]} in a {layout} file")
+    count = 1 + max((layer for layer, _ in names), default=-1)
+    for place in ((layer, part) for layer in range(count) for part in _LAYER_PARTS):
+        if place not in names:
+            raise UserError(f"the file has no {place[1]} of layer {place[0]}")
+    if "decoder.bias" not in rest or len(rest) == 1:
+        raise UserError(f"the file has no {'decoder.weight' if 'decoder.bias' in rest else 'decoder.bias'}")
+    encoder, decoder = known[:2] if len(rest) == 3 else 2 * sorted(rest - {"decoder.bias"})
+    gates = _check_shapes(tensors, [[names[i, part] for part in _LAYER_PARTS] for i in range(count)], encoder, decoder)
+    layers = tuple({part: tensors[names[i, part]] for part in _LAYER_PARTS} for i in range(count))
+    return TorchModel(gates, tensors[encoder], layers, tensors[decoder], tensors["decoder.bias"])
+
+
+def _layer_names(tensors: dict[str, np.ndarray], layout: str) -> tuple[dict[tuple[int, str], str], set[str]]:
+    """({(layer, part): name}, the other names). Beside a _raw matrix, the trained one, its dropped copy is left out."""
+    matches = {name: match for name in sorted(tensors) if (match := _LAYER_NAME[layout].fullmatch(name))}
+    place = {name: (int(match["layer"]), match["part"]) for name, match in matches.items()}
+    raw = {place[name] for name, match in matches.items() if match["raw"]}
+    names = {}
+    for name, match in matches.items():
+        if place[name] in raw and not match["raw"]:
+            continue
+        if place[name] in names:
+            raise UserError(f"tensors {names[place[name]]} and {name} stand for the same weights")
+        names[place[name]] = name
+    return names, tensors.keys() - matches.keys()
+
+
+def _check_shapes(tensors: dict[str, np.ndarray], layers: list[list[str]], encoder: str, decoder: str) -> int:
+    """Number of gates. layers: names in the order of _LAYER_PARTS. Raises UserError for shapes that cannot be.
+
+    Nothing may be left to broadcasting, which would make plausible weights of a short bias.
+    """
+    for name in (encoder, decoder, *(weight for layer in layers for weight in layer[:2])):
+        if tensors[name].ndim != 2 or 0 in tensors[name].shape:
+            raise UserError(f"tensor {name} is {_shape(tensors[name].shape)}; it should be a matrix")
+    symbols, inputs = tensors[encoder].shape
+    first = layers[0][1]
+    gates = tensors[first].shape[0] / tensors[first].shape[1]
+    if gates not in {number for number, _ in TORCH_CELLS.values()}:
+        raise UserError(f"tensor {first} is {_shape(tensors[first].shape)}, which is of no RNN, LSTM or GRU")
+    wanted = {}
+    for weight_ih, weight_hh, bias_ih, bias_hh in layers:
+        units = tensors[weight_hh].shape[1]
+        rows = int(gates) * units
+        wanted |= {weight_hh: (rows, units), weight_ih: (rows, inputs), bias_ih: (rows,), bias_hh: (rows,)}
+        inputs = units
+    for name, shape in (wanted | {decoder: (symbols, inputs), "decoder.bias": (symbols,)}).items():
+        if tensors[name].shape != shape:
+            raise UserError(f"tensor {name} is {_shape(tensors[name].shape)}; beside the others it should be "
+                            f"{_shape(shape)}")  # fmt: skip
+    return int(gates)
+
+
+def from_torch(model: TorchModel, cell: str, tied: bool) -> dict[str, np.ndarray]:
+    """A PyTorch model that `check_model` found to fit -> our flat parameters."""
+    parameters = {"embedding": model.encoder, "output_bias": model.decoder_bias}
+    if not tied:
+        parameters["output_kernel"] = model.decoder.T
+    for index, layer in enumerate(model.layers):
+        for name, x in _layer_from_torch(layer, cell).items():
+            parameters[f"layer_{index}.{name}"] = x
+    return parameters
+
+
+def _layer_from_torch(layer: dict[str, np.ndarray], cell: str) -> dict[str, np.ndarray]:
+    converted = {"w_x": layer["weight_ih"].T, "w_h": layer["weight_hh"].T}
+    both = layer["bias_ih"] + layer["bias_hh"]
+    if cell != "gru_reset_after":
+        return converted | {"b": both}
+    split = 2 * layer["weight_hh"].shape[1]  # r and z have one bias; the candidate's recurrent one is inside its reset
+    return converted | {"b": np.append(both[:split], layer["bias_ih"][split:]), "b_h": layer["bias_hh"][split:]}
+
+
+# --- The file's vocabulary --------------------------------------------------------------------------------------
+
+
+def reorder(parameters: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
+    """Flat parameters with the file's vocabulary put in our order [V]."""
+    moved = dict(parameters)
+    moved["embedding"] = parameters["embedding"][order]
+    moved["output_bias"] = parameters["output_bias"][order]
+    if "output_kernel" in parameters:
+        moved["output_kernel"] = parameters["output_kernel"][:, order]
+    return moved
+
+
+def vocabulary_order(path: str, symbols: tuple[str, ...]) -> np.ndarray:
+    """Row in the file's vocabulary, one token a line, of each of our symbols [V]. Raises UserError if they differ."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            theirs = file.read().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--vocabulary={path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    theirs = theirs[:-1] if theirs[-1] == "" else theirs
+    index = {token: row for row, token in enumerate(theirs)}
+    if missing := [symbol for symbol in symbols if symbol not in index]:
+        raise UserError(f"--vocabulary={path}: has no {missing[0]!r}, which the corpus has")
+    if len(index) != len(theirs) or len(theirs) != len(symbols):
+        raise UserError(
+            f"--vocabulary={path}: has {len(theirs)} tokens, {len(index)} of them distinct, the corpus {len(symbols)}"
+        )
+    return np.array([index[symbol] for symbol in symbols])

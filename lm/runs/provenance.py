@@ -1,0 +1,91 @@
+"""Where a number comes from, and when two runs are the same run.
+
+`provenance` is what a summary says of versions, machine, revision, data and config. `identity` is the part of it that
+decides the numbers: two runs of one identity give the same ones, up to rounding.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from lm.runs.metrics import flat, plain
+
+# The version of what the code computes. Add 1 whenever a change alters results beyond rounding (an initialiser that
+# draws other numbers, another order of the text, a loss that weighs otherwise): every finished run is then of an older
+# identity, and `reproduce` trains it anew. tests/test_numerics.py fails where a change should have added 1: add it and
+# run `python -m tests.numerics`, which renews tests/numerics.json.
+NUMERICS = 1
+
+# Keys of a config that decide no number: what is claimed, and where and how fast it is computed. The text behind
+# data.path is known by its checksum, and sampling draws with keys of its own.
+DECIDES_NOTHING = ("name", "source", "parameters", "data.path", "train.devices", "train.threads")
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "ml_collections", "numpy")
+
+
+def identity(config: Mapping, data_checksum: str, numerics: int = NUMERICS) -> str:
+    """16 hexadecimal digits that stand for a run's numbers.
+
+    config: resolved, of a run, its seed in it; data_checksum: `lm.data.corpora.checksum` of its data
+    """
+    decides = {key: value for key, value in plain(config).items() if key not in ("claim", "targets", "sample")}
+    decisive = {key: value for key, value in flat(decides).items() if key not in DECIDES_NOTHING}
+    text = json.dumps([numerics, data_checksum, decisive], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def provenance(config, corpus) -> dict:
+    """Everything needed to trust a number later: identity, versions, device, revision, data, config."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "identity": identity(config, corpus.provenance.get("checksum", "")),
+        "numerics": NUMERICS,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "cpu": cpu_model(),
+        },
+        "git": revision(),
+        "data": plain(corpus.provenance),
+        "config": plain(config),
+    }
+
+
+def cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def revision(root: Path = _ROOT) -> dict | None:
+    """{'revision', 'dirty'} of the checkout at `root`; None where `root` is not the top of one."""
+
+    def ask(*arguments):
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True, text=True, check=True, timeout=10,
+        ).stdout.strip()  # fmt: skip
+
+    try:
+        # A release unpacked inside some other repository must not borrow that one's revision.
+        if Path(ask("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        revision = ask("rev-parse", "HEAD")
+        return {"revision": revision, "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,182 @@
+"""Data parallel training: the rows of a batch and their carries are split over devices, all else is copied to each.
+
+jit divides the step by the shardings of its arguments. Only the gradient is divided by hand (`over_rows`): every
+device runs the same program as a single one would, on its own rows, and the gradients are added up, once a step. The
+weights of the targets are those of the whole batch, and so is the noise, of which a device keeps its rows; so the
+number of devices changes results by rounding only. With one device nothing here does anything.
+
+Devices may belong to several processes that run the same program (`jax.distributed`). What is replicated can be read
+in each of them; the carry, which is split, must be gathered first. Process 0 writes for all.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lm.errors import UserError
+from lm.model.losses import MEANS
+
+Array = jax.Array
+
+AXIS = "rows"  # the mesh's one axis
+SPLIT = "carry"  # the one field of the state that is split, over the first axis of its arrays [B, H]
+_WHOLE, _ROWS, _COLUMNS = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, AXIS)
+
+
+def check(count: int, batch_size: int):
+    """Checks `config.train.devices`. Raises UserError."""
+    processes = jax.process_count()
+    if count < 1:
+        raise UserError(f"config.train.devices must be at least 1, not {count}")
+    if count % processes:
+        raise UserError(f"config.train.devices={count} must be a multiple of --num_processes={processes}: "
+                        "each process has its share of the devices")  # fmt: skip
+    if batch_size % count:
+        raise UserError(f"config.train.devices={count} must divide config.data.batch_size={batch_size}")
+    wanted, here = count // processes, jax.local_device_count()
+    if wanted > here:
+        raise UserError(
+            f"config.train.devices={count} needs {wanted} devices in this process, and there are {here} "
+            f"({jax.local_devices()[0].platform}); XLA_FLAGS=--xla_force_host_platform_device_count={wanted} in the "
+            "environment makes as many virtual ones of a CPU"
+        )
+
+
+@functools.cache
+def make_mesh(count: int) -> Mesh:
+    """The mesh over `count` devices, equally many of each process, in the order of the processes."""
+    processes = jax.process_count()
+    owned = [[device for device in jax.devices() if device.process_index == p] for p in range(processes)]
+    return Mesh(np.array([device for some in owned for device in some[: count // processes]]), (AXIS,))
+
+
+# --- Inside jit -----------------------------------------------------------------------------------------------------
+
+
+def over_rows(count: int, gradients_of: Callable) -> Callable:
+    """A function that does what `gradients_of` does, with the rows of the batch split over `count` devices.
+
+    gradients_of(parameters, window [T + 1, B], carry, weights [T + 1 - context, B], noise, terms) -> (gradients,
+    carry, nats [T + 1 - context, B]), for an objective that is the sum over its rows, but for the terms of MEANS,
+    which are means over them.
+    """
+    if count == 1:
+        return gradients_of
+
+    def on_one_device(parameters, window, carry, weights, noise, terms):
+        if noise is not None:
+            noise = noise.replace(part=jax.lax.axis_index(AXIS), parts=count)
+        # A mean over all rows is the mean of the devices' means.
+        terms = {name: factor / count if name in MEANS else factor for name, factor in terms.items()}
+        gradients, carry, nats = gradients_of(parameters, window, carry, weights, noise, terms)
+        return jax.lax.psum(gradients, AXIS), carry, nats
+
+    arguments = (_WHOLE, _COLUMNS, _ROWS, _COLUMNS, _WHOLE, _WHOLE)
+    results = (_WHOLE, _ROWS, _COLUMNS)
+    # Without check_vma loops may begin from constants. Gradients are taken inside, so nothing else hangs on it.
+    return jax.shard_map(
+        on_one_device, mesh=make_mesh(count), in_specs=arguments, out_specs=results, check_vma=False
+    )  # fmt: skip
+
+
+def constrain(count: int, state):
+    """A state laid out as `place` lays it out, so that a step gives what it takes and is compiled once."""
+    return state if count == 1 else jax.lax.with_sharding_constraint(state, _shardings(count, state))
+
+
+# --- Between the devices and the host ---------------------------------------------------------------------------------
+
+
+def _shardings(count: int, state):
+    """A NamedSharding for each leaf of a state, a NamedTuple."""
+    mesh = make_mesh(count)
+
+    def field(name, value):
+        sharding = NamedSharding(mesh, _ROWS if name == SPLIT else _WHOLE)
+        return jax.tree.map(lambda _: sharding, value)
+
+    return type(state)(**{name: field(name, value) for name, value in state._asdict().items()})
+
+
+def place(count: int, state):
+    """The state on the devices: its carry split, all else replicated."""
+    return state if count == 1 else _copy(state, _shardings(count, state))
+
+
+def replicate(count: int, x):
+    """Arrays x (a pytree) on every device."""
+    return x if count == 1 else _copy(x, NamedSharding(make_mesh(count), _WHOLE))
+
+
+def gather(count: int, state):
+    """The whole state in every process, on its first device; all processes must ask."""
+    if count == 1:
+        return state
+    return local(count, state._replace(**{SPLIT: replicate(count, getattr(state, SPLIT))}))
+
+
+def local(count: int, x):
+    """Replicated arrays x (a pytree) -> this process's own copy, on its first device; copies nothing."""
+    return x if count == 1 else jax.tree.map(lambda leaf: leaf.addressable_data(0), x)
+
+
+def _copy(x, shardings):
+    """Through jit, which, unlike device_put, reaches devices of other processes."""
+    return jax.jit(_identity, out_shardings=shardings)(x)
+
+
+def _identity(x):  # one function, so that each pair of layouts is compiled once
+    return x
+
+
+# --- Several processes ------------------------------------------------------------------------------------------------
+
+
+def is_first() -> bool:
+    """Whether this is process 0, which writes all files."""
+    return jax.process_index() == 0
+
+
+def first_does(function: Callable):
+    """Calls function() in process 0 only; all processes wait, and its UserError is raised in all of them."""
+    if jax.process_count() == 1:
+        return function()
+    reason = ""
+    if is_first():
+        try:
+            function()
+        except UserError as error:
+            reason = str(error)
+    said = np.frombuffer(reason.encode()[:1000].ljust(1000), np.uint8)
+    reason = bytes(np.asarray(multihost_utils.broadcast_one_to_all(said))).decode(errors="ignore").strip()
+    if reason:
+        raise UserError(reason)
+    return None
+
+
+def as_first(value: float) -> float:
+    """Process 0's value, in every process, so that what is decided by it is decided alike. Bitwise."""
+    if jax.process_count() == 1:
+        return value
+    said = np.frombuffer(np.float64(value).tobytes(), np.uint8)
+    return float(np.frombuffer(np.asarray(multihost_utils.broadcast_one_to_all(said)).tobytes(), np.float64)[0])
+
+
+def check_same_step(step: int, workdir: str):
+    """Raises UserError in all processes where they found checkpoints of different steps, or some found none (-1)."""
+    if jax.process_count() == 1:
+        return
+    found = np.asarray(multihost_utils.process_allgather(np.int32(step))).ravel().tolist()
+    if len(set(found)) > 1:
+        raise UserError(f"--workdir={workdir} must be one directory that all processes share: their last checkpoints "
+                        f"are of steps {found}")  # fmt: skip
+
+
+def wait_for_all(what: str):
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)

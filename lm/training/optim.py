@@ -1,0 +1,229 @@
+"""Optimisers: config -> an optax chain, and the learning-rate schedule.
+
+Rates and clip thresholds arrive as traced scalars (`Hyper`), so changing one compiles nothing. The chain ends
+before the learning rate: a step is `parameters - rate * update`, with rate = `learning_rate(...)`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from lm.errors import UserError
+
+Array = jax.Array
+
+LARGEST = float(jnp.finfo(jnp.float32).max)
+
+
+class Hyper(NamedTuple):
+    """The scalars that a sweep varies without compiling anew (each a float32 scalar).
+
+    The dictionaries hold what is active only: what is off is absent from the compiled step.
+    """
+
+    learning_rate: Array
+    clip: Array
+    weight_decay: Array
+    keep: dict[str, Array]  # keep probability of each dropout site: lm/model/dropout.py
+    zoneout: dict[str, Array]  # rate of zoneout: memory, output
+    objective: dict[str, Array]  # activation, temporal_activation, label_smoothing: lm/model/losses.py
+
+
+def hyper_of(config: ml_collections.ConfigDict) -> Hyper:
+    """Reads and checks the traced scalars of a config. Raises UserError for values out of range."""
+    check_optim(config.optim)
+    for site, keep in config.keep_prob.items():
+        _check(0 < keep <= 1, f"config.keep_prob.{site}", "in (0, 1]", keep)
+    for name, rate in config.zoneout.items():
+        _check(0 <= rate < 1, f"config.zoneout.{name}", "in [0, 1)", rate)
+    for name, factor in config.penalty.items():
+        _check(0 <= factor <= LARGEST, f"config.penalty.{name}", "0 or a positive number of 32 bits", factor)
+    smoothing = config.loss.label_smoothing
+    _check(0 <= smoothing < 1, "config.loss.label_smoothing", "in [0, 1)", smoothing)
+
+    def scalars(values, off):
+        return {name: scalar(x) for name, x in sorted(values.items()) if x != off}
+
+    optim = config.optim
+    return Hyper(
+        learning_rate=scalar(optim.learning_rate),
+        clip=scalar(optim.clip),
+        weight_decay=scalar(optim.weight_decay),
+        keep=scalars(config.keep_prob, off=1),
+        zoneout=scalars(config.zoneout, off=0),
+        objective=scalars({**config.penalty, "label_smoothing": smoothing}, off=0),
+    )
+
+
+def scalar(x: float) -> Array:
+    return jnp.asarray(x, jnp.float32)
+
+
+def _check(sound: bool, key: str, wanted: str, value):
+    if not sound:
+        raise UserError(f"{key} must be {wanted}, not {value}")
+
+
+def check_optim(optim: ml_collections.ConfigDict):
+    """Raises UserError for an unknown name or a number out of range in `config.optim`."""
+    for key, table in (("clipping", CLIPPING), ("name", OPTIMISERS), ("schedule", SCHEDULES)):
+        if optim[key] not in table:
+            raise UserError(f"config.optim.{key}: unknown {optim[key]!r}; known: {', '.join(table)}")
+
+    def check(key, sound, wanted):
+        _check(sound, f"config.optim.{key}", wanted, optim[key])
+
+    for key in ("learning_rate", "epsilon", "decay_rate"):
+        check(key, 0 < optim[key] <= LARGEST, "a positive number of 32 bits")
+    check("clip", 0 < optim.clip <= LARGEST, "a positive number of 32 bits")
+    for key in ("momentum", "beta1", "beta2"):
+        check(key, 0 <= optim[key] < 1, "in [0, 1)")
+    check("weight_decay", 0 <= optim.weight_decay <= LARGEST, "0 or a positive number of 32 bits")
+    for key in ("hold_epochs", "warmup_steps", "average_from"):
+        check(key, 0 <= optim[key] < 2**31, "0 or positive, and below 2^31")
+    for key in ("decay_steps", "patience", "nonmonotone_checks"):
+        check(key, 1 <= optim[key] < 2**31, "at least 1 and below 2^31")
+    check("final_fraction", 0 <= optim.final_fraction <= 1, "in [0, 1]")
+    if optim.schedule == "plateau":
+        check("decay_rate", optim.decay_rate < 1, "below 1 with config.optim.schedule=plateau")
+
+
+def static_part(optim: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDict:
+    """`config.optim` with every number that no compiled step reads replaced by 1, or 0 where it switches something off.
+
+    Those are what `Hyper` traces, and what decides between dispatches (lm/training/validation.py). Configs that
+    differ in them only are then one compiled program.
+    """
+    host = {"patience": 1, "nonmonotone_checks": 1} | ({"decay_rate": 1.0} if optim.schedule == "plateau" else {})
+    traced = {"learning_rate": 1.0, "clip": 1.0, "weight_decay": float(optim.weight_decay > 0)}
+    return ml_collections.FrozenConfigDict({**optim, **host, **traced})
+
+
+CLIPPING = {
+    "none": lambda clip: optax.identity(),
+    "global_norm": optax.clip_by_global_norm,
+    "value": optax.clip,
+}
+
+
+def _sgd(optim):
+    return optax.identity()
+
+
+def _adam(optim):
+    """Kingma & Ba 2015."""
+    return optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.epsilon)
+
+
+def _rmsprop(optim):
+    """g / (sqrt(mean of g^2) + epsilon), the mean by beta2 (Tieleman & Hinton 2012; torch and char-rnn agree)."""
+    return optax.scale_by_rms(decay=optim.beta2, eps=optim.epsilon, eps_in_sqrt=False)
+
+
+OPTIMISERS = {
+    "sgd": _sgd,
+    "momentum": lambda optim: optax.trace(decay=optim.momentum),
+    "nesterov": lambda optim: optax.trace(decay=optim.momentum, nesterov=True),
+    "rmsprop": _rmsprop,
+    "adam": _adam,
+    "adamw": _adam,
+    "asgd": _sgd,
+    "nt_asgd": _sgd,
+}
+
+
+def transformation(optim: ml_collections.ConfigDict, hyper: Hyper) -> optax.GradientTransformation:
+    """Clipping, then the optimiser. Cheap to build, also inside a trace.
+
+    Weight decay adds weight_decay * parameters after clipping: to the gradient, which is an L2 penalty (as torch's
+    optimisers do), or with `adamw` to the update (Loshchilov & Hutter 2019).
+    """
+    chain = [CLIPPING[optim.clipping](hyper.clip), OPTIMISERS[optim.name](optim)]
+    if optim.weight_decay > 0:
+        chain.insert(2 if optim.name == "adamw" else 1, optax.add_decayed_weights(hyper.weight_decay))
+    return optax.chain(*chain)
+
+
+# --- Averaging: asgd (Polyak & Juditsky 1992) and its non-monotonically triggered form (Merity et al. 2017) -------
+
+AVERAGED = ("asgd", "nt_asgd")
+
+
+class Average(NamedTuple):
+    """The mean of `count` successive parameters; 0: not begun, `parameters` then means nothing."""
+
+    count: Array  # int32 scalar
+    parameters: dict
+
+
+def no_average(parameters: dict) -> Average:
+    return Average(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, parameters))
+
+
+def begin_average(parameters: dict) -> Average:
+    """The mean of these parameters alone; a copy, so that it can be donated beside them."""
+    return Average(jnp.ones((), jnp.int32), jax.tree.map(jnp.copy, parameters))
+
+
+def extend_average(optim: ml_collections.ConfigDict, average: Average, parameters: dict, step: Array) -> Average:
+    """The average once step `step` (from 0) has made `parameters`.
+
+    asgd begins with the parameters after step `average_from`; nt_asgd goes on where `begin_average` began.
+    """
+    begun = (step >= optim.average_from) if optim.name == "asgd" else (average.count > 0)
+    count = average.count + begun.astype(jnp.int32)
+    weight = jnp.where(begun, 1.0 / jnp.maximum(count, 1), 0.0)
+    mean = jax.tree.map(lambda mean, new: mean + weight * (new - mean), average.parameters, parameters)
+    return Average(count, mean)
+
+
+# --- Schedules: factor of the base rate at a step (from 0) -------------------------------------------------------
+
+
+def _constant(optim, step, epoch, total_steps):
+    return jnp.ones((), jnp.float32)
+
+
+def _staircase(optim, step, epoch, total_steps):
+    """decay_rate ^ floor(step / decay_steps)."""
+    return optim.decay_rate ** jnp.floor(step / optim.decay_steps)
+
+
+def _epochs(optim, step, epoch, total_steps):
+    """decay_rate ^ max(epoch - hold_epochs, 0), epochs from 0."""
+    return optim.decay_rate ** jnp.maximum(epoch - optim.hold_epochs, 0).astype(jnp.float32)
+
+
+def _cosine(optim, step, epoch, total_steps):
+    """Half a cosine from 1 at step 0 to final_fraction at step total_steps, the one after the last."""
+    progress = jnp.clip(step / max(total_steps, 1), 0.0, 1.0)
+    return optim.final_fraction + (1 - optim.final_fraction) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+
+SCHEDULES = {
+    "constant": _constant,
+    "staircase": _staircase,
+    "epochs": _epochs,
+    "cosine": _cosine,
+    "plateau": _constant,  # its decay comes from validation, as `factor` below: lm/training/validation.py
+}
+
+
+def learning_rate(
+    optim: ml_collections.ConfigDict,
+    base: Array,
+    step: Array,
+    windows_per_epoch: int,
+    total_steps: int,
+    factor: Array | None = None,
+) -> Array:
+    """The rate at `step` (from 0): base x schedule x plateau's factor x linear warm-up over `warmup_steps`."""
+    rate = base * SCHEDULES[optim.schedule](optim, step, step // windows_per_epoch, total_steps)
+    if factor is not None:
+        rate = rate * factor
+    if optim.warmup_steps:
+        rate = rate * jnp.minimum(1.0, (step + 1) / optim.warmup_steps)
+    return rate

@@ -1,0 +1,328 @@
+"""Every cell of the table, in float64, against NumPy step loops written from the papers: values and all gradients."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm.cells import recurrence
+from lm.cells.recurrence import RecurrentNoise
+from lm.cells.table import CELLS, ParallelCell, StepCell, check_bias, fuse_lstm, make_cell, zero_carry
+from lm.errors import UserError
+from lm.model.initialisers import initialiser
+from lm.model.language_model import make_model
+from tests.helpers import cell_references, tiny
+from tests.helpers.quick import compiled
+
+T, B, D, H, P = 5, 2, 4, 3, 2
+
+
+def cell_of(name):
+    return make_cell(tiny.config(model__cell=name, model__projection=P).model)
+
+
+def case(name, integers=False):
+    """(cell, parameters, x [T, B, D], carry, projections of the outputs and the carry to a number), float64."""
+    cell, rng = cell_of(name), np.random.default_rng(sum(map(ord, name)))
+    p = {n: rng.normal(0, 0.8, shape) for n, (_, shape) in cell.parameters(D, H).items()}
+    x = rng.integers(0, D, (T, B)) if integers else rng.normal(size=(T, B, D))
+    carry = {n: rng.normal(size=v.shape) for n, v in zero_carry(cell, B, H)._asdict().items()}
+    if name == "slstm":
+        carry["scaled_n"] = np.abs(carry["scaled_n"]) + 0.5
+    weights = rng.normal(size=(T, B, cell.output_size(H)))
+    return cell, p, x, cell.carry(**carry), weights
+
+
+def floats(tree):
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
+
+
+def close(found, expected, tolerance=1e-10):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), found, expected)
+
+
+def comparable(name, carry):
+    """A carry as dict; of an sLSTM, what does not depend on the choice of its stabiliser."""
+    carry = dict(carry if isinstance(carry, dict) else carry._asdict())
+    if name == "slstm":
+        m = carry.pop("m")
+        carry |= {name: np.exp(m) * carry[name] for name in ("scaled_c", "scaled_n")}
+    return carry
+
+
+def scalar(carry, h, weights):
+    """A number that depends on all outputs and on the carry's every field but an sLSTM's m."""
+    return (weights * h).sum() + sum((k + 1) * (v * v).sum() for k, v in enumerate(carry))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_values_and_all_gradients_are_those_of_a_numpy_step_loop(name):
+    """To 1e-10: the gradients with respect to every parameter, input and initial state, by complex steps."""
+    cell, p, x, carry, weights = case(name)
+    step = cell_references.STEPS[name]
+
+    def read(carry):  # a scalar's dependence on the final carry, through what `comparable` leaves
+        return [v for n, v in sorted(carry.items()) if name != "slstm" or n == "h"]
+
+    def ours(p, x, carry):
+        carry, h = recurrence.run(cell, p, x, carry)
+        return scalar(read(carry._asdict()), h, weights), (carry, h)
+
+    def reference(arguments):
+        carry, h = cell_references.loop(step, arguments["p"], arguments["x"], arguments["carry"])
+        return scalar(read(carry), h, weights)
+
+    with jax.enable_x64(True):
+        value_and_gradient = compiled(jax.value_and_grad(ours, argnums=(0, 1, 2), has_aux=True))
+        (value, (after, h)), (d_p, d_x, d_carry) = floats(value_and_gradient(p, x, carry))
+    expected_after, expected_h = cell_references.loop(step, p, x, carry._asdict())
+    arguments = {"p": p, "x": x, "carry": carry._asdict()}
+    close((value, h), (reference(arguments), expected_h))
+    close(comparable(name, after), comparable(name, expected_after))
+    close({"p": d_p, "x": d_x, "carry": d_carry._asdict()}, cell_references.complex_step(reference, arguments))
+
+
+def noise_of(cell, carry, rng):
+    """All noise that a cell has a place for, shared through time or not."""
+    width = cell.output_size(H)
+    update, hidden = (rng.integers(0, 2, shape) / 0.5 for shape in ((T, B, H), (B, width)))
+    fields = {"c", "h"} & set(carry._fields)
+    zoneout = {n: rng.integers(0, 2, (T, *getattr(carry, n).shape)) / 1.0 for n in sorted(fields)}
+    return RecurrentNoise(
+        hidden=hidden if "hidden" in cell.masks else None,
+        update=update if "update" in cell.masks else None,
+        carried=rng.integers(1, 3, (1, B, width)) / 1.0 if "h" in carry._fields else None,
+        zoneout=zoneout,
+    )
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_noise_stands_where_it_says_and_the_fast_gradient_is_that_of_autodiff(name):
+    """Values against the NumPy loop with zoneout and masks written out; gradients against autodiff of a plain loop."""
+    cell, p, x, carry, weights = case(name)
+    noise = noise_of(cell, carry, np.random.default_rng(4))
+    step = cell_references.STEPS[name]
+
+    def fast(p, x, carry, noise):
+        return recurrence.run(cell, p, x, carry, noise)
+
+    def plain(p, x, carry, noise):
+        if isinstance(cell, ParallelCell):
+            return recurrence.run_parallel(cell, p, x, carry, noise, recurrence.solve_in_order)
+        fixed, timed = recurrence.split_noise(noise, T)
+        step, z, w, vectors = recurrence.prepare(cell, p, x, carry)
+        return recurrence.scan_plain(step, z, w, carry, vectors, fixed, timed)
+
+    @compiled
+    def both(p, x, carry, noise):
+        def objective(function, p, x, carry):
+            after, h = function(p, x, carry, noise)
+            return scalar([after[-1]], h, weights), (after, h)
+
+        gradient = jax.value_and_grad(objective, argnums=(1, 2, 3), has_aux=True)
+        return gradient(fast, p, x, carry), gradient(plain, p, x, carry)
+
+    with jax.enable_x64(True):
+        found, expected = floats(both(p, x, carry, noise))
+    close(found, expected)
+    state, outputs = carry._asdict(), []
+    for t in range(T):
+        hidden = 1.0 if noise.hidden is None else noise.hidden
+        new, h = step(p, x[t], state, hidden, 1.0 if noise.update is None else noise.update[t])
+        new |= {n: keep[t] * state[n] + (1 - keep[t]) * new[n] for n, keep in noise.zoneout.items()}
+        if noise.carried is not None:
+            new["h"] = noise.carried[0] * new["h"]
+            h = new["h"]
+        state = new
+        outputs.append(h)
+    after, h = found[0][1]
+    close(comparable(name, after), comparable(name, state))
+    close(h, np.array(outputs))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_single_steps_on_one_hot_ids_give_the_same_window(name):
+    """As sampling runs a cell: windows of T = 1, and ids for one-hot vectors."""
+    cell, p, ids, carry, _ = case(name, integers=True)
+    run = compiled(functools.partial(recurrence.run, cell))
+    state, outputs = carry, []
+    with jax.enable_x64(True):
+        for t in range(T):
+            state, h = run(p, ids[t][None], state)
+            outputs.append(np.asarray(h[0]))
+    expected, expected_h = cell_references.loop(cell_references.STEPS[name], p, np.eye(D)[ids], carry._asdict())
+    close(np.array(outputs), expected_h)
+    close(comparable(name, floats(state)), comparable(name, expected))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_model_of_every_cell_keeps_its_carry_s_shapes_and_uses_every_parameter(name):
+    model, parameters = tiny.model(model__cell=name, model__hidden=(4, 3), model__projection=P)
+    carry = model.initial_carry(2)
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(carry)]
+    assert len(set(pointers)) == len(pointers)  # they are donated
+
+    def loss(parameters, carry):
+        return model.apply({"params": parameters}, jnp.zeros((4, 2), jnp.int32), carry, jnp.ones((3, 2)), method="loss")
+
+    gradient, (after, _) = jax.eval_shape(jax.grad(loss, has_aux=True), parameters, carry)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), carry)
+    assert jax.tree.structure(gradient) == jax.tree.structure(parameters)
+    assert parameters["output_kernel"].shape == (model.cell.output_size(3), tiny.V)
+
+
+def test_every_cell_has_a_reference_and_equations():
+    assert set(cell_references.STEPS) == set(CELLS)
+    for name in CELLS:
+        cell = cell_of(name)
+        equations = getattr(cell, "pointwise", getattr(cell, "step", getattr(cell, "window", None)))
+        equations = getattr(equations, "func", equations)
+        assert re.search(r"h'|c'|s'|y'", equations.__doc__), name
+        assert re.search(r"\b(19|20)\d\d\b|assignment 6", equations.__doc__), name
+
+
+# --- The LSTM, four ways ------------------------------------------------------------------------------------------
+
+
+def test_lstm_unfused_and_lstm_are_one_function_of_the_same_parameters():
+    """Loss and gradients of the language model: of each other to 1e-6, and of float64 NumPy."""
+    unfused, p = tiny.model(model__cell="lstm_unfused", model__hidden=(4, 3))
+    fused, _ = tiny.model(model__cell="lstm", model__hidden=(4, 3))
+    rng = np.random.default_rng(0)
+    window = rng.integers(0, tiny.V, (9, 3))
+    weights = np.full((8, 3), 1 / 24)
+
+    def fuse(p):
+        return {n: fuse_lstm(v) if n.startswith("layer") else v for n, v in p.items()}
+
+    def loss(p, cell):
+        model, q = (unfused, p) if cell == "lstm_unfused" else (fused, fuse(p))
+        arguments = window, model.initial_carry(3), weights
+        return model.apply({"params": q}, *arguments, method="loss")[0]
+
+    def reference(p):
+        state = [{n: np.zeros((3, units)) for n in "ch"} for units in (4, 3)]
+        nats = 0
+        for t in range(8):
+            x = np.eye(tiny.V)[window[t]]
+            for layer in range(2):
+                step = cell_references.lstm_unfused
+                state[layer], x = step(p[f"layer_{layer}"], x, state[layer])
+            logits = x @ p["output_kernel"] + p["output_bias"]
+            chosen = np.take_along_axis(logits, window[t + 1][:, None], axis=-1)[:, 0]
+            nats = nats + (np.log(np.exp(logits).sum(axis=-1)) - chosen).sum()
+        return nats / 24
+
+    weights = jnp.asarray(weights, jnp.float32)
+    run = compiled(jax.value_and_grad(loss), static_argnums=1)
+    found = floats([run(p, cell) for cell in ("lstm_unfused", "lstm")])
+    p = floats(p)
+    expected = [reference(p), cell_references.complex_step(reference, p)]
+    close(found[0], found[1], 1e-6)
+    close(list(found[0]), expected, 1e-6)
+    close(list(found[1]), expected, 1e-6)
+
+
+def test_the_book_s_gradient_reaches_h_through_the_output_gate_only():
+    """Its values are those of `lstm`; d h_1 / d (c_0, h_0) is what passes o, and no more."""
+    cell, p, x, carry, _ = case("lstm_book_gradient")
+    whole = {"w_x": p["w_x"], "b": p["b"], "w_h": np.concatenate([p["w_h"], p["w_o"]], axis=-1)}
+    blind = {**p, "w_o": np.zeros_like(p["w_o"])}
+
+    @compiled
+    def of_carry(p, carry):
+        return jax.grad(lambda carry: recurrence.run(cell, p, x[:2], carry)[1][-1].sum())(carry)
+
+    with jax.enable_x64(True):
+        found = compiled(functools.partial(recurrence.run, cell))(p, x, carry)
+        expected = compiled(functools.partial(recurrence.run, CELLS["lstm"]))(whole, x, carry)
+        d, d_blind = of_carry(p, carry), of_carry(blind, carry)
+    close(floats(found), floats(expected))
+    assert np.abs(d.h).max() > 1e-3
+    close(floats(d.c), np.zeros((B, H)))
+    close(floats(d_blind), floats(jax.tree.map(np.zeros_like, carry)))
+
+
+# --- Numbers far out ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["slstm", "min_lstm"])
+def test_large_preactivations_stay_finite(name):
+    cell, p, x, _, _ = case(name)
+    p, x = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (p, x))
+    carry = zero_carry(cell, B, H)
+    for factor in (300.0, -300.0):
+
+        def objective(p, factor=factor):
+            return recurrence.run(cell, p, factor * x, carry)[1].sum()
+
+        value, gradient = compiled(jax.value_and_grad(objective))(p)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradient)))
+
+
+# --- Settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__cell": "ltsm"}, "config.model.cell: unknown 'ltsm'; known: elman_sigmoid,"),
+        ({"model__cell": "lstm_projection"}, "config.model.projection must be positive"),
+        ({"model__cell": "mogrifier", "model__mogrifier_rounds": -1}, "config.model.mogrifier_rounds must be"),
+        ({"model__cell": "gru", "init__bias": ("lstm_bias", 1.0)}, "config.init.bias: lstm_bias fits cells"),
+        ({"model__cell": "elman_tanh", "keep_prob__recurrent": 0.5}, "config.keep_prob.recurrent does not fit"),
+        ({"model__cell": "lru", "keep_prob__hidden": 0.5}, "config.keep_prob.hidden does not fit"),
+        ({"model__cell": "min_gru", "keep_prob__weight_drop": 0.5}, "config.keep_prob.weight_drop does not fit"),
+        ({"model__cell": "slstm", "zoneout__memory": 0.5}, "config.zoneout.memory does not fit"),
+    ],
+)
+def test_settings_that_fit_no_cell_are_named(changes, message):
+    with pytest.raises(UserError) as error:
+        make_model(tiny.config(**changes), tiny.V)
+    assert str(error.value).startswith(message)
+
+
+def test_lstm_bias_reaches_the_forget_gate_alone():
+    bias = np.asarray(initialiser(("lstm_bias", 1.5))(jax.random.key(0), (12,)))
+    np.testing.assert_array_equal(bias.reshape(4, 3), [[0.0] * 3, [1.5] * 3, [0.0] * 3, [0.0] * 3])
+    for name in CELLS:
+        cell = cell_of(name)
+        biases = [shape for role, shape in cell.parameters(D, H).values() if role == "bias"]
+        if biases == [(4 * H,)]:
+            check_bias(cell, ("lstm_bias", 1.5))
+        else:
+            with pytest.raises(UserError):
+                check_bias(cell, ("lstm_bias", 1.5))
+
+
+def test_the_lru_s_eigenvalues_lie_uniformly_on_the_ring():
+    ring = initialiser(("lru_ring", 0.6, 0.9))(jax.random.key(0), (20_000,))
+    phase = initialiser(("lru_phase", 2.0))(jax.random.key(1), (20_000,))
+    square, angle = np.exp(-np.exp(np.asarray(ring))) ** 2, np.exp(np.asarray(phase))
+    for values, low, high in ((square, 0.36, 0.81), (angle, 0.0, 2.0)):
+        assert low - 1e-6 <= values.min()
+        assert values.max() <= high + 1e-6
+        assert values.mean() == pytest.approx((low + high) / 2, abs=4 * (high - low) / np.sqrt(12 * 20_000))
+        assert values.std() == pytest.approx((high - low) / np.sqrt(12), rel=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in CELLS if isinstance(cell_of(name), StepCell)])
+def test_step_cells_read_each_matrix_once(name):
+    """What the fast gradient relies on."""
+    cell, p, x, carry, _ = case(name)
+    names = []
+
+    def trace(p, x, carry):
+        step, z, weights, vectors = recurrence.prepare(cell, p, x, carry)
+
+        def product(matrix, u):
+            names.append(matrix)
+            return u @ weights[matrix]
+
+        return step(product, z[0], carry, vectors), weights
+
+    _, weights = jax.eval_shape(trace, *jax.tree.map(lambda leaf: leaf.astype(np.float32), (p, x, carry)))
+    assert sorted(names) == sorted(weights)

@@ -1,0 +1,106 @@
+"""Windows equal the sources' own batch generators, token by token."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm.data import batches
+from lm.errors import UserError
+from tests.helpers import references
+
+
+def windows(batching, text, batch_size, unroll, count):
+    """The first `count` windows [count, T + 1, B] and, for each, whether an epoch starts."""
+    reader = batches.make_reader(batching, len(text), batch_size, unroll)
+    tokens, cursor, found, starts = batches.on_device(text), jnp.int32(0), [], []
+    read = jax.jit(lambda tokens, cursor: batches.window(reader, tokens, cursor))
+    for _ in range(count):
+        found.append(np.asarray(read(tokens, cursor)))
+        starts.append(bool(batches.starts_epoch(reader, cursor)))
+        cursor = batches.advance(reader, cursor)
+    return np.array(found), starts
+
+
+@pytest.mark.parametrize(("length", "batch_size", "unroll"), [(50, 4, 5), (64, 8, 3), (23, 1, 7), (31, 7, 3)])
+def test_heads_are_assignment_6s_batch_generator(length, batch_size, unroll):
+    """Long enough that every head passes the end of the text at least once."""
+    text = np.arange(length, dtype=np.uint8)  # every position is told apart
+    count = 2 * length // unroll + 1
+    generator = references.BatchGenerator(text, batch_size, unroll)
+    expected = np.array([generator.next() for _ in range(count)])
+    found, starts = windows("heads", text, batch_size, unroll, count)
+    np.testing.assert_array_equal(found, expected)
+    assert (np.diff(found.astype(int), axis=1) < 0).any(), "no head wrapped: the test shows nothing"
+    assert not any(starts), "heads never forget"
+
+
+@pytest.mark.parametrize(("length", "batch_size", "unroll"), [(50, 4, 5), (49, 4, 3), (48, 4, 3), (23, 1, 7)])
+def test_rows_are_ptb_word_lms_iterator_epoch_after_epoch(length, batch_size, unroll):
+    text = np.arange(length, dtype=np.uint8)
+    epoch = [np.concatenate([x, y[:, -1:]], axis=1).T for x, y in references.ptb_iterator(text, batch_size, unroll)]
+    found, starts = windows("rows", text, batch_size, unroll, 3 * len(epoch))
+    np.testing.assert_array_equal(found, np.array(epoch * 3))
+    assert starts == [True, *[False] * (len(epoch) - 1)] * 3
+    assert batches.make_reader("rows", length, batch_size, unroll).windows_per_epoch == len(epoch)
+
+
+@pytest.mark.parametrize("batching", ["heads", "rows"])
+def test_the_last_token_of_a_window_is_the_first_of_the_next(batching):
+    text = np.random.default_rng(0).integers(0, 27, 200).astype(np.uint8)
+    found, starts = windows(batching, text, 4, 6, 30)
+    joins = [i for i in range(1, 30) if not starts[i]]
+    assert len(joins) > 20
+    for i in joins:
+        np.testing.assert_array_equal(found[i][0], found[i - 1][-1])
+
+
+def test_ptbs_epoch_has_774_windows_of_60_by_20():
+    """Seed 001: (929,589 // 60 - 1) // 20; and the book's 195 and 249 windows a pass (seed 003)."""
+    assert batches.make_reader("rows", 929_589, 60, 20).windows_per_epoch == 774
+    assert batches.make_reader("rows", 99_993, 32, 16).windows_per_epoch == 195
+    assert batches.make_reader("rows", 99_993, 16, 25).windows_per_epoch == 249
+
+
+def test_windows_keep_the_texts_small_integer_type():
+    for dtype in (np.uint8, np.uint16):
+        found, _ = windows("heads", np.arange(60).astype(dtype), 4, 5, 1)
+        assert found.dtype == dtype
+
+
+def test_positions_of_100_million_tokens_do_not_overflow():
+    """text8 whole, near its end: all heads but the first wrap. A token is its position modulo 256."""
+    length, batch_size, unroll = 99_999_000, 64, 10
+    reader = batches.make_reader("heads", length, batch_size, unroll)
+    assert reader.row == 1_562_484
+    positions = (np.arange(batch_size) * 1_562_484 + 99_998_995 + np.arange(unroll + 1)[:, None]) % length
+    tokens = np.resize(np.arange(256, dtype=np.uint8), length)
+    found = batches.window(reader, batches.on_device(tokens), jnp.int32(99_998_995))
+    np.testing.assert_array_equal(np.asarray(found), positions % 256)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("columns", 100, 4, 5), ["config.data.batching", "columns", "heads", "rows"]),
+        (("heads", 100, 0, 5), ["config.data.batch_size", "0"]),
+        (("heads", 100, 4, 0), ["config.data.unroll", "0"]),
+        (("rows", 100, 4, 25), ["100", "batch_size=4", "unroll=25", "104"]),
+        (("heads", 3, 4, 1), ["3", "batch_size=4", "8"]),
+    ],
+)
+def test_sizes_that_leave_nothing_to_read_are_named(arguments, words):
+    with pytest.raises(UserError) as caught:
+        batches.make_reader(*arguments)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_the_smallest_text_that_suffices():
+    found, _ = windows("rows", np.arange(8, dtype=np.uint8), 2, 3, 2)
+    np.testing.assert_array_equal(found, [[[0, 4], [1, 5], [2, 6], [3, 7]]] * 2)
+
+
+def test_a_bigram_model_needs_two_tokens_a_window():
+    with pytest.raises(UserError, match=r"config\.data\.unroll must be at least 2"):
+        batches.make_reader("heads", 100, 4, 1, context=2)

@@ -1,0 +1,533 @@
+"""Corpora: values of small ones made on the spot; what is wrong is refused by name and not cached."""
+
+import functools
+import hashlib
+import http.server
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.base import base
+from lm.data import corpora, sources, synthetic
+from lm.data.corpora import CORPORA, load
+from lm.data.sources import Source, read
+from lm.data.text import Vocabulary
+from lm.errors import UserError
+
+ROOT = Path(corpora.__file__).resolve().parents[2]
+TEXT = "the quick brown fox jumps over the lazy dog "
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A TFDS cache of the test's own, and a network that is not there."""
+
+    look_up = socket.getaddrinfo
+
+    def unknown(host, *arguments, **options):
+        if host == "127.0.0.1":
+            return look_up(host, *arguments, **options)
+        raise socket.gaierror("no name server")
+
+    directory = tmp_path / "cache"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(directory))
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    return directory
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    """An empty data directory."""
+    directory = tmp_path / "data"
+    directory.mkdir()
+    return directory
+
+
+def data_config(**changes):
+    data = base().data
+    data.update(changes)
+    return data
+
+
+def place(data_dir, path, content: bytes, **fields) -> Source:
+    """Writes a file into the data directory and returns the source that is registered for it."""
+    file = data_dir / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return Source(path, len(content), digest, fields.pop("url", None), **fields)
+
+
+def archive(tmp_path, content: bytes, member="text8") -> bytes:
+    path = tmp_path / "made.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(member, content)
+    return path.read_bytes()
+
+
+def register(monkeypatch, name, **sources):
+    monkeypatch.setitem(CORPORA, name, CORPORA[name]._replace(sources=sources))
+
+
+def place_text8(data_dir, tmp_path, monkeypatch, text=TEXT):
+    source = place(
+        data_dir,
+        "text8/text8.zip",
+        archive(tmp_path, text.encode()),
+        member="text8",
+        text_size=len(text.encode()),
+        alphabet=synthetic.ALPHABET,
+    )
+    register(monkeypatch, "text8", text=source)
+    return source
+
+
+def prepared(cache):
+    """What there is in the cache: files, and folders of downloads."""
+    return [path for path in cache.rglob("*") if path.is_file() or path.name.startswith(".lm")]
+
+
+def refusal(function, *arguments) -> str:
+    with pytest.raises(UserError) as error:
+        function(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- values ----
+
+
+def test_text8_has_its_validation_text_in_front(data_dir, tmp_path, monkeypatch):
+    source = place_text8(data_dir, tmp_path, monkeypatch)
+    corpus = load(data_config(corpus="text8", valid_chars=10), str(data_dir))
+    assert corpus.name == "text8"
+    assert corpus.vocabulary.decode(corpus.splits["valid"]) == TEXT[:10]
+    assert corpus.vocabulary.decode(corpus.splits["train"]) == TEXT[10:]
+    assert corpus.splits["train"].dtype == np.uint8
+    assert corpus.splits["valid"][:4].tolist() == [20, 8, 5, 0]
+    assert corpus.provenance["tokens"] == {"train": 34, "valid": 10}
+    assert corpus.provenance["sources"][0]["sha256"] == source.sha256
+    assert "CC BY-SA" in corpus.provenance["licence"]
+    assert json.loads(json.dumps(corpus.provenance)) == corpus.provenance
+
+
+def test_the_cache_serves_when_the_file_is_gone(cache, data_dir, tmp_path, monkeypatch):
+    place_text8(data_dir, tmp_path, monkeypatch)
+    data = data_config(corpus="text8", valid_chars=10)
+    first = load(data, str(data_dir))
+    (data_dir / "text8/text8.zip").unlink()
+    second = load(data, None)
+    np.testing.assert_array_equal(first.splits["train"], second.splits["train"])
+    [folder] = cache.iterdir()  # nor are there archives or half-made data
+    assert [path.name for path in folder.iterdir()] == ["1.0.0"]
+
+
+@pytest.mark.parametrize("characters", [-1, 44, 45])
+def test_validation_characters_that_cannot_be(characters, data_dir, tmp_path, monkeypatch):
+    place_text8(data_dir, tmp_path, monkeypatch)
+    data = data_config(corpus="text8", valid_chars=characters)
+    assert "config.data.valid_chars" in refusal(load, data, str(data_dir))
+
+
+def test_no_validation_characters_leave_no_validation_split(data_dir, tmp_path, monkeypatch):
+    place_text8(data_dir, tmp_path, monkeypatch)
+    corpus = load(data_config(corpus="text8", valid_chars=0), str(data_dir))
+    assert list(corpus.splits) == ["train"]
+
+
+def test_ptb_vocabulary_comes_from_train_and_only_asked_files_are_read(data_dir, monkeypatch):
+    texts = {"train": " b a <unk> \n a b c \n", "valid": " c a \n"}
+    sources = {n: place(data_dir, f"ptb/ptb.{n}.txt", t.encode()) for n, t in texts.items()}
+    sources["test"] = Source("ptb/ptb.test.txt", 5, "0" * 64, "http://not.there/ptb.test.txt")
+    register(monkeypatch, "ptb", **sources)
+    corpus = load(data_config(corpus="ptb"), str(data_dir), ("train", "valid"))
+    assert corpus.vocabulary == Vocabulary("word", ("<eos>", "a", "b", "<unk>", "c"))
+    assert corpus.splits["train"].tolist() == [2, 1, 3, 0, 1, 2, 4, 0]
+    assert corpus.splits["valid"].tolist() == [4, 1, 0]
+    assert "ptb/ptb.test.txt" in refusal(load, data_config(corpus="ptb"), str(data_dir))
+    alone = load(data_config(corpus="ptb"), str(data_dir), ("valid",))
+    assert list(alone.splits) == ["valid"]
+    assert alone.splits["valid"].tolist() == [4, 1, 0]
+
+
+def test_shakespeare_book_is_all_training_text(data_dir, monkeypatch):
+    register(monkeypatch, "shakespeare_book", text=place(data_dir, "s/book.txt", b"ba\nAb"))
+    corpus = load(data_config(corpus="shakespeare_book"), str(data_dir))
+    assert corpus.vocabulary.symbols == ("\n", "A", "a", "b")
+    assert {name: ids.tolist() for name, ids in corpus.splits.items()} == {"train": [3, 2, 0, 1, 3]}
+
+
+def test_tiny_shakespeare_is_divided_in_file_order(data_dir, monkeypatch):
+    text = "abcdefghij" * 10
+    register(monkeypatch, "tiny_shakespeare", text=place(data_dir, "s/tiny.txt", text.encode()))
+    corpus = load(data_config(corpus="tiny_shakespeare"), str(data_dir), ("train", "test"))
+    assert {name: len(ids) for name, ids in corpus.splits.items()} == {"train": 90, "test": 5}
+    assert corpus.vocabulary.decode(corpus.splits["test"]) == "fghij"
+
+
+def test_synthetic_states_its_floor_and_its_splits():
+    corpus = load(data_config(corpus="synthetic", size=5000, seed=3), None)
+    assert {name: len(ids) for name, ids in corpus.splits.items()} == {
+        "train": 5000,
+        "valid": 1000,
+        "test": 1000,
+    }
+    texts, source = synthetic.generate_splits(5000, 3)
+    assert corpus.vocabulary.decode(corpus.splits["valid"]) == texts["valid"]
+    assert corpus.provenance["floor_nats"] == source.floor_nats
+    assert corpus.provenance["floor_perplexity"] == math.exp(source.floor_nats)
+    assert corpus.vocabulary.symbols == tuple(synthetic.ALPHABET)
+
+
+def test_unknown_corpora_are_refused_with_those_that_are():
+    message = refusal(load, data_config(corpus="text9"), None)
+    assert message.startswith("config.data.corpus=text9")
+    assert all(name in message for name in CORPORA)
+
+
+def test_registered_sources_are_what_the_table_of_data_says():
+    assert list(CORPORA) == [
+        "text8",
+        "text8_prefix",
+        "ptb",
+        "shakespeare_book",
+        "tiny_shakespeare",
+        "textfile",
+        "synthetic",
+    ]
+    sources = [source for row in CORPORA.values() for source in row.sources.values()]
+    assert all(len(source.sha256) == 64 and source.size > 0 for source in sources)
+    assert len({source.sha256 for source in sources}) == len(sources) == 7
+    assert [s.path for s in sources if s.url is None] == ["text8/text8-prefix.zip"]
+
+
+# ---- one's own text ----
+
+
+def load_textfile(tmp_path, content: bytes, splits=corpora.SPLITS, **changes):
+    path = tmp_path / "mine.txt"
+    path.write_bytes(content)
+    return load(data_config(corpus="textfile", path=str(path), **changes), None, splits)
+
+
+def test_textfile_characters(tmp_path):
+    content = b"\xef\xbb\xbfab\r\nabab\nb"
+    corpus = load_textfile(tmp_path, content, fractions=(0.5, 0.25, 0.25))
+    assert corpus.vocabulary == Vocabulary("char", ("\n", "a", "b"))
+    assert {n: corpus.vocabulary.decode(ids) for n, ids in corpus.splits.items()} == {
+        "train": "ab\na",
+        "valid": "ba",
+        "test": "b\nb",
+    }
+    assert corpus.provenance["sources"][0]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert corpus.provenance["unknown_rate"] == {"train": 0.0, "valid": 0.0, "test": 0.0}
+
+
+@pytest.mark.parametrize("splits", [corpora.SPLITS, ("train",)])
+def test_textfile_symbols_outside_train_are_unknown_whatever_is_asked_for(tmp_path, splits):
+    corpus = load_textfile(tmp_path, "aabbaéac".encode(), splits, fractions=(0.5, 0.25, 0.25))
+    assert corpus.vocabulary == Vocabulary("char", ("a", "b", "\ufffd"), "\ufffd")
+    assert corpus.provenance["unknown_rate"] == {"train": 0.0, "valid": 0.5, "test": 0.5}
+    assert tuple(corpus.splits) == splits
+    assert corpus.provenance["tokens"] == {name: len(ids) for name, ids in corpus.splits.items()}
+
+
+def test_textfile_words_with_a_limit(tmp_path):
+    corpus = load_textfile(
+        tmp_path,
+        b"a a b b c\na d e a",
+        level="word",
+        fractions=(0.6, 0.0, 0.4),
+        max_vocabulary=4,
+    )
+    assert corpus.vocabulary == Vocabulary("word", ("a", "b", "<eos>", "<unk>"), "<unk>")
+    assert corpus.splits["train"].tolist() == [0, 0, 1, 1, 3, 2]
+    assert corpus.splits["test"].tolist() == [0, 3, 3, 0]
+    assert corpus.provenance["unknown_rate"] == {"train": 1 / 6, "test": 1 / 2}
+
+
+def test_textfile_of_one_character(tmp_path):
+    corpus = load_textfile(tmp_path, b"a", fractions=(1.0, 0.0, 0.0))
+    assert corpus.splits["train"].tolist() == [0]
+    with pytest.raises(UserError, match=r"config\.data\.fractions"):
+        load_textfile(tmp_path, b"a")
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "message"),
+    [
+        (b"", {}, "mine.txt: the file holds no text"),
+        (b"ab\0c", {}, "mine.txt: byte 2 is NUL"),
+        (b"abc\xff", {}, "mine.txt: byte 3 (0xff) is not UTF-8"),
+        (b"abc", {"level": "bytes"}, "config.data.level=bytes: must be one of char, word"),
+        (b"abc", {"max_vocabulary": -1}, "config.data.max_vocabulary=-1"),
+        (b"abc", {"max_vocabulary": 1}, "config.data.max_vocabulary=1"),
+        (b"abc", {"fractions": (0.5, 0.1, 0.1)}, "config.data.fractions=(0.5, 0.1, 0.1)"),
+    ],
+)
+def test_textfiles_and_settings_that_are_refused(tmp_path, content, changes, message):
+    with pytest.raises(UserError) as error:
+        load_textfile(tmp_path, content, **changes)
+    assert message in str(error.value)
+
+
+def test_textfile_that_is_not_there(tmp_path):
+    data = functools.partial(data_config, corpus="textfile")
+    assert refusal(load, data(), None).startswith("config.data.path is empty")
+    assert "nowhere.txt: No such file" in refusal(load, data(path="/nowhere.txt"), None)
+    assert "Is a directory" in refusal(load, data(path=str(tmp_path)), None)
+
+
+# ---- what is wrong, and leaves nothing ----
+
+
+def test_missing_file_without_a_network_is_one_line_at_once(cache, data_dir):
+    message = refusal(load, data_config(corpus="text8"), str(data_dir))
+    assert message == (
+        f"text8/text8.zip is not in {data_dir}, and mattmahoney.net cannot be reached: download "
+        "http://mattmahoney.net/dc/text8.zip, put it at DIR/text8/text8.zip and give --data_dir=DIR "
+        "(or set LM_DATA_DIR)"
+    )
+    message = refusal(load, data_config(corpus="text8_prefix"), None)
+    assert message.startswith("text8/text8-prefix.zip is not here: it has no public address")
+    assert prepared(cache) == []
+
+
+def test_host_that_never_answers_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(sources, "_PROBE_SECONDS", 0.2)
+    released = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(20) and [])
+    assert "cannot be reached" in refusal(load, data_config(corpus="text8"), None)
+    released.set()
+
+
+@pytest.mark.parametrize("change", [lambda c: c[:-7], lambda c: c[:30] + b"?" + c[31:], lambda c: b""])
+def test_truncated_or_altered_files_are_named_and_not_cached(change, cache, data_dir, tmp_path, monkeypatch):
+    source = place_text8(data_dir, tmp_path, monkeypatch)
+    file = data_dir / "text8/text8.zip"
+    whole = file.read_bytes()
+    file.write_bytes(change(whole))
+    data = data_config(corpus="text8", valid_chars=10)
+    message = refusal(load, data, str(data_dir))
+    digest = hashlib.sha256(change(whole)).hexdigest()
+    assert message.startswith(
+        f"{file} is not the registered file: it has {len(change(whole))} bytes with sha256 {digest}, "
+        f"expected {source.size} bytes with sha256 {source.sha256}; "
+    )
+    assert prepared(cache) == []
+    file.write_bytes(whole)  # and nothing stands in the way of the right one
+    assert len(load(data, str(data_dir)).splits["train"]) == 34
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("the Fox", "byte 4 is 'F'"), ("a\nb", "byte 1 is '\\n'"), ("café", "byte 3 is 'Ã'")],
+)
+def test_characters_outside_the_alphabet_are_refused(text, message, cache, data_dir, tmp_path, monkeypatch):
+    place_text8(data_dir, tmp_path, monkeypatch, text)
+    said = refusal(load, data_config(corpus="text8"), str(data_dir))
+    assert said.startswith(f"text8/text8.zip: {message}, which is not in the corpus's alphabet")
+    assert prepared(cache) == []
+
+
+def test_archives_without_the_member_or_none_at_all(cache, data_dir, tmp_path):
+    def check(content):
+        source = place(data_dir, "a.zip", content, member="text8", text_size=3)
+        assert "a.zip is not a whole zip archive with a member text8" in refusal(read, source, str(data_dir))
+        assert prepared(cache) == []
+
+    check(archive(tmp_path, b"abc", member="../text8"))
+    check(b"no archive")
+    damaged = bytearray(archive(tmp_path, os.urandom(3)))
+    damaged[36] ^= 1  # the member's first byte
+    check(bytes(damaged))
+
+
+@pytest.mark.parametrize("declared", [None, 3])
+def test_zip_bombs_are_not_unpacked(declared, cache, data_dir, tmp_path):
+    """A member of more than the registered size is refused, whether or not the archive admits it."""
+    content = archive(tmp_path, bytes(10_000_000))
+    if declared is not None:  # the size stands in the local and in the central header
+        content = content.replace((10_000_000).to_bytes(4, "little"), declared.to_bytes(4, "little"))
+    source = place(data_dir, "a.zip", content, member="text8", text_size=3)
+    message = refusal(read, source, str(data_dir))
+    assert message.startswith("a.zip")
+    assert prepared(cache) == []
+
+
+def test_damaged_cache_is_named(cache, data_dir):
+    source = place(data_dir, "a.txt", b"some text")
+    assert read(source, str(data_dir)) == "some text"
+    [record] = cache.rglob("*array_record*")
+    record.write_bytes(record.read_bytes()[:100])
+    message = refusal(read, source, str(data_dir))
+    assert message.startswith(f"{record.parent} is damaged: delete that folder")
+
+
+def test_cache_that_cannot_be_written_is_done_without(tmp_path, data_dir, monkeypatch, capsys):
+    blocked = tmp_path / "a_file"
+    blocked.write_bytes(b"")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(blocked / "below"))
+    source = place(data_dir, "a.txt", b"some text")
+    assert read(source, str(data_dir)) == "some text"
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{blocked / 'below'} cannot be written (Not a directory)")
+
+
+def test_two_processes_may_prepare_at_once(cache, data_dir):
+    content = b"words and more words\n" * 200_000
+    source = place(data_dir, "a.txt", content)
+    program = (
+        "import sys, hashlib; from lm.data.sources import Source, read; import tensorflow_datasets\n"
+        "sys.stdin.readline()\n"
+        f"text = read(Source('a.txt', {source.size}, '{source.sha256}', None), {str(data_dir)!r})\n"
+        "print(hashlib.sha256(text.encode()).hexdigest())"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in processes:  # both have imported what is slow, or nearly so
+        process.stdin.write("\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=60)[0].strip() for process in processes]
+    assert answers == [source.sha256] * 2
+    [folder] = cache.iterdir()
+    assert [path.name for path in folder.iterdir()] == ["1.0.0"]
+
+
+def test_whoever_comes_second_takes_what_the_first_has_made(data_dir, monkeypatch):
+    """The other process finishes between this one's look into the cache and its own renaming."""
+    source = place(data_dir, "a.txt", b"some text")
+    made, content = [], sources._content
+
+    def slow(*arguments):
+        if not made:
+            made.append("by the other")
+            assert read(source, str(data_dir)) == "some text"
+        return content(*arguments)
+
+    monkeypatch.setattr(sources, "_content", slow)
+    assert read(source, str(data_dir)) == "some text"
+    assert made
+
+
+# ---- downloads ----
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """(folder, address) of a web server on this machine, the only one that can be reached."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    local = ("127.0.0.1", 0)
+    monkeypatch.setenv("NO_PROXY", "*")
+    with http.server.ThreadingHTTPServer(local, functools.partial(Quiet, directory=str(folder))) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_what_is_not_here_is_downloaded_and_verified(cache, server, capfd):
+    folder, address = server
+    source = place(folder, "a.txt", b"some text", url=f"{address}/a.txt")
+    assert read(source, None) == "some text"
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert f"downloading {address}/a.txt (0.0 MB)" in err
+    (folder / "a.txt").unlink()
+    assert read(source, None) == "some text"
+    [kept] = cache.iterdir()
+    assert [path.name for path in kept.iterdir()] == ["1.0.0"]
+
+
+def test_wrong_downloads_are_refused_and_not_kept(cache, server):
+    folder, address = server
+    source = place(folder, "a.txt", b"some text", url=f"{address}/a.txt")
+    (folder / "a.txt").write_bytes(b"other text")
+    message = refusal(read, source, None)
+    assert message.startswith(f"{address}/a.txt is not the registered file: expected 9 bytes")
+    assert prepared(cache) == []
+    (folder / "a.txt").unlink()
+    message = refusal(read, source, None)
+    assert message.startswith(f"cannot make a.txt from {address}/a.txt")
+    assert "404" in message
+    assert prepared(cache) == []
+
+
+# ---- the real files ----
+
+
+@pytest.fixture
+def real(cache, monkeypatch):
+    """A loader of real corpora, or a skip where they are not on this machine."""
+    directory = os.environ.get("LM_DATA_DIR")
+
+    def loaded(name, **changes):
+        sources = CORPORA[name].sources.values()
+        lacking = [s.path for s in sources if not os.path.isfile(os.path.join(directory or "", s.path))]
+        if not directory or lacking:
+            pytest.skip(f"LM_DATA_DIR={directory or ''} holds no {lacking[0]}")
+        return load(data_config(corpus=name, **changes), directory)
+
+    return loaded
+
+
+def test_real_text8_prefix(real):
+    corpus = real("text8_prefix")
+    assert {n: len(ids) for n, ids in corpus.splits.items()} == {"train": 6_876_825, "valid": 1000}
+    assert corpus.vocabulary.decode(corpus.splits["valid"][:31]) == " anarchism originated as a term"
+    assert corpus.provenance["corpus"] == "text8_prefix"
+
+
+def test_real_text8(real):
+    corpus = real("text8")
+    assert {n: len(ids) for n, ids in corpus.splits.items()} == {"train": 99_999_000, "valid": 1000}
+
+
+def test_real_ptb(real):
+    corpus = real("ptb")
+    assert corpus.vocabulary.size == 10_000
+    assert corpus.vocabulary.symbols[:6] == ("the", "<unk>", "<eos>", "N", "of", "to")
+    assert corpus.provenance["tokens"] == {"train": 929_589, "valid": 73_760, "test": 82_430}
+    assert corpus.splits["train"].dtype == np.uint16
+    assert corpus.vocabulary.decode(corpus.splits["test"][:5]) == "no it was n't black"
+
+
+def test_real_shakespeare_book(real):
+    corpus = real("shakespeare_book")
+    assert {name: len(ids) for name, ids in corpus.splits.items()} == {"train": 99_993}
+    assert corpus.vocabulary.size == 62
+
+
+def test_real_tiny_shakespeare(real):
+    corpus = real("tiny_shakespeare")
+    assert corpus.provenance["tokens"] == {"train": 1_003_854, "valid": 55_770, "test": 55_770}
+    assert corpus.vocabulary.size == 65
+    assert corpus.vocabulary.decode(corpus.splits["train"][:14]) == "First Citizen:"

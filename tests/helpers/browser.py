@@ -1,0 +1,69 @@
+"""What must hold of every page that experiments/pages/html.py makes, looked at in Debian's Chromium."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+# The network is closed while tests run: whatever a browser does of its own accord is switched off.
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def chromium():
+    """A headless browser; skips the test where there is none."""
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("Debian's chromium is not installed")
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextlib.contextmanager
+def opened(browser, path: Path, width: int = 1200):
+    """The page of a file, as if double-clicked; fails at the end where it asked for anything or complained."""
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    requests, complaints = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(path.as_uri())
+    yield page
+    elsewhere = [url for url in requests if url != path.as_uri() and not url.startswith("data:")]
+    assert not elsewhere, f"{path.name} asks for {elsewhere}"
+    assert not complaints, f"{path.name}: {complaints}"
+    page.close()
+
+
+def column(page, table: int, place: int) -> list[str]:
+    """The texts of a table's column, in their order on the page."""
+    return page.evaluate(
+        "([t, c]) => [...document.querySelectorAll('table')[t].tBodies[0].rows].map(r => r.cells[c].textContent)",
+        [table, place],
+    )
+
+
+def check_page(browser, path: Path):
+    """Opens from disk, asks for nothing, complains of nothing, shows its pictures, sorts, fits a phone."""
+    with opened(browser, path) as page:
+        for image in page.query_selector_all("img"):
+            assert image.evaluate("i => i.complete && i.naturalWidth > 0")
+            assert image.is_visible()
+        for number, table in enumerate(page.query_selector_all("table")):
+            rows = sorted(column(page, number, 0))
+            for press in (lambda button: button.click(), lambda button: button.press("Enter")):
+                press(table.query_selector("th button"))
+                assert sorted(column(page, number, 0)) == rows, "sorting loses no row"
+            assert table.query_selector("th").get_attribute("aria-sort") == "descending"
+    with opened(browser, path, width=400) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, "it scrolls sideways"
+        assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('p')).fontSize)") >= 14

@@ -1,0 +1,330 @@
+"""Mutations of files, and what reads each kind of file: whatever a stranger's file holds, its reader opens it or raises
+UserError with one line.
+
+    TARGETS     {name: function (directory) -> Target}
+    try_once    one mutation (tests/helpers/mutations.py) of one file of a target, read
+"""
+
+import contextlib
+import functools
+import io
+import json
+import random
+import resource
+import shutil
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from configs import loading
+from experiments import compare, record, sweep
+from experiments.ledger import claims, consistency, report, store
+from experiments.ledger.records import RECORDS, RESULTS, load_records, write_record
+from experiments.peers import speed_table
+from experiments.sweeps import pictures, plan, study
+from experiments.sweeps.table import live_table
+from lm.data import sources
+from lm.data.text import plain_text
+from lm.errors import UserError
+from lm.model import weights
+from lm.runs.checkpoint import Checkpoints
+from lm.runs.metrics import prepare_workdir
+from lm.training.loop import Trainer, train
+from tests.helpers import tiny
+from tests.helpers.mutations import mutated
+
+SECONDS, MEGABYTES = 10.0, 1000  # what reading one small file may take
+
+
+class Target(NamedTuple):
+    """files: sound ones, each of which is mutated in turn; read: the reader, of all of them where they lie.
+
+    weight: how many mutations it has for one of the others'
+    """
+
+    files: tuple[Path, ...]
+    read: Callable[[], object]
+    weight: float = 1.0
+
+
+# --- Trying ---------------------------------------------------------------------------------------------------------
+
+
+def try_once(target: Target, rng: random.Random) -> str:
+    """Mutates a file of the target, reads, and puts the file back. What the refusal said, "" where it was opened.
+
+    Raises AssertionError where anything else came of it.
+    """
+    path = rng.choice(target.files)
+    sound = path.read_bytes()
+    bad = b"" if rng.random() < 0.02 else mutated(sound, rng, path.suffix in (".json", ".jsonl"))
+    began, before = time.monotonic(), resident_megabytes()
+    try:
+        if rng.random() < 0.02:
+            path.unlink()
+            path.mkdir()
+        else:
+            path.write_bytes(bad)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            target.read()
+        said = ""
+    except UserError as error:
+        said = str(error)
+        assert said.strip(), f"{path.name}: an empty message"
+        assert len(said) < 2000, f"{path.name}: a message of {len(said)} characters"
+    except BaseException as error:
+        raise AssertionError(f"{path.name}: {type(error).__name__}: {str(error)[:300]} of {bad[:200]!r}") from error
+    finally:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        path.write_bytes(sound)
+    assert time.monotonic() - began < SECONDS, f"{path.name}: {time.monotonic() - began:.0f} s for {bad[:200]!r}"
+    assert resident_megabytes() - before < MEGABYTES, f"{path.name}: too much memory for {bad[:200]!r}"
+    return said
+
+
+def resident_megabytes() -> float:
+    """The process's peak."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+# --- Targets --------------------------------------------------------------------------------------------------------
+
+
+def settings():
+    return tiny.config(train__steps=4, checkpoint__every_steps=4, sample__length=4)
+
+
+def weights_file(directory: Path) -> Target:
+    """A stranger's weights, --experiment=import."""
+    model, parameters = tiny.model()
+    path = directory / "model.safetensors"
+    weights.write(str(path), parameters, tiny.corpus().vocabulary)
+    return Target((path,), lambda: weights.load(str(path), model, tiny.corpus().vocabulary))
+
+
+def torch_weights(directory: Path) -> Target:
+    """A state dict of word_language_model."""
+    model, _ = tiny.model(model__input="embedding", model__embedding_size=3)
+    rng, path = np.random.default_rng(0), directory / "model.safetensors"
+    shapes = {
+        "encoder.weight": (5, 3), "rnn.weight_ih_l0": (12, 3), "rnn.weight_hh_l0": (12, 3), "rnn.bias_ih_l0": (12,),
+        "rnn.bias_hh_l0": (12,), "decoder.weight": (5, 3), "decoder.bias": (5,),
+    }  # fmt: skip
+    save_file({name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}, path)
+    return Target((path,), lambda: weights.load(str(path), model, tiny.corpus().vocabulary))
+
+
+def vocabulary_file(directory: Path) -> Target:
+    """The vocabulary beside it, one token a line."""
+    path, symbols = directory / "tokens.txt", tuple("abcdef")
+    path.write_text("\n".join(reversed(symbols)) + "\n")
+    return Target((path,), lambda: weights.vocabulary_order(str(path), symbols))
+
+
+def checkpoint(directory: Path) -> Target:
+    """Every file of a checkpoint, read by a run that goes on from it. What is opened is what was saved, bit for bit."""
+    train(settings(), tiny.corpus(), str(directory))
+    files = [path for path in sorted((directory / "checkpoints" / "last").rglob("*")) if path.is_file()]
+    template = Trainer(settings(), tiny.corpus(), str(directory))
+    template.checkpoints.close()
+    saved = json.loads(json.dumps(template._saved()))
+
+    def read():
+        with Checkpoints(directory) as checkpoints:
+            state, extra, _ = checkpoints.restore(template.state)
+        assert extra == saved
+        for found, expected in zip(jax.tree.leaves(state), jax.tree.leaves(template.state), strict=True):
+            assert bool(jax.numpy.array_equal(found, expected))
+
+    return Target(tuple(files), read, weight=0.8)
+
+
+def saved_beside_the_state(directory: Path) -> Target:
+    """What a checkpoint says beside the state, under a checksum that is right: by whoever wrote it on purpose."""
+    trainer = Trainer(settings(), tiny.corpus(), str(directory))
+    trainer.checkpoints.close()
+    path = directory / "extra.json"
+    path.write_text(json.dumps(trainer._saved()))
+
+    def read():
+        try:
+            extra = json.loads(path.read_text())
+        except (OSError, ValueError, RecursionError):  # orbax reads it: see `checkpoint`
+            return
+        trainer.checkpoints.restore = lambda *arguments: (trainer.state, extra, 4)
+        trainer._resume()
+
+    return Target((path,), read)
+
+
+def finished_run(directory: Path) -> Target:
+    """summary.json, metrics.jsonl and test_log.jsonl as `record` and `compare` read them."""
+    summary = {key: value for key, value in load_records()[0].items() if key not in ("curve", "test_scores")}
+    rows = [{"step": step, "epoch": step / 3, "loss": 2.0, "valid_protocol": "exact"} for step in range(4)]
+    paths = tuple(directory / name for name in ("summary.json", "metrics.jsonl", "test_log.jsonl"))
+    for path, lines in zip(paths, ([summary], rows, rows[:2]), strict=True):
+        path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+
+    def read():
+        made = record.make_record(directory)
+        found = compare.Run("a", directory, {}, made)
+        compare.metrics([found, found])
+
+    return Target(paths, read, weight=2)
+
+
+def config_file(directory: Path) -> Target:
+    """config.json, which a run that goes on and `compare` read."""
+    prepare_workdir(directory, settings())
+
+    def read():
+        prepare_workdir(directory, settings())
+        stored = compare.read_config(directory)
+        compare.config_of(compare.Run("a", directory, stored, {}), settings())
+
+    return Target((directory / "config.json",), read)
+
+
+def ledger(directory: Path) -> Target:
+    """A ledger and one record, `reproduce --check`."""
+    name = "text8_lstm_fused.text8_prefix.seed0.json"
+    (directory / RECORDS).mkdir()
+    shutil.copy(RESULTS / RECORDS / name, directory / RECORDS / name)
+    configs = [claim for claim in claims.all_claims() if claim.config.name == "text8/lstm_fused"]
+    store.renew(directory, configs)
+    check = lambda: store.check(directory, configs)  # noqa: E731
+    check()
+    paths = (directory / "ledger.json", directory / RECORDS / name, directory / "report.md")
+    return Target(paths, check, weight=0.15)  # each draws a picture
+
+
+def record_file(directory: Path) -> Target:
+    """A record, and all that is said of it."""
+    shutil.copy(RESULTS / RECORDS / "text8_lstm_fused.text8_prefix.seed0.json", directory / "a.json")
+    configs = [claim for claim in claims.all_claims() if claim.config.name == "text8/lstm_fused"]
+
+    def read():
+        records = load_records(directory)
+        found = report.content(records, configs, {})
+        report.render_markdown(found, records)
+        for each in records:
+            consistency.inconsistencies(each, configs, consistency.text_lengths(records))
+            write_record(each, directory / "written")
+
+    return Target((directory / "a.json",), read, weight=2)
+
+
+def sweep_record(directory: Path) -> Target:
+    """sweep.json, whose name becomes a path."""
+    (directory / "sweep.json").write_text(json.dumps({"name": "sweeps/a", "trials": []}))
+    for name in ("config.json", "report.html"):
+        (directory / name).write_text("{}")
+    target = directory / "deep" / "in" / "here"
+
+    def read():
+        record.put_sweep_on_record(directory, target)
+        written = {path.name for path in target.rglob("*") if path.is_file()}
+        assert written <= {"sweep.json", "config.json", "report.html"}
+
+    return Target((directory / "sweep.json",), read)
+
+
+def sweep_database(directory: Path) -> Target:
+    """The database of a sweep's trials."""
+    config = loading.load(str(loading.CONFIGS / "sweeps/synthetic.py"))
+    place = study.Place(str(directory), None, f"sqlite:///{directory}/study.db", False)
+    made = study.open_study(config, place)
+    sweep.check_definition(made, config)
+    for value in (4.0, 3.0):
+        trial = made.ask({axis.key: axis.distribution for axis in plan.make_space(config)})
+        trial.set_user_attr("worker", "there:1")
+        made.tell(trial, value)
+
+    def read():
+        axes = plan.make_space(config)
+        opened = study.open_study(config, place)
+        try:
+            with study.storage_trouble(place):
+                sweep.check_definition(opened, config)
+                study.check_trials(opened, axes)
+                with live_table(opened, plan.number_of_trials(config, axes)) as table:
+                    table.update()
+                sweep.outcome(opened, config)
+                pictures.write_report(opened, str(directory))
+        finally:
+            opened._storage._backend.engine.dispose()  # else the file that is put back would meet the old connection
+
+    return Target((directory / "study.db",), read, weight=0.1)
+
+
+def benchmark(directory: Path) -> Target:
+    """A benchmark to be put on record."""
+    (found,) = RESULTS.glob("benchmark.*-threads.json")
+    record = json.loads(found.read_text())
+    record["rows"] = record["rows"][:3]
+    (directory / "benchmark.json").write_text(json.dumps(record))
+    read = functools.partial(speed_table.put_on_record, str(directory), directory / "results")
+    return Target((directory / "benchmark.json",), read)
+
+
+def lanes_benchmark(directory: Path) -> Target:
+    """As `benchmark`, of lanes."""
+    (found,) = RESULTS.glob("lanes.*-threads.json")
+    shutil.copy(found, directory / "lanes_speed.json")
+
+    def read():
+        (directory / "results").mkdir(exist_ok=True)
+        path = speed_table.put_lanes_on_record(str(directory), directory / "results")
+        speed_table.lane_lines(json.loads(path.read_text()))
+
+    return Target((directory / "lanes_speed.json",), read)
+
+
+def archive(directory: Path) -> Target:
+    """A corpus's zip archive, past its checksum."""
+    text = (b"the quick brown fox jumps over the lazy dog " * 40)[:1500]
+    path = directory / "corpus.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("text8", text)
+    source = sources.Source("corpus.zip", 0, "", None, "text8", len(text), "abcdefghijklmnopqrstuvwxyz ")
+    return Target((path,), lambda: sources._content(source, path), weight=2)
+
+
+def text_file(directory: Path) -> Target:
+    """The user's own text."""
+    path = directory / "text.txt"
+    path.write_bytes(("Ein schöner Satz. \u2603\r\n" * 40).encode())
+
+    def read():
+        try:
+            content = path.read_bytes()
+        except OSError:  # lm/data/corpora.py names it
+            return
+        plain_text(content, "text.txt")
+
+    return Target((path,), read)
+
+
+TARGETS = {
+    "weights": weights_file,
+    "torch_weights": torch_weights,
+    "vocabulary": vocabulary_file,
+    "checkpoint": checkpoint,
+    "saved_beside_the_state": saved_beside_the_state,
+    "finished_run": finished_run,
+    "config": config_file,
+    "ledger": ledger,
+    "record": record_file,
+    "sweep": sweep_record,
+    "study": sweep_database,
+    "benchmark": benchmark,
+    "lanes_benchmark": lanes_benchmark,
+    "archive": archive,
+    "text": text_file,
+}

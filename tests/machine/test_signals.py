@@ -1,0 +1,360 @@
+"""What may come between a run and its end: a signal, another process, another text, a loss that is not finite."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import launch
+from lm.errors import NotFinite, UserError
+from lm.machine.signals import Interrupted, listening
+from lm.runs import lock
+from lm.training import rollback
+from lm.training.lanes import train_lanes
+from lm.training.loop import Trainer, train
+from lm.training.step import StepMetrics
+from tests.helpers import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONFIG = {
+    "train__report_every": 4,
+    "train__evaluate_every": 4,
+    "checkpoint__every_steps": 100,
+    "keep_prob__output": 0.8,
+}
+
+
+def rows(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "tokens_per_s"} for line in lines]
+
+
+def leaves(trainer):
+    state = trainer.state._replace(key=jax.random.key_data(trainer.state.key))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_that_goes_on_bitwise(tmp_path, number):
+    def send(step, perplexity):
+        if step == 4:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    (tmp_path / "whole").mkdir()
+    whole = Trainer(tiny.config(**CONFIG), tiny.corpus(), tmp_path / "whole")
+    whole.run()
+    with pytest.raises(Interrupted, match="stopped after 5 of 12 steps, all saved") as caught:
+        train(tiny.config(**CONFIG), tiny.corpus(), tmp_path / "cut", observe=send)
+    assert caught.value.signal == number
+    assert signal.getsignal(number) == before
+    again = Trainer(tiny.config(**CONFIG), tiny.corpus(), tmp_path / "cut")
+    assert again.done == 5
+    again.run()
+    for a, b in zip(leaves(whole), leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_signal_ends_lanes_that_go_on(tmp_path, monkeypatch):
+    configs = [tiny.config(**CONFIG, seed=seed) for seed in (0, 1)]
+    paths = [[tmp_path / name / str(seed) for seed in (0, 1)] for name in ("whole", "cut")]
+    whole = train_lanes(configs, tiny.corpus(), paths[0])
+    original = Trainer._report
+
+    def report(self, step, *rest):
+        original(self, step, *rest)
+        if step == 4 and self.config.seed == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_report", report)
+    with pytest.raises(Interrupted, match="2 lanes under way, all saved"):
+        train_lanes(configs, tiny.corpus(), paths[1])
+    monkeypatch.undo()
+    again = train_lanes(configs, tiny.corpus(), paths[1])
+    for a, b in zip(whole, again, strict=True):
+        assert a["results"] == b["results"]
+    assert [rows(path) for path in paths[1]] == [rows(path) for path in paths[0]]
+
+
+def test_a_second_interrupt_ends_at_once():
+    with listening() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked() == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_at_the_last_step_ends_before_the_scores(tmp_path):
+    def send(step, perplexity):
+        if step == 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="stopped after all 12 steps, before they were scored"):
+        train(tiny.config(**CONFIG), tiny.corpus(), tmp_path, observe=send)
+    assert not (tmp_path / "summary.json").exists()
+    assert train(tiny.config(**CONFIG), tiny.corpus(), tmp_path)["train"]["steps"] == 12
+
+
+def test_a_signal_while_lanes_are_scored_ends_them_before_the_next_is(tmp_path, monkeypatch):
+    configs = [tiny.config(**CONFIG, seed=seed) for seed in (0, 1)]
+    workdirs = [tmp_path / str(seed) for seed in (0, 1)]
+    finish = Trainer.finish
+
+    def finish_and_send(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return finish(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "finish", finish_and_send)
+        with pytest.raises(Interrupted, match="1 lanes under way, all saved"):
+            train_lanes(configs, tiny.corpus(), workdirs)
+    assert [(path / "summary.json").exists() for path in workdirs] == [True, False]
+    assert [summary["train"]["steps"] for summary in train_lanes(configs, tiny.corpus(), workdirs)] == [12, 12]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_what_the_command_line_says_of_it(capsys, number, status):
+    assert launch.report([], Interrupted(number, "stopped after 5 of 12 steps, all saved")) == status
+    said = "stopped after 5 of 12 steps, all saved: the same command goes on from the last checkpoint\n"
+    assert capsys.readouterr().err == said
+
+
+# --- whole processes
+
+LAUNCHED = """
+from pathlib import Path
+from configs.base import base
+
+def get_config():
+    Path(__file__).with_suffix(".loaded").touch()
+    config = base()
+    config.data.size, config.data.batch_size, config.data.unroll = 400_000, 4, 8
+    config.model.hidden = (32,)
+    config.train.steps, config.train.report_every, config.sample.number = 20, 10, 1
+    config.train.evaluate_every = 1000
+    config.evaluation.splits = ("train",)  # seconds to score
+    config.update_from_flattened_dict(CHANGES)
+    return config
+"""
+
+
+def started(directory, *flags, **changes):
+    """The command, begun; its config touches small.loaded and its workdir is run."""
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    (directory / "small.py").write_text(LAUNCHED.replace("CHANGES", repr(dotted)))
+    command = [sys.executable, "launch.py", f"--config={directory}/small.py", f"--workdir={directory}/run", *flags]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process, happens):
+    end = time.monotonic() + 120
+    while not happens():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def ended(process, number):
+    """(exit status, the lines of standard error) after a signal."""
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    return process.returncode, [line for line in said.splitlines() if not line.startswith("warning")]
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_at_the_start_ends_with_a_line(tmp_path, number, status, delay):
+    process = started(tmp_path)
+    wait_for(process, (tmp_path / "small.loaded").exists)
+    time.sleep(delay)  # it imports JAX, NumPy and more, for a second or two
+    assert ended(process, number) == (status, ["interrupted: the same command goes on from the last checkpoint"])
+
+
+def test_a_signal_while_a_run_or_an_evaluation_is_scored_ends_with_a_line(tmp_path):
+    saved, summary = tmp_path / "run" / "checkpoints" / "last" / "20", tmp_path / "run" / "summary.json"
+    process = started(tmp_path)
+    wait_for(process, saved.exists)
+    time.sleep(0.3)
+    status, [line] = ended(process, signal.SIGTERM)
+    assert (status, line.endswith("the same command goes on from the last checkpoint")) == (0, True)
+    assert not summary.exists()
+
+    (tmp_path / "small.loaded").unlink()
+    process = started(tmp_path, "--experiment=evaluate")
+    wait_for(process, (tmp_path / "small.loaded").exists)
+    status, [line] = ended(process, signal.SIGTERM)
+    assert (status, line.startswith("interrupted: ")) == (0, True)
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+
+    process = started(tmp_path)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert json.loads(summary.read_text())["train"]["steps"] == 20
+
+
+def test_of_two_processes_in_one_workdir_the_second_is_refused(tmp_path):
+    first = started(tmp_path, train__steps=10_000_000, train__report_every=100)
+    wait_for(first, (tmp_path / "run" / "metrics.jsonl").exists)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    second = started(tmp_path, "--config.train.threads=1", train__steps=10_000_000, train__report_every=100)
+    _, said = second.communicate(timeout=120)
+    assert second.returncode == 2
+    assert said.startswith(f"error: --workdir={tmp_path}/run: another process is at work there")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    status, [line] = ended(first, signal.SIGTERM)
+    assert (status, line.startswith("stopped after ")) == (0, True)
+
+
+# --- others at work
+
+
+def test_a_second_process_in_a_workdir_is_refused(tmp_path):
+    config, corpus = tiny.config(), tiny.corpus()
+    train(config, corpus, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with lock.alone(tmp_path):
+        with pytest.raises(UserError, match=f"--workdir={tmp_path}: another process is at work there"):
+            train(config, corpus, tmp_path)
+        with pytest.raises(UserError, match="another process"):
+            train_lanes([config], corpus, [tmp_path])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    train(config, corpus, tmp_path)
+
+
+def test_a_process_that_is_refused_changes_nothing(tmp_path):
+    """Not even config.json, which may say another number of threads than the run that holds the lock."""
+    config, corpus = tiny.config(), tiny.corpus()
+    train(config, corpus, tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    other = tiny.config(train__threads=7)
+    with lock.alone(tmp_path):
+        for attempt in (lambda: train(other, corpus, tmp_path), lambda: train_lanes([other], corpus, [tmp_path])):
+            with pytest.raises(UserError, match="another process"):
+                attempt()
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_a_run_on_a_text_that_has_changed_is_refused(tmp_path):
+    corpus = tiny.corpus()._replace(provenance={"checksum": "00"})
+    train(tiny.config(), corpus, tmp_path)
+    with pytest.raises(UserError, match="its corpus tiny has changed since"):
+        train(tiny.config(), corpus._replace(provenance={"checksum": "01"}), tmp_path)
+
+
+# --- losses that are not finite
+
+
+def diverging(**changes):
+    """Without clipping, at a rate that float32 can only just not bear."""
+    return tiny.config(optim__clipping="none", optim__learning_rate=3e38, train__report_every=1, **changes)
+
+
+def test_such_a_run_stops_and_names_step_rate_and_norm(tmp_path):
+    with pytest.raises(NotFinite, match=r"not finite at step \d+ \(learning rate 3e\+38, gradient norm .*lower"):
+        train(diverging(), tiny.corpus(), tmp_path)
+
+
+def test_a_gradient_that_is_not_finite_stops_it_before_its_update_is_saved(tmp_path):
+    """The loss of that step is finite still: it is of the parameters before the update."""
+    trainer = Trainer(tiny.config(), tiny.corpus(), tmp_path)
+    ones = np.ones(2)
+    with pytest.raises(NotFinite, match=r"the gradient is not finite at step 1 \(learning rate 1, gradient norm inf"):
+        trainer.account(StepMetrics(ones, np.array([1.0, np.inf]), ones), 0.1)
+    assert trainer.done == 0
+    trainer.checkpoints.close()
+
+
+def test_a_rollback_halves_the_rate_and_goes_on(tmp_path, capsys):
+    summary = train(diverging(on_nan="rollback"), tiny.corpus(), tmp_path)
+    rollbacks = summary["train"]["rollbacks"]
+    assert 1 <= rollbacks <= 10
+    assert capsys.readouterr().out.count("at half the learning rate") == rollbacks
+    written = rows(tmp_path)
+    assert [row["step"] for row in written] == list(range(12))
+    rates = [row["learning_rate"] for row in written]
+    assert rates[-1] == np.float32(3e38) * np.float32(0.5) ** rollbacks
+    assert all(row["loss"] is not None for row in written)
+
+
+@pytest.mark.parametrize("every", [100, 1])
+def test_a_kill_after_a_rollback_changes_nothing(tmp_path, monkeypatch, every):
+    config = diverging(on_nan="rollback", checkpoint__every_steps=every)
+    whole = train(config, tiny.corpus(), tmp_path / "whole")
+    original = rollback.roll_back
+
+    class Killed(Exception):
+        pass
+
+    def roll_back(trainer, error):
+        original(trainer, error)
+        raise Killed
+
+    for _ in range(whole["train"]["rollbacks"]):
+        monkeypatch.setattr(rollback, "roll_back", roll_back)
+        with pytest.raises(Killed):
+            train(config, tiny.corpus(), tmp_path / "cut")
+    monkeypatch.undo()
+    again = train(config, tiny.corpus(), tmp_path / "cut")
+    assert again["results"] == whole["results"]
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_a_checkpoint_of_ruined_parameters_is_left_for_the_one_before(tmp_path, every):
+    """The first step ruins the parameters, and its loss, taken before, is finite: it is saved."""
+    summary = train(diverging(on_nan="rollback", checkpoint__every_steps=every), tiny.corpus(), tmp_path)
+    assert 1 <= summary["train"]["rollbacks"] <= 10
+    written = rows(tmp_path)
+    assert [row["step"] for row in written] == list(range(12))
+    assert written[-1]["learning_rate"] == np.float32(3e38) * np.float32(0.5) ** summary["train"]["rollbacks"]
+
+
+def test_the_best_of_a_history_that_was_left_is_forgotten(tmp_path, monkeypatch):
+    """Checks after steps 0 to 6 are each the best so far; at step 7 the loss is not finite, and step 4 is the last
+    checkpoint; what follows is worse than what was best by then."""
+    nats = iter([*(3.0 - 0.1 * step for step in range(7)), *[9.0] * 20])
+    score = Trainer.score
+    monkeypatch.setattr(
+        Trainer, "score", lambda self, *rest: score(self, *rest)._replace(nats=60 * next(nats), targets=60)
+    )
+    account, failed = Trainer.account, []
+
+    def fail_once(self, measured, seconds):
+        if self.done == 7 and not failed:
+            failed.append(self.done)
+            measured = measured._replace(loss=measured.loss * np.nan)
+        account(self, measured, seconds)
+
+    monkeypatch.setattr(Trainer, "account", fail_once)
+    config = tiny.config(
+        on_nan="rollback", train__evaluate_every=1, checkpoint__every_steps=4, checkpoint__best="keep",
+        checkpoint__keep=1,
+    )  # fmt: skip
+    summary = train(config, tiny.corpus(), tmp_path)
+    assert failed == [7]
+    assert {row["step"] for row in summary["results"] if row["which"] == "best"} == {3}
+    checks = [row for row in rows(tmp_path) if "valid_loss" in row]
+    assert min(checks, key=lambda row: row["valid_loss"])["step"] == 3
+
+
+def test_rollbacks_come_to_an_end(tmp_path):
+    """Where the loss is not finite at any rate."""
+    config = diverging(on_nan="rollback", init__output=("uniform", -3e38, 3e38))
+    with pytest.raises(NotFinite):
+        train(config, tiny.corpus(), tmp_path)
+
+
+def test_other_values_and_lanes_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"config\.on_nan: unknown 'ignore'; known: stop, rollback"):
+        train(tiny.config(on_nan="ignore"), tiny.corpus(), tmp_path)
+    with pytest.raises(UserError, match="on_nan=rollback is for a run of its own"):
+        train_lanes([tiny.config(on_nan="rollback")], tiny.corpus(), [tmp_path])

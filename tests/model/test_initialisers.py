@@ -1,0 +1,126 @@
+"""Moments and bounds of every initialiser, against the closed forms of their distributions."""
+
+import inspect
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from lm.errors import UserError
+from lm.model.initialisers import INITIALISERS, check, initialiser
+
+KEY = jax.random.key(0)
+SHAPE = (300, 500)
+COUNT = 150_000
+
+
+def draw(*specification, shape=SHAPE):
+    x = np.asarray(initialiser(specification)(KEY, shape))
+    assert x.shape == shape
+    assert x.dtype == np.float32
+    return x.astype(np.float64)
+
+
+def assert_moments(x, mean, deviation):
+    """Within 5 standard errors (kurtosis is at most 3 here)."""
+    assert abs(x.mean() - mean) < 5 * deviation / math.sqrt(x.size)
+    assert abs(x.std() - deviation) < 5 * deviation / math.sqrt(2 * x.size)
+
+
+def truncated_deviation(cut=2.0):
+    """Deviation of a standard normal given |x| < cut: sqrt(1 - 2 cut phi(cut) / (2 Phi(cut) - 1))."""
+    density = math.exp(-cut * cut / 2) / math.sqrt(2 * math.pi)
+    return math.sqrt(1 - 2 * cut * density / math.erf(cut / math.sqrt(2)))
+
+
+def test_truncated_normal_of_assignment_6():
+    """mean -0.1 and deviation 0.1 before truncation, 0.088 after it; nothing beyond two deviations."""
+    x = draw("truncated_normal", -0.1, 0.1)
+    assert truncated_deviation() == pytest.approx(0.8796, abs=1e-4)
+    assert_moments(x, -0.1, 0.1 * truncated_deviation())
+    assert -0.3 <= x.min() < -0.299
+    assert 0.099 < x.max() <= 0.1
+    # redrawn, not clipped: the ends carry no mass of their own
+    assert np.mean(np.abs(x + 0.1) > 0.1999) < 0.001
+
+
+@pytest.mark.parametrize(
+    ("specification", "low", "high"),
+    [
+        (("uniform", -1.0, 1.0), -1.0, 1.0),
+        (("uniform", 0.5, 0.75), 0.5, 0.75),
+        (("glorot_uniform",), -math.sqrt(6 / 800), math.sqrt(6 / 800)),
+        (("tensorflow0_uniform",), -0.1, 0.1),  # sqrt(3 / 300)
+    ],
+)
+def test_uniforms(specification, low, high):
+    x = draw(*specification)
+    assert_moments(x, (low + high) / 2, (high - low) / math.sqrt(12))
+    width = high - low
+    assert low - 1e-7 <= x.min() < low + 1e-3 * width
+    assert high - 1e-3 * width < x.max() <= high + 1e-7
+
+
+def test_tensorflow0_uniform_takes_biases_as_one_row():
+    """Biases are [1, n] there: U(+-sqrt 3), whatever n."""
+    x = draw("tensorflow0_uniform", shape=(COUNT,))
+    assert_moments(x, 0, 1.0)
+    assert 1.73 < x.max() <= math.sqrt(3)
+    assert -math.sqrt(3) <= x.min() < -1.73
+    assert np.abs(draw("tensorflow0_uniform", shape=(10_000, 50))).max() <= math.sqrt(3 / 10_000)
+
+
+@pytest.mark.parametrize(
+    ("specification", "mean", "deviation"),
+    [(("normal", 2.0, 0.5), 2.0, 0.5), (("he_normal",), 0.0, math.sqrt(2 / 300))],
+)
+def test_normals(specification, mean, deviation):
+    x = draw(*specification)
+    assert_moments(x, mean, deviation)
+    # 4.55% of a normal lies beyond two deviations: nothing is cut
+    assert np.mean(np.abs(x - mean) > 2 * deviation) == pytest.approx(0.0455, abs=0.003)
+
+
+def test_constants():
+    assert (draw("zeros") == 0).all()
+    assert (draw("constant", 1.5) == 1.5).all()
+
+
+def test_lstm_bias_opens_the_forget_gate_only():
+    """Gates i, f, g, o of 2 units each."""
+    np.testing.assert_array_equal(draw("lstm_bias", 1.5, shape=(8,)), [0, 0, 1.5, 1.5, 0, 0, 0, 0])
+
+
+def test_lru_draws_uniformly_from_a_ring():
+    """With r = exp(-exp(x)), r^2 is uniform between its bounds squared; so is the angle exp(x) (Orvieto 2023)."""
+    square = np.exp(-np.exp(draw("lru_ring", 0.4, 0.9))) ** 2
+    low, high = 0.4**2, 0.9**2
+    assert_moments(square, (low + high) / 2, (high - low) / math.sqrt(12))
+    assert low - 1e-5 <= square.min() < low + 1e-3
+    assert high - 1e-3 < square.max() <= high + 1e-5
+    angle = np.exp(draw("lru_phase", 3.0))
+    assert_moments(angle, 1.5, 3 / math.sqrt(12))
+    assert 0 < angle.min() < 0.003
+    assert 2.997 < angle.max() <= 3.0 + 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(INITIALISERS))
+def test_the_key_decides(name):
+    """Whatever numbers an initialiser takes, here 0.5 and 0.9."""
+    count = len(inspect.signature(INITIALISERS[name]).parameters) - len(("key", "shape", "dtype"))
+    make = initialiser((name, *(0.5, 0.9)[:count]))
+    first, again, other = (np.asarray(make(jax.random.key(seed), (8, 8))) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any() == (name not in ("zeros", "constant", "lstm_bias"))
+
+
+def test_an_unknown_name_is_named_with_the_known_ones():
+    with pytest.raises(UserError, match=r"init\.input: unknown initialiser 'xavier'; known: zeros,.*glorot_uniform"):
+        check("config.init.input", ("xavier",))
+
+
+@pytest.mark.parametrize("numbers", [(), (0.1,), (0.1, 0.2, 0.3), (0.1, "a"), (0.1, math.nan), (-math.inf, 0.1)])
+def test_the_form_is_named_where_the_numbers_do_not_fit(numbers):
+    with pytest.raises(UserError, match=r"^config\.init\.input must be \('uniform', low, high\) with numbers that"):
+        check("config.init.input", ("uniform", *numbers))

@@ -1,0 +1,127 @@
+"""Pages are escaped, self-contained and the same every time; in the browser they sort, fit and run nothing foreign."""
+
+import re
+
+import optuna
+import pytest
+from matplotlib.figure import Figure
+
+from experiments.ledger import report
+from experiments.ledger.claims import all_claims
+from experiments.ledger.records import RESULTS, load_records
+from experiments.pages import html
+from experiments.sweeps import pictures
+from tests.helpers.browser import check_page, chromium, column, opened
+
+EVIL = """<script>document.title='bad'</script><img src=x onerror="document.title='bad'">&amp;'"</pre></table>"""
+
+
+def plot():
+    figure = Figure(figsize=(3, 2))
+    figure.subplots().plot([1, 2, 3], [2, 1, 3])
+    return html.svg_of(figure)
+
+
+def sample_page():
+    return html.page(
+        EVIL,
+        [
+            html.heading(EVIL),
+            html.paragraph(EVIL),
+            html.preformatted(EVIL),
+            html.details(EVIL, html.paragraph("inside")),
+            html.table(
+                [EVIL, "value"],
+                [["b", "10.5 ± 0.1"], ["a", "9.25 (1 seed)"], ["d", None], ["c", "1,000"], [EVIL, "n/a"]],
+                EVIL,
+            ),
+            html.table(["wide " * 9] * 9, [["x" * 40] * 9]),
+            html.figure(plot(), "svg", EVIL, EVIL),
+        ],
+    )
+
+
+def test_all_text_is_escaped():
+    page = sample_page()
+    assert "<script>document" not in page
+    assert "<img src=x" not in page
+    assert page.count("&lt;script&gt;document.title=&#x27;bad&#x27;&lt;/script&gt;") == 11
+    assert page.count("<script>") == page.count("</script>") == 1
+
+
+def test_the_policy_admits_the_one_script_only():
+    page = sample_page()
+    assert "default-src 'none'" in page
+    assert re.search(r"script-src 'sha256-[A-Za-z0-9+/]{43}='", page)
+    assert "http" not in page.replace("http-equiv", "").replace(html.figure(plot(), "svg", "", ""), "")
+
+
+def test_the_same_arguments_give_the_same_bytes():
+    assert sample_page() == sample_page()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("4.05 ± 0.02 (3 seeds)", 4.05), ("1,000", 1000.0), ("-3e2", -300.0), ("12 min", 12.0), ("about 3", None),
+     ("", None), ("nan", None), ("inf", None), ("text8/lstm", None)],
+)  # fmt: skip
+def test_what_sorts_as_a_number(text, value):
+    assert html.number_at_start(text) == value
+
+
+def test_cells():
+    table = html.table(["a"], [[0.123456789], [None], [3]])
+    assert '<td class="number" data-number="0.123457">0.123457</td>' in table
+    assert "<td></td>" in table
+    assert '<td class="number" data-number="3.0">3</td>' in table
+
+
+def test_in_the_browser(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(sample_page(), encoding="utf-8")
+    with chromium() as browser:
+        check_page(browser, path)
+        with opened(browser, path) as page:
+            assert page.title() == EVIL, "foreign script has run"
+            value = page.query_selector_all("th button")[1]
+            value.click()
+            assert column(page, 0, 0)[:4] == ["a", "b", "c", EVIL]  # 9.25, 10.5, 1000; then text; then nothing
+            value.focus()
+            page.keyboard.press("Enter")
+            assert column(page, 0, 0) == ["c", "b", "a", EVIL, "d"]
+            page.query_selector("th button").click()
+            assert column(page, 0, 0)[-4:] == ["a", "b", "c", "d"]
+
+
+def test_the_committed_report_in_the_browser(tmp_path):
+    with chromium() as browser:
+        check_page(browser, RESULTS / "report.html")
+
+
+def test_the_report_of_a_sweep_in_the_browser(tmp_path):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(study_name=EVIL)
+    space = {"rate": optuna.distributions.FloatDistribution(0.01, 1, log=True),
+             EVIL: optuna.distributions.CategoricalDistribution(("a", EVIL))}  # fmt: skip
+    for number in range(6):
+        trial = study.ask(space)
+        study.tell(trial, 10 + trial.params["rate"] + number)
+    pictures.write_report(study, str(tmp_path))
+    with chromium() as browser:
+        check_page(browser, tmp_path / "report.html")
+        with opened(browser, tmp_path / "report.html") as page:
+            assert page.title() == f"Sweep {EVIL}"
+            assert len(page.query_selector_all("img")) == 3
+
+
+def test_a_sample_of_script_is_inert_in_the_report(tmp_path):
+    """Text of a model, or of a config, that is HTML."""
+    record = next(iter(load_records()))
+    record["samples"] = [EVIL]
+    content = report.content([record], all_claims(), {"y": EVIL})
+    path = tmp_path / "report.html"
+    path.write_text(report.render_html(content, [record], report.draw(content, [record])), encoding="utf-8")
+    with chromium() as browser, opened(browser, path) as page:
+        assert page.title() == "Reported numbers against ours"
+        page.query_selector("summary").click()
+        assert page.query_selector("details pre").inner_text() == EVIL

@@ -1,0 +1,277 @@
+"""What goes wrong around a run - disk, directories, damaged files, clock - ends with one clear line or goes on, and
+loses nothing: begun again, the run ends as if nothing had happened."""
+
+import builtins
+import time
+
+import numpy as np
+import pytest
+
+import lm.runs.tensorboard
+from experiments.train import print_results
+from lm.errors import UserError
+from lm.runs import lock, metrics, sampled_texts
+from lm.runs.checkpoint import Checkpoints
+from lm.training.loop import Trainer, train
+from lm.training.step import StepMetrics
+from tests.training.test_resume import Interrupted, config, corpus, final_state, interrupt, rows_of
+
+NO_SPACE = "No space left on device"
+
+
+def settings(**changes):
+    return config(train__sample_every=4, **changes)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    return workdir, train(settings(), corpus(), workdir)
+
+
+def assert_goes_on(workdir, undisturbed):
+    """Begun again, the run in workdir ends as the undisturbed one."""
+    expected, summary = undisturbed
+    again = train(settings(), corpus(), workdir)
+    assert again["results"] == summary["results"]
+    assert rows_of(workdir) == rows_of(expected)
+    assert (workdir / "samples.txt").read_bytes() == (expected / "samples.txt").read_bytes()
+    (found, done), (wanted, _) = final_state(workdir), final_state(expected)
+    assert done == 12
+    for name, x in wanted.items():
+        np.testing.assert_array_equal(found[name], x, err_msg=name)
+
+
+def files(workdir):
+    """All but the lock, which is a file without content."""
+    found = sorted(path for path in workdir.rglob("*") if path.is_file() and path.name != lock.NAME)
+    return {path: path.read_bytes() for path in found}
+
+
+# --- Disk full ------------------------------------------------------------------------------------------------------
+
+
+def full(mode="wb"):
+    """A file to which the kernel writes nothing: there is no space left on its device."""
+    return builtins.open("/dev/full", mode)
+
+
+def fill_log(patch):
+    write = metrics.MetricsLog.write
+
+    def filled(self, row):
+        if row["step"] == 9:
+            self._file.close()
+            self._file = full("w")
+        write(self, row)
+
+    patch.setattr(metrics.MetricsLog, "write", filled)
+
+
+def fill_tensorboard(patch):
+    write = lm.runs.tensorboard.Events.write
+
+    def filled(self, step, scalars):
+        if step == 5:
+            self._records.close()
+            self._records._writer = full()
+        write(self, step, scalars)
+
+    patch.setattr(lm.runs.tensorboard.Events, "write", filled)
+
+
+def fill_samples(patch):
+    patch.setattr(sampled_texts, "open", lambda path, mode: full(), raising=False)
+
+
+def fill_checkpoints(patch):
+    import orbax.checkpoint as ocp
+
+    save = ocp.Checkpointer.save
+
+    def filled(self, directory, *arguments, **options):
+        if directory.name == "6":
+            raise ValueError(f"RESOURCE_EXHAUSTED: {NO_SPACE} [tensorstore]")
+        save(self, directory, *arguments, **options)
+
+    patch.setattr(ocp.Checkpointer, "save", filled)
+
+
+def fill_summary(patch):
+    def filled(path, *arguments, **options):
+        return full() if ".summary.json" in str(path) else builtins.open(path, *arguments, **options)
+
+    patch.setattr(metrics, "open", filled, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("fill", "named"),
+    [
+        (fill_log, "metrics.jsonl"),
+        (fill_tensorboard, "tensorboard"),
+        (fill_samples, "samples.txt"),
+        (fill_checkpoints, "checkpoints"),
+        (fill_summary, "summary.json"),
+    ],
+)
+def test_a_full_disk_ends_a_run_with_one_line_and_loses_nothing(undisturbed, tmp_path, monkeypatch, fill, named):
+    with monkeypatch.context() as patch:
+        fill(patch)
+        with pytest.raises(UserError) as caught:
+            train(settings(), corpus(), tmp_path)
+    assert named in str(caught.value)
+    assert NO_SPACE in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "summary.json").exists()
+    assert_goes_on(tmp_path, undisturbed)
+
+
+def test_a_save_under_way_is_written_however_the_run_is_left(tmp_path, monkeypatch):
+    """Step 9 is handed over, and its slow disk still writes when the row of step 10 fails."""
+    write, fail = Checkpoints._write, metrics.MetricsLog.write
+
+    def slow(self, *arguments):
+        time.sleep(0.2)
+        write(self, *arguments)
+
+    def failing(self, row):
+        if row["step"] == 10:
+            raise Interrupted
+        fail(self, row)
+
+    monkeypatch.setattr(Checkpoints, "_write", slow)
+    monkeypatch.setattr(metrics.MetricsLog, "write", failing)
+    with pytest.raises(Interrupted):
+        train(settings(), corpus(), tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints" / "last").iterdir()) == ["6", "9"]
+
+
+# --- Places that cannot be written ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "is_directory"), [("samples.txt", True), ("tensorboard", False), ("checkpoints", False)]
+)
+def test_a_file_that_cannot_be_written_is_named(tmp_path, name, is_directory):
+    metrics.prepare_workdir(tmp_path, settings())
+    (tmp_path / name).mkdir() if is_directory else (tmp_path / name).write_text("in the way")
+    with pytest.raises(UserError, match=name) as caught:
+        train(settings(), corpus(), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+# --- What a crash leaves --------------------------------------------------------------------------------------------
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+    path.write_bytes({"truncated": content[:middle], "flipped": flipped}[how])
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+    undisturbed, tmp_path, monkeypatch, capfd, how
+):
+    interrupt(tmp_path, monkeypatch, 11, settings())
+    damage(tmp_path / "checkpoints" / "last" / "9" / "state" / "checkpoint" / "0", how)
+    capfd.readouterr()
+    assert_goes_on(tmp_path, undisturbed)
+    said = capfd.readouterr()
+    assert "last/9 is damaged" in said.err.splitlines()[0]
+    assert "after 6 of 12 steps" in said.out
+
+
+def test_a_run_whose_best_checkpoints_are_all_damaged_ends_and_says_so(undisturbed, tmp_path, capsys):
+    expected = undisturbed[1]
+    train(settings(), corpus(), tmp_path)
+    (tmp_path / "summary.json").unlink()
+    for path in (tmp_path / "checkpoints" / "best").glob("*/state/checkpoint/0"):
+        damage(path, "truncated")
+    summary = train(settings(), corpus(), tmp_path)
+    assert (tmp_path / "summary.json").is_file()
+    assert summary["results"] == [row for row in expected["results"] if row["which"] == "final"]
+    assert summary["not_scored"].keys() == {"best"}
+    assert "every checkpoint in" in summary["not_scored"]["best"]
+    capsys.readouterr()
+    print_results(summary)
+    assert "best is not scored: every checkpoint in" in capsys.readouterr().out
+
+
+def test_lines_that_a_crash_tore_are_written_anew(undisturbed, tmp_path, monkeypatch):
+    interrupt(tmp_path, monkeypatch, 9, settings())
+    for name, torn in (("metrics.jsonl", '{"step": 9, "lo'), ("samples.txt", "=" * 80 + "\nstep 8\n===")):
+        with open(tmp_path / name, "a") as file:
+            file.write(torn)
+    assert_goes_on(tmp_path, undisturbed)
+
+
+def test_samples_that_a_crash_left_without_their_checkpoint_are_written_once(undisturbed, tmp_path, monkeypatch):
+    """Step 8 has its samples, and its checkpoint is never written."""
+
+    def crash(self, step, *arguments):
+        if step == 9:
+            raise Interrupted
+        save(self, step, *arguments)
+
+    save = Checkpoints.save
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", crash)
+        with pytest.raises(Interrupted):
+            train(settings(), corpus(), tmp_path)
+    assert "step 8" in (tmp_path / "samples.txt").read_text()
+    assert_goes_on(tmp_path, undisturbed)
+
+
+def test_sums_of_losses_do_not_depend_on_where_dispatches_end(tmp_path):
+    """Lanes that catch up after a kill stop at other moments than lanes that were not killed."""
+    losses = np.random.default_rng(0).uniform(1, 3, 12)
+    found = []
+    for parts in ([12], [5, 1, 6], [1] * 12):
+        trainer = Trainer(settings(), corpus(), tmp_path)
+        for part in np.split(losses, np.cumsum(parts)[:-1]):
+            trainer.account(StepMetrics(part, np.ones_like(part), np.ones_like(part)), 1.0)
+        p = trainer.progress
+        found.append((p.report_nats, p.epoch_nats, p.lowest_running_nats))
+        trainer.checkpoints.close()
+    assert found[0] == found[1] == found[2]
+    assert found[0][0] == pytest.approx(losses.sum())
+
+
+# --- Clock and strangers --------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_goes_back_changes_nothing(undisturbed, tmp_path, monkeypatch):
+    """An hour at every look, and a year between the two starts."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    now = [1_800_000_000.0]
+
+    def earlier():
+        now[0] -= 3600
+        return now[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", earlier)
+        interrupt(tmp_path, monkeypatch, 9, settings())
+        now[0] -= 365 * 24 * 3600
+        assert_goes_on(tmp_path, undisturbed)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [row["step"] for row in rows_of(tmp_path)]
+
+
+def test_checkpoints_of_another_architecture_are_refused_and_left_alone(undisturbed, tmp_path, monkeypatch):
+    interrupt(tmp_path, monkeypatch, 9, settings())
+    other = settings(model__hidden=(4,))
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "kept")
+    (tmp_path / "checkpoints").rename(tmp_path / "moved")
+    metrics.prepare_workdir(tmp_path, other)
+    (tmp_path / "moved").rename(tmp_path / "checkpoints")
+    before = files(tmp_path)
+    with pytest.raises(UserError, match=r"is of another model: .*\[3, 12\] there") as caught:
+        train(other, corpus(), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert files(tmp_path) == before

@@ -1,0 +1,260 @@
+"""The files of a run: strict JSON, atomic, refused where they belong to another run."""
+
+import io
+import json
+import os
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+from ml_collections.config_dict import placeholder
+
+from lm.errors import UserError
+from lm.runs.metrics import MetricsLog, make_directory, plain, prepare_workdir, read_config, write_bytes, write_json
+
+
+def make_config(**changes):
+    config = ml_collections.ConfigDict(
+        {
+            "seed": 0,
+            "data": {"fractions": (0.9, 0.05, 0.05), "path": placeholder(str)},
+            "optim": {"learning_rate": 1.0, "clip": 5.0},
+            "targets": {},
+        }
+    )  # fmt: skip
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+# --- plain and write_json
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ((1, (2, "a")), [1, [2, "a"]]),
+        (float("nan"), None),
+        (-float("inf"), None),
+        (np.float32(0.5), 0.5),
+        (np.float32("nan"), None),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (True, True),
+        (np.arange(3, dtype=np.uint8), [0, 1, 2]),
+        (np.array(2.0), 2.0),
+        (jnp.float32(0.25), 0.25),
+        (jnp.array([1.0, jnp.inf]), [1.0, None]),
+        ({1: None}, {"1": None}),
+        (ml_collections.ConfigDict({"a": (1, 2)}), {"a": [1, 2]}),
+        (ml_collections.FrozenConfigDict({"a": [1, 2]}), {"a": [1, 2]}),
+    ],
+)
+def test_plain_is_what_json_gives_back(value, expected):
+    result = plain(value)
+    assert result == expected
+    assert type(result) is type(expected)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_plain_refuses_what_json_cannot_hold():
+    with pytest.raises(TypeError, match="object"):
+        plain({"a": object()})
+
+
+def test_write_json_is_strict_and_leaves_nothing_else(tmp_path):
+    write_json(tmp_path / "a.json", {"loss": float("nan"), "text": "é", "n": (1, 2)})
+    write_json(tmp_path / "a.json", {"loss": float("inf"), "text": "é", "n": (1, 3)})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail) == {"loss": None, "text": "é", "n": [1, 3]}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", [1])
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write .*a\.json: No space left on device"):
+        write_json(tmp_path / "a.json", [2])
+    assert json.loads((tmp_path / "a.json").read_text()) == [1]
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_place_under_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/a: Not a directory"):
+        write_bytes(tmp_path / "file" / "a", b"1")
+    with pytest.raises(UserError, match=r"directory .*file/a cannot be made: Not a directory"):
+        make_directory(tmp_path / "file" / "a")
+    assert make_directory(tmp_path / "b" / "c").is_dir()
+
+
+# --- prepare_workdir
+
+
+def test_writes_the_resolved_config_once(tmp_path):
+    workdir = prepare_workdir(tmp_path / "deep" / "run", make_config())
+    assert read_config(workdir) == plain(make_config())
+    before = (workdir / "config.json").stat().st_mtime_ns
+    prepare_workdir(workdir, make_config())
+    assert (workdir / "config.json").stat().st_mtime_ns == before
+
+
+def test_tuples_and_lists_are_the_same_config(tmp_path):
+    prepare_workdir(tmp_path, ml_collections.ConfigDict({"a": (1, (2.0, "x")), "b": 1}))
+    prepare_workdir(tmp_path, ml_collections.ConfigDict({"b": 1, "a": [1, [2.0, "x"]]}))
+
+
+def test_another_config_is_refused_naming_its_keys(tmp_path):
+    prepare_workdir(tmp_path, make_config())
+    other = make_config(**{"optim.learning_rate": 2.0, "data.fractions": (0.8, 0.1, 0.1)})
+    with pytest.raises(UserError) as caught:
+        prepare_workdir(tmp_path, other)
+    message = str(caught.value)
+    assert "optim.learning_rate: 1.0 -> 2.0" in message
+    assert "data.fractions: [0.9, 0.05, 0.05] -> [0.8, 0.1, 0.1]" in message
+    assert "clip" not in message
+    assert read_config(tmp_path) == plain(make_config())
+
+
+def test_added_and_removed_keys_are_differences(tmp_path):
+    prepare_workdir(tmp_path, ml_collections.ConfigDict({"a": 1, "old": 2, "group": {}}))
+    with pytest.raises(UserError, match=r"new: \(absent\) -> 3; old: 2 -> \(absent\)"):
+        prepare_workdir(tmp_path, ml_collections.ConfigDict({"a": 1, "new": 3, "group": {}}))
+
+
+def test_many_differences_are_cut_short(tmp_path):
+    prepare_workdir(tmp_path, ml_collections.ConfigDict({f"k{i:02}": 0 for i in range(20)}))
+    with pytest.raises(UserError, match="k07: 0 -> 1; and 12 more"):
+        prepare_workdir(tmp_path, ml_collections.ConfigDict({f"k{i:02}": 1 for i in range(20)}))
+
+
+def test_files_of_a_run_without_config_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"holds metrics\.jsonl but no config\.json"):
+        prepare_workdir(tmp_path, make_config())
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\xff"])
+def test_a_broken_config_json_is_an_error(tmp_path, content):
+    (tmp_path / "config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=r"config\.json"):
+        prepare_workdir(tmp_path, make_config())
+
+
+def test_a_workdir_that_cannot_be_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="--workdir"):
+            prepare_workdir(workdir, make_config())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_workdir_without_permission_is_an_error(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="no permission"):
+        prepare_workdir(tmp_path, make_config())
+
+
+# --- MetricsLog
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def rows(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_rows_are_strict_json_and_plain_lines(tmp_path):
+    stream = io.StringIO()
+    with MetricsLog(tmp_path, total_steps=300, stream=stream) as log:
+        log.write({"step": 0, "loss": float("inf"), "perplexity": None, "protocol": "exact"})
+        log.write({"step": 100, "loss": np.float64(1.5), "tokens_per_s": 12345.6})
+        log.say("a note")
+    assert rows(tmp_path) == [
+        {"step": 0, "loss": None, "perplexity": None, "protocol": "exact"},
+        {"step": 100, "loss": 1.5, "tokens_per_s": 12345.6},
+    ]
+    first, second, note = stream.getvalue().splitlines()
+    assert first.startswith("step 0 of 300")
+    assert second.startswith("step 100 of 300  loss 1.5  tokens_per_s 12346  (0:00:00 left)")
+    assert note == "a note"
+
+
+def test_each_row_is_on_disk_when_write_returns(tmp_path):
+    with MetricsLog(tmp_path, total_steps=10, stream=io.StringIO()) as log:
+        log.write({"step": 1, "loss": 1.0})
+        assert len(rows(tmp_path)) == 1
+
+
+def test_a_terminal_gets_a_bar_with_the_metric_and_time_left(tmp_path):
+    stream = Terminal()
+    with MetricsLog(tmp_path, total_steps=200, start_step=50, stream=stream) as log:
+        log.advance(60)
+        log.write({"step": 99, "loss": 1.25})
+        log.say("a note")
+        log.write({"step": 199, "loss": 1.0})
+    shown = stream.getvalue()
+    assert "100/200" in shown
+    assert "200/200" in shown
+    assert "loss 1" in shown
+    assert "a note\n" in shown
+
+
+def test_a_resumed_log_drops_what_will_be_done_again(tmp_path):
+    with MetricsLog(tmp_path, total_steps=400, stream=io.StringIO()) as log:
+        for step in (0, 100, 200, 300):
+            log.write({"step": step, "loss": 1.0})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 350, "lo')
+    with MetricsLog(tmp_path, total_steps=400, start_step=200, stream=io.StringIO()) as log:
+        assert [row["step"] for row in rows(tmp_path)] == [0, 100]  # 200 steps made: 0 to 199
+        log.write({"step": 200, "loss": 2.0})
+    assert [(row["step"], row["loss"]) for row in rows(tmp_path)] == [
+        (0, 1.0),
+        (100, 1.0),
+        (200, 2.0),
+    ]
+
+
+def test_a_torn_line_before_the_restored_step_goes_too(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n\xff\xfe\n[]\n{}\n{"step": 1}')
+    with MetricsLog(tmp_path, total_steps=10, start_step=5, stream=io.StringIO()):
+        assert rows(tmp_path) == [{"step": 0}]
+
+
+def test_a_run_from_the_start_drops_all(tmp_path):
+    for _ in range(2):
+        with MetricsLog(tmp_path, total_steps=400, stream=io.StringIO()) as log:
+            log.write({"step": 0, "loss": 1.0})
+    assert len(rows(tmp_path)) == 1
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+def test_tensorboard_reads_the_scalars_of_a_resumed_run_once(tmp_path):
+    # What `tensorboard --logdir` itself reads with. It has a stand-in for TensorFlow.
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for start, steps in ((0, (0, 100, 200)), (200, (200, 300))):
+        with MetricsLog(tmp_path, 400, start_step=start, stream=io.StringIO()) as log:
+            for step in steps:
+                log.write({"step": step, "loss": step + start / 2, "note": "text", "none": None})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["loss"]
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [
+        (0, 0.0), (100, 100.0), (200, 300.0), (300, 400.0),
+    ]  # fmt: skip
+
+
+def test_an_unwritable_log_is_an_error(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match="metrics"):
+        MetricsLog(tmp_path, total_steps=1, stream=io.StringIO())

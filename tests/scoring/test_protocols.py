@@ -1,0 +1,151 @@
+"""Every scoring protocol against the sources' own loops, one token at a time in float64 NumPy."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from lm.errors import UserError
+from lm.scoring.protocols import EXACT_UNROLL, PROTOCOLS, Score, check, evaluate
+from tests.helpers import references, tiny
+
+CASES = {
+    "one_hot": {},
+    "embedding": {"model__input": "embedding", "model__embedding_size": 4, "model__hidden": (3, 2)},
+    "bigram": {"model__input": "bigram", "model__embedding_size": 4},
+}
+CONTEXT = {"one_hot": 1, "embedding": 1, "bigram": 2}
+
+
+def settings(**changes):
+    return tiny.config(**{f"evaluation__{key}": value for key, value in changes.items()}).evaluation
+
+
+def one_by_one(parameters, text, predictions, stride, context):
+    """Assignment 6's validation: its generator of `stride` + 1 characters a call, p floored at 1e-10, log of base e.
+
+    A one-character model is fed b[0] and scored on b[1]; the bigram notebook's calls bring (b[0], b[1]) -> b[2].
+    """
+    parameters = references.float64(parameters)
+    state, total = references.zero_state(parameters, 1), 0.0
+    generator = references.BatchGenerator(text, 1, stride)
+    for _ in range(predictions):
+        batch = generator.next()
+        while len(batch) <= context:  # stride 1 under a bigram model: look one character further, without moving on
+            batch = np.array([*batch, [text[generator._cursor[0]]]])
+        state, logits = references.read_context(parameters, state, batch[:context], tiny.V)
+        p = np.exp(references.log_softmax(logits))[0, batch[context, 0]]
+        total += -math.log(max(p, 1e-10))
+    return total
+
+
+@pytest.mark.parametrize(("case", "stride"), [("one_hot", 1), ("bigram", 1), ("bigram", 2)])
+def test_notebook_is_assignment_6s_loop(case, stride):
+    """61 characters, 70 predictions: the text wraps. Strides of 2 read it twice over, every other bigram."""
+    model, parameters = tiny.model(**CASES[case])
+    text, context = tiny.text(61), CONTEXT[case]
+    protocol = {1: "notebook", 2: "notebook_stride2"}[stride]
+    score = evaluate(protocol, model, parameters, text, settings(predictions=70))
+    expected = one_by_one(parameters, text, 70, stride, context)
+    assert score.targets == 70
+    assert score.nats == pytest.approx(expected, rel=1e-5)
+    assert score.perplexity == pytest.approx(math.exp(expected / 70), rel=1e-5)
+
+
+def test_the_last_target_of_a_thousand_predictions_on_a_thousand_characters_is_the_first_character():
+    """Symbol 1 stands at the very start only and has p = 1e-3: it is scored once, as the last."""
+    model, parameters = tiny.model()
+    biases = np.log(np.array([0.999 / 4, 1e-3, 0.999 / 4, 0.999 / 4, 0.999 / 4], np.float32))
+    parameters = jax.tree.map(np.zeros_like, parameters) | {"output_bias": biases}
+    text = np.zeros(50, np.uint8)
+    text[0] = 1
+    score = evaluate("notebook", model, parameters, text, settings(predictions=50))
+    assert score.nats == pytest.approx(49 * -math.log(0.999 / 4) - math.log(1e-3), rel=1e-6)
+    score = evaluate("exact", model, parameters, text, settings())
+    assert score.nats == pytest.approx(49 * -math.log(0.999 / 4), rel=1e-6)
+    assert score.targets == 49
+
+
+def test_only_the_notebook_floors_probabilities_at_1e_10():
+    """A model that gives symbol 1 a probability of e^-60."""
+    model, parameters = tiny.model()
+    biases = np.array([0, -60, -1000, -1000, -1000], np.float32)
+    parameters = jax.tree.map(np.zeros_like, parameters) | {"output_bias": biases}
+    text = np.array([0, 1] * 25, np.uint8)
+    floored = evaluate("notebook", model, parameters, text, settings(predictions=50))
+    assert floored.nats == pytest.approx(25 * 10 * math.log(10), rel=1e-6)
+    assert evaluate("exact", model, parameters, text, settings()).nats == pytest.approx(25 * 60, rel=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_exact_scores_every_target_once_as_one_stream(case):
+    """Longer than two of its windows, and not a multiple of them."""
+    model, parameters = tiny.model(**CASES[case])
+    text, context = tiny.text(2 * EXACT_UNROLL + 77), CONTEXT[case]
+    exact = references.float64(parameters)
+    _, expected = references.window_nats(exact, references.zero_state(exact, 1), text[:, None], context)
+    score = evaluate("exact", model, parameters, text, settings())
+    assert score.targets == len(text) - context == expected.size
+    assert score.nats == pytest.approx(expected.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("length", [2, 3])
+def test_exact_of_the_shortest_texts(length):
+    model, parameters = tiny.model()
+    text = tiny.text(length)
+    exact = references.float64(parameters)
+    _, expected = references.window_nats(exact, references.zero_state(exact, 1), text[:, None])
+    score = evaluate("exact", model, parameters, text, settings())
+    assert score.targets == length - 1
+    assert score.nats == pytest.approx(expected.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("case", ["one_hot", "bigram"])
+def test_batched_is_ptb_word_lms_epoch_with_its_trimming(case):
+    """Rows from zero state, whole windows only; state carried within a row."""
+    model, parameters = tiny.model(**CASES[case])
+    text, context = tiny.text(79), CONTEXT[case]
+    exact = references.float64(parameters)
+    state, total, targets = references.zero_state(exact, 4), 0.0, 0
+    for x, y in references.ptb_iterator(text, 4, 6):
+        window = np.concatenate([x, y[:, -1:]], axis=1).T
+        state, nats = references.window_nats(exact, state, window, context)
+        total, targets = total + nats.sum(), targets + nats.size
+    score = evaluate("batched", model, parameters, text, settings(batch_size=4, unroll=6))
+    assert score.targets == targets == 3 * 4 * (7 - context)
+    assert score.nats == pytest.approx(total, rel=1e-5)
+
+
+def test_scores_by_hand():
+    score = Score(nats=6 * math.log(4), targets=6)
+    assert score.perplexity == pytest.approx(4)
+    assert score.bits_per_symbol == pytest.approx(2)
+    assert Score(nats=1e6, targets=10).perplexity == math.inf
+
+
+def test_a_uniform_model_scores_the_alphabet_under_every_protocol():
+    model, parameters = tiny.model()
+    parameters = jax.tree.map(np.zeros_like, parameters)
+    for protocol in PROTOCOLS:
+        score = evaluate(protocol, model, parameters, tiny.text(79), settings(predictions=70, batch_size=4, unroll=6))
+        assert score.perplexity == pytest.approx(tiny.V, rel=1e-6), protocol
+        assert score.bits_per_symbol == pytest.approx(math.log2(tiny.V), rel=1e-6)
+
+
+def test_what_cannot_be_scored_is_named():
+    model, parameters = tiny.model()
+    for changes, message in (
+        (dict(during="exakt"), r"evaluation\.during: unknown 'exakt'; known: .*notebook.*exact"),
+        (dict(protocols=("exact", "exakt")), r"evaluation\.protocols: unknown 'exakt'"),
+        (dict(splits=("vaild",)), r"evaluation\.splits: unknown 'vaild'; known: train, valid, test"),
+        (dict(unroll=0), r"evaluation\.unroll must be at least 1"),
+        (dict(during="batched", batch_size=31), r"^valid cannot be scored: a text of 61 .*evaluation\.batch_size=31"),
+        (dict(splits=("train",), protocols=("batched",), unroll=20), r"^train cannot be scored: a text of 403 tokens"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check(settings(**changes), model, tiny.corpus().splits)
+    with pytest.raises(UserError, match="too short"):
+        evaluate("exact", model, parameters, tiny.text(1), settings())
+    with pytest.raises(UserError, match="60 tokens"):
+        evaluate("batched", model, parameters, tiny.text(60), settings(batch_size=20, unroll=20))

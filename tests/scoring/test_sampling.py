@@ -1,0 +1,215 @@
+"""Generated texts: greedy against an argmax loop in NumPy, drawn symbols against the probabilities they come from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lm.data.text import Vocabulary
+from lm.errors import UserError
+from lm.scoring.sampling import Choice, choose, cumulative, generate, restrict
+from tests.helpers import references, tiny
+
+VOCABULARY = Vocabulary("char", tuple(tiny.SYMBOLS))
+P = np.array([0.4, 0.3, 0.15, 0.1, 0.05])  # of the model whose next symbol is drawn anew each time
+NUMBER, LENGTH = 40, 51
+CHI_SQUARE = {1: 15.1, 2: 18.4, 4: 23.5}  # exceeded by 1 in 10,000, by degrees of freedom
+
+
+def settings(**changes):
+    config = tiny.config(sample__number=NUMBER, sample__length=LENGTH)
+    config.sample.update(changes)
+    return config.sample
+
+
+def draw(**changes):
+    """[number, length - 1] ids from the memoryless model, the random start left out."""
+    model, parameters = tiny.model()
+    parameters = jax.tree.map(np.zeros_like, parameters) | {"output_bias": np.log(P).astype(np.float32)}
+    texts = generate(model, parameters, VOCABULARY, settings(**changes))
+    return np.array([[tiny.SYMBOLS.index(symbol) for symbol in text] for text in texts])[:, 1:]
+
+
+def assert_drawn_from(ids, probabilities):
+    """By a chi-square test; what has no probability must not occur."""
+    counts = np.bincount(ids.ravel(), minlength=tiny.V)
+    possible = probabilities > 0
+    assert (counts[~possible] == 0).all(), counts
+    expected = probabilities[possible] / probabilities.sum() * ids.size
+    statistic = np.sum((counts[possible] - expected) ** 2 / expected)
+    assert statistic < CHI_SQUARE[possible.sum() - 1], (counts, expected)
+    # all along the texts, not only on average
+    assert ids.shape == (NUMBER, LENGTH - 1)
+    for half in (ids[:, : LENGTH // 2], ids[:, LENGTH // 2 :], ids[: NUMBER // 2], ids[NUMBER // 2 :]):
+        np.testing.assert_allclose(np.bincount(half.ravel(), minlength=5) / half.size, probabilities, atol=0.06)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_temperature_takes_probabilities_to_the_power_of_its_inverse(temperature):
+    expected = P ** (1 / temperature)
+    assert_drawn_from(draw(temperature=temperature), expected / expected.sum())
+
+
+def test_top_k_draws_the_k_most_likely_in_proportion():
+    assert_drawn_from(draw(top_k=2), np.array([4 / 7, 3 / 7, 0, 0, 0]))
+
+
+def test_top_k_draws_no_more_than_k_where_several_are_equally_likely():
+    choice, logits = Choice("temperature", 2, False), jnp.log(jnp.array([[0.1, 0.3, 0.3, 0.3], [0.7, 0.1, 0.1, 0.1]]))
+    left = np.isfinite(restrict(choice, logits, jnp.ones(())))
+    np.testing.assert_array_equal(left, [[False, True, True, False], [True, True, False, False]])
+
+
+@pytest.mark.parametrize(("mass", "kept"), [(0.75, 3), (0.65, 2), (0.99, 5)])
+def test_nucleus_draws_from_the_smallest_set_of_that_mass(mass, kept):
+    expected = np.where(np.arange(5) < kept, P, 0)
+    assert_drawn_from(draw(top_p=mass), expected / expected.sum())
+
+
+def test_a_tiny_nucleus_is_greedy():
+    assert (draw(top_p=0.01) == 0).all()
+
+
+def test_texts_and_symbols_are_drawn_apart():
+    """Neighbours in a text, and the same place of two texts, agree as often as independent draws: sum of p^2."""
+    ids, chance = draw(), np.sum(P**2)
+    assert np.mean(ids[:, 1:] == ids[:, :-1]) == pytest.approx(chance, abs=0.05)
+    assert np.mean(ids[1:] == ids[:-1]) == pytest.approx(chance, abs=0.05)
+
+
+BIGRAM = {"model__input": "bigram", "model__embedding_size": 4}
+# Settings, seed and factor of the parameters, such that the text varies and no two symbols are nearly as likely.
+CASES = {
+    "one_hot": ({}, 181, 3),
+    "embedding": ({"model__input": "embedding", "model__embedding_size": 4, "model__hidden": (6, 5)}, 20, 5),
+    "bigram": (BIGRAM, 170, 5),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_greedy_is_an_argmax_loop_from_the_prompt(case):
+    changes, seed, factor = CASES[case]
+    model, parameters = tiny.model(seed, **changes)
+    parameters = jax.tree.map(lambda x: factor * x, parameters)
+    context, prompt = model.context, "dab c"
+    found = generate(model, parameters, VOCABULARY, settings(strategy="greedy", prompt=prompt, number=2))
+
+    exact = references.float64(parameters)
+    ids, state = [tiny.SYMBOLS.index(symbol) for symbol in prompt], references.zero_state(exact, 1)
+    for t in range(LENGTH - context):
+        state, logits = references.read_context(exact, state, np.array(ids[t : t + context])[:, None], tiny.V)
+        if t + context >= len(prompt):
+            ids.append(int(logits.argmax()))
+    expected = "".join(tiny.SYMBOLS[i] for i in ids)
+    assert len(set(expected[len(prompt) :])) > 2, "a constant text shows little: choose another seed"
+    assert found == [expected] * 2
+
+
+def test_drawn_texts_begin_with_the_prompt_and_go_on_differently():
+    model, parameters = tiny.model()
+    texts = generate(model, parameters, VOCABULARY, settings(prompt="abba"))
+    assert all(text.startswith("abba") and len(text) == LENGTH for text in texts)
+    assert len(texts) == NUMBER
+    assert len(set(texts)) > NUMBER // 2
+
+
+@pytest.mark.parametrize("symbols", [1, 2, 5, 27, 100, 1001])
+def test_cumulative_sums(symbols):
+    p = np.random.default_rng(0).dirichlet(np.ones(symbols), 3)
+    np.testing.assert_allclose(cumulative(jnp.asarray(p, jnp.float32)), np.cumsum(p, axis=1), rtol=1e-5)
+
+
+def test_a_draw_is_where_the_cumulative_distribution_passes_it():
+    """p = 0.25, 0, 0.5, 0.25 at temperature 1, squared and normalised (1/6, 0, 4/6, 1/6) at 1/2."""
+    logits = jnp.log(jnp.asarray([0.25, 0.0, 0.5, 0.25]))[None].repeat(7, axis=0)
+    below_one = np.nextafter(np.float32(1), np.float32(0))
+    uniform = jnp.asarray([0.0, 0.2, 0.24, 0.26, 0.74, 0.8, below_one], jnp.float32)
+    warm, cold = (choose(Choice("temperature", 0, False), uniform, logits, t, 1.0) for t in (1.0, 0.5))
+    assert warm.tolist() == [0, 0, 0, 2, 2, 3, 3]
+    assert cold.tolist() == [0, 2, 2, 2, 2, 2, 3]
+    # The two most likely only: the last symbol is left out, and however near 1 the draw is, it is never drawn.
+    assert choose(Choice("temperature", 1, False), uniform, logits, 1.0, 1.0).tolist() == [2] * 7
+
+
+def test_first_exceeding_is_the_books_rule():
+    """Symbol i comes where the draw lies between the largest probability before it and its own; 0 also above all."""
+    p = np.array([0.2, 0.1, 0.4, 0.05, 0.25])
+    logits = np.tile(np.log(p).astype(np.float32), (4000, 1))
+    uniform = jax.random.uniform(jax.random.key(0), (4000,))
+    ids = np.asarray(choose(Choice("first_exceeding", 0, False), uniform, logits, 1.0, 1.0))
+    expected = np.array([0.2 + (1 - 0.4), 0.0, 0.4 - 0.2, 0.0, 0.0])
+    np.testing.assert_allclose(np.bincount(ids, minlength=5) / len(ids), expected, atol=0.03)
+
+
+def test_a_text_ends_with_its_first_stop_symbol():
+    model, parameters = tiny.model()
+    whole = generate(model, parameters, VOCABULARY, settings(prompt="cab"))
+    cut = generate(model, parameters, VOCABULARY, settings(prompt="cab", stop="c"))
+    assert any("c" in text[3:] for text in whole)
+    for long, short in zip(whole, cut, strict=True):
+        assert short == (long[: long.index("c", 3) + 1] if "c" in long[3:] else long)
+    with pytest.raises(UserError, match=r"sample\.stop='z' is not a symbol"):
+        generate(model, parameters, VOCABULARY, settings(stop="z"))
+
+
+def test_words_are_joined_by_spaces():
+    words = Vocabulary("word", ("the", "cat", "sat", "<eos>", "<unk>"), unknown="<unk>")
+    model, parameters = tiny.model()
+    texts = generate(model, parameters, words, settings(prompt="the cat sat the"))
+    assert all(text.startswith("the cat sat the ") for text in texts)
+    assert all(len(text.split(" ")) == LENGTH and set(text.split(" ")) <= set(words.symbols) for text in texts)
+
+
+def test_number_and_length_are_honoured_and_the_seed_decides():
+    model, parameters = tiny.model()
+    first, again, other = (generate(model, parameters, VOCABULARY, settings(seed=seed)) for seed in (4, 4, 5))
+    assert [len(text) for text in first] == [LENGTH] * NUMBER
+    assert first == again
+    assert not set(first) & set(other)
+    short = generate(model, parameters, VOCABULARY, settings(number=1, length=2))
+    assert [len(text) for text in short] == [2]
+
+
+def test_starts_are_drawn():
+    model, parameters = tiny.model()
+    starts = [text[0] for text in generate(model, parameters, VOCABULARY, settings())]
+    assert set(starts) == set(tiny.SYMBOLS)
+
+
+def test_a_prompt_of_unknown_symbols_names_them():
+    model, parameters = tiny.model()
+    with pytest.raises(UserError) as caught:
+        generate(model, parameters, VOCABULARY, settings(prompt="abXcY"))
+    assert all(part in str(caught.value) for part in ("config.sample.prompt", "X", "Y")), caught.value
+    assert "\n" not in str(caught.value)
+    words = Vocabulary("word", ("the", "cat", "sat", "<eos>", "<unk>"), unknown="<unk>")
+    with pytest.raises(UserError, match="zebra"):  # not silently <unk>
+        generate(model, parameters, words, settings(prompt="the zebra"))
+
+
+def test_a_bigram_model_needs_a_prompt_of_two():
+    model, parameters = tiny.model(**BIGRAM)
+    with pytest.raises(UserError, match=r"config\.sample\.prompt must have at least 2"):
+        generate(model, parameters, VOCABULARY, settings(prompt="a"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("strategy", "beam"),
+        ("temperature", 0.0),
+        ("temperature", -1.0),
+        ("top_k", -1),
+        ("top_k", tiny.V + 1),
+        ("top_p", 0.0),
+        ("top_p", 1.5),
+        ("number", 0),
+        ("length", 0),
+    ],
+)
+def test_settings_out_of_range_are_named(key, value):
+    model, parameters = tiny.model()
+    with pytest.raises(UserError) as caught:
+        generate(model, parameters, VOCABULARY, settings(**{key: value}))
+    assert f"config.sample.{key}" in str(caught.value)
+    assert str(value) in str(caught.value)

@@ -1,0 +1,72 @@
+"""CS224d's random search on record: what its config plans, judged as it should be, with a report that opens."""
+
+import json
+import math
+
+import pytest
+
+from configs import loading
+from experiments.ledger.records import RESULTS
+from experiments.sweeps.plan import make_space, number_of_trials, planned
+from lm.runs.metrics import plain
+from tests.helpers.browser import check_page, chromium, column, opened
+from tests.helpers.sweep_runs import ROOT
+
+RECORD = RESULTS / "sweeps" / "cs224d_rnnlm"
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return json.loads((RECORD / "sweep.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def config():
+    return loading.load(str(ROOT / "configs" / "sweeps" / "cs224d_rnnlm.py"))
+
+
+def test_its_trials_are_those_that_the_config_plans(recorded, config):
+    axes = make_space(config)
+    assert len(recorded["trials"]) == number_of_trials(config, axes) >= 40
+    assert recorded["name"] == config.name
+    for number, trial in enumerate(recorded["trials"]):
+        assert trial["number"] == number
+        assert trial["parameters"].keys() == {axis.key for axis in axes}
+        for key, value in planned(config, axes, number).items():
+            assert trial["parameters"][key] == pytest.approx(value, rel=1e-12)
+
+
+def test_every_trial_has_a_value_or_a_reason_and_the_best_is_the_lowest(recorded):
+    for trial in recorded["trials"]:
+        assert (trial["state"] == "complete") == (trial["value"] is not None)
+        assert (trial["state"] == "fail") == bool(trial["failure"])
+        assert trial["value"] is None or 1 < trial["value"] < math.inf
+    complete = [trial for trial in recorded["trials"] if trial["value"] is not None]
+    assert len(complete) >= 0.9 * len(recorded["trials"])
+    assert recorded["best"] == min(complete, key=lambda trial: trial["value"])
+
+
+def test_it_is_of_todays_config(config):
+    """But for what decides no number, and for keys that came later."""
+    then, now = json.loads((RECORD / "config.json").read_text(encoding="utf-8")), plain(config)
+    for key in ("name", "space", "sampler", "seed", "pruner"):
+        assert then[key] == now[key]
+    for group in ("data", "model", "optim", "train", "keep_prob"):
+        for key, value in then["run"][group].items():
+            assert now["run"][group][key] == value, f"{group}.{key}"
+
+
+def test_the_config_says_what_came_of_it(recorded):
+    said = (ROOT / "configs" / "sweeps" / "cs224d_rnnlm.py").read_text(encoding="utf-8")
+    assert f"the best had {recorded['best']['value']:.1f}" in said
+    assert f"batch {recorded['best']['parameters']['data.batch_size']}" in said
+
+
+def test_its_report_in_the_browser(recorded):
+    with chromium() as browser:
+        check_page(browser, RECORD / "report.html")
+        with opened(browser, RECORD / "report.html") as page:
+            assert page.title() == f"Sweep {recorded['name']}"
+            assert len(page.query_selector_all("img")) == 4
+            values = column(page, 0, len(recorded["best"]["parameters"]) + 1)
+            assert sorted(values) == sorted(f"{trial['value']:.4f}" for trial in recorded["trials"] if trial["value"])
