@@ -11,6 +11,7 @@ import jax
 
 from lm.data.corpora import load
 from lm.errors import UserError
+from lm.machine.clock import process_seconds
 from lm.runs.metrics import read_config
 from lm.training import devices, estimates
 from lm.training.announce import LONG_SECONDS, announce
@@ -34,7 +35,7 @@ def estimate(config, data_dir) -> estimates.Estimate:
     """Prints and returns what preflight finds."""
     if jax.process_count() > 1:
         raise UserError("--dry_run is for one process: leave --num_processes and its companions out")
-    found = estimates.estimate(config, load_corpus(config, data_dir), startup=estimates.process_seconds())
+    found = estimates.estimate(config, load_corpus(config, data_dir), startup=process_seconds())
     print(estimates.report(found))
     return found
 

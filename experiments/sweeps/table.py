@@ -7,7 +7,7 @@ import time
 from optuna.trial import TrialState
 
 from experiments.sweeps.study import FINISHED
-from lm.training.estimates import clock
+from lm.machine.clock import h_mm_ss
 
 SHOWN = 15  # newest trials
 
@@ -60,7 +60,7 @@ class Table:
         if not here or ended >= self.total:
             return f"{ended} of {self.total} done, {best}"
         left = (time.monotonic() - self.began) / here * (self.total - ended)
-        return f"{ended} of {self.total} done, {best}, {clock(left)} left"
+        return f"{ended} of {self.total} done, {best}, {h_mm_ss(left)} left"
 
     def _drawn(self, trials: list):
         from rich.table import Table as RichTable

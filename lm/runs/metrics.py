@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from lm.errors import UserError
+from lm.machine.clock import h_mm_ss
 from lm.runs.schema import parse, read_json
 from lm.runs.tensorboard import Events
 
@@ -304,8 +305,7 @@ class MetricsLog:
         if done <= 0 or self._done >= self._total:
             return ""
         seconds = (time.monotonic() - self._began) / done * (self._total - self._done)
-        minutes, seconds = divmod(round(seconds), 60)
-        return f"({minutes // 60}:{minutes % 60:02}:{seconds:02} left)"
+        return f"({h_mm_ss(seconds)} left)"
 
 
 def _short(value: int | float) -> str:

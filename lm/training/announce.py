@@ -7,6 +7,7 @@ guess says that the run is long. (`estimates.estimate` foresees a run of another
 import jax
 
 from lm.data.corpora import Corpus
+from lm.machine.clock import h_mm_ss
 from lm.machine.cores import available
 from lm.model.language_model import count_parameters
 from lm.training import estimates, memory
@@ -51,6 +52,6 @@ def brief(found: estimates.Estimate) -> str:
     free = "" if found.free is None else f" of {memory.megabytes(found.free)} that are free"
     early = f", unless config.train.patience={found.patience} ends it sooner" if found.patience else ""
     return (
-        f"{found.steps:,} steps of {1e3 * found.step_seconds:.3f} ms, in all {estimates.clock(found.seconds)} "
+        f"{found.steps:,} steps of {1e3 * found.step_seconds:.3f} ms, in all {h_mm_ss(found.seconds)} "
         f"(h:mm:ss){early}; memory at the peak about {memory.megabytes(found.memory)}{free}"
     )

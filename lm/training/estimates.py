@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -24,6 +23,7 @@ import numpy as np
 
 from lm.data.corpora import CORPORA, Corpus
 from lm.machine import compilation_cache
+from lm.machine.clock import h_mm_ss
 from lm.machine.cores import available
 from lm.machine.signals import raising
 from lm.runs.metrics import MetricsLog
@@ -326,26 +326,11 @@ def _time_score(trainer: Trainer, tokens: np.ndarray, protocol: str, at_least: f
 # --- Saying it ------------------------------------------------------------------------------------------------------
 
 
-def process_seconds() -> float:
-    """Since this process began; where the system does not say, the seconds that it computed."""
-    try:
-        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # the 22nd field: proc(5)
-        return float(Path("/proc/uptime").read_text().split()[0]) - started / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return time.process_time()
-
-
 def others() -> str:
     """The load of the last minute in words, where it is more than this process alone can make; else empty."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     cores = available()
     return f"load {load:.1f} on {cores} cores" if load > 1.5 * cores else ""
-
-
-def clock(seconds: float) -> str:
-    """h:mm:ss"""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 def report(found: Estimate) -> str:
@@ -362,13 +347,13 @@ def report(found: Estimate) -> str:
     if busy := others():
         lines.append(f"this machine computes for others too ({busy}): the estimate holds while that stays so")
     early = f"; config.train.patience={found.patience} may end it sooner" if found.patience else ""
-    lines.append(f"ETA {clock(found.seconds)} (h:mm:ss) from the command to its end{early}")
+    lines.append(f"ETA {h_mm_ss(found.seconds)} (h:mm:ss) from the command to its end{early}")
     return "\n".join(lines)
 
 
 def report_all(found: list[Estimate], jobs: int = 1) -> str:
     """Estimates of several runs as lines of text: one each, and their sum over `jobs` processes at a time."""
-    lines = [f"{clock(each.seconds):>10}  {memory.megabytes(each.memory):>10}  {each.name}" for each in found]
+    lines = [f"{h_mm_ss(each.seconds):>10}  {memory.megabytes(each.memory):>10}  {each.name}" for each in found]
     total = sum(each.seconds for each in found)
     shared = f", {jobs} at a time: at least {total / jobs / 3600:.2f} hours" if jobs > 1 else ""
     early = "; early stopping may end some sooner" if any(each.patience for each in found) else ""

@@ -1,17 +1,16 @@
-"""What a run needs of memory, found before anything is allocated, and what there is.
+"""Estimates the peak memory of a run before allocating anything.
 
 On a CPU everything lies in the memory of the process; on an accelerator only what its programs hold is counted.
 """
 
 import functools
-import os
-from pathlib import Path
 
 import jax
 import ml_collections
 
 from lm.data.corpora import Corpus
 from lm.errors import UserError
+from lm.machine.memory import free_bytes, resident_bytes
 from lm.model.language_model import count_parameters
 from lm.scoring.protocols import PROTOCOLS, compile_stream
 from lm.training.optim import Hyper, hyper_of
@@ -104,53 +103,6 @@ def _above_arguments(analysis) -> int:
     if analysis is None:  # a backend that does not say
         return 0
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-
-
-# --- What there is --------------------------------------------------------------------------------------------------
-
-
-def free_bytes() -> int | None:
-    """Bytes that a run may still take: of the first accelerator, else of this machine and its limits. None: unknown."""
-    if jax.default_backend() != "cpu":
-        stats = jax.local_devices()[0].memory_stats() or {}
-        limit = stats.get("bytes_limit")
-        return None if limit is None else limit - stats.get("bytes_in_use", 0)
-    known = [free for free in (_machine_free(), _control_group_free()) if free is not None]
-    return min(known) if known else None
-
-
-def _machine_free() -> int | None:
-    """Linux: what could be had without swapping. Elsewhere: all of the machine's memory."""
-    if (available := _proc_kilobytes("/proc/meminfo", "MemAvailable:")) is not None:
-        return available
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
-def _control_group_free() -> int | None:
-    """What a container's limit leaves (control groups, version 2); None where there is none."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        return None if limit == "max" else max(0, int(limit) - int(used))
-    except (OSError, ValueError):
-        return None
-
-
-def resident_bytes() -> int:
-    """Memory of this process now; 0 where the system does not say."""
-    return _proc_kilobytes("/proc/self/status", "VmRSS:") or 0
-
-
-def _proc_kilobytes(path: str, field: str) -> int | None:
-    """The bytes of a line 'field   123 kB' of a file of /proc."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(field)), None)
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def megabytes(size: int) -> str:

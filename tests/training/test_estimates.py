@@ -10,6 +10,7 @@ import pytest
 from configs.base import base
 from experiments import train as train_experiment
 from lm.errors import UserError
+from lm.machine.clock import h_mm_ss
 from lm.model.language_model import count_parameters
 from lm.runs.checkpoint import Checkpoints
 from lm.scoring import protocols
@@ -123,10 +124,6 @@ def test_a_part_that_never_happens_costs_nothing():
     assert Part("validation", 0, 5.0, 4.0).seconds == 0
 
 
-def test_the_clock():
-    assert estimates.clock(3 * 3600 + 62.4) == "3:01:02"
-
-
 @pytest.mark.parametrize(("load", "said"), [(2.9, ""), (5.25, "load 5.2 on 2 cores")])
 def test_a_busy_machine_is_said(load, said, monkeypatch):
     monkeypatch.setattr(estimates, "available", lambda: 2)
@@ -173,7 +170,7 @@ def test_a_dry_run_prints_the_estimate_and_leaves_nothing(embedded, tmp_path, mo
     assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
     assert asked == [("train", "valid")]
     out = capsys.readouterr().out
-    assert f"ETA {estimates.clock(found.seconds)}" in out
+    assert f"ETA {h_mm_ss(found.seconds)}" in out
     assert "config.train.patience=2 may end it sooner" in out
     assert "40 steps" in out
     assert "test is not read" in out
@@ -261,13 +258,6 @@ def test_the_size_of_a_state_is_that_of_its_arrays():
     state = state._replace(key=jax.random.key_data(state.key))
     assert memory.size_of(shapes) == sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(state))
     assert memory.size_of(shapes) > 3 * 4 * count_parameters(state.parameters)  # Adam's two moments
-
-
-def test_memory_that_is_free_is_read_from_the_system():
-    free = memory.free_bytes()
-    assert free is None or free > 1e6
-    assert memory._proc_kilobytes("/proc/not/there", "MemAvailable:") is None
-    assert 10e6 < memory.resident_bytes() < 1e12
 
 
 @pytest.mark.parametrize("protocol", ["notebook", "batched", "exact"])
