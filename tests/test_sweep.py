@@ -275,6 +275,7 @@ def test_lanes_give_what_trials_alone_give(undisturbed, config_file, tmp_path):
         assert lane["parameters"] == alone["parameters"]
         assert lane["value"] == pytest.approx(alone["value"], rel=1e-5)
     assert len(json.loads((tmp_path / "sweep.json").read_text())["trials"]) == 5
+    assert (tmp_path / "curves.png").exists(), "lanes report their validation checks, too"
 
 
 def test_failures_are_recorded_and_the_rest_goes_on(config_file, tmp_path):

@@ -243,17 +243,26 @@ def lowest(directory) -> float | None:
 
 
 def tell(study, trial, directory: Path, failure: Exception | None, seconds: float):
-    """The study's last word on a trial, unless another machine had it, which took this one for dead."""
+    """Tells the study how a trial ended, unless another machine has, which took this one for dead."""
     value = lowest(directory) if failure is None else None
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         trial.set_user_attr("seconds", seconds)
         if value is not None:
+            report_validations(trial, directory)
             study.tell(trial, value, skip_if_finished=True)
         elif isinstance(failure, optuna.TrialPruned):
             study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         else:
             trial.set_user_attr("failure", in_one_line(failure))
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def report_validations(trial, directory: Path):
+    """Reports the validation checks that the study lacks: lanes report none while they train."""
+    known = frozen(trial).intermediate_values
+    for number, row in enumerate(validations(directory), 1):
+        if number not in known:
+            trial.report(row["valid_perplexity"], number)
 
 
 def in_one_line(failure: Exception | None) -> str:

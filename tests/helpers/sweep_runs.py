@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A sweep of a run of 24 steps on 3,000 characters. Tests change it, kill it, and make it diverge.
 CONFIG = """
-from configs.sweeps.definition import sweep
-from tests import tiny
+from configs.sweeps._definition import sweep
+from tests.helpers import tiny
 
 def get_config():
     run = tiny.config(data__size=3000, train__steps=24, train__evaluate_every=6, train__report_every=6,
