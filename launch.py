@@ -24,8 +24,8 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs.loading import CONFIGS, DEFAULT_CONFIG, check_tuples, explain, near
-from lm.errors import UserError, first_line
+from configs.loading import CONFIGS, DEFAULT_CONFIG, check_tuples, explain
+from lm.errors import UserError, check_name, first_line, suggestions
 from lm.machine import signals
 from lm.machine.compilation_cache import use_compilation_cache
 
@@ -206,7 +206,7 @@ def parse_all(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
         rest = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
         name = f"--{error.flagname}"
-        raise UserError(f"unknown flag {name}{near(name, [f'--{f}' for f in values])}") from error
+        raise UserError(f"unknown flag {name}{suggestions(name, [f'--{f}' for f in values])}") from error
     except Exception as error:  # whatever the config file raises; KeyError for an unknown key
         raise UserError(explain(argv, error)) from error
     if not isinstance(values["config"].value, ConfigDict):
@@ -251,8 +251,7 @@ def check(values: flags.FlagValues, rest: list[str]) -> None:
     name = values["experiment"].value
     if rest and not (name in EXPERIMENTS and EXPERIMENTS[name].arguments):
         raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
-    if name not in EXPERIMENTS:
-        raise UserError(f"unknown --experiment={name}{near(name, EXPERIMENTS)}")
+    check_name(name, EXPERIMENTS, "--experiment")
     for flag in all_extra_flags():
         if values[flag.name].present and flag not in EXPERIMENTS[name].extra:
             owners = [owner for owner, e in EXPERIMENTS.items() if flag in e.extra]

@@ -2,13 +2,12 @@
 
 import difflib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from lm.errors import UserError
+from lm.errors import UserError, suggestions
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -21,7 +20,7 @@ def explain(argv: list[str], error: Exception) -> str:
     path = Path(config.partition(":")[0])
     if not path.is_file():
         known = [os.path.relpath(p) for p in CONFIGS.rglob("*.py") if p.name != "__init__.py"]
-        return f"--config={config}: there is no such file{near(str(path), known)}"
+        return f"--config={config}: there is no such file{suggestions(str(path), sorted(known))}"
     if not os.access(path, os.R_OK):
         return f"--config={config}: the file cannot be read"
     try:
@@ -29,8 +28,8 @@ def explain(argv: list[str], error: Exception) -> str:
     except Exception as load_error:  # a config file is Python and may raise anything
         # config_flags passes some errors on as text that ends with 'ValueError: what is wrong'.
         reason = (str(load_error).strip() or "it fails").splitlines()[-1]
-        wrapped = isinstance(load_error, flags.Error)
-        return f"--config={config}: {'' if wrapped else type(load_error).__name__ + ': '}{reason}"
+        kind = "" if isinstance(load_error, flags.Error | UserError) else f"{type(load_error).__name__}: "
+        return f"--config={config}: {kind}{reason}"
     if not isinstance(loaded, ConfigDict):
         return f"--config={config}: {error}"
     values = config_values(loaded)
@@ -97,17 +96,8 @@ def config_values(config: ConfigDict) -> dict:
     return values
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?', or the whole list where nothing is near and the list is short."""
-    known = sorted(known)
-    matches = difflib.get_close_matches(name, known, n=3)
-    if matches:
-        return f"; did you mean {' or '.join(matches)}?"
-    return f"; there are {', '.join(known)}" if len(known) <= 20 else ""
-
-
 def near_key(key: str, known: list[str]) -> str:
-    """As near(), for keys: those whose last part is near `key`'s, in whatever group."""
+    """Text "; did you mean --config.A?", naming the keys whose last part is close to that of `key`, in any group."""
     last = key.rpartition(".")[2]
     lasts = difflib.get_close_matches(last, {other.rpartition(".")[2] for other in known}, n=3)
     matches = [other for other in known if other.rpartition(".")[2] in lasts]

@@ -25,7 +25,7 @@ from experiments.peers import plots
 from experiments.peers.processes import Worker, WorkerDied
 from experiments.peers.worker import IMPLEMENTATIONS
 from experiments.peers.workload import CORE, SWEEPS, WORKLOADS, Workload
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 from lm.machine.cores import available
 from lm.machine.signals import raising
 from lm.runs.metrics import plain, prepare_workdir, write_json
@@ -80,8 +80,7 @@ def check(config) -> tuple[list[Workload], tuple[str, ...], int]:
     known_peers = [name for name in IMPLEMENTATIONS if name not in own]
     for key, given, known in (("workloads", wanted, [*GROUPS, *WORKLOADS]), ("peers", peers, known_peers)):
         for name in given:
-            if name not in known:
-                raise UserError(f"config.{key}: unknown {name!r}; known: {', '.join(known)}")
+            check_name(name, known, f"config.{key}")
     if not wanted:
         raise UserError(f"config.workloads is empty: name some of {', '.join([*GROUPS, *WORKLOADS])}")
     if config.rounds < 1:

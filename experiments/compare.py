@@ -20,7 +20,7 @@ from experiments.ledger.records import make_record
 from experiments.pages import comparison_page
 from lm.data.corpora import Corpus, load
 from lm.data.text import SPLITS
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 from lm.runs.metrics import log_test_score, make_directory, read_config, write_bytes, write_json
 from lm.scoring.protocols import Score, exact_nats, perplexity
 from lm.scoring.uncertainty import compare
@@ -46,10 +46,8 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
 
     config: any config of this version; it says which keys a run's config.json must have, and of what types
     """
-    if checkpoint not in ("last", "best"):
-        raise UserError(f"--checkpoint={checkpoint}: must be last or best")
-    if split not in SPLITS:
-        raise UserError(f"--split={split}: must be one of {', '.join(SPLITS)}")
+    check_name(checkpoint, ("last", "best"), "--checkpoint")
+    check_name(split, SPLITS, "--split")
     found = read_runs(runs)
     models = [load_model(each, config, data_dir, split, checkpoint) for each in found]
     comparison = {

@@ -7,7 +7,7 @@ the last one's.
 import os
 
 from experiments.evaluate import load_run
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 from lm.model.weights import write
 from lm.runs.metrics import write_json
 from lm.training.step import evaluated_parameters
@@ -15,8 +15,7 @@ from lm.training.step import evaluated_parameters
 
 def run(config, workdir, data_dir=None, checkpoint="last"):
     """Returns the directory of the export: model.safetensors, and config.json with config and vocabulary."""
-    if checkpoint not in ("last", "best"):
-        raise UserError(f"--checkpoint={checkpoint}: must be last or best")
+    check_name(checkpoint, ("last", "best"), "--checkpoint")
     trainer = load_run(config, workdir, data_dir)
     state = trainer.state
     if checkpoint == "best":

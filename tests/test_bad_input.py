@@ -49,7 +49,7 @@ SAID_OF_CONFIGS = [
     ({"model.cell": "lstm_projection", "model.projection": 2**40}, "config.model.projection must be positive and"),
     ({"init.output": ("normal",)}, "config.init.output must be ('normal', mean, deviation) with numbers that"),
     ({"init.output": ("uniform", 0.1, "a")}, "config.init.output must be ('uniform', low, high) with numbers that"),
-    ({"init.output": ()}, "config.init.output: unknown initialiser ''"),
+    ({"init.output": ()}, "config.init.output: unknown ''"),
     ({"sample.prompt": "THE \u2603"}, "config.sample.prompt: characters that the vocabulary does not hold: 'T', 'H'"),
     ({"sample.number": 10**12}, "lower config.sample.number"),
     ({"sample.seed": -1}, "config.sample.seed must be between 0 and 4294967295, not -1"),

@@ -195,8 +195,8 @@ def test_bad_arguments_are_one_line(runs, says, tmp_path):
     assert "1 given" in says(good)
     assert f"{tmp_path}/none: there is no such directory" in says(good, tmp_path / "none")
     assert "holds no finished run: config.json, summary.json" in says(good, tmp_path)
-    assert "--split=tets: must be one of train, valid, test" in says(good, good, "--split=tets")
-    assert "--checkpoint=first" in says(good, good, "--checkpoint=first")
+    assert "--split: unknown 'tets'; known: train, valid, test; did you mean test?" in says(good, good, "--split=tets")
+    assert "--checkpoint: unknown 'first'; known: last, best" in says(good, good, "--checkpoint=first")
     assert "holds no best checkpoint" in says(good, good, "--checkpoint=best", f"--workdir={tmp_path}")
     assert "unexpected argument" in launch_line("good")
 

@@ -16,6 +16,7 @@ from configs.base import base
 from launch import EXPERIMENTS
 from lm.data.corpora import CORPORA, Corpus
 from lm.data.text import Vocabulary
+from lm.errors import UserError
 from lm.model.language_model import count_parameters, init_parameters, make_model
 from lm.scoring.protocols import PROTOCOLS
 from lm.training.step import make_experiment
@@ -48,7 +49,7 @@ def variants(get_config):
     """The arguments a config takes: those its message names when it gets another; none for most."""
     if not inspect.signature(get_config).parameters:
         return [None]
-    with pytest.raises(ValueError, match="unknown variant 'no such variant'; known: ") as caught:
+    with pytest.raises(UserError, match="variant: unknown 'no such variant'; known: ") as caught:
         get_config("no such variant")
     return re.split(r",\s*", str(caught.value).split("known: ")[1])
 
@@ -58,7 +59,8 @@ def kind_of(module):
     return module.get_config().get("kind", "run") if hasattr(module, "get_config") else None
 
 
-FILES = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name != "__init__.py")
+NO_CONFIGS = ("__init__.py", "loading.py", "rules.py")
+FILES = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name not in NO_CONFIGS)
 CONFIGS = {
     str(path.relative_to(ROOT / "configs").with_suffix("")) + (f":{variant}" if variant else ""): (module, variant)
     for path in FILES
@@ -96,7 +98,8 @@ def test_configs_of_other_experiments_than_runs_name_theirs():
             [name] = [name for name, experiment in EXPERIMENTS.items() if experiment.reads == kind]
             config = module_of(path).get_config()
             assert config.is_locked, path
-            words = set().union(*(words_of(reader) for reader in (ROOT / "experiments").glob(f"{name}*.py")))
+            readers = [ROOT / "experiments" / f"{name}.py", *(ROOT / "experiments" / f"{name}s").glob("*.py")]
+            words = set().union(*map(words_of, readers))
             assert set(config) - {"kind"} <= words, path
             assert f"--experiment={name}" in module_of(path).__doc__, path
 
@@ -231,9 +234,9 @@ def reads_of(path):
 
 @functools.cache
 def all_reads():
-    files = [*(ROOT / "lm").glob("*.py"), *(ROOT / "experiments").glob("*.py")]
+    files = [*(ROOT / "lm").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
     # lm/scoring/protocols.py gets the group `evaluation` alone and calls it settings.
-    settings = {("evaluation", key) for group, key in reads_of(ROOT / "lm" / "evaluate.py") if group == "settings"}
+    settings = {("evaluation", key) for group, key in reads_of(ROOT / "lm/scoring/protocols.py") if group == "settings"}
     return set().union(settings, *map(reads_of, files))
 
 

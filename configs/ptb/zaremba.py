@@ -13,6 +13,7 @@ Run: python launch.py --config=configs/ptb/zaremba.py:small --workdir=runs/ptb_z
 from typing import NamedTuple
 
 from configs.base import base, set_targets, target
+from lm.errors import lookup
 
 
 class Variant(NamedTuple):
@@ -41,9 +42,7 @@ VARIANTS = {
 
 
 def get_config(variant: str = "small"):
-    if variant not in VARIANTS:
-        raise ValueError(f"configs/ptb/zaremba.py: unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    v = VARIANTS[variant]
+    v = lookup(VARIANTS, variant, "variant")
     config = base()
     config.name = f"ptb/zaremba:{variant}"
     config.source = "Zaremba et al. 2014, arXiv:1409.2329, Table 1 (small: TensorFlow's ptb_word_lm)"

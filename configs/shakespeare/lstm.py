@@ -16,11 +16,11 @@ Run: python launch.py --config=configs/shakespeare/lstm.py:book --workdir=runs/s
 
 from configs.base import set_targets, target
 from configs.shakespeare._book import book
+from lm.errors import check_name
 
 
 def get_config(variant: str = "correct"):
-    if variant not in ("book", "correct"):
-        raise ValueError(f"configs/shakespeare/lstm.py: unknown variant {variant!r}; known: book, correct")
+    check_name(variant, ("book", "correct"), "variant")
     config = book(f"lstm:{variant}")
     # 99,993 // 16 = 6,249 characters a row: (6,249 - 1) // 25 = 249 windows a pass
     config.data.batch_size = 16

@@ -13,13 +13,13 @@ Run: python launch.py --config=configs/text8/bigram_dropout.py:real --workdir=ru
 
 from configs.base import set_targets, target
 from configs.text8.bigram import bigram
+from lm.errors import check_name
 
 KEEP_PROB = {"printed": 1.0, "real": 0.9}
 
 
 def get_config(variant: str = "printed"):
-    if variant not in KEEP_PROB:
-        raise ValueError(f"configs/text8/bigram_dropout.py: unknown variant {variant!r}; known: printed, real")
+    check_name(variant, KEEP_PROB, "variant")
     config = bigram(f"bigram_dropout:{variant}")
     config.keep_prob.input = config.keep_prob.output = KEEP_PROB[variant]
     config.train.steps = 21_001

@@ -6,6 +6,7 @@ Run: python launch.py --config=configs/tiny_shakespeare/char.py:lstm --workdir=r
 """
 
 from configs.base import base, set_targets, target
+from lm.errors import check_name
 
 # Cell, epochs and parameters: 65 x 128 + (128 + 512 + 1) x G x 512 + (512 + 1) x 65, and 512 for the bias of its own
 # that the GRU's candidate has.
@@ -14,8 +15,7 @@ MINUTES_AND_SEEDS = {"lstm": (11.0, 1), "gru": (4.0, 3)}
 
 
 def get_config(variant: str = "lstm"):
-    if variant not in CELLS:
-        raise ValueError(f"configs/tiny_shakespeare/char.py: unknown variant {variant!r}; known: lstm, gru")
+    check_name(variant, CELLS, "variant")
     config = base()
     config.name = f"tiny_shakespeare/char:{variant}"
     config.source = "own config; data of karpathy/char-rnn"

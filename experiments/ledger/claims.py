@@ -7,7 +7,7 @@ from typing import NamedTuple
 import ml_collections
 
 from lm.data.corpora import CORPORA
-from lm.errors import UserError
+from lm.errors import UserError, check_name, suggestions
 
 # Modules whose configs hold targets -> the variants they take, "" where they take none.
 CLAIMS = {
@@ -58,8 +58,8 @@ def matching(patterns: str) -> list[Claim]:
     for pattern in patterns.split(","):
         found = {c.config.name for c in claims if any(fnmatch.fnmatchcase(n, pattern) for n in _names(c.config))}
         if not found:
-            known = ", ".join(c.config.name for c in claims)
-            raise UserError(f"--targets={pattern} matches no config that has targets; there are {known}")
+            known = suggestions(pattern, [claim.config.name for claim in claims])
+            raise UserError(f"--targets={pattern} matches no config that has targets{known}")
         chosen |= found
     return [claim for claim in claims if claim.config.name in chosen]
 
@@ -78,8 +78,7 @@ def on_corpus(claims: list[Claim], corpus: str) -> list[Claim]:
 
     Raises UserError for an unknown corpus, and for one that suits none of them.
     """
-    if corpus not in CORPORA:
-        raise UserError(f"--corpus={corpus} is unknown; known: {', '.join(CORPORA)}")
+    check_name(corpus, CORPORA, "--corpus")
     changed = []
     for claim in claims:
         config = claim.config.copy_and_resolve_references()

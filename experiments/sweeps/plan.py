@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 import optuna
 
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 
 PLANNED = ("grid", "random", "quasi_random")  # samplers that do not look at results
 SAMPLERS = (*PLANNED, "tpe")
@@ -103,8 +103,7 @@ def changed(run: ml_collections.ConfigDict, axes: list[Axis], parameters: dict) 
 def number_of_trials(config: ml_collections.ConfigDict, axes: list[Axis]) -> int:
     """Raises UserError for settings of the sampler or the pruner that cannot be."""
     for key, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-        if config[key] not in known:
-            raise UserError(f"config.{key}={config[key]}: must be one of {', '.join(known)}")
+        check_name(config[key], known, f"config.{key}")
     for key, least in (("heartbeat_seconds", 1), ("retries", 0), ("lanes", 0), ("pruner_warmup", 0), ("trials", 0)):
         if config[key] < least:
             raise UserError(f"config.{key}={config[key]}: must be at least {least}")

@@ -25,7 +25,7 @@ from lm.cells.kinds import (
 )
 from lm.cells.lstm import LSTM_CELLS, fuse_lstm, lstm_projection_cell, mogrifier_cell
 from lm.cells.parallel import PARALLEL_CELLS
-from lm.errors import UserError
+from lm.errors import UserError, lookup
 
 __all__ = [
     "CELLS", "Cell", "HiddenCarry", "LSTMCarry", "ParallelCell", "PointwiseCell", "StepCell", "check_bias",
@@ -124,9 +124,7 @@ CELLS = {
 
 def make_cell(model: ml_collections.ConfigDict) -> Cell:
     """The cell of `config.model`. Raises UserError for an unknown name, or a setting out of range."""
-    if model.cell not in CELLS:
-        raise UserError(f"config.model.cell: unknown {model.cell!r}; known: {', '.join(CELLS)}")
-    entry = CELLS[model.cell]
+    entry = lookup(CELLS, model.cell, "config.model.cell")
     return entry(model) if callable(entry) else entry
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 
 Array = jax.Array
 
@@ -43,8 +43,7 @@ class Reader(NamedTuple):
 
 def make_reader(batching: str, tokens: int, batch_size: int, unroll: int, context: int = 1) -> Reader:
     """Checks the numbers and makes a Reader. Raises UserError for sizes that leave nothing to read."""
-    if batching not in ("heads", "rows"):
-        raise UserError(f"config.data.batching: unknown {batching!r}; known: heads, rows")
+    check_name(batching, ("heads", "rows"), "config.data.batching")
     if tokens >= 2**30:  # a position is the sum of two of them, in 32 bits
         raise UserError(f"a text of {tokens} tokens is too long: less than {2**30} can be read at once")
     if batch_size < 1:

@@ -26,7 +26,7 @@ from lm.data.text import (
     text8_vocabulary,
     word_vocabulary,
 )
-from lm.errors import UserError
+from lm.errors import UserError, check_name, lookup
 
 
 class Corpus(NamedTuple):
@@ -56,9 +56,7 @@ def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[st
     data_dir: where files are looked for before the network is asked; None: nowhere.
     Raises UserError where a file is missing or wrong, or config.data does not fit it.
     """
-    if data.corpus not in CORPORA:
-        raise UserError(f"config.data.corpus={data.corpus}: unknown; known: {', '.join(CORPORA)}")
-    definition, used = CORPORA[data.corpus], {}
+    definition, used = lookup(CORPORA, data.corpus, "config.data.corpus"), {}
 
     def text(key: str) -> str:
         used[key] = definition.sources[key]
@@ -156,8 +154,7 @@ def _textfile(data, text, splits):
 
     All parts are always read: whether there is an unknown symbol must not hang on the asked splits.
     """
-    if data.level not in LEVELS:
-        raise UserError(f"config.data.level={data.level}: must be one of {', '.join(LEVELS)}")
+    check_name(data.level, LEVELS, "config.data.level")
     if data.max_vocabulary < 0 or data.max_vocabulary == 1:
         raise UserError(f"config.data.max_vocabulary={data.max_vocabulary}: must be 0 (all) or above 1")
     content = _own_file(data)

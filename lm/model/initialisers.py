@@ -5,7 +5,7 @@ import inspect
 import jax
 import jax.numpy as jnp
 
-from lm.errors import UserError
+from lm.errors import UserError, lookup
 
 LARGEST = float(jnp.finfo(jnp.float32).max)
 
@@ -90,9 +90,7 @@ INITIALISERS = {
 def check(key: str, specification: tuple):
     """Raises UserError, naming the config's key, unless this is a known name and as many finite numbers as it takes."""
     name, *numbers = specification or ("",)
-    if name not in INITIALISERS:
-        raise UserError(f"{key}: unknown initialiser {name!r}; known: {', '.join(INITIALISERS)}")
-    wanted = list(inspect.signature(INITIALISERS[name]).parameters)[3:]
+    wanted = list(inspect.signature(lookup(INITIALISERS, name, key)).parameters)[3:]
     if len(numbers) != len(wanted) or not all(isinstance(x, int | float) and abs(x) <= LARGEST for x in numbers):
         form = ", ".join([repr(name), *wanted])
         raise UserError(f"{key} must be ({form}) with numbers that 32 bits hold, not {specification}")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from lm.cells.table import Cell, check_bias, make_cell, zero_carry
-from lm.errors import UserError
+from lm.errors import UserError, check_name, lookup
 from lm.model.dropout import MASKS, Noise, drop, drop_rows
 from lm.model.initialisers import check as check_initialiser
 from lm.model.initialisers import initialiser
@@ -30,13 +30,6 @@ OUTPUTS = {
     "dense_without_bias": "kernel",
     "tied": "bias; the kernel is the embedding table, transposed (Inan et al. 2017, Press & Wolf 2017)",
 }
-
-
-def choose(table: dict, key: str, name: str):
-    """table[name], or a UserError that names the config key and the known names."""
-    if name not in table:
-        raise UserError(f"config.{key}: unknown {name!r}; known: {', '.join(table)}")
-    return table[name]
 
 
 class LanguageModel(nn.Module):
@@ -64,7 +57,7 @@ class LanguageModel(nn.Module):
     @property
     def context(self) -> int:
         """Tokens that make one input: 2 for bigrams, else 1."""
-        return choose(CONTEXT, "model.input", self.config.input)
+        return lookup(CONTEXT, self.config.input, "config.model.input")
 
     @property
     def input_symbols(self) -> int:
@@ -162,7 +155,7 @@ class LanguageModel(nn.Module):
 
     def initial_carry(self, batch: int) -> tuple:
         """The state every stream starts from, one carry per layer."""
-        start = choose(INITIAL_CARRIES, "model.initial_carry", self.config.initial_carry)
+        start = lookup(INITIAL_CARRIES, self.config.initial_carry, "config.model.initial_carry")
         return tuple(start(self.cell, batch, units) for units in self.config.hidden)
 
 
@@ -178,9 +171,9 @@ def make_model(config: ml_collections.ConfigDict, vocabulary_size: int) -> Langu
     """The model of an experiment's config. Raises UserError for names or sizes that make none."""
     if not config.model.hidden or not all(0 < units < 2**31 for units in config.model.hidden):
         raise UserError(f"config.model.hidden must be a tuple of positive sizes below 2^31, not {config.model.hidden}")
-    choose(OUTPUTS, "model.output", config.model.output)
-    choose(dict.fromkeys(MASKS), "dropout.mask", config.dropout.mask)
-    choose(CONTEXT, "model.input", config.model.input)
+    check_name(config.model.output, OUTPUTS, "config.model.output")
+    check_name(config.dropout.mask, MASKS, "config.dropout.mask")
+    check_name(config.model.input, CONTEXT, "config.model.input")
     cell = make_cell(config.model)
     check_input(config, vocabulary_size, cell.output_size(config.model.hidden[-1]))
     check_noise(config, cell)

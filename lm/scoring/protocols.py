@@ -17,7 +17,7 @@ import numpy as np
 
 from lm.data.batches import Reader, make_reader, on_device, window
 from lm.data.text import SPLITS
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 from lm.model.language_model import LanguageModel
 
 Array = jax.Array
@@ -181,13 +181,11 @@ def check(settings: ml_collections.ConfigDict, model: LanguageModel, texts: dict
 
     Raises UserError naming the key at fault.
     """
-    for key, protocols in (("during", (settings.during,)), ("protocols", settings.protocols)):
-        for protocol in protocols:
-            if protocol not in PROTOCOLS:
-                raise UserError(f"config.evaluation.{key}: unknown {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    check_name(settings.during, PROTOCOLS, "config.evaluation.during")
+    for protocol in settings.protocols:
+        check_name(protocol, PROTOCOLS, "config.evaluation.protocols")
     for split in settings.splits:
-        if split not in SPLITS:
-            raise UserError(f"config.evaluation.splits: unknown {split!r}; known: {', '.join(SPLITS)}")
+        check_name(split, SPLITS, "config.evaluation.splits")
     for key in ("predictions", "batch_size", "unroll"):
         if settings[key] < 1:
             raise UserError(f"config.evaluation.{key} must be at least 1, not {settings[key]}")

@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 
 from lm.data.text import Vocabulary
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 from lm.model.language_model import LanguageModel
 
 Array = jax.Array
@@ -113,8 +113,7 @@ def check(sample: ml_collections.ConfigDict, vocabulary: Vocabulary, context: in
         encode_prompt(vocabulary, sample.prompt, context)
     if sample.stop and sample.stop not in vocabulary.symbols:
         raise UserError(f"config.sample.stop={sample.stop!r} is not a symbol of the corpus")
-    if sample.strategy not in STRATEGIES:
-        raise UserError(f"config.sample.strategy: unknown {sample.strategy!r}; known: {', '.join(STRATEGIES)}")
+    check_name(sample.strategy, STRATEGIES, "config.sample.strategy")
     for key in ("number", "length"):
         if sample[key] < 1:
             raise UserError(f"config.sample.{key} must be at least 1, not {sample[key]}")

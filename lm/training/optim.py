@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 
 Array = jax.Array
 
@@ -70,8 +70,7 @@ def _check(sound: bool, key: str, wanted: str, value):
 def check_optim(optim: ml_collections.ConfigDict):
     """Raises UserError for an unknown name or a number out of range in `config.optim`."""
     for key, table in (("clipping", CLIPPING), ("name", OPTIMISERS), ("schedule", SCHEDULES)):
-        if optim[key] not in table:
-            raise UserError(f"config.optim.{key}: unknown {optim[key]!r}; known: {', '.join(table)}")
+        check_name(optim[key], table, f"config.optim.{key}")
 
     def check(key, sound, wanted):
         _check(sound, f"config.optim.{key}", wanted, optim[key])

@@ -14,9 +14,9 @@ import optax
 
 from lm.data.batches import Reader, advance, make_reader, starts_epoch, window
 from lm.data.corpora import Corpus
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 from lm.model.dropout import Noise
-from lm.model.language_model import LanguageModel, choose, init_parameters, make_model
+from lm.model.language_model import LanguageModel, init_parameters, make_model
 from lm.model.losses import GRADIENTS, target_weights
 from lm.scoring.protocols import check as check_evaluation
 from lm.scoring.sampling import check as check_sample
@@ -88,9 +88,8 @@ def make_experiment(config: ml_collections.ConfigDict, corpus: Corpus) -> Experi
     check_sample(config.sample, corpus.vocabulary, model.context)
     check_evaluation(config.evaluation, model, corpus.splits)
     validation.check(config, corpus.splits)
-    if config.on_nan not in ("stop", "rollback"):
-        raise UserError(f"config.on_nan: unknown {config.on_nan!r}; known: stop, rollback")
-    choose(GRADIENTS, "loss.gradient", config.loss.gradient)
+    check_name(config.on_nan, ("stop", "rollback"), "config.on_nan")
+    check_name(config.loss.gradient, GRADIENTS, "config.loss.gradient")
     target_weights(config.loss.weighting, 1, 1)
     if config.penalty.temporal_activation and reader.unroll <= model.context:
         raise UserError("config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "

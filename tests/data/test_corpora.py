@@ -193,7 +193,7 @@ def test_synthetic_states_its_floor_and_its_splits():
 
 def test_unknown_corpora_are_refused_with_those_that_are():
     message = refusal(load, data_config(corpus="text9"), None)
-    assert message.startswith("config.data.corpus=text9")
+    assert message.startswith("config.data.corpus: unknown 'text9'; known: ")
     assert all(name in message for name in CORPORA)
 
 
@@ -271,7 +271,7 @@ def test_textfile_of_one_character(tmp_path):
         (b"", {}, "mine.txt: the file holds no text"),
         (b"ab\0c", {}, "mine.txt: byte 2 is NUL"),
         (b"abc\xff", {}, "mine.txt: byte 3 (0xff) is not UTF-8"),
-        (b"abc", {"level": "bytes"}, "config.data.level=bytes: must be one of char, word"),
+        (b"abc", {"level": "bytes"}, "config.data.level: unknown 'bytes'; known: char, word"),
         (b"abc", {"max_vocabulary": -1}, "config.data.max_vocabulary=-1"),
         (b"abc", {"max_vocabulary": 1}, "config.data.max_vocabulary=1"),
         (b"abc", {"fractions": (0.5, 0.1, 0.1)}, "config.data.fractions=(0.5, 0.1, 0.1)"),

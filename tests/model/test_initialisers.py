@@ -116,7 +116,7 @@ def test_the_key_decides(name):
 
 
 def test_an_unknown_name_is_named_with_the_known_ones():
-    with pytest.raises(UserError, match=r"init\.input: unknown initialiser 'xavier'; known: zeros,.*glorot_uniform"):
+    with pytest.raises(UserError, match=r"init\.input: unknown 'xavier'; known: zeros,.*glorot_uniform"):
         check("config.init.input", ("xavier",))
 
 
