@@ -1,4 +1,4 @@
-"""Runs an experiment on a config.
+"""Runs a command, named by --experiment, on a config.
 
     python launch.py                                        # train the default config
     python launch.py --config=configs/text8/lstm_fused.py --workdir=runs/a
@@ -6,9 +6,9 @@
     python launch.py --experiment=sample --config=configs/text8/lstm_fused.py --workdir=runs/a
     python launch.py --experiment=compare runs/a runs/b
 
-Exit status: 0, also where SIGTERM ended it; 2 and one line that starts with 'error: ' where a flag,
-config, file or input is at fault; 130 where Ctrl-C ended it; 141 where standard output was closed.
-Configs are Python and run as such: launch only those you trust.
+Exit status: 0 on success and after SIGTERM; 2 if a flag, config, file or input is wrong, with one line that starts with
+'error: '; 130 after Ctrl-C; 141 if standard output was closed.
+A config is a Python file that is executed: launch only configs that you trust.
 """
 
 import contextlib
@@ -24,104 +24,107 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs.loading import CONFIGS, DEFAULT_CONFIG, check_tuples, explain
+from configs.loading import CONFIGS, DEFAULT_CONFIG, check_tuples, explain_error
 from lm.errors import UserError, check_name, first_line, suggestions
 from lm.machine import signals
 from lm.machine.compilation_cache import use_compilation_cache
 
-# No jax here: a mistake on the command line is answered in a fraction of a second.
+# jax is not imported here: a mistake on the command line is reported in a fraction of a second.
+
+# --- The flags ------------------------------------------------------------------------------------------------------
 
 
-class ExtraFlag(NamedTuple):
-    """A flag of some experiments only; its value reaches run() under its name."""
+class Flag(NamedTuple):
+    """A flag, and the function of absl.flags that defines it."""
 
-    define: Callable  # flags.DEFINE_string, DEFINE_integer, ...
+    define: Callable[..., object]
     name: str
     default: object
     help: str
 
 
-class Experiment(NamedTuple):
-    """`module` has run(config, workdir, data_dir, **{flag.name: value for flag in extra}).
+CHECK = Flag(flags.DEFINE_boolean, "check", False, "Train nothing; derive the ledger in --workdir again and compare.")
+CHECKPOINT = Flag(flags.DEFINE_string, "checkpoint", "last", "Checkpoint of a run: last or best.")
+CORPUS = Flag(flags.DEFINE_string, "corpus", "", "Corpus to use if a config allows it, such as text8_prefix.")
+BUDGET = Flag(flags.DEFINE_string, "budget", "", "Time to train, such as 30m; runs that do not fit are left out.")
+DRY_RUN = Flag(flags.DEFINE_boolean, "dry_run", False, "Print the time and memory that the command needs, and stop.")
+ETA = Flag(flags.DEFINE_boolean, "eta", True, "Print a time estimate before a long run.")
+JOBS = Flag(flags.DEFINE_integer, "jobs", 1, "Number of processes that train trials on this machine.")
+LANES = Flag(flags.DEFINE_string, "lanes", None, "Keys and values of the runs: 'seed=0:4 optim.clip=1.0,5.0'.")
+SEEDS = Flag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: the number that the config requires.")
+SPLIT = Flag(flags.DEFINE_string, "split", "valid", "Text to compare the runs on: train, valid or test.")
+STORAGE = Flag(flags.DEFINE_string, "storage", "", "Optuna's URL of a study that several machines share.")
+TARGETS = Flag(flags.DEFINE_string, "targets", "*", "Patterns of configs or their targets: 'text8/*,ptb/lstm2'.")
+VOCABULARY = Flag(flags.DEFINE_string, "vocabulary", None, "Vocabulary of the weights: a file with one token a line.")
+WEIGHTS = Flag(flags.DEFINE_string, "weights", None, "Safetensors file to import.")
 
-    distributed: whether several processes can run it together
-    arguments: the name under which run() gets what is not a flag, a tuple of strings; "": there may be none
-    workdir: the default of --workdir; "": runs/ and the config's path
-    reads: the kind of config that it is for: run, which trains one; another, which config.kind names; any; none
+
+class Command(NamedTuple):
+    """A value of --experiment. `module` has run(config, workdir, data_dir, **{flag.name: its value for flag in flags}).
+
+    arguments: keyword under which run() gets the arguments that are not flags, a tuple of strings; "": none are allowed
+    config: kind of config that it reads: run (trains one run), another value of config.kind, any, or none
+    distributed: several processes can run it together
+    workdir: default of --workdir; "": runs/ and the config's path
     """
 
     module: str
-    extra: tuple[ExtraFlag, ...] = ()
-    distributed: bool = False
+    flags: tuple[Flag, ...] = ()
     arguments: str = ""
+    config: str = "run"
+    distributed: bool = False
     workdir: str = ""
-    reads: str = "run"
 
 
-DRY_RUN = ExtraFlag(
-    flags.DEFINE_boolean, "dry_run", False, "Prints how long it will take and what memory it needs, and stops there."
-)
-
-ETA = ExtraFlag(flags.DEFINE_boolean, "eta", True, "Says before a long run how long it will take.")
-
-CHECKPOINT = ExtraFlag(flags.DEFINE_string, "checkpoint", "last", "Which checkpoint of a run: last or best.")
-
-EXPERIMENTS = {
-    "train": Experiment("experiments.train", (DRY_RUN, ETA), distributed=True),
-    "evaluate": Experiment("experiments.evaluate"),
-    "lanes": Experiment(
-        "experiments.lanes",
-        (ExtraFlag(flags.DEFINE_string, "lanes", None, "Keys and values of the runs: 'seed=0:4 optim.clip=1.0,5.0'."),),
-    ),
-    "sample": Experiment("experiments.sample"),
-    "benchmark_lanes": Experiment("experiments.benchmark_lanes"),
-    "gradients": Experiment("experiments.gradients"),
-    "record": Experiment("experiments.record", reads="any"),
-    "benchmark": Experiment("experiments.benchmark", reads="benchmark"),
-    "reproduce": Experiment(
+COMMANDS = {
+    "train": Command("experiments.train", (DRY_RUN, ETA), distributed=True),
+    "evaluate": Command("experiments.evaluate"),
+    "lanes": Command("experiments.lanes", (LANES,)),
+    "sample": Command("experiments.sample"),
+    "benchmark_lanes": Command("experiments.benchmark_lanes"),
+    "gradients": Command("experiments.gradients"),
+    "record": Command("experiments.record", config="any"),
+    "benchmark": Command("experiments.benchmark", config="benchmark"),
+    "reproduce": Command(
         "experiments.reproduce",
-        (
-            ExtraFlag(
-                flags.DEFINE_string, "targets", "*", "Patterns of configs or their targets: 'text8/*,ptb/lstm2'."
-            ),
-            ExtraFlag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: as many as the config asks for."),
-            ExtraFlag(flags.DEFINE_string, "budget", "", "Time to train, as in 30m; what is beyond it is not run."),
-            ExtraFlag(flags.DEFINE_string, "corpus", "", "The corpus where a config can do with it: text8_prefix."),
-            ExtraFlag(flags.DEFINE_boolean, "check", False, "Trains nothing; derives what is in --workdir again."),
-            DRY_RUN,
-        ),
+        (TARGETS, SEEDS, BUDGET, CORPUS, CHECK, DRY_RUN),
+        config="none",
         workdir="runs/ledger",
-        reads="none",
     ),
-    "sweep": Experiment(
-        "experiments.sweep",
-        (
-            ExtraFlag(flags.DEFINE_string, "storage", "", "Optuna's URL of a study that machines share."),
-            ExtraFlag(flags.DEFINE_integer, "jobs", 1, "Processes that train trials here."),
-            DRY_RUN,
-        ),
-        reads="sweep",
-    ),
-    "compare": Experiment(
+    "sweep": Command("experiments.sweep", (STORAGE, JOBS, DRY_RUN), config="sweep"),
+    "compare": Command(
         "experiments.compare",
-        (ExtraFlag(flags.DEFINE_string, "split", "valid", "The text that the runs are compared on."), CHECKPOINT),
+        (SPLIT, CHECKPOINT),
         arguments="runs",
+        config="none",
         workdir="runs/compare",
-        reads="none",
     ),
-    "export": Experiment("experiments.export", (CHECKPOINT,)),
-    "import": Experiment(
-        "experiments.import_weights",
-        (
-            ExtraFlag(flags.DEFINE_string, "weights", None, "The safetensors file to import."),
-            ExtraFlag(flags.DEFINE_string, "vocabulary", None, "The file's vocabulary, one token per line."),
-        ),
-    ),
+    "export": Command("experiments.export", (CHECKPOINT,)),
+    "import": Command("experiments.import_weights", (WEIGHTS, VOCABULARY)),
 }
 
+# Of every command; --config is defined in parse_flags.
+COMMON_FLAGS = (
+    Flag(flags.DEFINE_string, "experiment", "train", f"Command to run: {', '.join(COMMANDS)}."),
+    Flag(flags.DEFINE_string, "workdir", None, "Directory of the run. Default: runs/ and the config's path."),
+    Flag(flags.DEFINE_string, "data_dir", None, "Directory of corpora. Default: LM_DATA_DIR in the environment."),
+    Flag(flags.DEFINE_boolean, "debug", False, "Show the traceback of an error."),
+)
 
-# Given together to each of several processes that train together: see README, "Many runs, many devices".
-DISTRIBUTED = ("coordinator_address", "num_processes", "process_id")
+# Of commands that are distributed; each of several processes that train together gets all three.
+DISTRIBUTED_FLAGS = (
+    Flag(flags.DEFINE_string, "coordinator_address", None, "HOST:PORT of process 0, the same for all processes."),
+    Flag(flags.DEFINE_integer, "num_processes", None, "Number of processes that train together."),
+    Flag(flags.DEFINE_integer, "process_id", None, "Index of this process, from 0."),
+)
+
+
+def flags_of(command: Command) -> tuple[Flag, ...]:
+    """The flags that not every command has."""
+    return (*command.flags, *(DISTRIBUTED_FLAGS if command.distributed else ()))
+
+
+# --- The command line -----------------------------------------------------------------------------------------------
 
 
 def main(argv: list[str]) -> int:
@@ -130,217 +133,183 @@ def main(argv: list[str]) -> int:
         with signals.ending():
             launch(argv)
     except BaseException as error:
-        return report(argv, error)
+        return explain_failure(argv, error)
     return 0
 
 
-def report(argv: list[str], error: BaseException) -> int:
-    """Says what ended the command line `argv` and returns the exit status. Raises errors that are bugs."""
+def explain_failure(argv: list[str], error: BaseException) -> int:
+    """Prints why the command failed and returns the exit status. Raises `error` if it is a bug."""
     if isinstance(error, KeyboardInterrupt):
         print(signals.how_to_go_on(str(error) or "interrupted"), file=sys.stderr)
         return signals.status_of(getattr(error, "signal", None))
-    if isinstance(error, BrokenPipeError):  # `launch.py | head`: as every other program, end without a traceback
+    if isinstance(error, BrokenPipeError):  # `launch.py | head`: end without a traceback, as other programs do
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # what a shell shows for the signal PIPE
+        return 141  # the status that a shell shows for the signal PIPE
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        error = UserError(f"out of memory ({first_line(error)}): lower config.data.batch_size, config.data.unroll or "
-                          "config.model.hidden; --dry_run tells what a run needs")  # fmt: skip
-    if isinstance(error, UserError):
-        if "--debug" in argv:  # looked for by hand: the flags may be what is wrong
-            traceback.print_exception(error)
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    raise error
+        remedy = "lower config.data.batch_size, config.data.unroll or config.model.hidden; --dry_run prints the need"
+        error = UserError(f"out of memory ({first_line(error)}): {remedy}")
+    if not isinstance(error, UserError):
+        raise error
+    if "--debug" in argv:  # not read from the flags, which may be what is wrong
+        traceback.print_exception(error)
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return 2
 
 
 def launch(argv: list[str]) -> None:
-    """Parses, checks and runs.
+    """Parses and checks the command line, then runs the command.
 
     Raises:
-        UserError: any mistake on the command line, in the config, or that the experiment finds.
+        UserError: a mistake on the command line, in the config, or found by the command.
     """
-    values, arguments = parse_all(argv)
+    values, arguments = parse_flags(argv)
     if values["help"].value:
         print(f"{__doc__}\nflags:\n{values.get_help(include_special_flags=False)}")
         return
-    experiment = EXPERIMENTS[values["experiment"].value]
-    workdir = values["workdir"].value or experiment.workdir or default_workdir(values["config"].config_filename)
-    extra = {flag.name: values[flag.name].value for flag in experiment.extra}
-    if experiment.arguments:
-        extra[experiment.arguments] = tuple(arguments)
+    command, config = COMMANDS[values["experiment"].value], values["config"].value
+    workdir, data_dir = work_directory(values, command), data_directory(values)
+    keywords = {flag.name: values[flag.name].value for flag in command.flags}
+    if command.arguments:
+        keywords[command.arguments] = tuple(arguments)
     use_compilation_cache()
-    use_threads(values["config"].value)
+    use_threads(config)
     several = values["num_processes"].present
-    if several:
-        # What they wait for is no Python, where an exception would have to wait, too.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        join_processes(*(values[name].value for name in DISTRIBUTED))
-    with ending_at_once(argv) if several else contextlib.nullcontext():
-        module = importlib.import_module(experiment.module)
-        module.run(values["config"].value, workdir, values["data_dir"].value, **extra)
+    with one_of_several_processes(argv, values) if several else contextlib.nullcontext():
+        importlib.import_module(command.module).run(config, workdir, data_dir, **keywords)
 
 
-# ------------------------------------------------------------------------------------------ flags
-
-
-def parse(argv: list[str]) -> flags.FlagValues:
-    """The checked flags. Raises UserError."""
-    return parse_all(argv)[0]
-
-
-def parse_all(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
-    """The checked flags, and what is not a flag. Raises UserError."""
-    values = flags.FlagValues()  # our own: libraries add theirs to the global one
-    values.set_gnu_getopt()  # flags may follow what is not a flag
-    define_flags(values)
+def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
+    """The checked flags, and the arguments that are not flags. Raises UserError."""
+    values = flags.FlagValues()  # not the global one, to which libraries add theirs
+    values.set_gnu_getopt()  # flags may follow other arguments
+    flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
+    # Commands that share a flag list the same Flag: it is defined once.
+    own_flags = dict.fromkeys(flag for command in COMMANDS.values() for flag in flags_of(command))
+    for flag in (*COMMON_FLAGS, *own_flags):
+        flag.define(flag.name, flag.default, flag.help, flag_values=values)
     try:
-        # This loads the default config at once, unless `argv` names another.
+        # Loads the default config at once, unless `argv` names another.
         config_flags.DEFINE_config_file(
             "config",
             str(DEFAULT_CONFIG),
-            "Config file, with an argument after a colon where it takes one. "
-            "--config.KEY=VALUE overrides one of its keys.",
+            "Config file, followed by a colon and an argument if it takes one. --config.KEY=VALUE overrides a key.",
             flag_values=values,
             sys_argv=argv,
         )
-        rest = values(argv)[1:]
+        arguments = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
         name = f"--{error.flagname}"
-        raise UserError(f"unknown flag {name}{suggestions(name, [f'--{f}' for f in values])}") from error
-    except Exception as error:  # whatever the config file raises; KeyError for an unknown key
-        raise UserError(explain(argv, error)) from error
+        raise UserError(f"unknown flag {name}{suggestions(name, [f'--{flag}' for flag in values])}") from error
+    except Exception as error:  # any that the config file raises; KeyError for an unknown key
+        raise UserError(explain_error(argv, error)) from error
     if not isinstance(values["config"].value, ConfigDict):
-        # config_flags keeps quiet about a file it cannot read until the config is first used.
-        raise UserError(explain(argv, TypeError("get_config() must return a ConfigDict")))
-    check(values, rest)
-    check_tuples(argv, values["config"].value, values["config"].config_filename)
-    return values, rest
+        # config_flags reports a file that it cannot read only when the config is first used.
+        raise UserError(explain_error(argv, TypeError("get_config() must return a ConfigDict")))
+    check_flags(values, arguments)
+    check_tuples(values["config"])
+    return values, arguments
 
 
-def define_flags(values: flags.FlagValues) -> None:
-    """All flags but --config."""
-    flags.DEFINE_string("experiment", "train", f"One of {', '.join(EXPERIMENTS)}.", flag_values=values)
-    flags.DEFINE_string(
-        "workdir", None, "Directory of the run. Default: runs/ and the config's path.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_string(
-        "data_dir", os.environ.get("LM_DATA_DIR") or None,
-        "Directory of corpora that are already here. Default: the environment's LM_DATA_DIR.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.", flag_values=values)
-    flags.DEFINE_boolean("help", False, "Shows this help.", short_name="h", flag_values=values)
-    flags.DEFINE_string(
-        "coordinator_address", None, "HOST:PORT where process 0 of several listens, the same for all of them.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_integer("num_processes", None, "How many processes train together.", flag_values=values)
-    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", flag_values=values)
-    for extra in all_extra_flags():
-        extra.define(extra.name, extra.default, extra.help, flag_values=values)
-
-
-def all_extra_flags() -> list[ExtraFlag]:
-    """Each flag once: two experiments that share one list the same ExtraFlag."""
-    return list(dict.fromkeys(flag for e in EXPERIMENTS.values() for flag in e.extra))
-
-
-def check(values: flags.FlagValues, rest: list[str]) -> None:
-    """Raises UserError for what absl lets through. `rest`: arguments that are not flags."""
+def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
+    """Raises UserError for mistakes that absl accepts. arguments: those that are not flags."""
     name = values["experiment"].value
-    if rest and not (name in EXPERIMENTS and EXPERIMENTS[name].arguments):
-        raise UserError(f"unexpected argument {rest[0]!r}: flags are written --name=value")
-    check_name(name, EXPERIMENTS, "--experiment")
-    for flag in all_extra_flags():
-        if values[flag.name].present and flag not in EXPERIMENTS[name].extra:
-            owners = [owner for owner, e in EXPERIMENTS.items() if flag in e.extra]
-            raise UserError(f"--{flag.name} is a flag of --experiment={' and '.join(owners)} only")
+    if arguments and not (name in COMMANDS and COMMANDS[name].arguments):
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags are written --name=value")
+    check_name(name, COMMANDS, "--experiment")
+    owners: dict[Flag, list[str]] = {}
+    for owner, command in COMMANDS.items():
+        for flag in flags_of(command):
+            owners.setdefault(flag, []).append(owner)
+    for flag, names in owners.items():
+        if values[flag.name].present and name not in names:
+            raise UserError(f"--{flag.name} works only with --experiment={' or '.join(names)}")
     check_distributed(values)
     check_kind(values)
-    if values["workdir"].value == "":
-        raise UserError("--workdir= is empty: name a directory")
-    data_dir = values["data_dir"].value
-    if data_dir is not None and not Path(data_dir).is_dir():
-        flag = "--data_dir" if values["data_dir"].present else "LM_DATA_DIR"
-        raise UserError(f"{flag}={data_dir} is not a directory")
 
 
 def check_kind(values: flags.FlagValues) -> None:
-    """Raises UserError where --config is of a kind that the experiment cannot use."""
+    """Raises UserError if the command cannot use this kind of config."""
     name, config = values["experiment"].value, values["config"]
-    kind, wanted = config.value.get("kind", "run"), EXPERIMENTS[name].reads
+    kind, wanted = config.value.get("kind", "run"), COMMANDS[name].config
     if wanted == "none" and config.present:
-        raise UserError(f"--experiment={name} reads no config: leave --config out")
+        raise UserError(f"--experiment={name} reads no config: remove --config")
     if wanted not in ("any", "none", kind):
-        able = [other for other, experiment in EXPERIMENTS.items() if experiment.reads == kind]
+        able = [other for other, command in COMMANDS.items() if command.config == kind]
         raise UserError(f"--config={config.config_filename} is for --experiment={' or '.join(able)}, not for {name}")
 
 
 def check_distributed(values: flags.FlagValues) -> None:
-    """Raises UserError unless the flags of DISTRIBUTED are all absent, or all there and sound."""
-    given = [name for name in DISTRIBUTED if values[name].present]
-    if not given:
+    """Raises UserError unless DISTRIBUTED_FLAGS are all absent, or all present and valid."""
+    missing = [f"--{flag.name}" for flag in DISTRIBUTED_FLAGS if not values[flag.name].present]
+    if len(missing) == len(DISTRIBUTED_FLAGS):
         return
-    able = [name for name, e in EXPERIMENTS.items() if e.distributed]
-    if values["experiment"].value not in able:
-        raise UserError(f"--{given[0]} is a flag of --experiment={' and '.join(able)} only")
-    missing = [f"--{name}" for name in DISTRIBUTED if name not in given]
     if missing:
-        raise UserError(f"--{given[0]} needs {' and '.join(missing)} too")
-    address, number, index = (values[name].value for name in DISTRIBUTED)
+        raise UserError(f"processes that train together also need {' and '.join(missing)}")
+    address, number, index = (values[flag.name].value for flag in DISTRIBUTED_FLAGS)
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UserError(f"--coordinator_address={address} must be HOST:PORT, as in 10.0.0.1:1234")
+        raise UserError(f"--coordinator_address={address} must be HOST:PORT, such as 10.0.0.1:1234")
     if number < 1:
         raise UserError(f"--num_processes={number} must be at least 1")
     if not 0 <= index < number:
         raise UserError(f"--process_id={index} must be between 0 and {number - 1}: --num_processes={number}")
 
 
+def data_directory(values: flags.FlagValues) -> str | None:
+    """--data_dir, or LM_DATA_DIR in the environment. Raises UserError unless it is a directory."""
+    given = values["data_dir"].present
+    path = values["data_dir"].value if given else os.environ.get("LM_DATA_DIR") or None
+    if path is not None and not Path(path).is_dir():
+        raise UserError(f"{'--data_dir' if given else 'LM_DATA_DIR'}={path} is not a directory")
+    return path
+
+
+def work_directory(values: flags.FlagValues, command: Command) -> str:
+    """--workdir, or its default for the command. Raises UserError if it is empty."""
+    if values["workdir"].value == "":
+        raise UserError("--workdir= is empty: name a directory")
+    return values["workdir"].value or command.workdir or default_workdir(values["config"].config_filename)
+
+
 def default_workdir(config: str) -> str:
     """configs/ptb/zaremba.py:medium -> runs/ptb/zaremba_medium"""
-    path, _, argument = config.partition(":")
-    path = Path(path).resolve()
+    file, _, argument = config.partition(":")
+    path = Path(file).resolve()
     name = path.relative_to(CONFIGS) if path.is_relative_to(CONFIGS) else Path(path.name)
     suffix = "_" + argument.replace("/", "_") if argument else ""
     return str(Path("runs") / (str(name.with_suffix("")) + suffix))
 
 
-# ------------------------------------------------------------------------------------------- jax
+# --- Processes and threads ------------------------------------------------------------------------------------------
 
 
-def join_processes(address: str, number: int, index: int) -> None:
-    """Makes this process one of several that run one program on all their devices, before jax is first used.
+@contextlib.contextmanager
+def one_of_several_processes(argv: list[str], values: flags.FlagValues):
+    """Joins processes that run one program on all their devices, before jax is first used; waits until all have come.
 
-    Waits until all have come. Raises UserError where they do not.
+    A failure inside the with block ends this process at once. A normal exit of Python would wait minutes in
+    jax.distributed for the other processes, which wait for this one's part of a sum; when it is gone, they fail within
+    seconds. Raises UserError if the processes do not meet.
     """
     import jax
 
+    # jax.distributed waits in native code, where Python cannot raise: SIGTERM ends the process by itself.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    address, number, index = (values[flag.name].value for flag in DISTRIBUTED_FLAGS)
     print(f"process {index} of {number}: meeting the others at {address}", file=sys.stderr, flush=True)
     try:
         jax.distributed.initialize(address, number, index, cluster_detection_method="deactivate")
     except Exception as error:  # RuntimeError of several kinds
-        raise UserError(
-            f"--process_id={index} cannot join {number} processes at {address}: {first_line(error)}"
-        ) from error
-
-
-@contextlib.contextmanager
-def ending_at_once(argv: list[str]):
-    """Ends a failing process, one of several, here and now.
-
-    The way out of Python leads through jax.distributed, which waits minutes there for the other processes, while
-    these wait for this one's part of a sum. When it is gone, they fail within seconds.
-    """
+        reason = f"cannot join {number} processes at {address}: {first_line(error)}"
+        raise UserError(f"--process_id={index} {reason}") from error
     try:
         yield
     except BaseException as error:
+        if "Gloo" in str(error):  # it carries sums between CPUs; its only error is a lost connection
+            remedy = "see its message, then run the same commands again to resume from the last checkpoint"
+            error = UserError(f"another process has ended, so this one stops too: {remedy}")
         try:
-            if "Gloo" in str(error):  # what carries sums between CPUs: its one error is a lost connection
-                error = UserError("another process has ended, and this one with it: see what that one says. The same "
-                                  "commands go on from the last checkpoint")  # fmt: skip
-            status = report(argv, error)
+            status = explain_failure(argv, error)
         except BaseException:
             traceback.print_exc()
             status = 1
@@ -350,7 +319,7 @@ def ending_at_once(argv: list[str]):
 
 
 def use_threads(config: ConfigDict) -> None:
-    """As many threads of a CPU as config.train.threads says, before anything starts JAX."""
+    """Limits the CPU to config.train.threads threads, before jax starts."""
     threads = config.train.threads if "train" in config else 0
     if threads < 0:
         raise UserError(f"config.train.threads must be 0 (all cores) or positive, not {threads}")

@@ -1,4 +1,4 @@
-"""What a command line says of its config, and what is wrong with it: one line for each mistake."""
+"""Finds the mistake in a command line's config or its overrides, and describes it in one line."""
 
 import difflib
 import os
@@ -14,8 +14,8 @@ CONFIGS = ROOT / "configs"
 DEFAULT_CONFIG = CONFIGS / "synthetic" / "lstm.py"
 
 
-def explain(argv: list[str], error: Exception) -> str:
-    """What was wrong with the command line `argv`, given that parsing it raised `error`."""
+def explain_error(argv: list[str], error: Exception) -> str:
+    """Describes the mistake in the command line `argv`, given the error that parsing it raised."""
     config = named_config(argv)
     path = Path(config.partition(":")[0])
     if not path.is_file():
@@ -26,43 +26,43 @@ def explain(argv: list[str], error: Exception) -> str:
     try:
         loaded = load(config)
     except Exception as load_error:  # a config file is Python and may raise anything
-        # config_flags passes some errors on as text that ends with 'ValueError: what is wrong'.
+        # config_flags turns some errors into text that ends with 'ValueError: the reason'.
         reason = (str(load_error).strip() or "it fails").splitlines()[-1]
         kind = "" if isinstance(load_error, flags.Error | UserError) else f"{type(load_error).__name__}: "
         return f"--config={config}: {kind}{reason}"
     if not isinstance(loaded, ConfigDict):
         return f"--config={config}: {error}"
-    values = config_values(loaded)
+    values = flatten(loaded)
     for key in overridden_keys(argv):
         members = [other for other in values if other.startswith(f"{key}.")]
         if members:
             return f"--config.{key} is a group: override one of {', '.join(members[:8])}"
         if key not in values:
-            return f"unknown key --config.{key}{near_key(key, list(values))}"
+            return f"unknown key --config.{key}{similar_keys(key, list(values))}"
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def check_tuples(argv: list[str], config: ConfigDict, name: str) -> None:
-    """Raises UserError for an override of a tuple by items of another type than it holds.
+def check_tuples(config_flag: flags.Flag) -> None:
+    """Raises UserError if an override gives a tuple items of another type.
 
-    config_flags takes any items. A tuple that begins with a string is a name and its arguments,
-    whose types depend on the name. `config`: with overrides; `name`: its --config.
+    config_flags accepts any items. A tuple that begins with a string is a name and its arguments, whose types depend
+    on the name: only the name is checked.
     """
-    values = config_values(config)
-    tuples = [key for key in overridden_keys(argv) if isinstance(values.get(key), tuple)]
-    originals = config_values(load(name)) if tuples else {}
-    for key in tuples:
+    overrides = config_flags.get_override_values(config_flag)
+    tuples = {key: value for key, value in overrides.items() if isinstance(value, tuple)}
+    originals = flatten(load(config_flag.config_filename)) if tuples else {}
+    for key, value in tuples.items():
         if not originals[key]:
             continue
         kind = type(originals[key][0])
-        items = values[key][:1] if kind is str else values[key]
-        wrong = [x for x in items if type(x) is not kind and not (kind is float and type(x) is int)]
+        items = value[:1] if kind is str else value
+        wrong = [item for item in items if type(item) is not kind and not (kind is float and type(item) is int)]
         if wrong:
             raise UserError(f"--config.{key}: {wrong[0]!r} is not {kind.__name__}; it was {originals[key]}")
 
 
 def load(config: str) -> ConfigDict:
-    """The config of a --config value, without overrides."""
+    """The config that a value of --config names, without overrides."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[])
     values(["", f"--config={config}"])
@@ -82,22 +82,22 @@ def named_config(argv: list[str]) -> str:
 def overridden_keys(argv: list[str]) -> list[str]:
     """a.b of every --config.a.b or --noconfig.a.b in `argv`."""
     names = [argument.partition("=")[0].lstrip("-") for argument in argv if argument[:1] == "-"]
-    return [n.partition("config.")[2] for n in names if n.startswith(("config.", "noconfig."))]
+    return [name.partition("config.")[2] for name in names if name.startswith(("config.", "noconfig."))]
 
 
-def config_values(config: ConfigDict) -> dict:
-    """{dotted key: value}, groups left out."""
+def flatten(config: ConfigDict) -> dict:
+    """{dotted key: value}, without the groups."""
     values = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
-            values |= {f"{key}.{inner}": leaf for inner, leaf in config_values(value).items()}
+            values |= {f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()}
         else:
             values[key] = value
     return values
 
 
-def near_key(key: str, known: list[str]) -> str:
-    """Text "; did you mean --config.A?", naming the keys whose last part is close to that of `key`, in any group."""
+def similar_keys(key: str, known: list[str]) -> str:
+    """Text "; did you mean --config.A?", naming keys of any group whose last part is close to that of `key`."""
     last = key.rpartition(".")[2]
     lasts = difflib.get_close_matches(last, {other.rpartition(".")[2] for other in known}, n=3)
     matches = [other for other in known if other.rpartition(".")[2] in lasts]

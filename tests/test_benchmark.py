@@ -257,7 +257,7 @@ def test_another_experiments_config_is_refused(tmp_path):
 def test_names_are_given_as_the_command_line_has_them():
     path = loading.CONFIGS / "benchmark.py"
     arguments = [f"--config={path}", "--experiment=benchmark", "--config.workloads=ptb_train,cost_batch,ptb_train"]
-    parsed = launch.parse(["launch.py", *arguments, "--config.peers=('torch',)"])["config"].value
+    parsed = launch.parse_flags(["launch.py", *arguments, "--config.peers=('torch',)"])[0]["config"].value
     workloads, peers, _ = benchmark.check(parsed)
     assert [w.name for w in workloads] == ["ptb_train", *(f"cost_batch_{n}" for n in (1, 4, 16, 64, 256))]
     assert peers == ("torch",)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs.base import base
-from launch import EXPERIMENTS
+from launch import COMMANDS
 from lm.data.corpora import CORPORA, Corpus
 from lm.data.text import Vocabulary
 from lm.errors import UserError
@@ -95,7 +95,7 @@ def test_configs_of_other_experiments_than_runs_name_theirs():
     for path in FILES:
         kind = kind_of(module_of(path))
         if kind not in (None, "run"):
-            [name] = [name for name, experiment in EXPERIMENTS.items() if experiment.reads == kind]
+            [name] = [name for name, command in COMMANDS.items() if command.config == kind]
             config = module_of(path).get_config()
             assert config.is_locked, path
             readers = [ROOT / "experiments" / f"{name}.py", *(ROOT / "experiments" / f"{name}s").glob("*.py")]

@@ -1,4 +1,4 @@
-"""The command line: what is right reaches the experiment, a mistake is one line and status 2."""
+"""The command line: valid flags reach the command; a mistake gives one line and status 2."""
 
 import os
 import subprocess
@@ -40,24 +40,24 @@ def get_config(variant="small"):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """The path of a small config; the default config, too. Nothing is run in the checkout."""
+    """The path of a small config, which also becomes the default config. Nothing runs in the checkout."""
     path = tmp_path / "small.py"
     path.write_text(CONFIG)
     for module in (launch, loading):
         monkeypatch.setattr(module, "DEFAULT_CONFIG", path)
     monkeypatch.delenv("LM_DATA_DIR", raising=False)
-    # config_flags loads every config as this module, over what an earlier test left in it.
+    # config_flags loads every config as this module, without clearing what an earlier test left in it.
     monkeypatch.delitem(sys.modules, "config_config", raising=False)
     return path
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """(config, workdir, data_dir, others) of each call of a stand-in for experiments/train.py."""
+    """Replaces experiments/train.py; a list of (config, workdir, data_dir, other arguments) for each call of run()."""
     made = []
 
-    def run(config, workdir, data_dir, **others):
-        made.append((config, workdir, data_dir, others))
+    def run(config, workdir, data_dir, **keywords):
+        made.append((config, workdir, data_dir, keywords))
 
     monkeypatch.setitem(sys.modules, "experiments.train", types.SimpleNamespace(run=run))
     monkeypatch.setattr(launch, "use_compilation_cache", lambda: None)
@@ -70,7 +70,7 @@ def run(*arguments):
 
 @pytest.fixture
 def fails(capfd, calls, config):
-    """Runs the arguments, which must fail as all mistakes do, and returns the line."""
+    """A function that runs arguments, asserts that they fail with status 2 and one line, and returns the line."""
 
     def check(*arguments):
         assert run(*arguments) == 2
@@ -85,24 +85,22 @@ def fails(capfd, calls, config):
     return check
 
 
-# --- what is right
+# --- Valid command lines
 
 
 def test_defaults(config, calls):
     assert run() == 0
-    [(loaded, workdir, data_dir, others)] = calls
+    [(loaded, workdir, data_dir, keywords)] = calls
     assert loaded.model.hidden == (64,)
     assert loaded.is_locked
-    assert (workdir, data_dir, others) == ("runs/small", None, {"dry_run": False, "eta": True})
+    assert (workdir, data_dir, keywords) == ("runs/small", None, {"dry_run": False, "eta": True})
 
 
 def test_overrides_variant_and_directories(config, calls, tmp_path):
-    assert run(
-        f"--config={config}:large", "--config.optim.learning_rate=5",
-        "--config.model.hidden=(32,16)", "--config.model.cell=gru",
-        "--noconfig.model.bias", "--config.init=('zeros',)",
-        f"--workdir={tmp_path}/w", "--data_dir", tmp_path,
-    ) == 0  # fmt: skip
+    overrides = ["--config.optim.learning_rate=5", "--config.model.hidden=(32,16)", "--config.model.cell=gru"]
+    overrides += ["--noconfig.model.bias", "--config.init=('zeros',)"]
+    directories = [f"--workdir={tmp_path}/w", "--data_dir", tmp_path]
+    assert run(f"--config={config}:large", *overrides, *directories) == 0
     [(loaded, workdir, data_dir, _)] = calls
     assert loaded.optim.learning_rate == 5.0
     assert type(loaded.optim.learning_rate) is float
@@ -139,12 +137,12 @@ def test_help_names_the_flags(config, calls, capsys):
     assert calls == []
 
 
-def test_every_experiment_of_the_table_exists():
-    for experiment in launch.EXPERIMENTS.values():
-        assert (ROOT / Path(*experiment.module.split("."))).with_suffix(".py").is_file()
+def test_every_command_of_the_table_exists():
+    for command in launch.COMMANDS.values():
+        assert (ROOT / Path(*command.module.split("."))).with_suffix(".py").is_file()
 
 
-# --- what is wrong
+# --- Mistakes
 
 
 @pytest.mark.parametrize(
@@ -180,7 +178,7 @@ def test_every_experiment_of_the_table_exists():
         ("--config=lm", ["--config=lm"]),
         ("--flagfile=/not/here", ["/not/here"]),
     ],
-)  # fmt: skip
+)
 def test_one_line_names_the_mistake(fails, monkeypatch, argument, parts):
     monkeypatch.chdir(ROOT)
     line = fails(argument)
@@ -188,7 +186,7 @@ def test_one_line_names_the_mistake(fails, monkeypatch, argument, parts):
         assert part in line
 
 
-def test_an_unknown_variant_is_reported_in_the_words_of_the_config(fails, config):
+def test_an_unknown_variant_is_reported_with_the_configs_own_message(fails, config):
     assert fails(f"--config={config}:medium").endswith("unknown variant 'medium': small or large")
 
 
@@ -226,8 +224,8 @@ def test_lm_data_dir_is_checked_too(fails, monkeypatch):
     assert "LM_DATA_DIR=/not/here is not a directory" in fails()
 
 
-def test_user_errors_of_the_experiment_are_one_line(config, calls, monkeypatch, capfd):
-    def run_badly(config, workdir, data_dir, **others):
+def test_user_errors_of_the_command_are_one_line(config, calls, monkeypatch, capfd):
+    def run_badly(config, workdir, data_dir, **keywords):
         raise UserError("config.data.path: the file\nis empty")
 
     sys.modules["experiments.train"].run = run_badly
@@ -243,13 +241,13 @@ def test_debug_shows_the_traceback_as_well(config, calls, capfd):
 
 
 def test_bugs_keep_their_traceback(config, calls, monkeypatch):
-    sys.modules["experiments.train"].run = lambda *unused, **others: 1 / 0
+    sys.modules["experiments.train"].run = lambda *arguments, **keywords: 1 / 0
     with pytest.raises(ZeroDivisionError):
         run()
 
 
 def test_an_interrupt_is_one_line_and_130(config, calls, capfd):
-    def interrupted(*unused, **others):
+    def interrupted(*arguments, **keywords):
         raise KeyboardInterrupt
 
     sys.modules["experiments.train"].run = interrupted
@@ -258,47 +256,47 @@ def test_an_interrupt_is_one_line_and_130(config, calls, capfd):
     assert line.startswith("interrupted")
 
 
-# --- flags of some experiments only
+# --- Flags of some commands only
 
 
 @pytest.fixture
-def extra_experiment(monkeypatch, calls):
-    targets = launch.ExtraFlag(flags.DEFINE_string, "targets", "*", "Which targets.")
-    seeds = launch.ExtraFlag(flags.DEFINE_integer, "seeds", 3, "How many seeds.")
-    for name in ("reproduce", "report"):
-        entry = launch.Experiment("experiments.train", (targets, seeds))
-        monkeypatch.setitem(launch.EXPERIMENTS, name, entry)
+def two_commands(monkeypatch, calls):
+    """Two commands that share flags, reproduce and summarise."""
+    targets = launch.Flag(flags.DEFINE_string, "targets", "*", "Which targets.")
+    seeds = launch.Flag(flags.DEFINE_integer, "seeds", 3, "How many seeds.")
+    for name in ("reproduce", "summarise"):
+        monkeypatch.setitem(launch.COMMANDS, name, launch.Command("experiments.train", (targets, seeds)))
 
 
-def test_extra_flags_reach_their_experiment(config, extra_experiment, calls):
+def test_a_commands_own_flags_reach_it(config, two_commands, calls):
     assert run("--experiment=reproduce", "--targets=text8/*") == 0
     assert calls[0][3] == {"targets": "text8/*", "seeds": 3}
     assert run() == 0
     assert calls[1][3] == {"dry_run": False, "eta": True}
 
 
-def test_extra_flags_of_another_experiment_are_refused(extra_experiment, fails):
-    assert "--seeds is a flag of --experiment=reproduce and report only" in fails("--seeds=2")
-    assert "--seeds=many" in fails("--experiment=report", "--seeds=many")
+def test_flags_of_another_command_are_refused(two_commands, fails):
+    assert "--seeds works only with --experiment=reproduce or summarise" in fails("--seeds=2")
+    assert "--seeds=many" in fails("--experiment=summarise", "--seeds=many")
 
 
-# --- what is not a flag
+# --- Arguments that are not flags
 
 
-def test_arguments_reach_the_experiment_that_takes_some(config, calls, monkeypatch, fails):
-    entry = launch.Experiment("experiments.train", arguments="runs", workdir="runs/both")
-    monkeypatch.setitem(launch.EXPERIMENTS, "both", entry)
+def test_arguments_reach_a_command_that_takes_them(config, calls, monkeypatch, fails):
+    command = launch.Command("experiments.train", arguments="runs", workdir="runs/both")
+    monkeypatch.setitem(launch.COMMANDS, "both", command)
     assert run("--experiment=both", "a", "--config.seed=3", "b") == 0
-    [(loaded, workdir, _, others)] = calls
-    assert (loaded.seed, workdir, others) == (3, "runs/both", {"runs": ("a", "b")})
+    [(loaded, workdir, _, keywords)] = calls
+    assert (loaded.seed, workdir, keywords) == (3, "runs/both", {"runs": ("a", "b")})
     calls.clear()
     assert "'b'" in fails("--config.seed=3", "b")
 
 
-# --- the process
+# --- The process
 
 
-def test_a_mistake_is_answered_without_importing_jax():
+def test_a_mistake_is_reported_without_importing_jax():
     code = (
         "import launch, sys; status = launch.main(['launch.py', '--config.nope=1']); "
         "sys.exit(status if not {'jax', 'numpy', 'flax'} & set(sys.modules) else 99)"
@@ -308,7 +306,7 @@ def test_a_mistake_is_answered_without_importing_jax():
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_closed_output_ends_it_quietly():
+def test_closed_output_ends_the_process_quietly():
     command = [sys.executable, "-c", "import launch, sys; sys.exit(launch.main(['', '--help']))"]
     reader, writer = os.pipe()
     os.close(reader)
@@ -338,11 +336,11 @@ def test_the_compilation_cache_is_in_the_users_cache(tmp_path, monkeypatch, rest
     chosen = jax.config.jax_compilation_cache_dir
     assert Path(chosen).parent == tmp_path / PROJECT / "jax"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    use_compilation_cache()  # chosen already, by the user for example: kept
+    use_compilation_cache()  # keeps a directory that was chosen before, for example by the user
     assert jax.config.jax_compilation_cache_dir == chosen
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, restored_jax_config):
+def test_a_cache_that_cannot_be_written_is_not_used(tmp_path, monkeypatch, restored_jax_config):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     use_compilation_cache()

@@ -194,7 +194,7 @@ def test_configs_go_to_their_own_experiment():
         (["--config=configs/benchmark.py"], "is for --experiment=benchmark, not for train"),
     ):
         with pytest.raises(UserError, match=words):
-            launch.parse(["launch.py", *argument])
+            launch.parse_flags(["launch.py", *argument])
 
 
 # --- lanes

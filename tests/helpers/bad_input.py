@@ -176,7 +176,7 @@ def pool(key: str, default) -> tuple:
 
 def pools() -> dict[str, tuple]:
     """{dotted key of the base config: values}"""
-    values = loading.config_values(base())
+    values = loading.flatten(base())
     return {key: pool(key, default) for key, default in values.items() if key not in LEFT_OUT}
 
 

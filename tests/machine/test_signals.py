@@ -123,7 +123,7 @@ def test_a_signal_while_lanes_are_scored_ends_them_before_the_next_is(tmp_path, 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_what_the_command_line_says_of_it(capsys, number, status):
-    assert launch.report([], Interrupted(number, "stopped after 5 of 12 steps, all saved")) == status
+    assert launch.explain_failure([], Interrupted(number, "stopped after 5 of 12 steps, all saved")) == status
     said = "stopped after 5 of 12 steps, all saved: the same command goes on from the last checkpoint\n"
     assert capsys.readouterr().err == said
 
