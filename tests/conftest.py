@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 
+import jaxtyping
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before anything imports jax
@@ -15,6 +16,9 @@ for _name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TFDS_DATA_DIR", "MPL
     os.environ[_name] = os.path.join(_HOME.name, _name.lower())
     os.mkdir(os.environ[_name])
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+
+# Shapes and types in signatures are checked at every call. Installed before any of these modules is imported.
+jaxtyping.install_import_hook(["lm.cells", "lm.model"], "beartype.beartype")
 
 
 def pytest_configure(config):

@@ -58,7 +58,7 @@ GRADIENTS = {"full": full_gradient, "last_step_features": last_step_features}
 MEANS = ("activation", "temporal_activation")
 
 
-def penalties(factors: dict[str, Array], raw: Array, dropped: Array) -> Array:
+def penalties(factors: dict[str, Array], raw: Array, dropped: Array) -> Array | float:
     """Terms that the objective adds (Merity et al. 2017, section 4.3, as in awd-lstm-lm); 0.0 where there are none.
 
     raw, dropped [T, B, H]: the last layer's output before and after dropout; factors, of those that are active:

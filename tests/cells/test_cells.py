@@ -192,7 +192,7 @@ def test_lstm_unfused_and_lstm_are_one_function_of_the_same_parameters():
     unfused, p = tiny.model(model__cell="lstm_unfused", model__hidden=(4, 3))
     fused, _ = tiny.model(model__cell="lstm", model__hidden=(4, 3))
     rng = np.random.default_rng(0)
-    window = rng.integers(0, tiny.V, (9, 3))
+    window = jnp.asarray(rng.integers(0, tiny.V, (9, 3)))
     weights = np.full((8, 3), 1 / 24)
 
     def fuse(p):
@@ -205,14 +205,14 @@ def test_lstm_unfused_and_lstm_are_one_function_of_the_same_parameters():
 
     def reference(p):
         state = [{n: np.zeros((3, units)) for n in "ch"} for units in (4, 3)]
-        nats = 0
+        nats, symbols = 0, np.asarray(window)
         for t in range(8):
-            x = np.eye(tiny.V)[window[t]]
+            x = np.eye(tiny.V)[symbols[t]]
             for layer in range(2):
                 step = cell_references.lstm_unfused
                 state[layer], x = step(p[f"layer_{layer}"], x, state[layer])
             logits = x @ p["output_kernel"] + p["output_bias"]
-            chosen = np.take_along_axis(logits, window[t + 1][:, None], axis=-1)[:, 0]
+            chosen = np.take_along_axis(logits, symbols[t + 1][:, None], axis=-1)[:, 0]
             nats = nats + (np.log(np.exp(logits).sum(axis=-1)) - chosen).sum()
         return nats / 24
 
@@ -234,7 +234,7 @@ def test_the_book_s_gradient_reaches_h_through_the_output_gate_only():
 
     @compiled
     def of_carry(p, carry):
-        return jax.grad(lambda carry: recurrence.run(cell, p, x[:2], carry)[1][-1].sum())(carry)
+        return jax.grad(lambda carry: recurrence.run(cell, p, jnp.asarray(x[:2]), carry)[1][-1].sum())(carry)
 
     with jax.enable_x64(True):
         found = compiled(functools.partial(recurrence.run, cell))(p, x, carry)

@@ -34,7 +34,7 @@ def test_masks_keep_the_asked_fraction_and_scale_it(keep):
 
 
 def test_dropped_values_are_the_same_in_expectation():
-    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4)), jnp.float32)
 
     @jax.jit
     def many(keys):

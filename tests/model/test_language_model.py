@@ -79,7 +79,8 @@ def test_the_objective_is_the_weighted_sum_of_nats_and_has_its_gradient(case):
 
     def objective(parameters):
         carry = model.initial_carry(2)
-        return model.apply({"params": parameters}, window, carry, weights, method="loss")
+        arguments = jnp.asarray(window), carry, jnp.asarray(weights)
+        return model.apply({"params": parameters}, *arguments, method="loss")
 
     (value, (_, nats)), gradient = jax.jit(jax.value_and_grad(objective, has_aux=True))(parameters)
     exact = references.float64(parameters)

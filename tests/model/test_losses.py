@@ -143,8 +143,8 @@ def test_scoring_without_a_gradient_gives_the_same(monkeypatch):
 
 def test_gradients_scale_with_what_is_above_the_objective():
     """d(x^2) = 2 x dx."""
-    features, kernel, bias, targets = data(13)
-    weights = np.full(13, 1 / 13, np.float32)
+    features, kernel, bias, targets = map(jnp.asarray, data(13))
+    weights = jnp.full(13, 1 / 13)
 
     def squared(kernel):
         return jnp.square(losses.softmax_loss(features, kernel, bias, targets, weights)[0])
@@ -170,10 +170,10 @@ def test_under_vmap():
 
 
 def test_the_nats_are_a_measurement_and_carry_no_gradient():
-    features, kernel, bias, targets = data(13)
+    features, kernel, bias, targets = map(jnp.asarray, data(13))
 
     def measured(*x):
-        return jnp.sum(losses.softmax_loss(*x, targets, np.ones(13, np.float32))[1])
+        return jnp.sum(losses.softmax_loss(*x, targets, jnp.ones(13))[1])
 
     for gradient in jax.jit(jax.grad(measured, argnums=(0, 1, 2)))(features, kernel, bias):
         np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
