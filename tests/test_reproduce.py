@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import pytest
 
 from experiments import record, reproduce
-from experiments.ledger import claims, store
+from experiments.ledger import claims, report, store
 from experiments.ledger.claims import Claim, all_claims, matching, on_corpus
 from experiments.ledger.records import RESULTS, digests, identity_then
 from experiments.ledger.runs import plan
 from experiments.reproduce import duration
 from lm.errors import UserError
 from lm.scoring.uncertainty import over_seeds
+from tests.helpers.markdown_tables import table_rows
 
 # A config of 12 steps that claims an easy number, one that no run reaches, and one of a place on the curve.
 CONFIG = """
@@ -99,9 +100,10 @@ def test_a_failing_run_is_not_the_end_and_says_why(done):
 def test_reports_hold_every_row_and_escape_what_they_quote(done):
     workdir, content = done
     markdown, page = ((workdir / name).read_text() for name in ("report.md", "report.html"))
+    heads = [cells[:3] for cells in table_rows(markdown)]
     for row in content["rows"]:
         assert row["verdict"] in page
-        assert f"| {row['config']} |" in markdown
+        assert [row["config"], report.what(row), f"{row['value']:g}"] in heads
     assert "line &lt;1&gt;" in page
     assert "line <1>" not in page
     assert all(command in markdown for command in content["commands"].values())

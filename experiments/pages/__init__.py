@@ -1,0 +1,76 @@
+"""Self-contained HTML pages, rendered from the Jinja2 templates in templates/.
+
+A page needs no other file and sends no request. Jinja2 escapes every value that a template prints, so values are plain
+text. The page's content security policy forbids everything but its own style, embedded images and the one script that
+sorts tables, so that text which escaped escaping would still do nothing. The same values give the same bytes.
+"""
+
+import base64
+import hashlib
+import io
+import math
+from pathlib import Path
+
+import jinja2
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, **values) -> str:
+    """Renders a page; templates/base.html is the layout that each of them extends.
+
+    template: its file name, such as ledger.html; values: what it prints, with `title` among them
+    """
+    return environment().get_template(template).render(policy=_policy(), **values)
+
+
+def environment() -> jinja2.Environment:
+    """Jinja2 with autoescape, the filters of parts.html and no silently missing values."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"cell_text": cell_text, "number_at_start": number_at_start, "base64": _base64}
+    return environment
+
+
+def _policy() -> str:
+    """The content security policy: admits the script of base.html by its hash."""
+    script = (_TEMPLATES / "sort.js").read_bytes()
+    digest = _base64(hashlib.sha256(script).digest())
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def cell_text(value: object) -> str:
+    """A table cell as text: floats with six significant digits, None as nothing."""
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def number_at_start(text: str) -> float | None:
+    """The number that a cell sorts by: 4.05 of "4.05 ± 0.02", 1000 of "1,000"; None for other text."""
+    first = text.split(" ", 1)[0].replace(",", "")
+    try:
+        value = float(first)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def svg_of(figure) -> bytes:
+    """A matplotlib figure as SVG. The same figure gives the same bytes."""
+    import matplotlib
+
+    file = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "recurrent-lm", "svg.fonttype": "none"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()

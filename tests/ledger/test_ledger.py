@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from experiments.ledger import results_table
 from experiments.ledger.claims import all_claims
 from experiments.ledger.records import Row, ledger, load_records, make_record, measured
-from experiments.ledger.results_table import README, updated
+from experiments.pages.markdown import README, with_section
 
 
 def record(**changes):
@@ -91,4 +92,4 @@ def test_a_record_is_the_summary_and_the_curve(tmp_path):
 
 def test_the_readme_table_is_current():
     readme = README.read_text(encoding="utf-8")
-    assert updated(readme) == readme, "run `make results`"
+    assert with_section(readme, "results", results_table.render()) == readme, "run `make results`"
