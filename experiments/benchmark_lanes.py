@@ -71,7 +71,7 @@ def measure(trainer: Trainer, lanes: int) -> dict:
         alone_seconds.append(between - began)
         lane_seconds.append(ended - between)
     ratios = [a / b for a, b in zip(alone_seconds, lane_seconds, strict=True)]
-    tokens = lanes * steps * trainer.reader.batch_size * trainer.reader.unroll
+    tokens = lanes * steps * trainer.streams.batch_size * trainer.streams.unroll
     row = {
         "lanes": lanes,
         "devices": together.mesh.size,

@@ -23,7 +23,7 @@ from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
 from lm.runs.metrics import log_test_score, make_directory, read_config, write_bytes, write_json
 from lm.scoring.protocols import Score, exact_nats, perplexity
-from lm.scoring.uncertainty import compare
+from lm.scoring.uncertainty import paired_bootstrap
 from lm.training.loop import Trainer
 from lm.training.step import evaluated_parameters
 from lm.training.summary import result_row
@@ -219,7 +219,7 @@ def pairs(runs: list[Run], models: list[Model], split: str) -> list[dict]:
             continue
         count = min(len(nats(a)), len(nats(b)))  # a model that reads more tokens at once begins later
         ours, theirs = nats(a)[-count:], nats(b)[-count:]
-        found = compare(ours, theirs)
+        found = paired_bootstrap(ours, theirs)
         rows.append(
             row
             | {"verdict": in_words(found.verdict, runs[a].label, runs[b].label), "reason": ""}

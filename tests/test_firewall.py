@@ -9,7 +9,7 @@ import pytest
 from configs.textfile import get_config
 from experiments import evaluate, lanes, train
 from lm.data.corpora import CORPORA, load
-from lm.data.sources import Source
+from lm.data.files import RegisteredFile
 from lm.errors import UserError
 from lm.scoring.protocols import evaluate as score
 from lm.training.loop import Trainer
@@ -113,13 +113,13 @@ def small_ptb(tmp_path, monkeypatch):
     """A directory of the corpus ptb, of three files of a few words, the test file not among them."""
     directory = tmp_path / "data"
     (directory / "ptb").mkdir(parents=True)
-    sources = {}
+    files = {}
     for split, text in PTB_TEXTS.items():
         path = f"ptb/ptb.{split}.txt"
-        sources[split] = Source(path, len(text), hashlib.sha256(text.encode()).hexdigest(), None)
+        files[split] = RegisteredFile(path, len(text), hashlib.sha256(text.encode()).hexdigest(), None)
         if split != "test":
             (directory / path).write_text(text)
-    monkeypatch.setitem(CORPORA, "ptb", CORPORA["ptb"]._replace(sources=sources))
+    monkeypatch.setitem(CORPORA, "ptb", CORPORA["ptb"]._replace(files=files))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "cache"))
     return directory
 

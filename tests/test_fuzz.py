@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from experiments import record
-from lm.data import sources
+from lm.data import files
 from lm.errors import UserError
 from lm.model import weights
 from lm.runs.checkpoint import Checkpoints
@@ -32,8 +32,8 @@ TEXT = b"the quick brown fox " * 50
 
 
 def content_of(path, **changes):
-    source = sources.Source(path.name, 0, "", None, "text8", len(TEXT), "abcdefghijklmnopqrstuvwxyz ")
-    return sources._content(source._replace(**changes), path)
+    source = files.RegisteredFile(path.name, 0, "", None, "text8", len(TEXT), "abcdefghijklmnopqrstuvwxyz ")
+    return files._content(source._replace(**changes), path)
 
 
 def zipped(path, members, compression=zipfile.ZIP_DEFLATED):

@@ -14,7 +14,7 @@ from experiments.ledger.records import RESULTS, digests, identity_then
 from experiments.ledger.runs import plan
 from experiments.reproduce import duration
 from lm.errors import UserError
-from lm.scoring.uncertainty import over_seeds
+from lm.scoring.uncertainty import summarize_seeds
 from tests.helpers.markdown_tables import table_rows
 
 # A config of 12 steps that claims an easy number, one that no run reaches, and one of a place on the curve.
@@ -158,7 +158,7 @@ def test_records_alone_are_gone_on_from(ledger, tmp_path, monkeypatch):
 def test_a_row_has_its_interval_and_its_command(done):
     workdir, content = done
     row = next(row for row in content["rows"] if row["target"] == "easy")
-    low, high = over_seeds(row["values"])[3:]
+    low, high = summarize_seeds(row["values"])[3:]
     for name in ("report.md", "report.html"):
         text = (workdir / name).read_text()
         assert f"[{low:.3f}, {high:.3f}]" in text

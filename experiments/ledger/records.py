@@ -18,7 +18,7 @@ from lm.errors import UserError
 from lm.runs.metrics import make_directory, plain, write_bytes
 from lm.runs.provenance import identity
 from lm.runs.schema import NUMBER, POSITIVE, read_json, read_rows
-from lm.scoring.uncertainty import Seeds, over_seeds
+from lm.scoring.uncertainty import Seeds, summarize_seeds
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 RECORDS = "records"  # the folder of a ledger's records, in its directory
@@ -85,7 +85,7 @@ class Row(NamedTuple):
 
     @property
     def seeds(self) -> Seeds:
-        return over_seeds(self.values)
+        return summarize_seeds(self.values)
 
     @property
     def verdict(self) -> str:

@@ -9,7 +9,7 @@ from experiments.ledger.runs import row_command, run_of, run_titled
 from experiments.pages import html, markdown
 from lm.runs.metrics import plain
 from lm.runs.provenance import NUMERICS
-from lm.scoring.uncertainty import over_seeds
+from lm.scoring.uncertainty import summarize_seeds
 
 VERDICTS = ("reproduced", "better", "worse", "not distinguishable", "not run")
 COLUMNS = ("config", "what", "reported", "ours", "95% interval", "verdict", "protocol", "corpus", "targets scored",
@@ -98,7 +98,7 @@ def ours(values: Sequence[float]) -> str:
     """mean ± sd (n seeds)"""
     if not values:
         return ""
-    seeds = over_seeds(values)
+    seeds = summarize_seeds(values)
     spread = f" ± {seeds.sd:.3f} ({seeds.n} seeds)" if seeds.n > 1 else " (1 seed)"
     return number(seeds.mean) + spread
 
@@ -107,7 +107,7 @@ def interval(values: Sequence[float]) -> str:
     """[low, high] of the mean over seeds; empty where one seed says nothing of it."""
     if len(values) < 2:
         return ""
-    seeds = over_seeds(values)
+    seeds = summarize_seeds(values)
     return f"[{number(seeds.low)}, {number(seeds.high)}]"
 
 

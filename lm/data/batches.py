@@ -20,8 +20,8 @@ from lm.errors import UserError, check_name
 Array = jax.Array
 
 
-class Reader(NamedTuple):
-    """How windows are cut; all fields are Python integers or names, so a reader is static under jit."""
+class Streams(NamedTuple):
+    """How windows are cut; all fields are Python integers or names, so they are static under jit."""
 
     batching: str
     tokens: int  # N
@@ -41,8 +41,8 @@ class Reader(NamedTuple):
         return max(1, self.row // self.unroll)
 
 
-def make_reader(batching: str, tokens: int, batch_size: int, unroll: int, context: int = 1) -> Reader:
-    """Checks the numbers and makes a Reader. Raises UserError for sizes that leave nothing to read."""
+def make_streams(batching: str, tokens: int, batch_size: int, unroll: int, context: int = 1) -> Streams:
+    """Checks the numbers and returns the Streams. Raises UserError for sizes that leave nothing to read."""
     check_name(batching, ("heads", "rows"), "config.data.batching")
     if tokens >= 2**30:  # a position is the sum of two of them, in 32 bits
         raise UserError(f"a text of {tokens} tokens is too long: less than {2**30} can be read at once")
@@ -50,35 +50,35 @@ def make_reader(batching: str, tokens: int, batch_size: int, unroll: int, contex
         raise UserError(f"config.data.batch_size must be at least 1, not {batch_size}")
     if unroll < context:
         raise UserError(f"config.data.unroll must be at least {context}, not {unroll}")
-    reader = Reader(batching, tokens, batch_size, unroll)
-    if reader.row < unroll + 1:
+    streams = Streams(batching, tokens, batch_size, unroll)
+    if streams.row < unroll + 1:
         raise UserError(
             f"the training text has {tokens} tokens, too few for config.data.batch_size={batch_size} streams of "
             f"config.data.unroll={unroll} + 1 tokens; at least {batch_size * (unroll + 1)} are needed"
         )
-    return reader
+    return streams
 
 
-def window(reader: Reader, tokens: Array, cursor: Array) -> Array:
+def window(streams: Streams, tokens: Array, cursor: Array) -> Array:
     """The window at `cursor`: tokens [N] -> [unroll + 1, B], same integer type."""
-    starts = jnp.arange(reader.batch_size, dtype=jnp.int32) * reader.row
-    positions = starts[None] + cursor + jnp.arange(reader.unroll + 1, dtype=jnp.int32)[:, None]
-    if reader.batching == "heads":
-        positions = positions % reader.tokens
+    starts = jnp.arange(streams.batch_size, dtype=jnp.int32) * streams.row
+    positions = starts[None] + cursor + jnp.arange(streams.unroll + 1, dtype=jnp.int32)[:, None]
+    if streams.batching == "heads":
+        positions = positions % streams.tokens
     return jnp.take(tokens, positions, axis=0, mode="clip")
 
 
-def advance(reader: Reader, cursor: Array) -> Array:
+def advance(streams: Streams, cursor: Array) -> Array:
     """The cursor of the next window; for rows it returns to 0 after the last whole window of an epoch."""
-    moved = cursor + reader.unroll
-    if reader.batching == "heads":
-        return moved % reader.tokens
-    return jnp.where(moved >= reader.windows_per_epoch * reader.unroll, 0, moved)
+    moved = cursor + streams.unroll
+    if streams.batching == "heads":
+        return moved % streams.tokens
+    return jnp.where(moved >= streams.windows_per_epoch * streams.unroll, 0, moved)
 
 
-def starts_epoch(reader: Reader, cursor: Array) -> Array:
+def starts_epoch(streams: Streams, cursor: Array) -> Array:
     """Whether the window at `cursor` is read from zero state. Heads never forget: they wrap and read on."""
-    return (cursor == 0) if reader.batching == "rows" else jnp.zeros((), bool)
+    return (cursor == 0) if streams.batching == "rows" else jnp.zeros((), bool)
 
 
 def on_device(tokens: np.ndarray) -> Array:

@@ -1,7 +1,7 @@
 """Corpora as token arrays: where each comes from, its checksum, its licence and its splits.
 
 `load` gives a `Corpus`; CORPORA is the table of all that there are. To add one, write its files
-down as `Source`s (lm/data/sources.py) and add a row.
+down as `RegisteredFile`s (lm/data/files.py) and add a row.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 
 from lm.data import synthetic
-from lm.data.sources import Source, read
+from lm.data.files import RegisteredFile, read_text
 from lm.data.text import (
     LEVELS,
     SPLITS,
@@ -41,10 +41,10 @@ class Corpus(NamedTuple):
 
 class Definition(NamedTuple):
     """build: (data, text, splits) -> (vocabulary, split -> ids [N], more provenance), where text(key)
-    reads the source of that key; licence: a note on it; homepage: who published the text."""
+    reads the file of that key; licence: a note on it; homepage: who published the text."""
 
     build: Callable
-    sources: dict[str, Source]
+    files: dict[str, RegisteredFile]
     licence: str
     homepage: str | None
 
@@ -59,8 +59,8 @@ def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[st
     definition, used = lookup(CORPORA, data.corpus, "config.data.corpus"), {}
 
     def text(key: str) -> str:
-        used[key] = definition.sources[key]
-        return read(used[key], data_dir, definition.licence)
+        used[key] = definition.files[key]
+        return read_text(used[key], data_dir, definition.licence)
 
     vocabulary, arrays, more = definition.build(data, text, splits)
     if data.train_tokens < 0:
@@ -88,7 +88,7 @@ def checksum(data: ml_collections.ConfigDict) -> str:
     A registered file is known by its SHA-256, whichever splits are read; the user's own is read. A generated text
     follows from config.data, which is part of a run's identity anyway. Raises UserError where a file cannot be read.
     """
-    digests = sorted(source.sha256 for source in CORPORA[data.corpus].sources.values())
+    digests = sorted(file.sha256 for file in CORPORA[data.corpus].files.values())
     if data.corpus == "textfile":
         digests = [hashlib.sha256(_own_file(data)).hexdigest()]
     return hashlib.sha256(" ".join([data.corpus, *digests]).encode()).hexdigest()[:16]
@@ -177,13 +177,13 @@ def _textfile(data, text, splits):
 
 def _synthetic(data, text, splits):
     """Generated: config.data.size characters of training text, see lm/data/synthetic.py."""
-    texts, source = synthetic.generate_splits(data.size, data.seed)
+    texts, chain = synthetic.generate_splits(data.size, data.seed)
     vocabulary = text8_vocabulary()
     digest = hashlib.sha256("".join(texts.values()).encode()).hexdigest()
     more = {
         "sources": [{"file": None, "url": None, "bytes": data.size, "sha256": digest}],
-        "floor_nats": source.floor_nats,
-        "floor_perplexity": math.exp(source.floor_nats),
+        "floor_nats": chain.floor_nats,
+        "floor_perplexity": math.exp(chain.floor_nats),
     }
     return vocabulary, {n: vocabulary.encode(t) for n, t in texts.items() if n in splits}, more
 
@@ -197,7 +197,7 @@ CORPORA = {
     "text8": Definition(
         _text8,
         {
-            "text": Source(
+            "text": RegisteredFile(
                 path="text8/text8.zip",
                 size=31_344_016,
                 sha256="a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
@@ -213,7 +213,7 @@ CORPORA = {
     "text8_prefix": Definition(  # the first 6,877,825 characters of text8
         _text8,
         {
-            "text": Source(
+            "text": RegisteredFile(
                 path="text8/text8-prefix.zip",
                 size=2_309_766,
                 sha256="42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922",
@@ -229,7 +229,7 @@ CORPORA = {
     "ptb": Definition(
         _ptb,
         {
-            split: Source(f"ptb/ptb.{split}.txt", size, sha256, f"{_PTB_URL}/ptb.{split}.txt")
+            split: RegisteredFile(f"ptb/ptb.{split}.txt", size, sha256, f"{_PTB_URL}/ptb.{split}.txt")
             for split, size, sha256 in (
                 ("train", 5_101_618, "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"),
                 ("valid", 399_782, "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"),
@@ -242,7 +242,7 @@ CORPORA = {
     "shakespeare_book": Definition(
         _whole,
         {
-            "text": Source(
+            "text": RegisteredFile(
                 path="shakespeare/shakespear.txt",
                 size=99_993,
                 sha256="c879e55c5e318b9d978064e246306e01d60be15a50f64d9438daeaeacbc119e8",
@@ -255,7 +255,7 @@ CORPORA = {
     "tiny_shakespeare": Definition(
         _divided,
         {
-            "text": Source(
+            "text": RegisteredFile(
                 path="shakespeare/tinyshakespeare.txt",
                 size=1_115_394,
                 sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",

@@ -22,8 +22,7 @@ import numpy as np
 
 from lm.errors import UserError
 
-ALPHABET = " abcdefghijklmnopqrstuvwxyz"
-STREAMS = {"source": 0, "train": 1, "valid": 2, "test": 3}  # child seeds
+CHILD_SEEDS = {"chain": 0, "train": 1, "valid": 2, "test": 3}
 _SLOTS = 64  # probabilities are multiples of 1 / _SLOTS
 
 WORDS = {
@@ -61,7 +60,7 @@ GRAMMAR = {
 
 
 @dataclass(frozen=True)
-class Source:
+class Chain:
     """A Markov chain over W words.
 
     words: the W words; counts [W, W]: counts[i, j] / 64 is the probability of word j after word i;
@@ -87,7 +86,7 @@ class Source:
         return per_word / characters
 
     def generate(self, size: int, stream: str, seed: int) -> str:
-        """A text of exactly `size` characters, its last word cut; `stream`: a key of STREAMS."""
+        """A text of exactly `size` characters, its last word cut; `stream`: a key of CHILD_SEEDS."""
         successors = np.repeat(np.tile(np.arange(len(self.words)), (len(self.words), 1)).ravel(), self.counts.ravel())
         successors = successors.reshape(len(self.words), _SLOTS).tolist()
         bits = _bits(seed, stream)
@@ -106,18 +105,18 @@ class Source:
         return "".join(parts)[:size]
 
 
-def make_source(seed: int) -> Source:
-    """The source of a seed. Draws again until every word leads to every other."""
+def make_chain(seed: int) -> Chain:
+    """The chain of a seed. Draws again until every word leads to every other."""
     words = tuple(word for group in WORDS.values() for word in group.split())
     groups = {name: [words.index(word) for word in group.split()] for name, group in WORDS.items()}
-    bits = _bits(seed, "source")
+    bits = _bits(seed, "chain")
     while True:
         counts = np.zeros((len(words), len(words)), np.int64)
         for name, following in GRAMMAR.items():
             for other, weights in following.items():
                 _connect(counts, groups[name], groups[other], weights, bits)
         if _is_irreducible(counts):
-            return Source(words, counts, _stationary(counts / _SLOTS))
+            return Chain(words, counts, _stationary(counts / _SLOTS))
 
 
 def _connect(counts, sources, targets, weights, bits):
@@ -146,7 +145,7 @@ def _shuffled(items, bits) -> list:
 
 def _bits(seed: int, stream: str) -> np.random.PCG64:
     """The bit generator of a seed's stream; streams are independent of each other."""
-    return np.random.PCG64(np.random.SeedSequence([seed, STREAMS[stream]]))
+    return np.random.PCG64(np.random.SeedSequence([seed, CHILD_SEEDS[stream]]))
 
 
 def _is_irreducible(counts) -> bool:
@@ -165,8 +164,8 @@ def _stationary(transition) -> np.ndarray:
     return np.linalg.lstsq(equations, right, rcond=None)[0]
 
 
-def generate_splits(size: int, seed: int) -> tuple[dict[str, str], Source]:
-    """Texts of train (size characters), valid and test (size // 20, at least 1,000) and their source.
+def generate_splits(size: int, seed: int) -> tuple[dict[str, str], Chain]:
+    """Texts of train (size characters), valid and test (size // 20, at least 1,000) and their chain.
 
     Raises UserError where size or seed cannot be.
     """
@@ -174,7 +173,7 @@ def generate_splits(size: int, seed: int) -> tuple[dict[str, str], Source]:
         raise UserError(f"config.data.size={size}: the number of characters must be positive and below 2^30")
     if seed < 0:
         raise UserError(f"config.data.seed={seed}: a seed must not be negative")
-    source = make_source(seed)
+    chain = make_chain(seed)
     held_out = max(1000, size // 20)
     sizes = {"train": size, "valid": held_out, "test": held_out}
-    return {name: source.generate(n, name, seed) for name, n in sizes.items()}, source
+    return {name: chain.generate(n, name, seed) for name, n in sizes.items()}, chain

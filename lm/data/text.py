@@ -61,10 +61,6 @@ class Vocabulary:
         """Fields that JSON can hold."""
         return {"level": self.level, "symbols": list(self.symbols), "unknown": self.unknown}
 
-    @classmethod
-    def from_dict(cls, fields: dict) -> "Vocabulary":
-        return cls(fields["level"], tuple(fields["symbols"]), fields["unknown"])
-
     def _encode_characters(self, text: str) -> np.ndarray:
         missing = self.size  # one past the last id
         table = np.full(_CODE_POINTS, missing, np.min_scalar_type(missing))
@@ -106,11 +102,6 @@ class Vocabulary:
 def words(text: str) -> list[str]:
     """Tokens by white space, each newline the token <eos> (the rule of TensorFlow's ptb_word_lm)."""
     return text.replace("\n", f" {END_OF_SENTENCE} ").split()
-
-
-def characters(text: str) -> list[str]:
-    """Tokens that are single characters (code points)."""
-    return list(text)
 
 
 def next_word_boundary(text: str, position: int) -> int:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from lm.data.batches import Reader, make_reader, on_device, window
+from lm.data.batches import Streams, make_streams, on_device, window
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
 from lm.model.language_model import LanguageModel
@@ -77,24 +77,24 @@ def batched(model, parameters, tokens, settings) -> Score:
     Used by ptb_word_lm, CS224d and the S2 notebook; up to B * unroll + B tokens go unscored, and there are B cold
     starts. `settings.batch_size` and `settings.unroll` give B and T.
     """
-    reader = _rows(model, len(tokens), settings)
-    nats = _stream_nats(model, parameters, _windows(reader, tokens))
+    streams = _rows(model, len(tokens), settings)
+    nats = _stream_nats(model, parameters, _windows(streams, tokens))
     return Score(_total(nats), nats.size)
 
 
-def _rows(model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict) -> Reader:
-    """The reader of `batched`. Raises UserError for too few tokens."""
+def _rows(model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict) -> Streams:
+    """The rows of `batched`. Raises UserError for too few tokens."""
     size, unroll = settings.batch_size, settings.unroll
     if unroll < model.context or tokens // size < unroll + 1:
         raise UserError(f"a text of {tokens} tokens is too short for protocol batched, which needs config.evaluation."
                         f"batch_size={size} rows of config.evaluation.unroll={unroll} + 1 tokens")  # fmt: skip
-    return make_reader("rows", tokens, size, unroll, model.context)
+    return make_streams("rows", tokens, size, unroll, model.context)
 
 
-def _windows(reader: Reader, tokens: np.ndarray) -> Array:
+def _windows(streams: Streams, tokens: np.ndarray) -> Array:
     """All windows of an epoch: [W, T + 1, B]."""
-    cursors = jnp.arange(reader.windows_per_epoch) * reader.unroll
-    return jax.vmap(lambda cursor: window(reader, on_device(tokens), cursor))(cursors)
+    cursors = jnp.arange(streams.windows_per_epoch) * streams.unroll
+    return jax.vmap(lambda cursor: window(streams, on_device(tokens), cursor))(cursors)
 
 
 # Tokens per window of the exact stream: long enough to make the products outside the loop large.
@@ -146,8 +146,8 @@ def window_shape(
 
 
 def _batched_shape(model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict) -> tuple[int, int, int]:
-    reader = _rows(model, tokens, settings)
-    return reader.windows_per_epoch, reader.unroll + 1, reader.batch_size
+    streams = _rows(model, tokens, settings)
+    return streams.windows_per_epoch, streams.unroll + 1, streams.batch_size
 
 
 def _notebook_shape(model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict) -> tuple[int, int, int]:
@@ -176,7 +176,7 @@ PROTOCOLS = {
 }
 
 
-def check(settings: ml_collections.ConfigDict, model: LanguageModel, texts: dict[str, np.ndarray]):
+def check_evaluation(settings: ml_collections.ConfigDict, model: LanguageModel, texts: dict[str, np.ndarray]):
     """Checks `config.evaluation` before anything is trained, with those of the texts to score that are here already.
 
     Raises UserError naming the key at fault.

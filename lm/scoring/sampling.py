@@ -26,7 +26,7 @@ STRATEGIES = ("temperature", "greedy", "first_exceeding")
 MOST_IN_ONE_BLOCK = 128
 
 
-class Choice(NamedTuple):
+class SamplingRule(NamedTuple):
     """How a token is chosen from logits; static under jit but for the two numbers passed beside it.
 
     strategy: temperature (draw from softmax(logits / temperature)), greedy (argmax), or first_exceeding: the first
@@ -41,13 +41,13 @@ class Choice(NamedTuple):
     nucleus: bool
 
 
-def restrict(choice: Choice, logits: Array, top_p: Array) -> Array:
+def restrict(rule: SamplingRule, logits: Array, top_p: Array) -> Array:
     """Logits [B, V] (already divided by the temperature) with excluded symbols at -inf."""
-    if choice.top_k:
-        rows, likely = jnp.arange(logits.shape[0])[:, None], jax.lax.top_k(logits, choice.top_k)[1]
+    if rule.top_k:
+        rows, likely = jnp.arange(logits.shape[0])[:, None], jax.lax.top_k(logits, rule.top_k)[1]
         kept = jnp.zeros(logits.shape, bool).at[rows, likely].set(True)
         logits = jnp.where(kept, logits, -jnp.inf)
-    if choice.nucleus:
+    if rule.nucleus:
         descending = -jnp.sort(-logits, axis=-1)
         mass_before = jnp.cumsum(jax.nn.softmax(descending, axis=-1), axis=-1) - jax.nn.softmax(descending, axis=-1)
         least = jnp.min(jnp.where(mass_before < top_p, descending, jnp.inf), axis=-1, keepdims=True)
@@ -55,12 +55,12 @@ def restrict(choice: Choice, logits: Array, top_p: Array) -> Array:
     return logits
 
 
-def choose(choice: Choice, uniform: Array, logits: Array, temperature: Array, top_p: Array) -> Array:
+def next_token(rule: SamplingRule, uniform: Array, logits: Array, temperature: Array, top_p: Array) -> Array:
     """One token id per row of logits [B, V] -> [B]; uniform [B]: a draw from [0, 1) for each row."""
-    if choice.strategy == "greedy":
+    if rule.strategy == "greedy":
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    logits = restrict(choice, logits / temperature, top_p)
-    if choice.strategy == "first_exceeding":
+    logits = restrict(rule, logits / temperature, top_p)
+    if rule.strategy == "first_exceeding":
         return jnp.argmax(jax.nn.softmax(logits) > uniform[:, None], axis=-1).astype(jnp.int32)
     # One uniform number a row, against the cumulative distribution: V Gumbel draws would cost more than the model.
     reached = cumulative(jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)))  # up to a factor for each row
@@ -83,14 +83,14 @@ def cumulative(p: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _generate(model: LanguageModel, choice: Choice, length: int, parameters, prompts, key, temperature, top_p):
+def _generate(model: LanguageModel, rule: SamplingRule, length: int, parameters, prompts, key, temperature, top_p):
     """prompts [P, B] (P >= context) -> tokens [length, B] that follow them."""
     variables = {"params": parameters}
     carry, logits = model.apply(variables, prompts, model.initial_carry(prompts.shape[1]))
 
     def step(state, uniform):
         recent, carry, logits = state  # the last `context` tokens [context, B]; logits of the next one [B, V]
-        token = choose(choice, uniform, logits, temperature, top_p)
+        token = next_token(rule, uniform, logits, temperature, top_p)
         recent = jnp.concatenate([recent[1:], token[None]])
         carry, logits = model.apply(variables, recent, carry)
         return (recent, carry, logits[-1]), token
@@ -106,7 +106,7 @@ def random_start(key: Array, context: int, number: int, symbols: int) -> Array:
     return jax.random.categorical(draw_key, jnp.log(weights)).astype(jnp.int32)
 
 
-def check(sample: ml_collections.ConfigDict, vocabulary: Vocabulary, context: int) -> Choice:
+def check_sample(sample: ml_collections.ConfigDict, vocabulary: Vocabulary, context: int) -> SamplingRule:
     """Checks `config.sample` for a model of `context` tokens to an input. Raises UserError naming the key at fault."""
     symbols = vocabulary.size
     if sample.prompt:
@@ -124,7 +124,7 @@ def check(sample: ml_collections.ConfigDict, vocabulary: Vocabulary, context: in
         raise UserError(f"config.sample.top_k must be between 0 (all) and {symbols}, not {sample.top_k}")
     if not 0 < sample.top_p <= 1:
         raise UserError(f"config.sample.top_p must be in (0, 1], not {sample.top_p}")
-    return Choice(sample.strategy, sample.top_k, sample.top_p < 1)
+    return SamplingRule(sample.strategy, sample.top_k, sample.top_p < 1)
 
 
 def generate(
@@ -140,7 +140,7 @@ def generate(
     key: defaults to `sample.seed`. Raises UserError for settings out of range and for a prompt that the vocabulary
     cannot encode or that is shorter than the model's context.
     """
-    choice = check(sample, vocabulary, model.context)
+    rule = check_sample(sample, vocabulary, model.context)
     key = jax.random.key(sample.seed) if key is None else key
     start_key, key = jax.random.split(key)
     if sample.prompt:
@@ -149,12 +149,12 @@ def generate(
     else:
         start = random_start(start_key, model.context, sample.number, vocabulary.size)
     length = max(1, sample.length - start.shape[0])
-    rest = _generate(model, choice, length, parameters, start, key, sample.temperature, sample.top_p)
+    rest = _generate(model, rule, length, parameters, start, key, sample.temperature, sample.top_p)
     tokens = np.concatenate([np.asarray(start), np.asarray(rest)])[: max(sample.length, start.shape[0])]
-    return [vocabulary.decode(until(column, sample.stop, len(start), vocabulary)) for column in tokens.T]
+    return [vocabulary.decode(cut_at_stop(column, sample.stop, len(start), vocabulary)) for column in tokens.T]
 
 
-def until(ids: np.ndarray, stop: str, start: int, vocabulary: Vocabulary) -> np.ndarray:
+def cut_at_stop(ids: np.ndarray, stop: str, start: int, vocabulary: Vocabulary) -> np.ndarray:
     """Ids [N] up to and with the first `stop` at or after position `start`; all of them where stop is empty."""
     if not stop:
         return ids

@@ -1,7 +1,7 @@
-"""How sure a number is: over seeds, and between two models scored on the same text.
+"""Confidence intervals: of a mean over seeds, and of the difference of two models on one text.
 
-Seeds differ from run to run, targets of one text from one to the next; the two are different questions. `over_seeds`
-answers the first by Student's t, `compare` the second by a paired bootstrap over blocks of neighbouring targets.
+`summarize_seeds` measures how a result varies from run to run (Student's t). `paired_bootstrap` measures how the
+difference of two models varies from one stretch of text to the next (blocks of neighbouring targets).
 """
 
 import math
@@ -31,7 +31,7 @@ class Seeds(NamedTuple):
     high: float
 
 
-def over_seeds(values: Sequence[float]) -> Seeds:
+def summarize_seeds(values: Sequence[float]) -> Seeds:
     """values: one number per seed, at least one."""
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
@@ -65,7 +65,9 @@ def block_length(targets: int) -> int:
     return min(targets, max(20, math.ceil(targets ** (1 / 3))))
 
 
-def compare(a: np.ndarray, b: np.ndarray, resamples: int = 2000, block: int | None = None, seed: int = 0) -> Difference:
+def paired_bootstrap(
+    a: np.ndarray, b: np.ndarray, resamples: int = 2000, block: int | None = None, seed: int = 0
+) -> Difference:
     """Paired circular block bootstrap (Politis & Romano 1992) of mean nats a - b.
 
     a, b: nats [N] that two models gave the same targets, in the order of the text (`lm.scoring.protocols.exact_nats`)

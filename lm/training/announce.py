@@ -20,10 +20,10 @@ CORE_SPEED, ACCELERATOR_SPEED = 5e10, 1e13
 
 def guess_seconds(experiment: Experiment) -> float:
     """Of the training steps, from the number of weights alone; may be wrong by a factor of three."""
-    reader, parameters = experiment.reader, memory.shapes(experiment)[0].parameters
+    streams, parameters = experiment.streams, memory.shapes(experiment)[0].parameters
     looked_up = {} if experiment.config.model.output == "tied" else parameters.get("embedding", {})
     weights = count_parameters(parameters) - count_parameters(looked_up)
-    operations = 6 * weights * reader.batch_size * reader.unroll  # a product forward and two backward
+    operations = 6 * weights * streams.batch_size * streams.unroll  # a product forward and two backward
     on_cpu = jax.default_backend() == "cpu"
     speed = CORE_SPEED * available() if on_cpu else ACCELERATOR_SPEED * experiment.config.train.devices
     return experiment.total_steps * operations / speed

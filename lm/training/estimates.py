@@ -121,9 +121,9 @@ def _unread_share(config: ml_collections.ConfigDict) -> float | None:
     data = config.data
     if data.corpus not in CORPORA:
         return None
-    sources = CORPORA[data.corpus].sources
-    if "test" in sources:
-        return sources["test"].size / sources["valid"].size
+    files = CORPORA[data.corpus].files
+    if "test" in files:
+        return files["test"].size / files["valid"].size
     if data.corpus in ("textfile", "tiny_shakespeare"):
         return data.fractions[2] / data.fractions[1] if data.fractions[1] and data.fractions[2] else None
     return 1.0 if data.corpus == "synthetic" else None
@@ -201,7 +201,7 @@ def _measured(experiment: Experiment, corpus: Corpus) -> tuple[int, Times]:
 
 def estimate_from(experiment: Experiment, corpus: Corpus, needed: int, times: Times, startup: float) -> Estimate:
     """The estimate of a run that needs so many bytes at the peak, at measured times."""
-    config, reader = experiment.config, experiment.reader
+    config, streams = experiment.config, experiment.streams
     counts = events(experiment, corpus.splits)
     scored = {split for split, _ in final_scores(config, corpus)}
     return Estimate(
@@ -211,7 +211,7 @@ def estimate_from(experiment: Experiment, corpus: Corpus, needed: int, times: Ti
         memory=needed,
         free=memory.free_bytes(),
         patience=config.train.patience if "valid" in corpus.splits else 0,
-        tokens_per_step=reader.batch_size * reader.unroll,
+        tokens_per_step=streams.batch_size * streams.unroll,
         unread=tuple(sorted(scored - set(corpus.splits))),
     )
 

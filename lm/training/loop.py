@@ -77,7 +77,7 @@ def happens(step: int, every: int, epoch: int, total: int) -> bool:
 def next_stop(experiment: Experiment, done: int) -> int:
     """How many steps will have been made at the next moment the host must look."""
     train = experiment.config.train
-    epoch, total = experiment.reader.windows_per_epoch, experiment.total_steps
+    epoch, total = experiment.streams.windows_per_epoch, experiment.total_steps
     stop = min(done + train.steps_per_dispatch, total)
     for made in range(done + 1, stop):
         step = made - 1
@@ -95,9 +95,9 @@ def due(experiment: Experiment, splits: Container[str], done: int) -> set[str]:
     splits: the corpus's; without "valid" there is no validation
     """
     step, total, train = done - 1, experiment.total_steps, experiment.config.train
-    epoch = experiment.reader.windows_per_epoch
+    epoch = experiment.streams.windows_per_epoch
     last = done == total
-    ends_epoch = experiment.reader.batching == "rows" and done % epoch == 0
+    ends_epoch = experiment.streams.batching == "rows" and done % epoch == 0
     validates = "valid" in splits and happens(step, train.evaluate_every, epoch, total)
     when = {
         "epoch": ends_epoch,
@@ -124,7 +124,7 @@ class Trainer:
         """tokens: the training text, where it is on the device already; read_test: for final scores only;
         observe: called after each validation check, once its row is written; what it raises ends the run."""
         self.experiment = make_experiment(config, corpus)
-        self.config, self.model, self.reader, self.total = self.experiment
+        self.config, self.model, self.streams, self.total = self.experiment
         self.corpus, self.workdir, self.read_test, self.observe = corpus, workdir, read_test, observe
         self._data = corpus.provenance.get("checksum", "")
         self.devices, self.writes = config.train.devices, devices.is_first()
@@ -306,7 +306,7 @@ class Trainer:
         loss = p.report_nats / p.report_steps
         row = {
             "step": step,
-            "epoch": (step + 1) / self.reader.windows_per_epoch,
+            "epoch": (step + 1) / self.streams.windows_per_epoch,
             "loss": loss,
             "perplexity": perplexity(loss),
             "bits_per_symbol": loss / math.log(2),
@@ -365,7 +365,7 @@ class Trainer:
     def tokens_per_second(self) -> float:
         """Tokens trained on per second of dispatches; the first, which compiles, is left out."""
         p = self.progress
-        tokens = p.timed_steps * self.reader.batch_size * self.reader.unroll
+        tokens = p.timed_steps * self.streams.batch_size * self.streams.unroll
         return tokens / p.train_seconds if p.train_seconds else 0.0
 
     def summary(self) -> dict:

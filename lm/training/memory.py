@@ -27,9 +27,9 @@ def check(experiment: Experiment, copies: int = 1):
 
     copies: states that must be there at once
     """
-    config, reader = experiment.config, experiment.reader
+    config, streams = experiment.config, experiment.streams
     state, _ = shapes(experiment)
-    outputs = 4 * reader.unroll * reader.batch_size * sum(map(experiment.model.cell.output_size, config.model.hidden))
+    outputs = 4 * streams.unroll * streams.batch_size * sum(map(experiment.model.cell.output_size, config.model.hidden))
     refuse_model(experiment, copies * size_of(state) + size_of(state.parameters) + outputs, "at least")
     sample, evaluation = config.sample, config.evaluation
     texts = 4 * sample.number * (sample.length + experiment.model.vocabulary_size)

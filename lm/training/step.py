@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from lm.data.batches import Reader, advance, make_reader, starts_epoch, window
+from lm.data.batches import Streams, advance, make_streams, starts_epoch, window
 from lm.data.corpora import Corpus
 from lm.errors import UserError, check_name
 from lm.model.dropout import Noise
 from lm.model.language_model import LanguageModel, init_parameters, make_model
 from lm.model.losses import GRADIENTS, target_weights
-from lm.scoring.protocols import check as check_evaluation
-from lm.scoring.sampling import check as check_sample
+from lm.scoring.protocols import check_evaluation
+from lm.scoring.sampling import check_sample
 from lm.training import devices, optim, validation
 from lm.training.optim import Average, Hyper
 
@@ -55,15 +55,15 @@ class Experiment(NamedTuple):
 
     config: ml_collections.FrozenConfigDict
     model: LanguageModel
-    reader: Reader
+    streams: Streams
     total_steps: int
 
 
 def make_experiment(config: ml_collections.ConfigDict, corpus: Corpus) -> Experiment:
-    """Checks the config against the corpus and fixes model, reader and length. Raises UserError."""
+    """Checks the config against the corpus and fixes model, streams and length. Raises UserError."""
     model = make_model(config, corpus.vocabulary.size)
     data = config.data
-    reader = make_reader(data.batching, len(corpus.splits["train"]), data.batch_size, data.unroll, model.context)
+    streams = make_streams(data.batching, len(corpus.splits["train"]), data.batch_size, data.unroll, model.context)
     train = config.train
     if (train.steps > 0) == (train.epochs > 0):
         raise UserError("exactly one of config.train.steps and config.train.epochs must be positive, "
@@ -91,14 +91,14 @@ def make_experiment(config: ml_collections.ConfigDict, corpus: Corpus) -> Experi
     check_name(config.on_nan, ("stop", "rollback"), "config.on_nan")
     check_name(config.loss.gradient, GRADIENTS, "config.loss.gradient")
     target_weights(config.loss.weighting, 1, 1)
-    if config.penalty.temporal_activation and reader.unroll <= model.context:
+    if config.penalty.temporal_activation and streams.unroll <= model.context:
         raise UserError("config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "
-                        f"of at least {model.context + 1}, not {reader.unroll}")  # fmt: skip
-    total_steps = train.steps or train.epochs * reader.windows_per_epoch
+                        f"of at least {model.context + 1}, not {streams.unroll}")  # fmt: skip
+    total_steps = train.steps or train.epochs * streams.windows_per_epoch
     if total_steps >= 2**31:
         raise UserError(f"config.train asks for {total_steps} steps, more than 32 bits count: lower config.train.steps "
                         "or config.train.epochs")  # fmt: skip
-    return Experiment(ml_collections.FrozenConfigDict(config), model, reader, total_steps)
+    return Experiment(ml_collections.FrozenConfigDict(config), model, streams, total_steps)
 
 
 @functools.lru_cache(maxsize=64)
@@ -106,7 +106,7 @@ def compiled_part(experiment: Experiment) -> Experiment:
     """The experiment reduced to what its compiled step depends on: numbers that `Hyper` traces, the seed, names and
     everything between dispatches are left out, so that experiments which differ only there are one program.
     """
-    config, model, reader, total_steps = experiment
+    config, model, streams, total_steps = experiment
     needed = ml_collections.FrozenConfigDict(
         {
             "dropout": config.dropout,
@@ -116,7 +116,7 @@ def compiled_part(experiment: Experiment) -> Experiment:
         }
     )
     decays_over_run = config.optim.schedule == "cosine"
-    return Experiment(needed, model.for_training(), reader, total_steps if decays_over_run else 0)
+    return Experiment(needed, model.for_training(), streams, total_steps if decays_over_run else 0)
 
 
 def initial_state(experiment: Experiment, hyper: Hyper) -> TrainState:
@@ -129,7 +129,7 @@ def initial_state(experiment: Experiment, hyper: Hyper) -> TrainState:
         cursor=jnp.zeros((), jnp.int32),
         parameters=parameters,
         optimiser=optim.transformation(settings, hyper).init(parameters),
-        carry=experiment.model.initial_carry(experiment.reader.batch_size),
+        carry=experiment.model.initial_carry(experiment.streams.batch_size),
         key=noise_key,
         rate_factor=jnp.ones((), jnp.float32) if has_rate_factor(experiment.config) else None,
         average=optim.no_average(parameters) if settings.name in optim.AVERAGED else None,
@@ -151,12 +151,12 @@ def evaluated_parameters(state: TrainState) -> dict:
 
 def train_step(experiment: Experiment, state: TrainState, tokens: Array, hyper: Hyper):
     """One window: tokens [N] -> (next state, StepMetrics of scalars)."""
-    config, model, reader, total_steps = experiment
-    batch = window(reader, tokens, state.cursor)
-    fresh = starts_epoch(reader, state.cursor)
-    initial = model.initial_carry(reader.batch_size)
+    config, model, streams, total_steps = experiment
+    batch = window(streams, tokens, state.cursor)
+    fresh = starts_epoch(streams, state.cursor)
+    initial = model.initial_carry(streams.batch_size)
     carry = jax.tree.map(lambda start, carried: jnp.where(fresh, start, carried), initial, state.carry)
-    weights = target_weights(config.loss.weighting, reader.unroll + 1 - model.context, reader.batch_size)
+    weights = target_weights(config.loss.weighting, streams.unroll + 1 - model.context, streams.batch_size)
     noise = None
     if hyper.keep or hyper.zoneout:
         noise = Noise(jax.random.fold_in(state.key, state.step), hyper.keep, hyper.zoneout, config.dropout.mask)
@@ -170,7 +170,7 @@ def train_step(experiment: Experiment, state: TrainState, tokens: Array, hyper: 
         return gradients, carry, nats
 
     gradients, carry, nats = devices.over_rows(config.train.devices, gradients_of)(*arguments)
-    settings, epoch = config.optim, reader.windows_per_epoch
+    settings, epoch = config.optim, streams.windows_per_epoch
     rate = optim.learning_rate(settings, hyper.learning_rate, state.step, epoch, total_steps, state.rate_factor)
     updates, optimiser = optim.transformation(settings, hyper).update(gradients, state.optimiser, state.parameters)
     parameters = jax.tree.map(lambda parameter, update: parameter - rate * update, state.parameters, updates)
@@ -181,7 +181,7 @@ def train_step(experiment: Experiment, state: TrainState, tokens: Array, hyper: 
     measured = StepMetrics(jnp.sum(weighed * nats) / jnp.sum(weighed), optax.tree.norm(gradients), rate)
     after = state._replace(
         step=state.step + 1,
-        cursor=advance(reader, state.cursor),
+        cursor=advance(streams, state.cursor),
         parameters=parameters,
         optimiser=optimiser,
         carry=carry,

@@ -12,13 +12,13 @@ from tests.helpers import references
 
 def windows(batching, text, batch_size, unroll, count):
     """The first `count` windows [count, T + 1, B] and, for each, whether an epoch starts."""
-    reader = batches.make_reader(batching, len(text), batch_size, unroll)
+    streams = batches.make_streams(batching, len(text), batch_size, unroll)
     tokens, cursor, found, starts = batches.on_device(text), jnp.int32(0), [], []
-    read = jax.jit(lambda tokens, cursor: batches.window(reader, tokens, cursor))
+    read = jax.jit(lambda tokens, cursor: batches.window(streams, tokens, cursor))
     for _ in range(count):
         found.append(np.asarray(read(tokens, cursor)))
-        starts.append(bool(batches.starts_epoch(reader, cursor)))
-        cursor = batches.advance(reader, cursor)
+        starts.append(bool(batches.starts_epoch(streams, cursor)))
+        cursor = batches.advance(streams, cursor)
     return np.array(found), starts
 
 
@@ -42,7 +42,7 @@ def test_rows_are_ptb_word_lms_iterator_epoch_after_epoch(length, batch_size, un
     found, starts = windows("rows", text, batch_size, unroll, 3 * len(epoch))
     np.testing.assert_array_equal(found, np.array(epoch * 3))
     assert starts == [True, *[False] * (len(epoch) - 1)] * 3
-    assert batches.make_reader("rows", length, batch_size, unroll).windows_per_epoch == len(epoch)
+    assert batches.make_streams("rows", length, batch_size, unroll).windows_per_epoch == len(epoch)
 
 
 @pytest.mark.parametrize("batching", ["heads", "rows"])
@@ -57,9 +57,9 @@ def test_the_last_token_of_a_window_is_the_first_of_the_next(batching):
 
 def test_ptbs_epoch_has_774_windows_of_60_by_20():
     """Seed 001: (929,589 // 60 - 1) // 20; and the book's 195 and 249 windows a pass (seed 003)."""
-    assert batches.make_reader("rows", 929_589, 60, 20).windows_per_epoch == 774
-    assert batches.make_reader("rows", 99_993, 32, 16).windows_per_epoch == 195
-    assert batches.make_reader("rows", 99_993, 16, 25).windows_per_epoch == 249
+    assert batches.make_streams("rows", 929_589, 60, 20).windows_per_epoch == 774
+    assert batches.make_streams("rows", 99_993, 32, 16).windows_per_epoch == 195
+    assert batches.make_streams("rows", 99_993, 16, 25).windows_per_epoch == 249
 
 
 def test_windows_keep_the_texts_small_integer_type():
@@ -71,11 +71,11 @@ def test_windows_keep_the_texts_small_integer_type():
 def test_positions_of_100_million_tokens_do_not_overflow():
     """text8 whole, near its end: all heads but the first wrap. A token is its position modulo 256."""
     length, batch_size, unroll = 99_999_000, 64, 10
-    reader = batches.make_reader("heads", length, batch_size, unroll)
-    assert reader.row == 1_562_484
+    streams = batches.make_streams("heads", length, batch_size, unroll)
+    assert streams.row == 1_562_484
     positions = (np.arange(batch_size) * 1_562_484 + 99_998_995 + np.arange(unroll + 1)[:, None]) % length
     tokens = np.resize(np.arange(256, dtype=np.uint8), length)
-    found = batches.window(reader, batches.on_device(tokens), jnp.int32(99_998_995))
+    found = batches.window(streams, batches.on_device(tokens), jnp.int32(99_998_995))
     np.testing.assert_array_equal(np.asarray(found), positions % 256)
 
 
@@ -91,7 +91,7 @@ def test_positions_of_100_million_tokens_do_not_overflow():
 )
 def test_sizes_that_leave_nothing_to_read_are_named(arguments, words):
     with pytest.raises(UserError) as caught:
-        batches.make_reader(*arguments)
+        batches.make_streams(*arguments)
     assert all(word in str(caught.value) for word in words), caught.value
     assert "\n" not in str(caught.value)
 
@@ -103,4 +103,4 @@ def test_the_smallest_text_that_suffices():
 
 def test_a_bigram_model_needs_two_tokens_a_window():
     with pytest.raises(UserError, match=r"config\.data\.unroll must be at least 2"):
-        batches.make_reader("heads", 100, 4, 1, context=2)
+        batches.make_streams("heads", 100, 4, 1, context=2)

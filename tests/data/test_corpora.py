@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from configs.base import base
-from lm.data import corpora, sources, synthetic
+from lm.data import corpora, files, synthetic
 from lm.data.corpora import CORPORA, load
-from lm.data.sources import Source, read
-from lm.data.text import Vocabulary
+from lm.data.files import RegisteredFile, read_text
+from lm.data.text import TEXT8_ALPHABET, Vocabulary
 from lm.errors import UserError
 
 ROOT = Path(corpora.__file__).resolve().parents[2]
@@ -61,13 +61,13 @@ def data_config(**changes):
     return data
 
 
-def place(data_dir, path, content: bytes, **fields) -> Source:
+def place(data_dir, path, content: bytes, **fields) -> RegisteredFile:
     """Writes a file into the data directory and returns the source that is registered for it."""
     file = data_dir / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
-    return Source(path, len(content), digest, fields.pop("url", None), **fields)
+    return RegisteredFile(path, len(content), digest, fields.pop("url", None), **fields)
 
 
 def archive(tmp_path, content: bytes, member="text8") -> bytes:
@@ -77,8 +77,8 @@ def archive(tmp_path, content: bytes, member="text8") -> bytes:
     return path.read_bytes()
 
 
-def register(monkeypatch, name, **sources):
-    monkeypatch.setitem(CORPORA, name, CORPORA[name]._replace(sources=sources))
+def register(monkeypatch, name, **files):
+    monkeypatch.setitem(CORPORA, name, CORPORA[name]._replace(files=files))
 
 
 def place_text8(data_dir, tmp_path, monkeypatch, text=TEXT):
@@ -88,7 +88,7 @@ def place_text8(data_dir, tmp_path, monkeypatch, text=TEXT):
         archive(tmp_path, text.encode()),
         member="text8",
         text_size=len(text.encode()),
-        alphabet=synthetic.ALPHABET,
+        alphabet=TEXT8_ALPHABET,
     )
     register(monkeypatch, "text8", text=source)
     return source
@@ -149,9 +149,9 @@ def test_no_validation_characters_leave_no_validation_split(data_dir, tmp_path, 
 
 def test_ptb_vocabulary_comes_from_train_and_only_asked_files_are_read(data_dir, monkeypatch):
     texts = {"train": " b a <unk> \n a b c \n", "valid": " c a \n"}
-    sources = {n: place(data_dir, f"ptb/ptb.{n}.txt", t.encode()) for n, t in texts.items()}
-    sources["test"] = Source("ptb/ptb.test.txt", 5, "0" * 64, "http://not.there/ptb.test.txt")
-    register(monkeypatch, "ptb", **sources)
+    registered = {n: place(data_dir, f"ptb/ptb.{n}.txt", t.encode()) for n, t in texts.items()}
+    registered["test"] = RegisteredFile("ptb/ptb.test.txt", 5, "0" * 64, "http://not.there/ptb.test.txt")
+    register(monkeypatch, "ptb", **registered)
     corpus = load(data_config(corpus="ptb"), str(data_dir), ("train", "valid"))
     assert corpus.vocabulary == Vocabulary("word", ("<eos>", "a", "b", "<unk>", "c"))
     assert corpus.splits["train"].tolist() == [2, 1, 3, 0, 1, 2, 4, 0]
@@ -184,11 +184,11 @@ def test_synthetic_states_its_floor_and_its_splits():
         "valid": 1000,
         "test": 1000,
     }
-    texts, source = synthetic.generate_splits(5000, 3)
+    texts, chain = synthetic.generate_splits(5000, 3)
     assert corpus.vocabulary.decode(corpus.splits["valid"]) == texts["valid"]
-    assert corpus.provenance["floor_nats"] == source.floor_nats
-    assert corpus.provenance["floor_perplexity"] == math.exp(source.floor_nats)
-    assert corpus.vocabulary.symbols == tuple(synthetic.ALPHABET)
+    assert corpus.provenance["floor_nats"] == chain.floor_nats
+    assert corpus.provenance["floor_perplexity"] == math.exp(chain.floor_nats)
+    assert corpus.vocabulary.symbols == tuple(TEXT8_ALPHABET)
 
 
 def test_unknown_corpora_are_refused_with_those_that_are():
@@ -207,10 +207,10 @@ def test_registered_sources_are_what_the_table_of_data_says():
         "textfile",
         "synthetic",
     ]
-    sources = [source for row in CORPORA.values() for source in row.sources.values()]
-    assert all(len(source.sha256) == 64 and source.size > 0 for source in sources)
-    assert len({source.sha256 for source in sources}) == len(sources) == 7
-    assert [s.path for s in sources if s.url is None] == ["text8/text8-prefix.zip"]
+    registered = [file for row in CORPORA.values() for file in row.files.values()]
+    assert all(len(file.sha256) == 64 and file.size > 0 for file in registered)
+    assert len({file.sha256 for file in registered}) == len(registered) == 7
+    assert [file.path for file in registered if file.url is None] == ["text8/text8-prefix.zip"]
 
 
 # ---- one's own text ----
@@ -306,7 +306,7 @@ def test_missing_file_without_a_network_is_one_line_at_once(cache, data_dir):
 
 
 def test_host_that_never_answers_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(sources, "_PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(files, "_PROBE_SECONDS", 0.2)
     released = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(20) and [])
     assert "cannot be reached" in refusal(load, data_config(corpus="text8"), None)
@@ -345,7 +345,7 @@ def test_characters_outside_the_alphabet_are_refused(text, message, cache, data_
 def test_archives_without_the_member_or_none_at_all(cache, data_dir, tmp_path):
     def check(content):
         source = place(data_dir, "a.zip", content, member="text8", text_size=3)
-        assert "a.zip is not a whole zip archive with a member text8" in refusal(read, source, str(data_dir))
+        assert "a.zip is not a whole zip archive with a member text8" in refusal(read_text, source, str(data_dir))
         assert prepared(cache) == []
 
     check(archive(tmp_path, b"abc", member="../text8"))
@@ -362,17 +362,17 @@ def test_zip_bombs_are_not_unpacked(declared, cache, data_dir, tmp_path):
     if declared is not None:  # the size stands in the local and in the central header
         content = content.replace((10_000_000).to_bytes(4, "little"), declared.to_bytes(4, "little"))
     source = place(data_dir, "a.zip", content, member="text8", text_size=3)
-    message = refusal(read, source, str(data_dir))
+    message = refusal(read_text, source, str(data_dir))
     assert message.startswith("a.zip")
     assert prepared(cache) == []
 
 
 def test_damaged_cache_is_named(cache, data_dir):
     source = place(data_dir, "a.txt", b"some text")
-    assert read(source, str(data_dir)) == "some text"
+    assert read_text(source, str(data_dir)) == "some text"
     [record] = cache.rglob("*array_record*")
     record.write_bytes(record.read_bytes()[:100])
-    message = refusal(read, source, str(data_dir))
+    message = refusal(read_text, source, str(data_dir))
     assert message.startswith(f"{record.parent} is damaged: delete that folder")
 
 
@@ -381,7 +381,7 @@ def test_cache_that_cannot_be_written_is_done_without(tmp_path, data_dir, monkey
     blocked.write_bytes(b"")
     monkeypatch.setenv("TFDS_DATA_DIR", str(blocked / "below"))
     source = place(data_dir, "a.txt", b"some text")
-    assert read(source, str(data_dir)) == "some text"
+    assert read_text(source, str(data_dir)) == "some text"
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{blocked / 'below'} cannot be written (Not a directory)")
 
@@ -390,9 +390,9 @@ def test_two_processes_may_prepare_at_once(cache, data_dir):
     content = b"words and more words\n" * 200_000
     source = place(data_dir, "a.txt", content)
     program = (
-        "import sys, hashlib; from lm.data.sources import Source, read; import tensorflow_datasets\n"
+        "import sys, hashlib; from lm.data.files import RegisteredFile, read_text; import tensorflow_datasets\n"
         "sys.stdin.readline()\n"
-        f"text = read(Source('a.txt', {source.size}, '{source.sha256}', None), {str(data_dir)!r})\n"
+        f"text = read_text(RegisteredFile('a.txt', {source.size}, '{source.sha256}', None), {str(data_dir)!r})\n"
         "print(hashlib.sha256(text.encode()).hexdigest())"
     )
     processes = [
@@ -418,16 +418,16 @@ def test_two_processes_may_prepare_at_once(cache, data_dir):
 def test_whoever_comes_second_takes_what_the_first_has_made(data_dir, monkeypatch):
     """The other process finishes between this one's look into the cache and its own renaming."""
     source = place(data_dir, "a.txt", b"some text")
-    made, content = [], sources._content
+    made, content = [], files._content
 
     def slow(*arguments):
         if not made:
             made.append("by the other")
-            assert read(source, str(data_dir)) == "some text"
+            assert read_text(source, str(data_dir)) == "some text"
         return content(*arguments)
 
-    monkeypatch.setattr(sources, "_content", slow)
-    assert read(source, str(data_dir)) == "some text"
+    monkeypatch.setattr(files, "_content", slow)
+    assert read_text(source, str(data_dir)) == "some text"
     assert made
 
 
@@ -457,12 +457,12 @@ def server(tmp_path, monkeypatch):
 def test_what_is_not_here_is_downloaded_and_verified(cache, server, capfd):
     folder, address = server
     source = place(folder, "a.txt", b"some text", url=f"{address}/a.txt")
-    assert read(source, None) == "some text"
+    assert read_text(source, None) == "some text"
     out, err = capfd.readouterr()
     assert out == ""
     assert f"downloading {address}/a.txt (0.0 MB)" in err
     (folder / "a.txt").unlink()
-    assert read(source, None) == "some text"
+    assert read_text(source, None) == "some text"
     [kept] = cache.iterdir()
     assert [path.name for path in kept.iterdir()] == ["1.0.0"]
 
@@ -471,11 +471,11 @@ def test_wrong_downloads_are_refused_and_not_kept(cache, server):
     folder, address = server
     source = place(folder, "a.txt", b"some text", url=f"{address}/a.txt")
     (folder / "a.txt").write_bytes(b"other text")
-    message = refusal(read, source, None)
+    message = refusal(read_text, source, None)
     assert message.startswith(f"{address}/a.txt is not the registered file: expected 9 bytes")
     assert prepared(cache) == []
     (folder / "a.txt").unlink()
-    message = refusal(read, source, None)
+    message = refusal(read_text, source, None)
     assert message.startswith(f"cannot make a.txt from {address}/a.txt")
     assert "404" in message
     assert prepared(cache) == []
@@ -490,8 +490,8 @@ def real(cache, monkeypatch):
     directory = os.environ.get("LM_DATA_DIR")
 
     def loaded(name, **changes):
-        sources = CORPORA[name].sources.values()
-        lacking = [s.path for s in sources if not os.path.isfile(os.path.join(directory or "", s.path))]
+        registered = CORPORA[name].files.values()
+        lacking = [file.path for file in registered if not os.path.isfile(os.path.join(directory or "", file.path))]
         if not directory or lacking:
             pytest.skip(f"LM_DATA_DIR={directory or ''} holds no {lacking[0]}")
         return load(data_config(corpus=name, **changes), directory)

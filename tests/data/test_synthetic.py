@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lm.data import synthetic
-from lm.data.synthetic import GRAMMAR, WORDS, Source, generate_splits, make_source
+from lm.data.synthetic import GRAMMAR, WORDS, Chain, generate_splits, make_chain
+from lm.data.text import TEXT8_ALPHABET
 from lm.errors import UserError
 
 # sha256 of the texts of seed 0 and 20,000 characters.
@@ -20,21 +21,21 @@ DIGESTS = {
 
 
 @pytest.fixture(scope="module")
-def source():
-    return make_source(0)
+def chain():
+    return make_chain(0)
 
 
-def nats_of_words(source, text):
+def nats_of_words(chain, text):
     """-ln p of each whole word of a text but the first, from the table of probabilities alone."""
-    index = {word: i for i, word in enumerate(source.words)}
+    index = {word: i for i, word in enumerate(chain.words)}
     ids = [index[word] for word in text[: text.rindex(" ")].split(" ")]
-    return [-math.log(source.counts[pair] / 64) for pair in itertools.pairwise(ids)]
+    return [-math.log(chain.counts[pair] / 64) for pair in itertools.pairwise(ids)]
 
 
 def test_words_are_distinct_and_of_the_alphabet():
     words = " ".join(WORDS.values()).split()
     assert len(set(words)) == len(words)
-    assert set("".join(words)) <= set(synthetic.ALPHABET) - {" "}
+    assert set("".join(words)) <= set(TEXT8_ALPHABET) - {" "}
 
 
 def test_probabilities_are_whole_64ths():
@@ -44,53 +45,53 @@ def test_probabilities_are_whole_64ths():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_row_follows_the_grammar(seed):
-    source = make_source(seed)
+    chain = make_chain(seed)
     group = {word: name for name, words in WORDS.items() for word in words.split()}
-    assert (source.counts.sum(axis=1) == 64).all()
-    for word, row in zip(source.words, source.counts, strict=True):
+    assert (chain.counts.sum(axis=1) == 64).all()
+    for word, row in zip(chain.words, chain.counts, strict=True):
         for name, weights in GRAMMAR[group[word]].items():
-            given = [n for other, n in zip(source.words, row, strict=True) if n and group[other] == name]
+            given = [n for other, n in zip(chain.words, row, strict=True) if n and group[other] == name]
             assert sorted(given) == sorted(weights)
 
 
-def test_stationary_distribution_by_brute_force(source):
+def test_stationary_distribution_by_brute_force(chain):
     """Long products of the transition matrix, averaged since the sentence structure is periodic."""
-    share = np.zeros(len(source.words))
+    share = np.zeros(len(chain.words))
     share[0] = 1.0
     total, steps = np.zeros_like(share), 20_000
     for _ in range(500):
-        share = share @ source.transition
+        share = share @ chain.transition
     for _ in range(steps):
-        share = share @ source.transition
+        share = share @ chain.transition
         total += share
-    np.testing.assert_allclose(source.stationary, total / steps, atol=1e-5)
-    np.testing.assert_allclose(source.stationary @ source.transition, source.stationary, atol=1e-13)
-    assert source.stationary.min() > 0
-    assert source.stationary.sum() == pytest.approx(1.0, abs=1e-12)
+    np.testing.assert_allclose(chain.stationary, total / steps, atol=1e-5)
+    np.testing.assert_allclose(chain.stationary @ chain.transition, chain.stationary, atol=1e-13)
+    assert chain.stationary.min() > 0
+    assert chain.stationary.sum() == pytest.approx(1.0, abs=1e-12)
 
 
 def test_floor_of_a_source_worked_out_by_hand():
     """a -> a or bb evenly, bb -> a: shares 2/3 and 1/3, ln 2 per a, (2 * 2 + 1 * 3) / 3 characters."""
     counts = np.array([[32, 32], [64, 0]])
-    source = Source(("a", "bb"), counts, synthetic._stationary(counts / 64))
-    np.testing.assert_allclose(source.stationary, [2 / 3, 1 / 3], atol=1e-13)
-    assert source.floor_nats == pytest.approx((2 / 3 * math.log(2)) / (7 / 3), rel=1e-12)
+    chain = Chain(("a", "bb"), counts, synthetic._stationary(counts / 64))
+    np.testing.assert_allclose(chain.stationary, [2 / 3, 1 / 3], atol=1e-13)
+    assert chain.floor_nats == pytest.approx((2 / 3 * math.log(2)) / (7 / 3), rel=1e-12)
 
 
-def test_floor_is_what_the_source_itself_scores_on_its_text(source):
-    text = source.generate(1_000_000, "test", 0)
-    nats = nats_of_words(source, text)
+def test_floor_is_what_the_source_itself_scores_on_its_text(chain):
+    text = chain.generate(1_000_000, "test", 0)
+    nats = nats_of_words(chain, text)
     # Blocks of 1,000 words are nearly independent: their spread gives the standard error.
     blocks = np.array(nats[: len(nats) // 1000 * 1000]).reshape(-1, 1000).mean(axis=1)
     error = blocks.std(ddof=1) / math.sqrt(len(blocks)) / np.mean(nats)
     measured = sum(nats) / len(text)
     assert error < 0.003
-    assert abs(measured / source.floor_nats - 1) < 4 * error
+    assert abs(measured / chain.floor_nats - 1) < 4 * error
 
 
-def test_no_context_of_characters_predicts_better_than_the_floor(source):
+def test_no_context_of_characters_predicts_better_than_the_floor(chain):
     """Conditional entropies of characters given ever more characters approach it from above."""
-    text = source.generate(300_000, "train", 0)
+    text = chain.generate(300_000, "train", 0)
 
     def entropy(order):
         _, counts = np.unique([text[i : i + order] for i in range(len(text) - order)], return_counts=True)
@@ -98,19 +99,19 @@ def test_no_context_of_characters_predicts_better_than_the_floor(source):
 
     conditional = [entropy(order) - entropy(order - 1) for order in (2, 4, 7)]
     assert conditional == sorted(conditional, reverse=True)
-    assert conditional[-1] > source.floor_nats
+    assert conditional[-1] > chain.floor_nats
 
 
 def test_perplexity_floor_leaves_something_to_learn():
     for seed in range(5):
-        assert 1.25 < math.exp(make_source(seed).floor_nats) < 1.4
+        assert 1.25 < math.exp(make_chain(seed).floor_nats) < 1.4
 
 
 def test_text_is_the_same_on_every_machine():
-    texts, source = generate_splits(20_000, 0)
+    texts, chain = generate_splits(20_000, 0)
     digests = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
     assert digests == DIGESTS
-    assert source.floor_nats == pytest.approx(0.26941572922636947, rel=1e-12)
+    assert chain.floor_nats == pytest.approx(0.26941572922636947, rel=1e-12)
     assert texts["train"].startswith("one dog brings another red lamp but every bear brings her red lamp ")
 
 

@@ -29,7 +29,7 @@ from experiments.ledger.records import RECORDS, RESULTS, load_records, write_rec
 from experiments.peers import speed_table
 from experiments.sweeps import pictures, plan, study
 from experiments.sweeps.table import live_table
-from lm.data import sources
+from lm.data import files
 from lm.data.text import plain_text
 from lm.errors import UserError
 from lm.model import weights
@@ -292,8 +292,8 @@ def archive(directory: Path) -> Target:
     path = directory / "corpus.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("text8", text)
-    source = sources.Source("corpus.zip", 0, "", None, "text8", len(text), "abcdefghijklmnopqrstuvwxyz ")
-    return Target((path,), lambda: sources._content(source, path), weight=2)
+    source = files.RegisteredFile("corpus.zip", 0, "", None, "text8", len(text), "abcdefghijklmnopqrstuvwxyz ")
+    return Target((path,), lambda: files._content(source, path), weight=2)
 
 
 def text_file(directory: Path) -> Target:

@@ -70,7 +70,7 @@ def state(experiment: Experiment, hyper: Hyper, seed: int = 0) -> TrainState:
         cursor=jnp.int32(0),
         parameters=draw(shapes.parameters, seed),
         optimiser=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.optimiser),
-        carry=experiment.model.initial_carry(experiment.reader.batch_size),
+        carry=experiment.model.initial_carry(experiment.streams.batch_size),
         key=jax.random.key(seed),
     )
 

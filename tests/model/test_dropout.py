@@ -104,7 +104,7 @@ def losses_of_still_steps(keep, seed=0):
     )  # fmt: skip
     corpus = tiny.corpus(train=3 * 6)  # rows of 6 tokens, unroll 4: a single window is an epoch
     experiment, hyper = make_experiment(config, corpus), hyper_of(config)
-    assert experiment.reader.windows_per_epoch == 1
+    assert experiment.streams.windows_per_epoch == 1
     state = tiny.state(experiment, hyper)._replace(key=jax.random.key(seed))
     return np.asarray(train_steps(experiment, state, jnp.asarray(corpus.splits["train"]), hyper, 4)[1].loss)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lm.errors import UserError
-from lm.scoring.protocols import EXACT_UNROLL, PROTOCOLS, Score, check, evaluate
+from lm.scoring.protocols import EXACT_UNROLL, PROTOCOLS, Score, check_evaluation, evaluate
 from tests.helpers import references, tiny
 
 CASES = {
@@ -144,7 +144,7 @@ def test_what_cannot_be_scored_is_named():
         (dict(splits=("train",), protocols=("batched",), unroll=20), r"^train cannot be scored: a text of 403 tokens"),
     ):
         with pytest.raises(UserError, match=message):
-            check(settings(**changes), model, tiny.corpus().splits)
+            check_evaluation(settings(**changes), model, tiny.corpus().splits)
     with pytest.raises(UserError, match="too short"):
         evaluate("exact", model, parameters, tiny.text(1), settings())
     with pytest.raises(UserError, match="60 tokens"):

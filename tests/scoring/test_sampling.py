@@ -7,7 +7,7 @@ import pytest
 
 from lm.data.text import Vocabulary
 from lm.errors import UserError
-from lm.scoring.sampling import Choice, choose, cumulative, generate, restrict
+from lm.scoring.sampling import SamplingRule, cumulative, generate, next_token, restrict
 from tests.helpers import references, tiny
 
 VOCABULARY = Vocabulary("char", tuple(tiny.SYMBOLS))
@@ -55,8 +55,11 @@ def test_top_k_draws_the_k_most_likely_in_proportion():
 
 
 def test_top_k_draws_no_more_than_k_where_several_are_equally_likely():
-    choice, logits = Choice("temperature", 2, False), jnp.log(jnp.array([[0.1, 0.3, 0.3, 0.3], [0.7, 0.1, 0.1, 0.1]]))
-    left = np.isfinite(restrict(choice, logits, jnp.ones(())))
+    rule, logits = (
+        SamplingRule("temperature", 2, False),
+        jnp.log(jnp.array([[0.1, 0.3, 0.3, 0.3], [0.7, 0.1, 0.1, 0.1]])),
+    )
+    left = np.isfinite(restrict(rule, logits, jnp.ones(())))
     np.testing.assert_array_equal(left, [[False, True, True, False], [True, True, False, False]])
 
 
@@ -124,11 +127,11 @@ def test_a_draw_is_where_the_cumulative_distribution_passes_it():
     logits = jnp.log(jnp.asarray([0.25, 0.0, 0.5, 0.25]))[None].repeat(7, axis=0)
     below_one = np.nextafter(np.float32(1), np.float32(0))
     uniform = jnp.asarray([0.0, 0.2, 0.24, 0.26, 0.74, 0.8, below_one], jnp.float32)
-    warm, cold = (choose(Choice("temperature", 0, False), uniform, logits, t, 1.0) for t in (1.0, 0.5))
+    warm, cold = (next_token(SamplingRule("temperature", 0, False), uniform, logits, t, 1.0) for t in (1.0, 0.5))
     assert warm.tolist() == [0, 0, 0, 2, 2, 3, 3]
     assert cold.tolist() == [0, 2, 2, 2, 2, 2, 3]
     # The two most likely only: the last symbol is left out, and however near 1 the draw is, it is never drawn.
-    assert choose(Choice("temperature", 1, False), uniform, logits, 1.0, 1.0).tolist() == [2] * 7
+    assert next_token(SamplingRule("temperature", 1, False), uniform, logits, 1.0, 1.0).tolist() == [2] * 7
 
 
 def test_first_exceeding_is_the_books_rule():
@@ -136,7 +139,7 @@ def test_first_exceeding_is_the_books_rule():
     p = np.array([0.2, 0.1, 0.4, 0.05, 0.25])
     logits = np.tile(np.log(p).astype(np.float32), (4000, 1))
     uniform = jax.random.uniform(jax.random.key(0), (4000,))
-    ids = np.asarray(choose(Choice("first_exceeding", 0, False), uniform, logits, 1.0, 1.0))
+    ids = np.asarray(next_token(SamplingRule("first_exceeding", 0, False), uniform, logits, 1.0, 1.0))
     expected = np.array([0.2 + (1 - 0.4), 0.0, 0.4 - 0.2, 0.0, 0.0])
     np.testing.assert_allclose(np.bincount(ids, minlength=5) / len(ids), expected, atol=0.03)
 

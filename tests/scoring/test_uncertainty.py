@@ -5,18 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from lm.scoring.uncertainty import block_length, compare, over_seeds
+from lm.scoring.uncertainty import block_length, paired_bootstrap, summarize_seeds
 
 
 def test_over_seeds_by_hand():
     """1, 2, 6: mean 3, variance (4 + 1 + 9) / 2 = 7, interval 3 -+ 4.303 sqrt(7 / 3)."""
-    found = over_seeds([1.0, 2.0, 6.0])
+    found = summarize_seeds([1.0, 2.0, 6.0])
     half = 4.303 * math.sqrt(7 / 3)
     assert found == pytest.approx((3, 3.0, math.sqrt(7), 3 - half, 3 + half))
 
 
 def test_one_seed_says_nothing_of_the_spread():
-    found = over_seeds([4.0])
+    found = summarize_seeds([4.0])
     assert (found.mean, found.low, found.high) == (4.0, -math.inf, math.inf)
     assert math.isnan(found.sd)
 
@@ -31,7 +31,9 @@ def texts(rng, number, count, correlation=0.5):
 
 def called_different(a, b, resamples, **options):
     """The share of the pairs of rows that are."""
-    verdicts = [compare(*pair, resamples, seed=i, **options).verdict for i, pair in enumerate(zip(a, b, strict=True))]
+    verdicts = [
+        paired_bootstrap(*pair, resamples, seed=i, **options).verdict for i, pair in enumerate(zip(a, b, strict=True))
+    ]
     return sum(verdict != "not distinguishable" for verdict in verdicts) / len(verdicts)
 
 
@@ -53,24 +55,24 @@ def test_a_real_difference_is_found_where_the_models_err_on_the_same_targets():
     rng = np.random.default_rng(2)
     [common] = texts(rng, 1, 5000)
     worse = common + 0.02 + 0.1 * rng.normal(size=5000)
-    assert compare(common, worse).verdict == "a is better"
-    assert compare(worse, common).verdict == "b is better"
-    found = compare(worse, common)
+    assert paired_bootstrap(common, worse).verdict == "a is better"
+    assert paired_bootstrap(worse, common).verdict == "b is better"
+    found = paired_bootstrap(worse, common)
     assert found.low < 0.02 < found.high
     assert found.mean == pytest.approx((worse - common).mean())
 
 
 def test_a_model_is_not_distinguishable_from_itself():
     [a] = texts(np.random.default_rng(3), 1, 300)
-    assert compare(a, a) == (0.0, 0.0, 0.0, 20)
-    assert compare(a, a).verdict == "not distinguishable"
+    assert paired_bootstrap(a, a) == (0.0, 0.0, 0.0, 20)
+    assert paired_bootstrap(a, a).verdict == "not distinguishable"
 
 
 def test_the_interval_is_that_of_the_mean_of_independent_blocks():
     """Blocks that differ from each other only: the deviation of the mean is theirs over the root of their number."""
     rng = np.random.default_rng(4)
     a = rng.normal(size=20_000)
-    found = compare(a, np.zeros(20_000), resamples=4000, block=20)
+    found = paired_bootstrap(a, np.zeros(20_000), resamples=4000, block=20)
     assert (found.high - found.low) / 2 == pytest.approx(1.96 / math.sqrt(20_000), rel=0.1)
 
 
@@ -80,4 +82,4 @@ def test_length_of_a_block():
 
 def test_nats_of_different_texts_are_refused():
     with pytest.raises(ValueError, match="same targets"):
-        compare(np.zeros(3), np.zeros(4))
+        paired_bootstrap(np.zeros(3), np.zeros(4))

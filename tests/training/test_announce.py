@@ -40,7 +40,7 @@ def test_the_guess_is_of_the_right_size(monkeypatch):
     vocabulary = Vocabulary("word", tuple(map(str, range(10_000))))
     ptb = Corpus("ptb", vocabulary, {"train": text, "valid": text[:1000]}, {})
     experiment = make_experiment(get_config("small"), ptb)
-    tokens = experiment.total_steps * experiment.reader.batch_size * experiment.reader.unroll
+    tokens = experiment.total_steps * experiment.streams.batch_size * experiment.streams.unroll
     assert tokens / 12_660 / 3 < announce.guess_seconds(experiment) < tokens / 12_660 * 3
 
 
