@@ -1,4 +1,4 @@
-"""The gradient demonstration: the book's printed digits, the cells' reach, and the plot."""
+"""The gradients command: the book's printed digits, how far gradients reach in each cell, and the plot."""
 
 import json
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import gradients
-from experiments.gradients import CELLS_SHOWN, STEPS, demonstration, gradient_norms
+from experiments.gradients import CELL_BIASES, STEPS, demonstration, gradient_norms
 from lm.errors import UserError
 from tests.helpers import tiny
 
@@ -27,7 +27,7 @@ def test_the_books_numbers_to_every_printed_digit():
 
 @pytest.mark.parametrize("cell", ["elman_tanh", "lstm", "gru"])
 def test_the_last_step_has_gradient_one_per_unit_and_earlier_ones_follow(cell):
-    """d(sum h_T) / d h_T = 1 for each of n units: norm sqrt(n)."""
+    """d(sum h_T) / d h_T is 1 for each of n units, so its norm is sqrt(n)."""
     norms = gradient_norms(cell, units=9, steps=6, key=jax.random.key(0))
     assert norms[-1] == pytest.approx(3.0, rel=1e-6)
     assert np.isfinite(norms).all()
@@ -40,7 +40,7 @@ def test_a_gated_cell_reaches_further_than_a_saturating_one():
 
 
 def test_the_reach_of_a_linear_chain_is_known(monkeypatch):
-    """Without input tanh(h W_h) stays at 0, where its slope is 1: n steps back, the gradient of sum(h) is W_h^n 1."""
+    """Without input, tanh(h W_h) stays at 0, where its slope is 1: the gradient of sum(h) n steps back is W_h^n 1."""
     monkeypatch.setattr(jax.random, "normal", lambda key, shape: jax.numpy.zeros(shape))
     key, units, steps = jax.random.key(2), 8, 5
     weights_key, _ = jax.random.split(key)
@@ -51,10 +51,10 @@ def test_the_reach_of_a_linear_chain_is_known(monkeypatch):
     np.testing.assert_allclose(gradient_norms("elman_tanh", units, steps, key), expected, rtol=1e-5)
 
 
-def test_the_experiment_writes_numbers_and_a_plot(tmp_path, capsys):
+def test_the_command_writes_numbers_and_a_plot(tmp_path, capsys):
     gradients.run(tiny.config(model__hidden=(4,)), str(tmp_path))
     record = json.loads((tmp_path / "gradients.json").read_text())
-    assert set(record["norms"]) == set(CELLS_SHOWN)
+    assert set(record["norms"]) == set(CELL_BIASES)
     assert all(len(values) == STEPS for values in record["norms"].values())
     assert record["demonstration"]["relu"]["gradients"][9] == [9765625.0, 9765625.0]
     assert (tmp_path / "gradients.png").read_bytes().startswith(b"\x89PNG")

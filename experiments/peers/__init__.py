@@ -1,1 +1,1 @@
-"""The same recurrent language models in other libraries, for side-by-side measurements: experiments/benchmark.py."""
+"""Builds the same recurrent language models in other libraries, which experiments/benchmark.py compares in speed."""

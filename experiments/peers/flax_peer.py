@@ -1,4 +1,4 @@
-"""flax.linen as its documentation has it: nn.RNN over a cell, optax, one jitted step per call."""
+"""flax.linen as its documentation uses it: nn.RNN over a cell, optax, one jitted step per call."""
 
 import flax
 import flax.linen as nn
@@ -11,7 +11,7 @@ from experiments.peers import jax_loops
 from experiments.peers.workload import Program, Workload, draw_parameters, gates, layers
 
 CELLS = {"lstm": nn.OptimizedLSTMCell, "gru": nn.GRUCell, "elman": nn.SimpleCell}
-# Names of a cell's products with x and h, gate by gate in this project's order.
+# Names of a cell's products with x and with h, in this project's gate order.
 GATE_NAMES = {
     "lstm": (("ii", "if", "ig", "io"), ("hi", "hf", "hg", "ho")),
     "gru": (("ir", "iz", "in"), ("hr", "hz", "hn")),
@@ -46,7 +46,7 @@ class Model(nn.Module):
 
 
 def convert(workload: Workload, parameters: dict) -> dict:
-    """Parameters of workload.draw_parameters -> the tree that Model.init would give."""
+    """Converts the parameters of workload.draw_parameters to the tree of Model.init."""
     tree = {"output": {"kernel": parameters["output_kernel"], "bias": parameters["output_bias"]}}
     if workload.embedding:
         tree["embedding"] = {"embedding": parameters["embedding"]}
@@ -63,19 +63,17 @@ def convert(workload: Workload, parameters: dict) -> dict:
 
 
 def zero_carries(workload: Workload, batch: int) -> tuple:
-    """One per layer: (c, h) of LSTMs, h of others, [B, H] each."""
+    """One per layer: (c, h) for an LSTM, otherwise h; arrays [B, H]."""
     zeros = [jnp.zeros((batch, units)) for units in workload.hidden]
     return tuple((x, x) for x in zeros) if workload.cell == "lstm" else tuple(zeros)
 
 
 def build(workload: Workload) -> Program:
-    """Raises nothing of its own."""
     model = Model(workload)
     parameters = convert(workload, draw_parameters(workload))
-    shapes = jax.eval_shape(
-        model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32), zero_carries(workload, 1)
-    )["params"]  # fmt: skip
-    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, parameters), "flax has other parameters"
+    token = jnp.zeros((1, 1), jnp.int32)
+    initial = jax.eval_shape(model.init, jax.random.key(0), token, zero_carries(workload, 1))["params"]
+    assert jax.tree.map(jnp.shape, initial) == jax.tree.map(jnp.shape, parameters), "flax has other parameters"
     if workload.kind == "train":
         return _training(workload, model, parameters)
 

@@ -1,7 +1,7 @@
-"""The floor: the matrix products that a unit of work cannot do without, and nothing else, timed at their own shapes.
+"""The floor: times the matrix products that a workload requires, at their own shapes, and nothing else.
 
-What is left out costs something too (gates, softmax, updates, loading), so no implementation that multiplies as fast
-can come under it. Not counted: reading rows of a table (embedding, one-hot input), which needs no product.
+Gates, softmax, updates and loading are left out, so an implementation with equally fast products takes longer.
+Embeddings and one-hot inputs are not counted: they read rows of a table, without a product.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from lm.scoring.protocols import EXACT_UNROLL
 
 
 class Product(NamedTuple):
-    """[m, k] x [k, n], `times` of them, each of which must wait for the one before it."""
+    """[m, k] x [k, n], `times` times in sequence: each product depends on the previous one."""
 
     m: int
     k: int
@@ -29,8 +29,10 @@ class Product(NamedTuple):
 
 
 class Softmax(NamedTuple):
-    """The three products of a softmax's training, chunk by chunk of `rows` features [R, H]: logits, the gradient that
-    goes back to the features, and the kernel's [H, V]."""
+    """The three products of training a softmax, in chunks of `rows` features [R, H].
+
+    They give the logits, the gradient of the features and the gradient of the kernel [H, V].
+    """
 
     rows: int
     units: int
@@ -43,12 +45,12 @@ class Softmax(NamedTuple):
 
 
 def products(workload: Workload) -> tuple[list[Product | Softmax], int]:
-    """(the products of a training step, of a window of the exact stream or of a text, how many of these a unit has)."""
+    """(the products of one training step, window or text; the number of these in a unit of work)"""
     if workload.kind == "train":
         return _training(workload), 1
     if workload.kind == "evaluate":
         return _forward(workload, min(EXACT_UNROLL, workload.length), 1), -(-workload.length // EXACT_UNROLL)
-    # A character waits for the one before it: no product can be taken for many at once.
+    # Each character depends on the one before it, so no product covers several.
     one = [p._replace(times=workload.length - 1) for p in _forward(workload, 1, workload.batch)]
     return one, 1
 
@@ -84,9 +86,10 @@ def _training(workload: Workload) -> list[Product | Softmax]:
 
 
 def operands(product: Product | Softmax) -> tuple:
-    """What `multiply` takes. Values do not matter for speed, but none may grow or die away along a sequence.
+    """Left and right operands for `multiply`.
 
-    Part of each result in a sequence is part of the next left operand; an identity in `right` keeps it as it is.
+    Values must neither grow nor vanish along a sequence; apart from that they do not affect speed. Part of each result
+    becomes part of the next left operand, and an identity in the right operand preserves it.
     """
     rng = np.random.default_rng(0)
 
@@ -105,21 +108,21 @@ def operands(product: Product | Softmax) -> tuple:
 
 
 def multiply(product: Product | Softmax, left, right):
-    """Does the products; returns what keeps the compiler from leaving any of them out."""
+    """Computes the products. The result depends on all of them, so that the compiler removes none."""
     if isinstance(product, Softmax):
         return _multiply_softmax(left, right)
     result = left @ right
     _, k, n, times = product
     if times == 1:
         return result
-    if k <= n:  # the whole result is kept: of a slice of it, the compiler would compute no more than the slice
+    if k <= n:  # keep the whole result: of a slice, the compiler would compute the slice only
         return jax.lax.fori_loop(1, times, lambda _, y: y[:, :k] @ right, result)
     left = left.at[:, :n].set(result)
     return jax.lax.fori_loop(1, times, lambda _, x: x.at[:, :n].set(x @ right), left)
 
 
 def _multiply_softmax(features, kernel):
-    """features [C, R, H], kernel [H, V]; the gradient of the kernel is written over that of the chunk before."""
+    """features [C, R, H], kernel [H, V]. The kernel's gradient overwrites that of the previous chunk."""
 
     def chunk(_, rows):
         logits = rows @ kernel
@@ -131,7 +134,7 @@ def _multiply_softmax(features, kernel):
 
 
 def build(workload: Workload) -> Program:
-    """A unit of work is every product of the workload's unit."""
+    """One unit of work computes every product of the workload's unit."""
     needed, repeats = products(workload)
     arguments = [operands(product) for product in needed]
 

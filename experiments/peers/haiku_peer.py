@@ -1,6 +1,7 @@
 """dm-haiku: hk.LSTM under hk.dynamic_unroll, optax, one jitted step per call.
 
-hk.GRU takes the reset before the product and hk.VanillaRNN is a rectifier's: other models than the other libraries'.
+The other libraries have no equivalent of its other cells: hk.GRU applies the reset gate before the product, and
+hk.VanillaRNN uses a rectifier.
 """
 
 import haiku as hk
@@ -32,7 +33,7 @@ def network(workload: Workload, tokens, states, train: bool):
 
 
 def convert(workload: Workload, parameters: dict[str, np.ndarray]) -> dict:
-    """Parameters of workload.draw_parameters for `network`, whose gates are i, g, f, o and whose f has 1 added."""
+    """Converts the parameters of workload.draw_parameters: haiku orders the gates i, g, f, o and adds 1 to f."""
     tree = {"output": {"w": parameters["output_kernel"], "b": parameters["output_bias"]}}
     if workload.embedding:
         tree["embedding"] = {"embeddings": parameters["embedding"]}
@@ -50,9 +51,9 @@ def zero_states(workload: Workload, batch: int) -> tuple:
 
 
 def build(workload: Workload) -> Program:
-    """Raises UserError for cells that haiku defines in another way."""
+    """Raises UserError for cells that haiku defines differently."""
     if workload.cell != "lstm":
-        raise UserError(f"haiku's {workload.cell} is another cell than that of the other libraries")
+        raise UserError(f"haiku's {workload.cell} differs from the other libraries' {workload.cell}")
     transformed = hk.transform(network)
     parameters = convert(workload, draw_parameters(workload))
     if workload.kind == "train":

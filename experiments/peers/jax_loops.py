@@ -1,4 +1,4 @@
-"""The Python loops that the JAX peers share: one jitted call per training step, window or character."""
+"""Python loops shared by the JAX peers: one jitted call per training step, window or character."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from experiments.peers.workload import Program, Workload, draw_text, mean_nats, 
 
 
 def training(workload: Workload, step: Callable, start: tuple) -> Program:
-    """step(state, carries, window [T + 1, B]) -> (state, carries, mean nats); start: (state, carries)."""
+    """Trains with step(state, carries, window [T + 1, B]) -> (state, carries, mean nats). start: (state, carries)."""
     batches = windows(workload, draw_text(workload))
     state, carries = start
     done = 0
@@ -25,7 +25,7 @@ def training(workload: Workload, step: Callable, start: tuple) -> Program:
 
 
 def forward(workload: Workload, apply: Callable, parameters, zero_carries: Callable) -> Program:
-    """Evaluation or sampling. apply(parameters, tokens [T, B], carries) -> (carries, logits [T, B, V])."""
+    """Evaluates or samples with apply(parameters, tokens [T, B], carries) -> (carries, logits [T, B, V])."""
     batches = windows(workload, draw_text(workload))
 
     @jax.jit

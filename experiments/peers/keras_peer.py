@@ -1,8 +1,8 @@
-"""Keras 3 on its jax backend: a functional model, and its documented stateless training step, jitted."""
+"""Keras 3 on its JAX backend: a functional model and the documented stateless training step, jitted."""
 
 import os
 
-os.environ["KERAS_BACKEND"] = "jax"  # keras reads it when it is imported
+os.environ["KERAS_BACKEND"] = "jax"  # read when keras is imported
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,11 @@ from experiments.peers import jax_loops
 from experiments.peers.workload import Program, Workload, draw_parameters, gates, layers
 
 LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "elman": keras.layers.SimpleRNN}
-STATES = {"lstm": 2, "gru": 1, "elman": 1}  # arrays of a layer's state
+STATES = {"lstm": 2, "gru": 1, "elman": 1}  # number of arrays in a layer's state
 
 
 def make_model(workload: Workload) -> keras.Model:
-    """[tokens [B, T], states ...] -> [logits [B, T, V], states ...]."""
+    """A model that maps [tokens [B, T], states ...] to [logits [B, T, V], states ...]."""
     tokens = keras.Input((None,), dtype="int32")
     inputs, outputs = [tokens], []
     if workload.embedding:
@@ -38,7 +38,7 @@ def make_model(workload: Workload) -> keras.Model:
 
 
 def load(workload: Workload, model: keras.Model, parameters: dict[str, np.ndarray]):
-    """Copies the parameters of workload.draw_parameters; keras orders the gates of a GRU z, r, g."""
+    """Copies the parameters of workload.draw_parameters into the model. Keras orders the gates of a GRU z, r, g."""
     if workload.embedding:
         model.get_layer("embedding").set_weights([parameters["embedding"]])
     for index, layer in enumerate(layers(parameters)):
@@ -60,7 +60,6 @@ def zero_states(workload: Workload, batch: int) -> list:
 
 
 def build(workload: Workload) -> Program:
-    """Raises nothing of its own."""
     model = make_model(workload)
     load(workload, model, draw_parameters(workload))
     variables = [v.value for v in model.trainable_variables]

@@ -1,4 +1,4 @@
-"""This project's own code: the compiled steps, the exact stream and the sampler that its experiments run."""
+"""This project's code: the compiled steps, exact scoring and sampling that its commands run."""
 
 import flax.traverse_util
 import jax
@@ -22,7 +22,7 @@ CELLS = {"lstm": "lstm", "gru": "gru_reset_after", "elman": "elman_tanh"}
 
 
 def experiment_config(workload: Workload, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config of a run, `config`, with the workload's sizes put in."""
+    """The config of a run with the workload's sizes and settings."""
     config = ml_collections.ConfigDict(config.to_dict())
     config.data.batching = "rows"
     config.data.batch_size, config.data.unroll = workload.batch, workload.unroll
@@ -36,7 +36,7 @@ def experiment_config(workload: Workload, config: ml_collections.ConfigDict) -> 
     config.loss.weighting = workload.weighting
     config.optim.name, config.optim.learning_rate = "sgd", workload.learning_rate
     config.optim.clipping, config.optim.clip = "global_norm", workload.clip
-    config.train.steps = 1_000_000  # more than are ever made
+    config.train.steps = 1_000_000  # never reached
     config.sample.number, config.sample.length = workload.batch, max(1, workload.length)
     return config
 
@@ -47,7 +47,7 @@ def describe() -> dict:
 
 
 def build(workload: Workload, config: ml_collections.ConfigDict) -> Program:
-    """config: of a run (configs/base.py)."""
+    """config: of a run (configs/base.py)"""
     limit_threads(workload.threads)
     text = draw_text(workload)
     level, first = ("char", 0x100) if workload.vocabulary < 1000 else ("word", 0)
@@ -61,8 +61,7 @@ def build(workload: Workload, config: ml_collections.ConfigDict) -> Program:
     if workload.kind == "train":
         return _training(experiment, config, parameters, text)
     if workload.kind == "evaluate":
-        return Program(lambda n: [mean_nats([exact_nats(experiment.model, parameters, text)], workload)
-                                  for _ in range(n)][-1])  # fmt: skip
+        return _evaluation(workload, experiment.model, parameters, text)
     return _sampling(workload, experiment.model, config.sample, parameters, corpus)
 
 
@@ -82,6 +81,15 @@ def _training(experiment, config, parameters: dict, text: np.ndarray) -> Program
     return Program(run)
 
 
+def _evaluation(workload: Workload, model: LanguageModel, parameters: dict, text: np.ndarray) -> Program:
+    def run(n: int) -> float:
+        for _ in range(n):
+            nats = exact_nats(model, parameters, text)
+        return mean_nats([nats], workload)
+
+    return Program(run)
+
+
 def _sampling(workload: Workload, model: LanguageModel, sample, parameters: dict, corpus: Corpus) -> Program:
     seeds = iter(range(1_000_000))
 
@@ -91,9 +99,9 @@ def _sampling(workload: Workload, model: LanguageModel, sample, parameters: dict
             assert (len(texts), len(texts[0])) == (workload.batch, workload.length)
         return float("nan")
 
-    def check() -> float:
+    def first_nats() -> float:
         window = jnp.asarray(windows(workload, corpus.splits["train"])[0])
         nats = model.apply({"params": parameters}, window, model.initial_carry(workload.batch), method="nats")[1]
         return float(nats.mean())
 
-    return Program(run, check)
+    return Program(run, first_nats)

@@ -1,4 +1,4 @@
-"""Plots of the sweeps: cost of a training step against sequence length, hidden size, vocabulary and batch."""
+"""Plots the cost of a training step against sequence length, hidden size, vocabulary and batch size."""
 
 import io
 
@@ -15,7 +15,7 @@ AXES = {
 
 
 def milliseconds(record: dict, sweep: str) -> dict[str, dict[int, float]]:
-    """{implementation: {value on the sweep's axis: milliseconds a step}} of the points that were measured."""
+    """{implementation: {value on the sweep's axis: milliseconds per step}} of the measured points."""
     points = {workload.name: workload for workload in SWEEPS[sweep]}
     found: dict[str, dict[int, float]] = {}
     for row in record["rows"]:
@@ -27,7 +27,7 @@ def milliseconds(record: dict, sweep: str) -> dict[str, dict[int, float]]:
 
 
 def plot_all(record: dict, prefix: str) -> list[str]:
-    """Writes PREFIXcost_*.png for each sweep of which something was measured; returns their paths."""
+    """Writes PREFIXcost_*.png for each sweep with measured points. Returns the paths."""
     paths = []
     for sweep in SWEEPS:
         if times := milliseconds(record, sweep):
@@ -37,7 +37,7 @@ def plot_all(record: dict, prefix: str) -> list[str]:
 
 
 def plot(times: dict[str, dict[int, float]], axis: str) -> bytes:
-    """PNG: one line per implementation, both axes logarithmic."""
+    """Draws one line per implementation on two logarithmic axes. Returns a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4.5), layout="constrained")

@@ -1,8 +1,7 @@
 """PyTorch: nn.Embedding, nn.LSTM (GRU, RNN), nn.Linear, cross_entropy, clip_grad_norm_, SGD; state detached.
 
-torch.compile leaves nn.LSTM and its kin as they are: it compiles what stands around them in a training step, and gives
-up a forward pass that has nothing else in it. (torch._dynamo.config.allow_rnn takes them in; on a CPU, torch 2.13 then
-fails.)
+torch.compile does not compile nn.LSTM, nn.GRU and nn.RNN. It compiles the rest of a training step, and has nothing to
+compile in a forward pass. (torch._dynamo.config.allow_rnn includes these modules, but torch 2.13 then fails on a CPU.)
 """
 
 import itertools
@@ -19,7 +18,7 @@ MODULES = {"lstm": nn.LSTM, "gru": nn.GRU, "elman": nn.RNN}
 
 
 class Model(nn.Module):
-    """Embedding or one-hot input, recurrent layers (those of one size in one module), nn.Linear."""
+    """Embedding or one-hot input, recurrent layers (consecutive ones of equal size in one module), nn.Linear."""
 
     def __init__(self, workload: Workload):
         super().__init__()
@@ -49,14 +48,14 @@ class Model(nn.Module):
         return self.decoder(self.drop(x)), after
 
     def zero_states(self, batch: int) -> list:
-        """One per module: [layers, B, H], twice for an LSTM."""
+        """One per module: [layers, B, H]; a pair of them for an LSTM."""
         weight = self.decoder.weight
         zeros = [weight.new_zeros(rnn.num_layers, batch, rnn.hidden_size) for rnn in self.rnns]
         return [(x, x) for x in zeros] if self.workload.cell == "lstm" else zeros
 
     @torch.no_grad()
     def load(self, parameters: dict[str, np.ndarray]):
-        """Copies the parameters of workload.draw_parameters; gates stand in the same order, matrices transposed."""
+        """Copies the parameters of workload.draw_parameters, with matrices transposed; the gate order is the same."""
         own = layers(parameters)
         for rnn in self.rnns:
             for index in range(rnn.num_layers):
@@ -64,8 +63,9 @@ class Model(nn.Module):
                 second = np.zeros_like(layer["b"])
                 if "b_h" in layer:
                     second[2 * units :] = layer["b_h"]
-                for name, value in (("weight_ih", layer["w_x"].T), ("weight_hh", layer["w_h"].T),
-                                    ("bias_ih", layer["b"]), ("bias_hh", second)):  # fmt: skip
+                arrays = {"weight_ih": layer["w_x"].T, "weight_hh": layer["w_h"].T}
+                arrays |= {"bias_ih": layer["b"], "bias_hh": second}
+                for name, value in arrays.items():
                     getattr(rnn, f"{name}_l{index}").copy_(torch.from_numpy(np.ascontiguousarray(value)))
         if self.workload.embedding:
             self.encoder.weight.copy_(torch.from_numpy(parameters["embedding"]))
@@ -78,11 +78,11 @@ def detach(states: list) -> list:
 
 
 def build(workload: Workload, compiled: bool = False) -> Program:
-    """compiled: under torch.compile, which raises where it finds no compiler; UserError where it would do nothing."""
+    """compiled: use torch.compile, which needs a C++ compiler. Raises UserError if it has nothing to compile."""
     if compiled and workload.kind != "train":
-        raise UserError(f"torch.compile leaves nn.{MODULES[workload.cell].__name__} as it is, and so all of this")
+        raise UserError(f"torch.compile does not compile nn.{MODULES[workload.cell].__name__}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_float32_matmul_precision("high")  # on a GPU the products of jax are in TF32 too; nothing on a CPU
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as in JAX; no effect on a CPU
     torch.manual_seed(0)
     model = Model(workload).to(device)
     model.load(draw_parameters(workload))
@@ -123,7 +123,7 @@ def _training(workload: Workload, model: Model, batches: torch.Tensor, compiled:
 
 
 def synchronise(tensor: torch.Tensor):
-    """Waits for a GPU."""
+    """Waits until a GPU has finished."""
     if tensor.is_cuda:
         torch.cuda.synchronize()
 
@@ -133,9 +133,8 @@ def _evaluation(workload: Workload, model: Model, batches: torch.Tensor) -> Prog
     def run(n: int) -> float:
         for _ in range(n):
             states = model.zero_states(1)
-            nats = torch.empty(
-                len(batches), workload.unroll, device=batches.device
-            )  # one array: small ones in between fragment the heap
+            # One array: many small ones would fragment the heap.
+            nats = torch.empty(len(batches), workload.unroll, device=batches.device)
             for index, window in enumerate(batches):
                 logits, states = model(window[:-1], states)
                 nats[index] = functional.cross_entropy(logits[:, 0], window[1:, 0], reduction="none")
@@ -159,11 +158,11 @@ def _sampling(workload: Workload, model: Model, batches: torch.Tensor) -> Progra
         return float("nan")
 
     @torch.no_grad()
-    def check() -> float:
+    def first_nats() -> float:
         logits, _ = model(batches[0, :-1], model.zero_states(workload.batch))
         return functional.cross_entropy(logits.flatten(0, 1), batches[0, 1:].flatten()).item()
 
-    return Program(run, check)
+    return Program(run, first_nats)
 
 
 VERSIONS = {"torch": torch.__version__}

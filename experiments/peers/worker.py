@@ -100,8 +100,8 @@ def start(request: dict) -> tuple[Started, dict]:
         began = time.perf_counter()
         nats.append(program.run(1))
         times.append(time.perf_counter() - began)
-    if program.check is not None:
-        nats = [program.check()]
+    if program.first_nats is not None:
+        nats = [program.first_nats()]
     unit = min(times[1:])
     versions = getattr(module, "VERSIONS", {})
     nats = [None if math.isnan(x) else x for x in nats]

@@ -1,30 +1,33 @@
-"""What is measured: sizes of a model and of the work done with it, and the very numbers that all libraries start from.
+"""Workloads: model sizes, the work to measure, and the parameters and tokens from which all libraries start.
 
-Tokens are random: speed does not depend on what they say. NumPy only, so that no library carries another's weight.
+Tokens are random, since speed does not depend on their values. Only NumPy is imported, so that the memory of one
+library is not counted for another.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 GATES = {"lstm": 4, "gru": 3, "elman": 1}
 
-# Windows of a training text; reading then begins anew.
+# Windows of a training text, after which reading starts over.
 WINDOWS = 40
 
 
 class Workload(NamedTuple):
     """One model and one kind of work.
 
-    kind: train (one unit of work is one optimiser step), evaluate (one unit scores one text, as one stream of batch 1)
-        or sample (one unit generates `batch` texts)
-    cell: lstm; gru (reset after the product, as flax, torch and keras have it); elman (tanh)
-    embedding: D; 0 stands for one-hot input
-    unroll: T, tokens of a window; evaluate: of a window of the peers (ours has lm.scoring.protocols's own)
-    keep_prob: of input, between layers and output (Zaremba et al. 2014)
-    weighting: of the objective, mean or sum_over_time: lm/model/losses.py; then clipping by global norm and SGD
-    threads: config.train.threads of ours, as its config has it
-    length: evaluate: targets of the text; sample: tokens of each text, its random start included
+    kind: train (a unit of work is an optimiser step), evaluate (a unit scores one text as a stream of batch size 1)
+        or sample (a unit generates `batch` texts)
+    cell: lstm, gru (reset after the product, as in flax, torch and keras) or elman (tanh)
+    embedding: D; 0: one-hot input
+    unroll: T, tokens per window; evaluate: window of the peers (this project's is lm.scoring.protocols.EXACT_UNROLL)
+    keep_prob: of input, between layers, and of output (Zaremba et al. 2014)
+    weighting: of the objective, mean or sum_over_time (lm/model/losses.py)
+    learning_rate, clip: of SGD after clipping by global norm
+    threads: config.train.threads of this project
+    length: evaluate: targets of the text; sample: tokens of each text, including its random start
     """
 
     name: str
@@ -44,18 +47,18 @@ class Workload(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Tokens of one unit of work: targets scored, or tokens generated."""
+        """Tokens that one unit of work scores or generates."""
         per_unit = {"train": self.batch * self.unroll, "evaluate": self.length, "sample": self.batch * self.length}
         return per_unit[self.kind]
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """Input size of each layer; V for one-hot input."""
+        """Input size of each layer; V if the input is one-hot."""
         return (self.embedding or self.vocabulary, *self.hidden[:-1])
 
     @property
     def objective_scale(self) -> float:
-        """The objective is this many times the mean nats."""
+        """The objective divided by the mean nats."""
         return {"mean": 1.0, "sum_over_time": float(self.unroll)}[self.weighting]
 
 
@@ -65,9 +68,9 @@ def from_json(fields: dict) -> Workload:
 
 
 def draw_parameters(workload: Workload) -> dict[str, np.ndarray]:
-    """All parameters, U(-0.1, 0.1), by their names in this project (dots between parts).
+    """Draws all parameters from U(-0.1, 0.1); the keys are this project's names, with dots between parts.
 
-    embedding [V, D] unless one-hot; layer_i.w_x [D, G*H], w_h [H, G*H], b [G*H]; of gru also b_h [H]; gates in the
+    embedding [V, D] unless one-hot; layer_i.w_x [D, G*H], w_h [H, G*H], b [G*H], and b_h [H] for a gru; gates in the
     order i, f, g, o (lstm) or r, z, g (gru); output_kernel [H, V], output_bias [V].
     """
     rng = np.random.default_rng(0)
@@ -97,14 +100,14 @@ def layers(parameters: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
 
 
 def gates(array: np.ndarray, cell: str) -> list[np.ndarray]:
-    """An array [..., G*H] -> G arrays [..., H], in this project's order."""
+    """Splits an array [..., G*H] into G arrays [..., H], in this project's gate order."""
     return np.split(array, GATES[cell], axis=-1)
 
 
 def draw_text(workload: Workload) -> np.ndarray:
-    """Uniform random token ids [N], of the smallest integer type.
+    """Draws uniform random token ids [N] of the smallest integer type.
 
-    N: `batch` rows of WINDOWS windows and one token more (train), length + 1 (evaluate), one window and more (sample).
+    N: `batch` rows of WINDOWS windows plus one token (train, sample), or length + 1 (evaluate).
     """
     number = workload.batch * (WINDOWS * workload.unroll + 1)
     if workload.kind == "evaluate":
@@ -114,9 +117,9 @@ def draw_text(workload: Workload) -> np.ndarray:
 
 
 def windows(workload: Workload, text: np.ndarray) -> np.ndarray:
-    """A text cut as lm/data/batches.py cuts it: [W, T + 1, B] int32, W windows of a row each; B is 1 in evaluation.
+    """Cuts a text as lm/data/batches.py does: [W, T + 1, B] int32 for W windows of each of B rows (evaluate: one row).
 
-    In evaluation the last window is filled up with token 0; its surplus is not scored.
+    In evaluation the last window is padded with token 0; the padding is not scored.
     """
     batch = 1 if workload.kind == "evaluate" else workload.batch
     rows = text.reshape(batch, -1).astype(np.int32)
@@ -127,22 +130,22 @@ def windows(workload: Workload, text: np.ndarray) -> np.ndarray:
 
 
 def mean_nats(parts: list, workload: Workload) -> float:
-    """The mean of the nats [T, 1] of an evaluation's windows, without the surplus of the last."""
+    """Mean of the nats [T, 1] of an evaluation's windows, without the padding of the last."""
     nats = np.concatenate([np.asarray(part, np.float64).reshape(-1) for part in parts])
     return float(nats[: workload.length].mean())
 
 
 class Program(NamedTuple):
-    """A workload made ready by one implementation.
+    """One implementation of a workload, ready to run.
 
-    run: does n units of work, and returns when they are done: mean nats of the last step (train) or of the text
-        (evaluate); NaN where nothing is scored (sample)
-    check: mean nats of the first window [T, B] from zero state, under the model as it was built; None where `run`
-        says as much
+    run: does n units of work, waits for them, and returns the mean nats of the last step (train) or of the text
+        (evaluate); NaN for sample, which scores nothing
+    first_nats: mean nats of the first window [T, B] from zero state under the initial parameters, if `run` scores
+        nothing
     """
 
-    run: object
-    check: object = None
+    run: Callable[[int], float]
+    first_nats: Callable[[], float] | None = None
 
 
 # --- The table ------------------------------------------------------------------------------------------------------
@@ -150,11 +153,9 @@ class Program(NamedTuple):
 _PTB = Workload("ptb_train", "train", "lstm", 200, (256, 128), 10_000, 60, 20, weighting="sum_over_time")
 _TEXT8 = Workload("text8_train", "train", "lstm", 0, (64,), 27, 64, 10, learning_rate=10.0, clip=1.25, threads=1)
 _SMALL = Workload("zaremba_small_train", "train", "lstm", 200, (200, 200), 10_000, 20, 20, weighting="sum_over_time")
-_MEDIUM = _SMALL._replace(
-    name="zaremba_medium_train", embedding=650, hidden=(650, 650), unroll=35, keep_prob=0.5
-)  # fmt: skip
+_MEDIUM = _SMALL._replace(name="zaremba_medium_train", embedding=650, hidden=(650, 650), unroll=35, keep_prob=0.5)
 
-# The text of the exact stream is as long as PTB's test text.
+# Evaluation scores as many targets as PTB's test text has.
 _CORE = (
     _TEXT8,
     _PTB,
@@ -163,7 +164,7 @@ _CORE = (
     Workload("char1024_train", "train", "lstm", 0, (1024,), 65, 50, 50),
     _PTB._replace(name="gru_ptb_train", cell="gru"),
     _PTB._replace(name="elman_ptb_train", cell="elman"),
-    # The peers score in windows of training's length; in the second, in windows as long as ours.
+    # The peers score in windows of the training length; in the second, in windows as long as this project's.
     _PTB._replace(name="ptb_evaluate", kind="evaluate", batch=1, length=82_429),
     _PTB._replace(name="ptb_evaluate_long", kind="evaluate", batch=1, length=82_429, unroll=512),
     _TEXT8._replace(name="text8_sample", kind="sample", length=1000, threads=0),
@@ -177,7 +178,7 @@ def _sweep(axis: str, values: tuple[int, ...], changes) -> dict[str, tuple[Workl
     return {f"cost_{axis}": tuple(_COST._replace(name=f"cost_{axis}_{v}", **changes(v)) for v in values)}
 
 
-# Cost of a training step along one axis: name -> its points.
+# Name -> the workloads of a plot: the cost of a training step along one axis.
 SWEEPS = {
     **_sweep("unroll", (10, 32, 100, 320, 1000), lambda v: {"unroll": v}),
     **_sweep("hidden", (64, 128, 256, 512, 1024), lambda v: {"hidden": (v,)}),
@@ -185,5 +186,5 @@ SWEEPS = {
     **_sweep("batch", (1, 4, 16, 64, 256), lambda v: {"batch": v}),
 }
 
-# config.workloads -> what is measured under the name.
+# Name in config.workloads -> the workloads to measure.
 WORKLOADS = {workload.name: (workload,) for workload in _CORE} | SWEEPS
