@@ -18,15 +18,16 @@ import importlib.util
 import math
 import os
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
 from experiments.peers import plots
-from experiments.peers.processes import Worker, WorkerDied
-from experiments.peers.worker import IMPLEMENTATIONS
+from experiments.peers.worker import IMPLEMENTATIONS, environment
 from experiments.peers.workload import CORE, SWEEPS, WORKLOADS, Workload
 from lm.errors import UserError, check_name
 from lm.machine.cores import available
+from lm.machine.processes import Child
 from lm.machine.signals import raising
 from lm.runs.metrics import plain, prepare_workdir, write_json
 from lm.runs.schema import read_json
@@ -121,9 +122,10 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
     """(rows, {implementation: why it has none}, what there is to say of device and versions)."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(raising())
+        variables = environment(stack.enter_context(tempfile.TemporaryDirectory(prefix="lm-benchmark-")), threads)
         workers, started, absent = {}, {}, {}
         for name in ("lm", "floor", *peers):
-            worker = Worker(log, threads)
+            worker = Child("experiments/peers/worker.py", errors=log, environment=variables)
             stack.callback(worker.close)
             request = {"implementation": name, "workload": workload._asdict(), "threads": threads}
             if name == "lm":
@@ -159,12 +161,10 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
     )
 
 
-def ask(worker: Worker, request: dict) -> dict:
-    """The worker's answer; {"absent": reason} where it died."""
-    try:
-        return worker.ask(request)
-    except WorkerDied as error:
-        return {"absent": str(error)}
+def ask(worker: Child, request: dict) -> dict:
+    """The worker's answer; {"absent": reason} if its process ended without one, for example out of memory."""
+    worker.send(request)
+    return worker.receive() or {"absent": f"its process ended with status {worker.process.wait()}"}
 
 
 def why_another_model(workload: Workload, theirs: list, ours: list) -> str:

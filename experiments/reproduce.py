@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.ledger import report, store
-from experiments.ledger.children import Children
 from experiments.ledger.claims import all_claims, matching, on_corpus
 from experiments.ledger.records import RECORD, RECORDS, identity_of, make_record, write_record
 from experiments.ledger.runs import Run, plan
 from experiments.train import estimate_all
 from lm.errors import UserError
 from lm.machine import cores, signals
+from lm.machine.processes import Supervisor
 from lm.runs import lock
 from lm.runs.metrics import make_directory
 from lm.runs.schema import read_json
@@ -47,7 +47,7 @@ class Job(NamedTuple):
     workdir: Path
     data_dir: str | None
     deadline: float | None
-    children: Children
+    supervisor: Supervisor
 
     def left(self) -> float:
         """Seconds of the budget."""
@@ -79,7 +79,7 @@ def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus=
     make_directory(workdir / "runs")
     with lock.alone(workdir), signals.raising():
         store.reasons_there(workdir)  # one that cannot be read is found before anything is trained
-        job = Job(workdir, data_dir, time.monotonic() + seconds if budget else None, Children())
+        job = Job(workdir, data_dir, time.monotonic() + seconds if budget else None, Supervisor())
         return train_and_judge(job, runs, lambda: announce(job, runs, seeds, corpus))
 
 
@@ -148,7 +148,7 @@ def announce(job: Job, runs: Sequence[Run], seeds: int, corpus: str):
     names = ",".join(dict.fromkeys(each.config.name for each in due))
     command = ["launch.py", "--experiment=reproduce", "--dry_run", f"--targets={names}", f"--seeds={seeds}"]
     command += [f"--corpus={corpus}"] if any(each.config.data.corpus == corpus for each in due) else []
-    if job.children.call([*command, f"--workdir={job.workdir.absolute()}", *job.data_flag()]):
+    if job.supervisor.run([*command, f"--workdir={job.workdir.absolute()}", *job.data_flag()]):
         print("how long it will take is not known; it begins all the same", flush=True)
 
 
@@ -168,25 +168,25 @@ def train_all(job: Job, runs: Sequence[Run], reasons: dict[str, str]):
                     if reason := future.result():
                         reasons[waiting[future].title] = reason
             except BaseException:
-                end(waiting, job.children)
+                end(waiting, job.supervisor)
                 reasons |= {each.title: f.result() for f, each in waiting.items() if ended_with_reason(f)}
                 raise
 
 
-def end(waiting: Mapping[concurrent.futures.Future, Run], children: Children):
+def end(waiting: Mapping[concurrent.futures.Future, Run], supervisor: Supervisor):
     """Begins no more, and waits until those under way have saved; a second signal does not wait."""
     began = time.monotonic()
     for future in waiting:
         future.cancel()
     while True:
         try:
-            if not children.interrupted:
-                children.interrupt()
+            if not supervisor.interrupted:
+                supervisor.interrupt()
             concurrent.futures.wait(waiting)
             return
         except BaseException:
             if time.monotonic() - began > SAME_SIGNAL:
-                children.interrupt()
+                supervisor.interrupt()
                 raise
 
 
@@ -210,7 +210,7 @@ def train_one(job: Job, each: Run) -> str | None:
     if is_done(job.workdir, each):
         print(f"{each.directory}  done after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
         return None
-    if job.children.interrupted:
+    if job.supervisor.interrupted:
         return "interrupted half done; the same command goes on"
     if status is None:
         return "stopped half done at the end of the budget; the same command with a new one goes on"
@@ -225,7 +225,7 @@ def run_command(job: Job, each: Run, directory: Path) -> tuple[int | None, str]:
     try:
         with open(log, "ab") as file:  # what its earlier processes said stays
             start = file.tell()
-            status = job.children.call(command, file, None if job.deadline is None else job.left())
+            status = job.supervisor.run(command, file, None if job.deadline is None else job.left())
         lines = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
     except OSError as error:
         raise UserError(f"cannot write {log}: {error.strerror}") from error

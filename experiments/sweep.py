@@ -17,6 +17,7 @@ silent is taken over by another. Ctrl-C and SIGTERM let workers save what they t
 import contextlib
 import shlex
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from optuna.trial import TrialState
 
 from experiments.sweeps import pictures
 from experiments.sweeps.plan import PLANNED, changed, make_space, number_of_trials, origin, planned
-from experiments.sweeps.process import ASKED, GAVE_UP, Worker, stop
 from experiments.sweeps.study import (
     FINISHED,
     Place,
@@ -38,8 +38,10 @@ from experiments.sweeps.study import (
     storage_trouble,
 )
 from experiments.sweeps.table import live_table
+from experiments.sweeps.worker import ASKED, GAVE_UP
 from lm.errors import UserError
 from lm.machine.cores import available
+from lm.machine.processes import Child, stop
 from lm.machine.signals import Interrupted, raising
 from lm.runs import lock
 from lm.runs.metrics import make_directory, plain, prepare_workdir, write_json
@@ -129,11 +131,11 @@ def supervise(study: optuna.Study, config, place: Place, jobs: int, table):
     """
     at_once = lanes_at_once(config) if jobs == 1 and not place.shared else 1
     orphans = () if place.shared else without_worker(study, [])  # of a sweep that was killed
-    workers = []
+    workers: list[Child] = []
 
     def start(left_behind: list[tuple[int, ...]]):
-        workers.append(Worker(config, place, at_once, left_behind))
-        workers[-1].start()
+        workers.append(Child("experiments/sweeps/worker.py"))
+        workers[-1].send([config.to_dict(), place, at_once, left_behind])
 
     try:
         start([orphans] if at_once > 1 and orphans else one_by_one(orphans))
@@ -143,10 +145,11 @@ def supervise(study: optuna.Study, config, place: Place, jobs: int, table):
             time.sleep(POLL_SECONDS)
             with contextlib.suppress(optuna.exceptions.StorageInternalError):  # the next time will show more
                 table.update()
-            for worker in [each for each in workers if each.exitcode is not None]:
+            for worker in [each for each in workers if each.process.poll() is not None]:
                 workers.remove(worker)
-                if worker.exitcode:
-                    bury(study, worker)
+                with contextlib.closing(worker):
+                    explain(study, worker)
+                if worker.process.returncode:
                     start([] if place.shared else one_by_one(without_worker(study, workers)))
     except KeyboardInterrupt as error:
         number = getattr(error, "signal", signal.SIGINT)
@@ -156,13 +159,15 @@ def supervise(study: optuna.Study, config, place: Place, jobs: int, table):
     table.update()
 
 
-def bury(study: optuna.Study, worker: Worker):
-    """What the end of a worker means that did not end well."""
-    if worker.exitcode == GAVE_UP:
-        raise UserError(worker.reason())
-    if worker.exitcode == ASKED:
+def explain(study: optuna.Study, worker: Child):
+    """Raises the error of a worker that gave up, and records the trial of one that died as failed."""
+    status = worker.process.returncode
+    if status == GAVE_UP:
+        raise UserError(worker.receive() or "a worker has ended without a reason; see what it printed")
+    if status == ASKED:
         raise Interrupted(signal.SIGTERM, "a worker of the sweep was asked to end")
-    record_death(study, worker)
+    if status:
+        record_death(study, worker.process)
 
 
 def one_by_one(trials: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -171,12 +176,12 @@ def one_by_one(trials: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 def without_worker(study: optuna.Study, workers: list) -> tuple[int, ...]:
     """Ids of the running trials that none of the living workers is at."""
-    alive = {name_of(worker.pid) for worker in workers}
+    alive = {name_of(worker.process.pid) for worker in workers}
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return tuple(each._trial_id for each in running if each.user_attrs.get("worker") not in alive)
 
 
-def record_death(study: optuna.Study, worker):
+def record_death(study: optuna.Study, worker: subprocess.Popen):
     """Records the trial that a dead worker was at as failed. Of several, in lanes, none: they are tried one by one.
 
     Raises UserError where it was at none: the next would die the same way.
@@ -184,11 +189,11 @@ def record_death(study: optuna.Study, worker):
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     died_at = [each for each in running if each.user_attrs.get("worker") == name_of(worker.pid)]
     if not died_at:
-        raise UserError(f"a worker ended with status {worker.exitcode} before it took a trial; see what it printed")
+        raise UserError(f"a worker ended with status {worker.returncode} before it took a trial; see what it printed")
     if len(died_at) == 1:
         trial = optuna.trial.Trial(study, died_at[0]._trial_id)
-        how = f"signal {-worker.exitcode}" if worker.exitcode < 0 else f"status {worker.exitcode}"
-        hint = ": the system may have been out of memory" if worker.exitcode == -signal.SIGKILL else ""
+        how = f"signal {-worker.returncode}" if worker.returncode < 0 else f"status {worker.returncode}"
+        hint = ": the system may have been out of memory" if worker.returncode == -signal.SIGKILL else ""
         trial.set_user_attr("failure", f"its process ended with {how}{hint}")
         study.tell(trial, state=TrialState.FAIL)
 

@@ -21,9 +21,9 @@ from experiments import benchmark, benchmark_lanes, record
 from experiments.pages.markdown import README, with_section
 from experiments.peers import floor, ours, plots, speed_table, worker
 from experiments.peers.floor import Product, Softmax
-from experiments.peers.processes import Worker, WorkerDied
 from experiments.peers.workload import SWEEPS, WORKLOADS, Workload, draw_text, windows
 from lm.errors import UserError
+from lm.machine.processes import Child
 from tests.helpers.markdown_tables import table_rows
 
 TINY = Workload("tiny", "train", "lstm", 5, (4, 3), 11, 3, 4, weighting="sum_over_time", learning_rate=0.5, clip=1.0)
@@ -274,15 +274,14 @@ def test_another_model_is_not_measured():
 
 
 def test_a_worker_that_fails_or_dies_is_told_from_one_that_answers():
-    process = Worker(subprocess.DEVNULL, threads=1)
+    worker = Child("experiments/peers/worker.py", errors=subprocess.DEVNULL)
     try:
         request = {"implementation": "no such", "workload": TINY._asdict(), "threads": 1}
-        assert process.ask(request) == {"absent": "'no such'"}
-        process.process.kill()
-        with pytest.raises(WorkerDied, match="status -9"):
-            process.ask(request)
+        assert benchmark.ask(worker, request) == {"absent": "'no such'"}
+        worker.process.kill()
+        assert benchmark.ask(worker, request) == {"absent": "its process ended with status -9"}
     finally:
-        process.close()
+        worker.close()
 
 
 def test_whole_runs_are_those_of_the_commands(tmp_path, monkeypatch):

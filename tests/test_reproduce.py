@@ -171,7 +171,7 @@ def test_what_a_log_held_stays(ledger, monkeypatch):
     log = next(ledger.glob("logs/*bad*seed0*"))
     before = log.read_bytes() + b"step 5 of 12\n"
     log.write_bytes(before)
-    monkeypatch.setattr(reproduce.Children, "call", lambda self, command, output, left: 1)
+    monkeypatch.setattr(reproduce.Supervisor, "run", lambda self, command, output, left: 1)
     content = reproduce.run(None, ledger)
     assert log.read_bytes() == before
     assert "no output (exit status 1" in content["not_run"]["tests_tiny_bad.synthetic.seed0"]
@@ -199,7 +199,7 @@ def test_a_dry_run_adds_up_what_runs_at_a_time(tiny_claims, tmp_path, monkeypatc
 def test_a_long_job_is_timed_before_it_begins(tiny_claims, tmp_path, monkeypatch):
     use(monkeypatch, tiny_claims[:1])
     commands = []
-    monkeypatch.setattr(reproduce.Children, "call", lambda self, command, *rest: commands.append(command) or 1)
+    monkeypatch.setattr(reproduce.Supervisor, "run", lambda self, command, *rest: commands.append(command) or 1)
     reproduce.run(None, tmp_path / "short", data_dir=tmp_path)
     assert len(commands) == 2
     monkeypatch.setattr(reproduce, "LONG", 0.15)

@@ -1,7 +1,6 @@
-"""One implementation of one workload in a process of its own: python -m experiments.peers.worker
+"""Measures one implementation of one workload, in a process of its own that answers requests of the benchmark.
 
-Libraries cannot disturb each other so, and the peak of memory is theirs alone. Speaks JSON lines: a request on
-standard input, a reply on standard output, in turn. Between requests it waits for input and computes nothing.
+Libraries cannot disturb each other, and the peak memory is theirs alone. Between requests the process computes nothing.
 
     {"implementation", "workload", "threads", "config"}  first; -> {"nats", "compile_s", "versions"} or {"absent"}
     {"measure": seconds}  -> {"units", "seconds"}: how long about that much work took
@@ -9,7 +8,6 @@ standard input, a reply on standard output, in turn. Between requests it waits f
 """
 
 import importlib
-import json
 import math
 import os
 import sys
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lm.errors import first_line
+from lm.machine.processes import to_parent
 
 
 class Implementation(NamedTuple):
@@ -47,27 +46,20 @@ FIRST_UNITS = {"train": 3, "evaluate": 2, "sample": 2}
 
 def main() -> int:
     """Serves the parent until it finishes or closes the pipe."""
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not get between the replies
-
-    def reply(message: dict):
-        print(json.dumps(message), file=replies, flush=True)
-
-    program = None
-    for line in sys.stdin:
-        request = json.loads(line)
+    parent, program = to_parent(), None
+    while (request := parent.receive()) is not None:
         if "implementation" in request:
             try:
                 program, message = start(request)
             except Exception as error:  # whatever a library raises: the parent lists it with its reason
                 traceback.print_exc()
                 message = {"absent": first_line(error)}
-            reply(message)
+            parent.send(message)
         elif "measure" in request:
             units = max(1, round(request["measure"] / program.unit_seconds))
-            reply({"units": units, "seconds": seconds(program.run, units)})
+            parent.send({"units": units, "seconds": seconds(program.run, units)})
         else:
-            reply({"peak_rss_mb": peak_rss_mb()})
+            parent.send({"peak_rss_mb": peak_rss_mb()})
             break
     return 0
 
@@ -85,7 +77,7 @@ def start(request: dict) -> tuple[Started, dict]:
 
     use_threads(request["threads"])
     implementation = IMPLEMENTATIONS[request["implementation"]]
-    workload = workload_lib.from_json(request["workload"])
+    workload = workload_lib.Workload(**request["workload"])
     module = importlib.import_module(f"experiments.peers.{implementation.module}")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(request["threads"])
@@ -93,7 +85,7 @@ def start(request: dict) -> tuple[Started, dict]:
     if request["implementation"] == "lm":
         from ml_collections import ConfigDict
 
-        arguments["config"] = ConfigDict(tuples(request["config"]))
+        arguments["config"] = ConfigDict(request["config"])
     program = module.build(workload, **arguments)
     times, nats = [], []
     for _ in range(FIRST_UNITS[workload.kind]):
@@ -111,6 +103,18 @@ def start(request: dict) -> tuple[Started, dict]:
     return Started(program.run, unit), message
 
 
+def environment(scratch: str, threads: int) -> dict[str, str]:
+    """Variables for a worker: no earlier compilation is reused, and GPU memory is allocated as it is needed."""
+    return {
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "TORCHINDUCTOR_CACHE_DIR": scratch,
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helper processes
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "OMP_NUM_THREADS": str(threads),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+
+
 def use_threads(threads: int):
     """Confines the process to as many processors as it may have threads; jax has no other way to say it on a CPU."""
     if hasattr(os, "sched_setaffinity"):
@@ -121,13 +125,6 @@ def seconds(run, units: int) -> float:
     began = time.perf_counter()
     run(units)
     return time.perf_counter() - began
-
-
-def tuples(value):
-    """Lists, which JSON makes of tuples, back into these."""
-    if isinstance(value, dict):
-        return {key: tuples(item) for key, item in value.items()}
-    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def peak_rss_mb() -> float:

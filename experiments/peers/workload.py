@@ -62,11 +62,6 @@ class Workload(NamedTuple):
         return {"mean": 1.0, "sum_over_time": float(self.unroll)}[self.weighting]
 
 
-def from_json(fields: dict) -> Workload:
-    """A workload that went through JSON, which knows no tuples."""
-    return Workload(**fields | {"hidden": tuple(fields["hidden"])})
-
-
 def draw_parameters(workload: Workload) -> dict[str, np.ndarray]:
     """Draws all parameters from U(-0.1, 0.1); the keys are this project's names, with dots between parts.
 

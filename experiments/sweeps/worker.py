@@ -1,13 +1,14 @@
 """One worker of a sweep: takes trials from the study, trains them, and says how they ended.
 
-Runs in a process of its own (experiments/sweeps/process.py), so that a trial which takes the process with it ends as a
-failed trial, not as the end of the sweep. A trial is an ordinary run in WORKDIR/trials/PLACE; its value is its lowest
-validation perplexity.
+Runs in a process of its own (lm/machine/processes.py), so that a trial which takes the process with it ends as a
+failed trial, not as the end of the sweep. The supervisor sends it the arguments of `work`. A trial is an ordinary run
+in WORKDIR/trials/PLACE; its value is its lowest validation perplexity.
 """
 
 import contextlib
 import errno
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from experiments.sweeps.study import Place, directory_of, frozen, name_of, open_
 from experiments.train import load_corpus
 from lm.errors import UserError
 from lm.machine.compilation_cache import use_compilation_cache
+from lm.machine.processes import to_parent
 from lm.runs import lock
 from lm.runs.schema import read_rows
 
@@ -29,11 +31,28 @@ from lm.runs.schema import read_rows
 DISK = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
 
 
+GAVE_UP, ASKED = 2, 75  # exit statuses: an error that it sends to the supervisor; a signal, after saving
+
+
 # --------------------------------------------------------------------------------------- one worker
 
 
+def main() -> int:
+    """Works for the supervisor, and returns the exit status."""
+    supervisor = to_parent()
+    config, place, at_once, left_behind = supervisor.receive()
+    try:
+        work(ml_collections.ConfigDict(config), Place(*place), at_once, left_behind)
+    except KeyboardInterrupt:
+        return ASKED
+    except UserError as error:
+        supervisor.send(str(error))
+        return GAVE_UP
+    return 0
+
+
 def work(config: ml_collections.ConfigDict, place: Place, at_once: int, left_behind: list[tuple[int, ...]]):
-    """Takes trials, `at_once` at a time, until there are no more to take. What `multiprocessing` runs.
+    """Takes trials, `at_once` at a time, until there are no more to take.
 
     left_behind: ids of trials that were running in a process which is gone, those together that were
 
@@ -269,3 +288,7 @@ def in_one_line(failure: Exception | None) -> str:
     reason = str(failure or "there was no validation check").strip() or type(failure).__name__
     name = "" if isinstance(failure, UserError) or failure is None else f"{type(failure).__name__}: "
     return f"{name}{' '.join(reason.split())}"[:500]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

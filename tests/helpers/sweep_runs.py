@@ -50,7 +50,7 @@ def trials_of(workdir: Path) -> list[dict]:
 def workers_of(process) -> list[int]:
     """Process ids of a sweep's workers."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in children if b"lm.machine.processes" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def is_running(pid: int) -> bool:
@@ -76,6 +76,9 @@ def kill_group(process):
     """The supervisor and its workers at once."""
     workers = workers_of(process)
     os.killpg(process.pid, signal.SIGKILL)
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
     all_gone(process, workers)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from experiments import reproduce
-from experiments.ledger.children import Children
 from lm.errors import UserError
+from lm.machine.processes import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ def get_config():
 LEDGER = """
 import sys
 from experiments import reproduce
-from experiments.claims import Claim
+from experiments.ledger.claims import Claim
 from long_claim import get_config
 
 claims = [Claim(sys.argv[1] + "/long_claim.py", get_config())]
@@ -123,10 +123,12 @@ def test_a_killed_parent_leaves_nobody_and_loses_nothing(begun):
     assert len(list(workdir.glob("runs/*/checkpoints/last/*"))) == 1
 
 
-def test_none_is_begun_after_an_interrupt(tmp_path):
-    children = Children()
-    assert children.call(["-c", "raise SystemExit(3)"]) == 3
-    assert children.call(["-c", "import time; time.sleep(60)"], left=0.5) is None
-    children.interrupt()
-    assert children.call(["-c", f"open({str(tmp_path / 'a')!r}, 'w')"]) is None
+def test_no_command_starts_after_an_interrupt(tmp_path):
+    supervisor, script = Supervisor(), tmp_path / "script.py"
+    script.write_text("import sys, time\ntime.sleep(float(sys.argv[1]))\nsys.exit(3)")
+    assert supervisor.run([str(script), "0"]) == 3
+    assert supervisor.run([str(script), "60"], seconds=1.0) is None
+    supervisor.interrupt()
+    script.write_text(f"open({str(tmp_path / 'a')!r}, 'w')")
+    assert supervisor.run([str(script)]) is None
     assert not (tmp_path / "a").exists()

@@ -1,0 +1,159 @@
+"""Child processes: Python programs that end when this process does.
+
+    supervisor.run(["launch.py", "--workdir=..."])      runs a command and returns its exit status
+    child = Child("experiments/peers/worker.py")        exchanges JSON messages with a program
+
+Each child is in a process group of its own, so a Ctrl-C at the terminal reaches only the parent, which decides what to
+pass on. A thread in the child watches the parent. When the parent ends, even by SIGKILL, a command gets SIGTERM, on
+which a training run saves and stops (lm/machine/signals.py), and a `Child`, which nobody can reach any more, SIGKILL.
+
+    python -m lm.machine.processes PARENT SIGNAL SCRIPT ...    runs SCRIPT; gets SIGNAL when the process PARENT ends
+"""
+
+import contextlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from lm.machine import signals
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(command: Sequence[str], orphaned: signal.Signals, **options) -> subprocess.Popen:
+    """Starts `python *command` in the project's root as a child.
+
+    orphaned: the signal that it gets when this process has ended; options: of subprocess.Popen
+    """
+    watched = [sys.executable, "-m", "lm.machine.processes", str(os.getpid()), str(int(orphaned)), *command]
+    return subprocess.Popen(watched, cwd=ROOT, process_group=0, **options)
+
+
+class Supervisor:
+    """Runs commands, also from several threads at a time, until `interrupt` is called."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen] = set()
+        self.interrupted = False
+
+    def run(self, command: Sequence[str], output: IO | None = None, seconds: float | None = None) -> int | None:
+        """Runs `python *command` and returns its exit status.
+
+        Args:
+            output: receives standard output and error; None: they go where this process's go.
+            seconds: interrupts the command after this time.
+
+        Returns None if the command was interrupted after `seconds`, or not started because of `interrupt`.
+        """
+        with self._lock:
+            if self.interrupted:
+                return None
+            child = start(command, signal.SIGTERM, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            self._running.add(child)
+        try:
+            return child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGINT)
+            child.wait()
+            return None
+        finally:
+            with self._lock:
+                self._running.discard(child)
+
+    def interrupt(self):
+        """Sends SIGINT to all commands and starts no more. A training run saves on the first, ends on the second."""
+        with self._lock:
+            for child in self._running:
+                child.send_signal(signal.SIGINT)
+            self.interrupted = True
+
+
+class Channel:
+    """JSON messages, one per line; arrays are received as tuples."""
+
+    def __init__(self, reader: IO[str], writer: IO[str]):
+        self._reader, self._writer = reader, writer
+
+    def send(self, message) -> None:
+        """Does nothing if the other side has ended."""
+        with contextlib.suppress(BrokenPipeError):
+            self._writer.write(json.dumps(message) + "\n")
+            self._writer.flush()
+
+    def receive(self):
+        """The next message; None if the other side has ended."""
+        line = self._reader.readline()
+        return _tuples(json.loads(line)) if line else None
+
+    def close(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # a message that was never read
+            self._writer.close()
+        self._reader.close()
+
+
+class Child(Channel):
+    """A child that exchanges messages with this process; its side of the channel is `to_parent()`."""
+
+    def __init__(self, script: str, errors: IO | int | None = None, environment: Mapping[str, str] = {}):
+        """errors: receives what the child prints; environment: variables to set for it."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors, "text": True}
+        self.process = start([script], signal.SIGKILL, env=os.environ | environment, **pipes)
+        super().__init__(self.process.stdout, self.process.stdin)
+
+    def close(self) -> None:
+        """Kills the child."""
+        self.process.kill()
+        self.process.wait()
+        super().close()
+
+
+def to_parent() -> Channel:
+    """The child's side of its channel. What libraries print goes to standard error from now on."""
+    writer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return Channel(sys.stdin, writer)
+
+
+def stop(children: Iterable[Child]) -> None:
+    """Sends SIGTERM to children, waits until they have saved and ended, and closes them. Ctrl-C kills them at once."""
+    try:
+        with signals.listening() as pending:
+            for child in children:
+                child.process.terminate()
+            while any(child.process.poll() is None for child in children) and pending() != signal.SIGINT:
+                time.sleep(0.05)
+    finally:
+        for child in children:
+            child.close()
+
+
+def _tuples(value):
+    """A JSON value with its arrays as tuples."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _end_with(parent: int, orphaned: int) -> None:
+    """Sends this process the signal `orphaned` when the process `parent` has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(parent).wait()
+    os.kill(os.getpid(), orphaned)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with, args=(int(sys.argv[1]), int(sys.argv[2])), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
+    sys.argv = sys.argv[3:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
