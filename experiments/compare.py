@@ -7,7 +7,6 @@ in its test_log.jsonl. Models are compared by a paired block bootstrap over thei
 exact protocol (lm/scoring/uncertainty.py). Leaves compare.json, compare.md, curves.png and report.html in the workdir.
 """
 
-import io
 import itertools
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from experiments.ledger.records import make_record
-from experiments.pages import comparison_page
+from experiments.pages import comparison_page, png_of
 from lm.data.corpora import Corpus, load
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
@@ -60,12 +59,10 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
     }
     directory = make_directory(workdir)
     write_json(directory / "compare.json", comparison)
-    text, picture = comparison_page.in_markdown(comparison), io.BytesIO()
-    curves = comparison_page.draw_curves(comparison)
-    curves.savefig(picture, format="png", dpi=120)
+    text, curves = comparison_page.write_markdown(comparison), comparison_page.draw_curves(comparison)
     write_bytes(directory / "compare.md", text.encode())
-    write_bytes(directory / "curves.png", picture.getvalue())
-    write_bytes(directory / "report.html", comparison_page.page(comparison, curves).encode())
+    write_bytes(directory / "curves.png", png_of(curves))
+    write_bytes(directory / "report.html", comparison_page.write_html(comparison, curves).encode())
     print(text)
     print(f"wrote {directory}/compare.json, compare.md, curves.png and report.html")
     return comparison

@@ -8,12 +8,11 @@
 Writes gradients.json and gradients.png to the workdir.
 """
 
-import io
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.pages import png_of
 from lm.cells.recurrence import run as run_cell
 from lm.cells.table import CELLS, zero_carry
 from lm.model.initialisers import initialiser
@@ -109,9 +108,7 @@ def plot(norms: dict[str, np.ndarray]) -> bytes:
     axes.set_title("How far a gradient reaches back, at initialisation")
     axes.legend()
     axes.grid(alpha=0.3)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    return picture.getvalue()
+    return png_of(figure)
 
 
 def run(config, workdir, data_dir=None):

@@ -10,8 +10,12 @@ import hashlib
 import io
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -66,11 +70,18 @@ def number_at_start(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def svg_of(figure) -> bytes:
-    """A matplotlib figure as SVG. The same figure gives the same bytes."""
+def svg_of(figure: "Figure") -> bytes:
+    """Renders a matplotlib figure as SVG. The same figure gives the same bytes."""
     import matplotlib
 
     file = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "recurrent-lm", "svg.fonttype": "none"}):
         figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def png_of(figure: "Figure", dpi: int = 120, bbox_inches: str | None = None) -> bytes:
+    """Renders a matplotlib figure as PNG. The same figure gives the same bytes."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi, bbox_inches=bbox_inches, metadata={"Software": None})
     return file.getvalue()

@@ -1,7 +1,6 @@
 """Plots the cost of a training step against sequence length, hidden size, vocabulary and batch size."""
 
-import io
-
+from experiments.pages import png_of
 from experiments.peers.workload import SWEEPS
 from lm.runs.metrics import write_bytes
 
@@ -49,6 +48,4 @@ def plot(times: dict[str, dict[int, float]], axis: str) -> bytes:
     axes.set_ylabel("milliseconds a training step")
     axes.legend()
     axes.grid(alpha=0.3, which="both")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    return picture.getvalue()
+    return png_of(figure)
