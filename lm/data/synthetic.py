@@ -1,24 +1,25 @@
 """The embedded corpus: generated English-like text whose entropy per character is known exactly.
 
-A Markov chain over 99 words writes endless sentences such as "the old king finds a red stone near our
-river and every fox keeps some key". A word's class (GRAMMAR) decides which classes may follow; the
-seed decides, for each word, which few words of those classes follow it and how probable each is.
+A Markov chain over 99 words writes endless sentences such as "the old king finds a red stone near our river and every
+fox keeps some key". The class of a word (GRAMMAR) decides which classes may follow it; the seed decides which few words
+of those classes follow each word, and with what probability.
 
-Every word is spelled out and ended by a space, and the words are distinct, so a text splits into
-words in one way only and its probability is the product of its transitions'. Hence
+Every word is spelled out and ended by a space, and all words are distinct. So a text splits into words in one way only,
+and its probability is the product of the probabilities of its transitions:
 
     entropy rate per character = H(next word | word) / E[characters of a word, space included],
 
-both under the chain's stationary distribution (Cover & Thomas, Elements of Information Theory,
-section 4.2). No model can have fewer expected nats per character; the perplexity floor is its exp.
+both under the chain's stationary distribution (Cover & Thomas 2006, section 4.2). No model can have fewer expected nats
+per character; exp of this rate is the perplexity floor.
 
-The text depends on nothing but the seed: all draws are raw 64-bit outputs of PCG64, whose stream NumPy
-keeps unchanged, and all probabilities are multiples of 1/64, so that no rounding enters.
+The text depends on the seed alone: all draws are raw 64-bit outputs of PCG64, whose stream NumPy never changes, and all
+probabilities are multiples of 1/64, so that nothing is rounded.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from lm.errors import UserError
 
@@ -41,7 +42,7 @@ WORDS = {
     "link": "and but while because so when",
 }
 
-# Class -> classes that may follow, each with the probabilities (in 64ths) of its words that do.
+# Class -> class that may follow -> probabilities, in 64ths, of the words of that class that follow one word.
 GRAMMAR = {
     "article": {"trait": (10, 8, 6), "creature": (14, 12, 8, 6)},
     "trait": {"creature": (24, 18, 14, 8)},
@@ -61,41 +62,41 @@ GRAMMAR = {
 
 @dataclass(frozen=True)
 class Chain:
-    """A Markov chain over W words.
+    """A Markov chain over S words.
 
-    words: the W words; counts [W, W]: counts[i, j] / 64 is the probability of word j after word i;
-    stationary [W]: the long-run share of each word.
+    counts: counts[i, j] / 64 is the probability of word j after word i
+    stationary: the long-run frequency of each word
     """
 
     words: tuple[str, ...]
-    counts: np.ndarray
-    stationary: np.ndarray
+    counts: Int[np.ndarray, "S S"]
+    stationary: Float[np.ndarray, " S"]
 
     @property
-    def transition(self) -> np.ndarray:
-        """[W, W]: row i is the distribution of the word after word i."""
+    def transition(self) -> Float[np.ndarray, "S S"]:
+        """Row i is the distribution of the word after word i."""
         return self.counts / _SLOTS
 
     @property
     def floor_nats(self) -> float:
         """Entropy rate in nats per character."""
         probability = self.transition
-        nats = -np.where(probability > 0, np.log(np.where(probability > 0, probability, 1.0)), 0.0)
+        nats = -np.log(probability, out=np.zeros_like(probability), where=probability > 0)
         per_word = float(self.stationary @ (probability * nats).sum(axis=1))
         characters = float(self.stationary @ np.array([len(word) + 1 for word in self.words]))
         return per_word / characters
 
     def generate(self, size: int, stream: str, seed: int) -> str:
-        """A text of exactly `size` characters, its last word cut; `stream`: a key of CHILD_SEEDS."""
+        """Generates exactly `size` characters; the last word may be cut. stream: a key of CHILD_SEEDS."""
         successors = np.repeat(np.tile(np.arange(len(self.words)), (len(self.words), 1)).ravel(), self.counts.ravel())
         successors = successors.reshape(len(self.words), _SLOTS).tolist()
         bits = _bits(seed, stream)
-        articles = len(WORDS["article"].split())  # the first words: a text begins with a sentence
+        articles = len(WORDS["article"].split())  # these come first in `words`; a text begins with a sentence
         word = int(bits.random_raw() >> 58) * articles // _SLOTS
         spelled = [f"{word} " for word in self.words]
         parts, length = [spelled[word]], len(spelled[word])
         while length < size:
-            # The highest bits of PCG64 are its best; 6 of them choose among 64 slots.
+            # The 6 highest bits, the best ones of PCG64, select one of 64 slots.
             for slot in (bits.random_raw(1 + (size - length) // 4) >> 58).tolist():
                 word = successors[word][slot]
                 parts.append(spelled[word])
@@ -106,7 +107,7 @@ class Chain:
 
 
 def make_chain(seed: int) -> Chain:
-    """The chain of a seed. Draws again until every word leads to every other."""
+    """Draws a chain, repeatedly until every word can be reached from every other."""
     words = tuple(word for group in WORDS.values() for word in group.split())
     groups = {name: [words.index(word) for word in group.split()] for name, group in WORDS.items()}
     bits = _bits(seed, "chain")
@@ -119,18 +120,18 @@ def make_chain(seed: int) -> Chain:
             return Chain(words, counts, _stationary(counts / _SLOTS))
 
 
-def _connect(counts, sources, targets, weights, bits):
-    """Gives each source word len(weights) successors among the targets, in random order.
+def _connect(counts, starts, targets, weights, bits):
+    """Gives each of the words `starts` len(weights) successors among the targets, in random order.
 
-    Successors are dealt like cards, so that the targets are used about equally often.
+    Deals the targets like cards, so that all are used about equally often.
     """
     deck = []
-    for word in sources:
+    for word in starts:
         chosen = []
         while len(chosen) < len(weights):
             deck = deck or _shuffled(targets, bits)
             card = next((card for card in deck if card not in chosen), None)
-            if card is None:  # what is left of the deck is chosen already
+            if card is None:  # the rest of the deck is already chosen
                 deck = deck + _shuffled(targets, bits)
                 continue
             deck.remove(card)
@@ -139,25 +140,25 @@ def _connect(counts, sources, targets, weights, bits):
 
 
 def _shuffled(items, bits) -> list:
-    """A random order of the items: by raw 64-bit keys, as NumPy's own shuffle may change."""
+    """Shuffles by raw 64-bit sort keys: NumPy's own shuffle may change between versions."""
     return [items[i] for i in np.argsort(bits.random_raw(len(items)), kind="stable").tolist()]
 
 
 def _bits(seed: int, stream: str) -> np.random.PCG64:
-    """The bit generator of a seed's stream; streams are independent of each other."""
+    """The bit generator of one of a seed's independent streams."""
     return np.random.PCG64(np.random.SeedSequence([seed, CHILD_SEEDS[stream]]))
 
 
 def _is_irreducible(counts) -> bool:
-    """Whether every word can be reached from every other."""
+    """True if every word can be reached from every other."""
     reachable = (counts > 0) | np.eye(len(counts), dtype=bool)
-    for _ in range(len(counts).bit_length()):  # each squaring doubles the length of paths
+    for _ in range(len(counts).bit_length()):  # squaring doubles the length of paths
         reachable = (reachable.astype(np.int64) @ reachable.astype(np.int64)) > 0
     return bool(reachable.all())
 
 
-def _stationary(transition) -> np.ndarray:
-    """p [W] with p = p @ transition and sum 1; unique where the chain is irreducible."""
+def _stationary(transition: Float[np.ndarray, "S S"]) -> Float[np.ndarray, " S"]:
+    """Solves p = p @ transition with sum 1. The solution is unique if the chain is irreducible."""
     number = len(transition)
     equations = np.vstack([transition.T - np.eye(number), np.ones((1, number))])
     right = np.append(np.zeros(number), 1.0)
@@ -165,9 +166,9 @@ def _stationary(transition) -> np.ndarray:
 
 
 def generate_splits(size: int, seed: int) -> tuple[dict[str, str], Chain]:
-    """Texts of train (size characters), valid and test (size // 20, at least 1,000) and their chain.
+    """Generates train (`size` characters), valid and test (size // 20 each, at least 1,000). Also returns their chain.
 
-    Raises UserError where size or seed cannot be.
+    Raises UserError for a size or seed out of range.
     """
     if not 0 < size < 2**30:
         raise UserError(f"config.data.size={size}: the number of characters must be positive and below 2^30")

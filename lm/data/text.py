@@ -1,7 +1,7 @@
-"""Text to token ids and back: tokenisers and vocabularies for characters and words.
+"""Text to token ids and back: tokenisers and vocabularies of characters and words.
 
-An id is the position of its symbol in the vocabulary; arrays hold ids in the smallest unsigned
-type that fits. Long texts are worked on piece by piece: 100 MB must not need several times that.
+The id of a symbol is its position in the vocabulary; arrays hold ids in the smallest unsigned type that fits. Long
+texts are processed in pieces, so that 100 MB of text never takes several times that memory.
 """
 
 import collections
@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Integer, UInt
 
 from lm.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 LEVELS = ("char", "word")
 END_OF_SENTENCE = "<eos>"
-UNKNOWN_WORD = "<unk>"
-UNKNOWN_CHARACTER = "\ufffd"
+UNKNOWN = {"char": "\ufffd", "word": "<unk>"}  # level -> the symbol that replaces all unknown ones
 TEXT8_ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 _CODE_POINTS = 0x110000
-_PIECE = 1 << 20  # characters worked on at once
+_PIECE = 1 << 20  # characters processed at once
 _WHITE_SPACE = re.compile(r"\s")
 
 
@@ -28,8 +28,9 @@ _WHITE_SPACE = re.compile(r"\s")
 class Vocabulary:
     """An ordered set of symbols.
 
-    level: char or word; symbols: in the order of their ids; unknown: the symbol that stands for all
-    others, or None where every symbol must be known.
+    level: char or word
+    symbols: in the order of their ids
+    unknown: the symbol that replaces symbols outside the vocabulary; None makes those an error
     """
 
     level: str
@@ -45,20 +46,20 @@ class Vocabulary:
         """The smallest unsigned integer type that holds every id."""
         return np.min_scalar_type(max(0, self.size - 1))
 
-    def encode(self, text: str) -> np.ndarray:
-        """Text -> ids [N] of `dtype`.
+    def encode(self, text: str) -> UInt[np.ndarray, " N"]:
+        """Encodes a text as ids of `dtype`.
 
-        Raises UserError naming the first symbols that are not held, where there is no unknown.
+        Without an unknown symbol, raises UserError that names the first symbols outside the vocabulary.
         """
         return self._encode_characters(text) if self.level == "char" else self._encode_words(text)
 
-    def decode(self, ids) -> str:
-        """Ids [N] -> text; words are joined by single spaces."""
-        symbols = (self.symbols[index] for index in np.asarray(ids).tolist())
+    def decode(self, ids: Integer[np.ndarray, " N"]) -> str:
+        """Decodes ids to text. Words are joined by single spaces."""
+        symbols = (self.symbols[index] for index in ids.tolist())
         return ("" if self.level == "char" else " ").join(symbols)
 
     def to_dict(self) -> dict:
-        """Fields that JSON can hold."""
+        """Returns the fields in types that JSON knows."""
         return {"level": self.level, "symbols": list(self.symbols), "unknown": self.unknown}
 
     def _encode_characters(self, text: str) -> np.ndarray:
@@ -73,41 +74,42 @@ class Vocabulary:
             found = table[_code_points(piece)]
             if self.unknown is None and found.max() == missing:
                 lacking = np.flatnonzero(found == missing)
-                self._refuse([piece[i] for i in lacking], start + int(lacking[0]))
+                raise self._unknown_symbols([piece[i] for i in lacking], start + int(lacking[0]))
             ids[start : start + len(piece)] = found
         return ids
 
     def _encode_words(self, text: str) -> np.ndarray:
         index = {symbol: i for i, symbol in enumerate(self.symbols)}
         default = None if self.unknown is None else index[self.unknown]
-        parts, done = [], 0
+        parts, done = [np.empty(0, self.dtype)], 0
         for piece in _pieces_of_words(text):
             tokens = words(piece)
             found = [index.get(token, default) for token in tokens]
             if default is None and None in found:
                 lacking = [token for token in tokens if token not in index]
-                self._refuse(lacking, done + found.index(None))
+                raise self._unknown_symbols(lacking, done + found.index(None))
             parts.append(np.array(found, self.dtype))
             done += len(tokens)
-        return np.concatenate(parts) if parts else np.empty(0, self.dtype)
+        return np.concatenate(parts)
 
-    def _refuse(self, lacking: list[str], position: int):
+    def _unknown_symbols(self, lacking: list[str], position: int) -> UserError:
+        """The error for symbols outside the vocabulary, the first of them at `position`."""
         kinds = list(dict.fromkeys(lacking))
         shown = ", ".join(repr(symbol) for symbol in kinds[:5])
         more = f" and {len(kinds) - 5} more" if len(kinds) > 5 else ""
         unit = "character" if self.level == "char" else "word"
-        raise UserError(f"{unit}s that the vocabulary does not hold: {shown}{more} (first at {unit} {position})")
+        return UserError(f"{unit}s that are not in the vocabulary: {shown}{more} (first at {unit} {position})")
 
 
 def words(text: str) -> list[str]:
-    """Tokens by white space, each newline the token <eos> (the rule of TensorFlow's ptb_word_lm)."""
+    """Splits a text at white space and turns each newline into the token <eos>, as TensorFlow's ptb_word_lm does."""
     return text.replace("\n", f" {END_OF_SENTENCE} ").split()
 
 
 def next_word_boundary(text: str, position: int) -> int:
-    """The first index >= position that is 0, behind a white-space character, or the text's end.
+    """The first index >= position where the text can be cut without cutting a word.
 
-    A text cut there has the same words in its two parts as in one.
+    That is 0, an index right after a white-space character, or the end of the text.
     """
     if position == 0 or position >= len(text) or text[position - 1].isspace():
         return min(position, len(text))
@@ -115,42 +117,42 @@ def next_word_boundary(text: str, position: int) -> int:
     return match.end() if match else len(text)
 
 
-def decode_utf8(content: bytes, what: str) -> str:
-    """Raises UserError, naming `what` and the first bad byte's offset, where this is not UTF-8."""
+def decode_utf8(content: bytes, name: str) -> str:
+    """Decodes bytes. Raises UserError with `name` and the offset of the first byte that is not UTF-8."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{what}: byte {error.start} (0x{content[error.start]:02x}) is not UTF-8: convert the file to UTF-8"
+            f"{name}: byte {error.start} (0x{content[error.start]:02x}) is not UTF-8: convert the file to UTF-8"
         ) from error
 
 
-def plain_text(content: bytes, what: str) -> str:
-    """The text of a UTF-8 file from anywhere: no byte-order mark, and every line end a \\n.
+def plain_text(content: bytes, name: str) -> str:
+    """Decodes a UTF-8 file of any origin: drops a byte-order mark and turns every line end into \\n.
 
-    Raises UserError, naming `what`, where the bytes are not UTF-8, hold NUL, or hold no text at all.
+    Raises UserError with `name` for bytes that are not UTF-8, for NUL, and for a file without text.
     """
-    text = decode_utf8(content, what).removeprefix("\ufeff")
+    text = decode_utf8(content, name).removeprefix("\ufeff")
     if "\0" in text:
-        raise UserError(f"{what}: byte {content.index(0)} is NUL, which no text file holds")
+        raise UserError(f"{name}: byte {content.index(0)} is NUL: this is not a text file")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
-        raise UserError(f"{what}: the file holds no text")
+        raise UserError(f"{name}: the file has no text")
     return text
 
 
 def divide(text: str, fractions: tuple[float, ...], level: str) -> dict[str, str]:
-    """The parts train, valid and test by fractions of the text's characters, in its order.
+    """Divides a text into train, valid and test, in this order, by fractions of its characters.
 
-    Words are not cut; a fraction of 0 leaves its part out. Raises UserError where fractions or text
-    do not allow it.
+    Never cuts a word; a fraction of 0 leaves its part out. Raises UserError for wrong fractions and for a text too
+    short for them.
     """
     shares = tuple(fractions)
     if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or not abs(sum(shares) - 1) < 1e-6:
         raise UserError(
-            f"config.data.fractions={shares}: must be the shares of train, valid and test, adding up "
-            "to 1, the first above 0"
+            f"config.data.fractions={shares}: must be the fractions of train, valid and test, with sum 1 and the "
+            "first above 0"
         )
     second = int(len(text) * (shares[0] + shares[1])) if shares[2] else len(text)
     first = int(len(text) * shares[0]) if shares[1] else second
@@ -163,56 +165,51 @@ def divide(text: str, fractions: tuple[float, ...], level: str) -> dict[str, str
             parts[name] = text[cuts[i] : cuts[i + 1]]
             if not parts[name] or (level == "word" and parts[name].isspace()):
                 raise UserError(
-                    f"config.data.fractions={shares}: {name} would be empty, as the whole text has "
-                    f"only {len(text)} characters"
+                    f"config.data.fractions={shares}: {name} would be empty: the whole text has only "
+                    f"{len(text)} characters"
                 )
     return parts
 
 
 def text8_vocabulary() -> Vocabulary:
-    """Space is 0, a to z are 1 to 26."""
+    """The alphabet of text8: space is 0, a to z are 1 to 26."""
     return Vocabulary("char", tuple(TEXT8_ALPHABET))
 
 
 def character_vocabulary(text: str, limit: int = 0, unknown: bool = False) -> Vocabulary:
-    """The characters of a text in code-point order.
-
-    limit: if positive, the most symbols to hold: the most frequent, and U+FFFD for all others
-    unknown: adds U+FFFD for all others even where nothing is left out
-    """
+    """Collects the characters of a text in code-point order. See `word_vocabulary`; the unknown symbol is U+FFFD."""
     counts = np.zeros(_CODE_POINTS, np.int64)
     for start in range(0, len(text), _PIECE):
         found = np.bincount(_code_points(text[start : start + _PIECE]))
         counts[: len(found)] += found
-    codes = np.flatnonzero(counts)
-    if limit and len(codes) + (unknown and not counts[ord(UNKNOWN_CHARACTER)]) > limit:
-        unknown = True
-        codes = codes[codes != ord(UNKNOWN_CHARACTER)]
-        codes = np.sort(codes[np.lexsort((codes, -counts[codes]))[: limit - 1]])
-    symbols = tuple(chr(code) for code in codes.tolist())
-    return _with_unknown("char", symbols, UNKNOWN_CHARACTER if unknown else None)
+    codes = np.flatnonzero(counts).tolist()
+    return _vocabulary("char", {chr(code): int(counts[code]) for code in codes}, limit, unknown)
 
 
 def word_vocabulary(text: str, limit: int = 0, unknown: bool = False) -> Vocabulary:
-    """The words of a text by (-count, word), the order of ptb_word_lm.
+    """Collects the words of a text, sorted by (-count, word), the order of TensorFlow's ptb_word_lm.
 
-    limit: if positive, the most symbols to hold: the most frequent, and <unk> for all others
-    unknown: adds <unk> for all others even where nothing is left out
+    limit: if positive, keeps the most frequent words, at most `limit` with <unk>, which replaces all others
+    unknown: adds <unk> even if no word is left out
     """
     counts = collections.Counter()
     for piece in _pieces_of_words(text):
         counts.update(words(piece))
-    symbols = tuple(word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    if limit and len(symbols) + (unknown and UNKNOWN_WORD not in counts) > limit:
+    return _vocabulary("word", counts, limit, unknown)
+
+
+def _vocabulary(level: str, counts: dict[str, int], limit: int, unknown: bool) -> Vocabulary:
+    """Selects the symbols of a vocabulary from their counts."""
+    replacement = UNKNOWN[level]
+    symbols = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
+    if limit and len(symbols) + (unknown and replacement not in counts) > limit:
         unknown = True
-        symbols = tuple(word for word in symbols if word != UNKNOWN_WORD)[: limit - 1]
-    return _with_unknown("word", symbols, UNKNOWN_WORD if unknown else None)
-
-
-def _with_unknown(level: str, symbols: tuple[str, ...], unknown: str | None) -> Vocabulary:
-    if unknown is not None and unknown not in symbols:
-        symbols = (*symbols, unknown)
-    return Vocabulary(level, symbols, unknown)
+        symbols = [symbol for symbol in symbols if symbol != replacement][: limit - 1]
+    if level == "char":
+        symbols.sort()
+    if unknown and replacement not in symbols:
+        symbols.append(replacement)
+    return Vocabulary(level, tuple(symbols), replacement if unknown else None)
 
 
 def _code_points(text: str) -> np.ndarray:
@@ -223,7 +220,7 @@ def _code_points(text: str) -> np.ndarray:
 
 
 def _pieces_of_words(text: str) -> Iterator[str]:
-    """The text in pieces of about a million characters, none of which ends inside a word."""
+    """Yields the text in pieces of about a million characters, cut between words."""
     start = 0
     while start < len(text):
         end = next_word_boundary(text, start + _PIECE)

@@ -268,7 +268,7 @@ def test_textfile_of_one_character(tmp_path):
 @pytest.mark.parametrize(
     ("content", "changes", "message"),
     [
-        (b"", {}, "mine.txt: the file holds no text"),
+        (b"", {}, "mine.txt: the file has no text"),
         (b"ab\0c", {}, "mine.txt: byte 2 is NUL"),
         (b"abc\xff", {}, "mine.txt: byte 3 (0xff) is not UTF-8"),
         (b"abc", {"level": "bytes"}, "config.data.level: unknown 'bytes'; known: char, word"),
@@ -297,11 +297,11 @@ def test_missing_file_without_a_network_is_one_line_at_once(cache, data_dir):
     message = refusal(load, data_config(corpus="text8"), str(data_dir))
     assert message == (
         f"text8/text8.zip is not in {data_dir}, and mattmahoney.net cannot be reached: download "
-        "http://mattmahoney.net/dc/text8.zip, put it at DIR/text8/text8.zip and give --data_dir=DIR "
+        "http://mattmahoney.net/dc/text8.zip, put it at DIR/text8/text8.zip and pass --data_dir=DIR "
         "(or set LM_DATA_DIR)"
     )
     message = refusal(load, data_config(corpus="text8_prefix"), None)
-    assert message.startswith("text8/text8-prefix.zip is not here: it has no public address")
+    assert message.startswith("text8/text8-prefix.zip is not on this machine: it has no public address")
     assert prepared(cache) == []
 
 
@@ -373,7 +373,7 @@ def test_damaged_cache_is_named(cache, data_dir):
     [record] = cache.rglob("*array_record*")
     record.write_bytes(record.read_bytes()[:100])
     message = refusal(read_text, source, str(data_dir))
-    assert message.startswith(f"{record.parent} is damaged: delete that folder")
+    assert message.startswith(f"{record.parent} is damaged: delete that directory")
 
 
 def test_cache_that_cannot_be_written_is_done_without(tmp_path, data_dir, monkeypatch, capsys):
