@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.pages import png_of
-from lm.cells.recurrence import run as run_cell
-from lm.cells.table import CELLS, zero_carry
+from lm.cells.kinds import zero_carry
+from lm.cells.recurrence import run_cell
+from lm.cells.table import CELLS
 from lm.model.initialisers import initialiser
 from lm.runs.metrics import make_directory, write_bytes, write_json
 

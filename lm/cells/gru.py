@@ -1,82 +1,85 @@
-"""The gated recurrent unit and its kin. Shapes and conventions: kinds.py."""
+"""The gated recurrent unit and its variants. Notation and conventions: lm/cells/__init__.py."""
 
 import jax.numpy as jnp
 
-from lm.cells.kinds import Array, HiddenCarry, Parameters, PointwiseCell, StepCell, masked, squash
+from lm.cells.kinds import Gates, HiddenCarry, Mask, PointwiseCell, Product, StepCell, Vector, masked, squash
 
 
-def gru(product, z_x: Array, carry: HiddenCarry, vectors: dict, hidden=None, update=None) -> HiddenCarry:
-    """GRU, reset before the product.
+def gru_reset_before(
+    product: Product, z_x: Gates, carry: HiddenCarry, hidden: Mask = None, update: Mask = None
+) -> HiddenCarry:
+    """GRU that resets the state before the product.
 
-        r, z = sigmoid(x W_x + h W_h + b)
-        g = tanh(x W_x + (r * h) W_g + b)
+        r, z = sigmoid(x w_x + h w_h + b)
+        g = tanh(x w_x + (r * h) w_g + b)
         h' = z * h + (1 - z) * g
 
-    Cho et al. 2014, as the lecture on recurrent networks prints it: z keeps the old state (in Chung et al. 2014 it is
-    the other way round). W_x [D, 3H] and b [3H] in the order r, z, g; W_h [H, 2H] in the order r, z; W_g [H, H].
+    z keeps the old state.
+    Parameters: w_x [D, 3H] and b [3H] in the order r, z, g; w_h [H, 2H] in the order r, z; w_g [H, H]. One bias.
+
+    Cho, van Merriënboer, Gulcehre, Bahdanau, Bougares, Schwenk and Bengio (2014). "Learning Phrase Representations
+    using RNN Encoder-Decoder for Statistical Machine Translation". EMNLP. Chung, Gulcehre, Cho and Bengio (2014),
+    "Empirical Evaluation of Gated Recurrent Neural Networks on Sequence Modeling", exchange z and 1 - z.
     """
-    del vectors
     h, units = masked(hidden, carry.h), carry.h.shape[-1]
     r, z = squash(z_x[:, : 2 * units] + product("w_h", h), "ss")
     g = jnp.tanh(z_x[:, 2 * units :] + product("w_g", r * h))
     return HiddenCarry(z * carry.h + (1 - z) * masked(update, g))
 
 
-def gru_parameters(inputs: int, units: int) -> Parameters:
-    """Shapes of `gru`."""
-    return {
-        "w_x": ("input", (inputs, 3 * units)),
-        "w_h": ("recurrent", (units, 2 * units)),
-        "w_g": ("recurrent", (units, units)),
-        "b": ("bias", (3 * units,)),
-    }
+GRU_SHAPES = (
+    ("w_x", "input", "D 3H"),
+    ("w_h", "recurrent", "H 2H"),
+    ("w_g", "recurrent", "H H"),
+    ("b", "bias", "3H"),
+)
 
 
-def gru_reset_after(z_x: Array, z_h: Array, carry: HiddenCarry, vectors: dict, update=None) -> HiddenCarry:
-    """GRU, reset after the product, which is then one for all gates.
+def gru_reset_after(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector, update: Mask = None) -> HiddenCarry:
+    """GRU that resets after the product, so that one product serves all gates.
 
         r, z = sigmoid(z_x + z_h)
         g = tanh(z_x + r * (z_h + b_h))
-        h' = z * h + (1 - z) * g
+        h' = z * h + (1 - z) * g            z_x = x w_x + b, z_h = h w_h
 
-    Cho et al. 2014 in the first version (arXiv:1406.1078v1), as cuDNN and torch have it; z keeps the old state.
-    The candidate's product has a bias of its own inside the reset, b_h [H]; for r and z two biases would be one, b.
-    Gates r, z, g.
+    z keeps the old state. This is the GRU of cuDNN, torch, flax and Keras.
+    Parameters: w_x [D, 3H], w_h [H, 3H] and b [3H] in the order r, z, g; b_h [H]. One bias for r and z; two for g,
+    where they differ, since r multiplies b_h.
+
+    Cho et al. (2014) in the first version, arXiv:1406.1078v1.
     """
     units = carry.h.shape[-1]
     r, z = squash(z_x[:, : 2 * units] + z_h[:, : 2 * units], "ss")
-    g = jnp.tanh(z_x[:, 2 * units :] + r * (z_h[:, 2 * units :] + vectors["b_h"][None]))
+    g = jnp.tanh(z_x[:, 2 * units :] + r * (z_h[:, 2 * units :] + b_h[None]))
     return HiddenCarry(z * carry.h + (1 - z) * masked(update, g))
 
 
-def mgu(product, z_x: Array, carry: HiddenCarry, vectors: dict, hidden=None, update=None) -> HiddenCarry:
-    """Minimal gated unit: one gate both resets and updates.
+def mgu(product: Product, z_x: Gates, carry: HiddenCarry, hidden: Mask = None, update: Mask = None) -> HiddenCarry:
+    """Minimal gated unit: a single gate resets and updates.
 
-        f = sigmoid(x W_x + h W_h + b)
-        g = tanh(x W_x + (f * h) W_g + b)
+        f = sigmoid(x w_x + h w_h + b)
+        g = tanh(x w_x + (f * h) w_g + b)
         h' = (1 - f) * h + f * g
 
-    Zhou et al. 2016. W_x [D, 2H] and b [2H] in the order f, g; W_h [H, H]; W_g [H, H].
+    Parameters: w_x [D, 2H] and b [2H] in the order f, g; w_h [H, H]; w_g [H, H]. One bias.
+
+    Zhou, Wu, Zhang and Zhou (2016). "Minimal Gated Unit for Recurrent Neural Networks". arXiv:1603.09420.
     """
-    del vectors
     h, units = masked(hidden, carry.h), carry.h.shape[-1]
     (f,) = squash(z_x[:, :units] + product("w_h", h), "s")
     g = jnp.tanh(z_x[:, units:] + product("w_g", f * h))
     return HiddenCarry((1 - f) * carry.h + f * masked(update, g))
 
 
-def mgu_parameters(inputs: int, units: int) -> Parameters:
-    """Shapes of `mgu`."""
-    return {
-        "w_x": ("input", (inputs, 2 * units)),
-        "w_h": ("recurrent", (units, units)),
-        "w_g": ("recurrent", (units, units)),
-        "b": ("bias", (2 * units,)),
-    }
-
+MGU_SHAPES = (
+    ("w_x", "input", "D 2H"),
+    ("w_h", "recurrent", "H H"),
+    ("w_g", "recurrent", "H H"),
+    ("b", "bias", "2H"),
+)
 
 GRU_CELLS = {
-    "gru": StepCell(HiddenCarry, gru, gru_parameters),
+    "gru": StepCell(HiddenCarry, gru_reset_before, GRU_SHAPES),
     "gru_reset_after": PointwiseCell(HiddenCarry, 3, gru_reset_after, (("b_h", "bias"),)),
-    "mgu": StepCell(HiddenCarry, mgu, mgu_parameters),
+    "mgu": StepCell(HiddenCarry, mgu, MGU_SHAPES),
 }

@@ -1,25 +1,29 @@
-"""The LSTM and its kin. Shapes and conventions: kinds.py. In equations, z = x W_x + h W_h + b."""
+"""The LSTM and its variants. Notation and conventions: lm/cells/__init__.py. In equations, z = x w_x + h w_h + b."""
 
 import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from lm.cells.kinds import Array, LSTMCarry, Parameters, PointwiseCell, StepCell, masked, squash
+from lm.cells.kinds import Gates, LSTMCarry, Mask, PointwiseCell, Product, StepCell, Vector, masked, squash
 
 
-def lstm(z_x: Array, z_h: Array, carry: LSTMCarry, vectors: dict, update: Array | None = None) -> LSTMCarry:
-    """LSTM without peepholes, all gates from one fused product.
+def lstm(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> LSTMCarry:
+    """LSTM without peepholes; one product serves all gates.
 
         i = sigmoid(z_i)    f = sigmoid(z_f)    g = tanh(z_g)    o = sigmoid(z_o)
         c' = f * c + i * g
         h' = o * tanh(c')
 
-    Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; as printed in Zaremba et al. 2014,
-    section 3; the lecture's gen 2. Gates i, f, g, o; one bias.
+    Parameters: w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o. One bias; no forget bias.
+
+    Hochreiter and Schmidhuber (1997). "Long Short-Term Memory". Neural Computation 9(8). The forget gate: Gers,
+    Schmidhuber and Cummins (2000). "Learning to Forget: Continual Prediction with LSTM". Neural Computation 12(10).
+    Printed in this form by Zaremba, Sutskever and Vinyals (2014). "Recurrent Neural Network Regularization".
+    arXiv:1409.2329, section 3.
     """
-    del vectors
     i, f, g, o = squash(z_x + z_h, "ssts")
     c = f * carry.c + i * masked(update, g)
     return LSTMCarry(c, o * jnp.tanh(c))
@@ -28,53 +32,64 @@ def lstm(z_x: Array, z_h: Array, carry: LSTMCarry, vectors: dict, update: Array 
 LSTM_GATES = ("i", "f", "g", "o")
 
 
-def lstm_unfused(product, x: Array, carry: LSTMCarry, vectors: dict, hidden=None, update=None) -> LSTMCarry:
-    """The LSTM as assignment 6 prints it: eight separate products and four biases.
+def lstm_unfused(
+    product: Product,
+    x: Float[Array, "B D"],
+    carry: LSTMCarry,
+    hidden: Mask = None,
+    update: Mask = None,
+    **biases: Vector,
+) -> LSTMCarry:
+    """LSTM with eight separate products and four biases.
 
-        i = sigmoid(x W_xi + h W_hi + b_i)    f = sigmoid(x W_xf + h W_hf + b_f)
-        g = tanh   (x W_xg + h W_hg + b_g)    o = sigmoid(x W_xo + h W_ho + b_o)
+        i = sigmoid(x w_xi + h w_hi + b_i)    f = sigmoid(x w_xf + h w_hf + b_f)
+        g = tanh   (x w_xg + h w_hg + b_g)    o = sigmoid(x w_xo + h w_ho + b_o)
         c' = f * c + i * g
         h' = o * tanh(c')
 
-    The same function as `lstm`; `fuse_lstm` maps its parameters to those of `lstm`.
+    The same function as `lstm`; `fuse_lstm` converts its parameters.
+    Parameters, for each gate: w_x* [D, H], w_h* [H, H], b_* [H]. One bias.
+
+    Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6: the notebook 6_lstm.ipynb.
     """
     h = masked(hidden, carry.h)
-    z = {gate: product(f"w_x{gate}", x) + product(f"w_h{gate}", h) + vectors[f"b_{gate}"][None] for gate in LSTM_GATES}
+    z = {gate: product(f"w_x{gate}", x) + product(f"w_h{gate}", h) + biases[f"b_{gate}"][None] for gate in LSTM_GATES}
     i, f, o = (jax.nn.sigmoid(z[gate]) for gate in "ifo")
     c = f * carry.c + i * masked(update, jnp.tanh(z["g"]))
     return LSTMCarry(c, o * jnp.tanh(c))
 
 
-def lstm_unfused_parameters(inputs: int, units: int) -> Parameters:
-    """Shapes of `lstm_unfused`: W_x* [D, H], W_h* [H, H], b_* [H] for each of the four gates."""
-    shapes = {f"w_x{gate}": ("input", (inputs, units)) for gate in LSTM_GATES}
-    shapes |= {f"w_h{gate}": ("recurrent", (units, units)) for gate in LSTM_GATES}
-    return shapes | {f"b_{gate}": ("bias", (units,)) for gate in LSTM_GATES}
+UNFUSED_SHAPES = (
+    *((f"w_x{gate}", "input", "D H") for gate in LSTM_GATES),
+    *((f"w_h{gate}", "recurrent", "H H") for gate in LSTM_GATES),
+    *((f"b_{gate}", "bias", "H") for gate in LSTM_GATES),
+)
 
 
-def fuse_lstm(parameters: dict) -> dict:
-    """Parameters of `lstm_unfused` -> the same function's parameters for `lstm`: w_x [D, 4H], w_h [H, 4H], b [4H]."""
+def fuse_lstm(parameters: dict[str, Float[Array, "..."]]) -> dict[str, Float[Array, "..."]]:
+    """Parameters of `lstm_unfused` -> the same function's parameters for `lstm`."""
     return {
         name: jnp.concatenate([parameters[f"{name}{joint}{gate}"] for gate in LSTM_GATES], axis=-1)
         for name, joint in (("w_x", ""), ("w_h", ""), ("b", "_"))
     }
 
 
-def lstm_1997(product, z_x: Array, carry: LSTMCarry, vectors: dict, hidden=None, update=None) -> LSTMCarry:
-    """The first LSTM as the lecture on recurrent networks prints it (gen 1); its s is the carry's c.
+def lstm_1997(product: Product, z_x: Gates, carry: LSTMCarry, hidden: Mask = None, update: Mask = None) -> LSTMCarry:
+    """LSTM whose gates read the memory c, and whose output gate acts on what the candidate reads.
 
-        i, f, o = sigmoid(x W_x + c W_h + b)
-        g = tanh(x W_x + (o * c) W_g + b)
+        i, f, o = sigmoid(x w_x + c w_h + b)
+        g = tanh(x w_x + (o * c) w_g + b)
         c' = f * c + i * g
         h' = tanh(c')
 
-    No gate stands between memory and output: o gates what the candidate reads. (Hochreiter & Schmidhuber 1997 had no
-    f, and let the gates read the gated output too.) The lecture names no output; the squashing is that of 1997, since
-    nothing bounds c but f. Expect little where states are carried without end: c of some units runs away, and the
-    gates that read it saturate; gen 2, `lstm`, does not let them. The mask `hidden` multiplies c where products read
-    it. W_x [D, 4H] and b [4H] in the order i, f, g, o; W_h [H, 3H] in the order i, f, o; W_g [H, H].
+    No gate lies between memory and output. Only f bounds c: carried over a long text, the memory of some units runs
+    away and saturates the gates that read it; `lstm` does not have this defect. The mask `hidden` multiplies c.
+    Parameters: w_x [D, 4H] and b [4H] in the order i, f, g, o; w_h [H, 3H] in the order i, f, o; w_g [H, H]. One bias.
+
+    Larson, "Machine Learning in Python" (lecture notes), "Recurrent Neural Networks", there the first of two LSTMs,
+    whose state s is this c. It prints no output; the tanh is that of Hochreiter and Schmidhuber (1997), "Long
+    Short-Term Memory", who have no f and whose gates read the gated output too.
     """
-    del vectors
     z_i, z_f, z_g, z_o = jnp.split(z_x, 4, axis=-1)
     read = masked(hidden, carry.c)
     i, f, o = squash(jnp.concatenate([z_i, z_f, z_o], axis=-1) + product("w_h", read), "sss")
@@ -83,89 +98,105 @@ def lstm_1997(product, z_x: Array, carry: LSTMCarry, vectors: dict, hidden=None,
     return LSTMCarry(c, jnp.tanh(c))
 
 
-def lstm_1997_parameters(inputs: int, units: int) -> Parameters:
-    """Shapes of `lstm_1997`."""
-    return {
-        "w_x": ("input", (inputs, 4 * units)),
-        "w_h": ("recurrent", (units, 3 * units)),
-        "w_g": ("recurrent", (units, units)),
-        "b": ("bias", (4 * units,)),
-    }
+LSTM_1997_SHAPES = (
+    ("w_x", "input", "D 4H"),
+    ("w_h", "recurrent", "H 3H"),
+    ("w_g", "recurrent", "H H"),
+    ("b", "bias", "4H"),
+)
 
 
-def lstm_peephole(z_x: Array, z_h: Array, carry: LSTMCarry, vectors: dict, update: Array | None = None) -> LSTMCarry:
-    """LSTM whose gates see the memory through one weight per unit, p_i, p_f and p_o [H].
+def lstm_peephole(
+    z_x: Gates, z_h: Gates, carry: LSTMCarry, p_i: Vector, p_f: Vector, p_o: Vector, update: Mask = None
+) -> LSTMCarry:
+    """LSTM whose gates see the memory through peepholes: one weight per unit and gate.
 
         i = sigmoid(z_i + p_i * c)    f = sigmoid(z_f + p_f * c)    g = tanh(z_g)
         c' = f * c + i * g
         o = sigmoid(z_o + p_o * c')
         h' = o * tanh(c')
 
-    Gers & Schmidhuber 2000; as printed in Graves 2013, eqs. 7-11. Gates i, f, g, o; one bias.
+    Parameters: w_x [D, 4H], w_h [H, 4H], b [4H]; p_i, p_f, p_o [H]. Gates i, f, g, o. One bias.
+
+    Gers and Schmidhuber (2000). "Recurrent Nets that Time and Count". IJCNN. Printed in this form by Graves (2013).
+    "Generating Sequences With Recurrent Neural Networks". arXiv:1308.0850, equations 7 to 11.
     """
     z_i, z_f, z_g, z_o = jnp.split(z_x + z_h, 4, axis=-1)
-    p = {name: vector[None] for name, vector in vectors.items()}
-    i = jax.nn.sigmoid(z_i + p["p_i"] * carry.c)
-    f = jax.nn.sigmoid(z_f + p["p_f"] * carry.c)
+    i = jax.nn.sigmoid(z_i + p_i[None] * carry.c)
+    f = jax.nn.sigmoid(z_f + p_f[None] * carry.c)
     c = f * carry.c + i * masked(update, jnp.tanh(z_g))
-    o = jax.nn.sigmoid(z_o + p["p_o"] * c)
+    o = jax.nn.sigmoid(z_o + p_o[None] * c)
     return LSTMCarry(c, o * jnp.tanh(c))
 
 
-def lstm_coupled(z_x: Array, z_h: Array, carry: LSTMCarry, vectors: dict, update: Array | None = None) -> LSTMCarry:
-    """LSTM that forgets exactly what it overwrites: f = 1 - i.
+PEEPHOLES = (("p_i", "vector"), ("p_f", "vector"), ("p_o", "vector"))
+
+
+def lstm_coupled(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> LSTMCarry:
+    """LSTM that forgets exactly as much as it lets in: f = 1 - i.
 
         i = sigmoid(z_i)    g = tanh(z_g)    o = sigmoid(z_o)
         c' = (1 - i) * c + i * g
         h' = o * tanh(c')
 
-    Greff et al. 2017 (variant CIFG). Gates i, g, o; one bias.
+    Parameters: w_x [D, 3H], w_h [H, 3H], b [3H]. Gates i, g, o. One bias.
+
+    Greff, Srivastava, Koutník, Steunebrink and Schmidhuber (2017). "LSTM: A Search Space Odyssey". IEEE Transactions
+    on Neural Networks and Learning Systems 28(10), variant CIFG (without its peepholes).
     """
-    del vectors
     i, g, o = squash(z_x + z_h, "sts")
     c = (1 - i) * carry.c + i * masked(update, g)
     return LSTMCarry(c, o * jnp.tanh(c))
 
 
-def lstm_projection(product, z_x: Array, carry: LSTMCarry, vectors: dict, hidden=None, update=None) -> LSTMCarry:
-    """LSTMP: the output is a projection of P < H numbers, which is also what the recurrent product reads.
+def lstm_projection(
+    product: Product,
+    z_x: Gates,
+    carry: LSTMCarry,
+    hidden: Float[Array, "B P"] | None = None,
+    update: Mask = None,
+) -> LSTMCarry:
+    """LSTM with a projected output, LSTMP: P < H numbers, which the recurrent product reads too.
 
-        i, f, g, o as `lstm`, from z = x W_x + h W_h + b
+        i, f, g, o as in `lstm`, from z = x w_x + h w_h + b
         c' = f * c + i * g                     [B, H]
-        h' = (o * tanh(c')) W_p                [B, P]
+        h' = (o * tanh(c')) w_p                [B, P]
 
-    Sak et al. 2014, without its peepholes and non-recurrent projection: `proj_size` of torch.nn.LSTM.
-    W_x [D, 4H], W_h [P, 4H], W_p [H, P]; P is config.model.projection. Gates i, f, g, o; one bias.
+    P is config.model.projection. torch.nn.LSTM calls it proj_size.
+    Parameters: w_x [D, 4H], w_h [P, 4H], w_p [H, P], b [4H]. Gates i, f, g, o. One bias.
+
+    Sak, Senior and Beaufays (2014). "Long Short-Term Memory Recurrent Neural Network Architectures for Large Scale
+    Acoustic Modeling". Interspeech. Without its peepholes and its non-recurrent projection.
     """
-    del vectors
     i, f, g, o = squash(z_x + product("w_h", masked(hidden, carry.h)), "ssts")
     c = f * carry.c + i * masked(update, g)
     return LSTMCarry(c, product("w_p", o * jnp.tanh(c)))
 
 
-def lstm_projection_parameters(projection: int, inputs: int, units: int) -> Parameters:
-    """Shapes of `lstm_projection`."""
-    return {
-        "w_x": ("input", (inputs, 4 * units)),
-        "w_h": ("recurrent", (projection, 4 * units)),
-        "w_p": ("recurrent", (units, projection)),
-        "b": ("bias", (4 * units,)),
-    }
+PROJECTION_SHAPES = (
+    ("w_x", "input", "D 4H"),
+    ("w_h", "recurrent", "P 4H"),
+    ("w_p", "recurrent", "H P"),
+    ("b", "bias", "4H"),
+)
 
 
-def lstm_book_gradient(product, z_x: Array, carry: LSTMCarry, vectors: dict, hidden=None, update=None) -> LSTMCarry:
-    """`lstm` with the gradient of Grokking Deep Learning, ch. 14 (Trask 2019), on purpose.
+def lstm_book_gradient(
+    product: Product, z_x: Gates, carry: LSTMCarry, hidden: Mask = None, update: Mask = None
+) -> LSTMCarry:
+    """`lstm` with the incomplete gradient of a textbook's autograd, reproduced on purpose.
 
-        i, f, g = sigmoid, sigmoid, tanh (x W_x + stop(h) W_h + b)      o = sigmoid(x W_x + h W_o + b)
+        i, f, g = sigmoid, sigmoid, tanh (x w_x + stop(h) w_h + b)      o = sigmoid(x w_x + h w_o + b)
         c' = f * stop(c) + i * g
-        h' = o * tanh(c')                                               stop: identity without gradient
+        h' = o * tanh(c')                                               stop: the identity, without gradient
 
-    The book's autograd drops every gradient that reaches a tensor a second time. In effect its h carries gradient
-    into the output gate only (the weights of the other gates still learn), and its c none through the forget gate.
-    Values are those of `lstm` with w_h = [W_h, W_o]. W_x [D, 4H] and b [4H] in the order i, f, g, o; W_h [H, 3H] in
-    the order i, f, g; W_o [H, H]. The book biases its input products only, which is what one bias is.
+    The book's autograd drops every gradient that reaches a tensor for the second time. As a result, gradients flow
+    from step to step through the output gate alone. The weights of all gates still learn, and the values are those
+    of `lstm` with w_h and w_o side by side.
+    Parameters: w_x [D, 4H] and b [4H] in the order i, f, g, o; w_h [H, 3H] in the order i, f, g; w_o [H, H]. One bias.
+
+    Trask (2019). "Grokking Deep Learning", chapter 14. Manning.
     """
-    del vectors
     stop, h = jax.lax.stop_gradient, masked(hidden, carry.h)
     z_h = jnp.concatenate([product("w_h", stop(h)), product("w_o", h)], axis=-1)
     i, f, g, o = squash(z_x + z_h, "ssts")
@@ -173,33 +204,29 @@ def lstm_book_gradient(product, z_x: Array, carry: LSTMCarry, vectors: dict, hid
     return LSTMCarry(c, o * jnp.tanh(c))
 
 
-def lstm_book_parameters(inputs: int, units: int) -> Parameters:
-    """Shapes of `lstm_book_gradient`."""
-    return {
-        "w_x": ("input", (inputs, 4 * units)),
-        "w_h": ("recurrent", (units, 3 * units)),
-        "w_o": ("recurrent", (units, units)),
-        "b": ("bias", (4 * units,)),
-    }
+BOOK_SHAPES = (
+    ("w_x", "input", "D 4H"),
+    ("w_h", "recurrent", "H 3H"),
+    ("w_o", "recurrent", "H H"),
+    ("b", "bias", "4H"),
+)
 
 
 class StabilisedCarry(NamedTuple):
-    """The state of an sLSTM: memory and normaliser in units of exp(m), stabiliser m, output h, each [B, H].
+    """The state of an sLSTM: memory and normaliser in units of exp(m), stabiliser m, output h.
 
-    The unit changes from step to step, so an old scaled_c beside a new m means something else. It is not called c, and
-    zoneout of a memory has no place here.
+    m changes at every step and with it the unit of scaled_c, so old and new values cannot be mixed: zoneout of the
+    memory does not fit this cell.
     """
 
-    scaled_c: Array
-    scaled_n: Array
-    m: Array
-    h: Array
+    scaled_c: Float[Array, "B H"]
+    scaled_n: Float[Array, "B H"]
+    m: Float[Array, "B H"]
+    h: Float[Array, "B H"]
 
 
-def slstm(
-    z_x: Array, z_h: Array, carry: StabilisedCarry, vectors: dict, update: Array | None = None
-) -> StabilisedCarry:
-    """sLSTM: an exponential input gate, and a normaliser n that counts what it let in.
+def slstm(z_x: Gates, z_h: Gates, carry: StabilisedCarry, update: Mask = None) -> StabilisedCarry:
+    """sLSTM: an LSTM with an exponential input gate, and a normaliser n that sums what the gate has let in.
 
         g = tanh(z_g)    o = sigmoid(z_o)    log i = z_i    log f = log sigmoid(z_f)
         m' = max(log f + m, log i), or log i while n = 0    i' = exp(log i - m')    f' = exp(log f + m - m')
@@ -207,10 +234,12 @@ def slstm(
         n' = f' * n + i'
         h' = o * c' / n'
 
-    Beck et al. 2024 (xLSTM), eqs. 8-17, with the sigmoid of its two forget gates and one head: a full W_h. The
-    stabiliser m keeps exponents at or below 0 and cancels from h'. Gates i, f, g, o; one bias.
+    m keeps all exponents at or below 0 and cancels from h'. c and n are the carry's scaled_c and scaled_n.
+    Parameters: w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o. One bias.
+
+    Beck, Pöppel, Spanring, Auer, Prudnikova, Kopp, Klambauer, Brandstetter and Hochreiter (2024). "xLSTM: Extended
+    Long Short-Term Memory". arXiv:2405.04517, equations 8 to 17, with the sigmoid forget gate and a single head.
     """
-    del vectors
     log_i, z_f, z_g, z_o = jnp.split(z_x + z_h, 4, axis=-1)
     log_f = jax.nn.log_sigmoid(z_f)
     empty = carry.scaled_n == 0
@@ -222,15 +251,26 @@ def slstm(
     return StabilisedCarry(c, n, m, jax.nn.sigmoid(z_o) * c / n)
 
 
-def mogrifier(rounds, product, x: Array, carry: LSTMCarry, vectors: dict, hidden=None, update=None) -> LSTMCarry:
-    """An `lstm` whose input and state first gate each other in r rounds; i counts them from 1.
+def mogrifier(
+    rounds: int,
+    product: Product,
+    x: Float[Array, "B D"],
+    carry: LSTMCarry,
+    b: Vector,
+    hidden: Mask = None,
+    update: Mask = None,
+) -> LSTMCarry:
+    """LSTM whose input and state gate each other before each step, in rounds i = 1, 2, ...
 
-        x <- 2 sigmoid(h W_i) * x      for odd i
-        h <- 2 sigmoid(x W_i) * h      for even i
-        then i, f, g, o, c', h' as `lstm`, from z = x W_x + h W_h + b
+        x <- 2 sigmoid(h w_mutual_i) * x      for odd i
+        h <- 2 sigmoid(x w_mutual_i) * h      for even i
+        then i, f, g, o, c', h' as in `lstm`, from z = x w_x + h w_h + b
 
-    Melis et al. 2020, without its low-rank factors. W_i is w_mutual_i: [H, D] for odd i, [D, H] for even i; `rounds`
-    is config.model.mogrifier_rounds. Gates i, f, g, o; one bias.
+    The number of rounds is config.model.mogrifier_rounds.
+    Parameters: w_mutual_i [H, D] for odd i, [D, H] for even i; w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o.
+    One bias.
+
+    Melis, Kočiský and Blunsom (2020). "Mogrifier LSTM". ICLR. Without its low-rank factors.
     """
     h = masked(hidden, carry.h)
     for i in range(1, rounds + 1):
@@ -238,44 +278,33 @@ def mogrifier(rounds, product, x: Array, carry: LSTMCarry, vectors: dict, hidden
             x = 2 * jax.nn.sigmoid(product(f"w_mutual_{i}", h)) * x
         else:
             h = 2 * jax.nn.sigmoid(product(f"w_mutual_{i}", x)) * h
-    return lstm(product("w_x", x) + vectors["b"][None], product("w_h", h), carry, {}, update)
-
-
-def mogrifier_parameters(rounds: int, inputs: int, units: int) -> Parameters:
-    """Shapes of `mogrifier`."""
-    mutual = {
-        f"w_mutual_{i}": ("recurrent", (units, inputs)) if i % 2 else ("input", (inputs, units))
-        for i in range(1, rounds + 1)
-    }
-    return mutual | {
-        "w_x": ("input", (inputs, 4 * units)),
-        "w_h": ("recurrent", (units, 4 * units)),
-        "b": ("bias", (4 * units,)),
-    }
+    return lstm(product("w_x", x) + b[None], product("w_h", h), carry, update)
 
 
 @functools.cache
 def lstm_projection_cell(projection: int) -> StepCell:
     """`lstm_projection` with outputs of size P = projection."""
-    parameters = functools.partial(lstm_projection_parameters, projection)
-    return StepCell(LSTMCarry, lstm_projection, parameters, output=projection)
+    return StepCell(LSTMCarry, lstm_projection, PROJECTION_SHAPES, output=projection)
 
 
 @functools.cache
 def mogrifier_cell(rounds: int) -> StepCell:
-    """`mogrifier` with this many rounds."""
-    parameters = functools.partial(mogrifier_parameters, rounds)
-    return StepCell(LSTMCarry, functools.partial(mogrifier, rounds), parameters, projected=False)
+    """`mogrifier` with this number of rounds."""
+    shapes = (
+        *((f"w_mutual_{i}", *(("recurrent", "H D") if i % 2 else ("input", "D H"))) for i in range(1, rounds + 1)),
+        ("w_x", "input", "D 4H"),
+        ("w_h", "recurrent", "H 4H"),
+        ("b", "bias", "4H"),
+    )
+    return StepCell(LSTMCarry, functools.partial(mogrifier, rounds), shapes, projected=False)
 
-
-PEEPHOLES = (("p_i", "vector"), ("p_f", "vector"), ("p_o", "vector"))
 
 LSTM_CELLS = {
     "lstm": PointwiseCell(LSTMCarry, 4, lstm),
-    "lstm_unfused": StepCell(LSTMCarry, lstm_unfused, lstm_unfused_parameters, projected=False),
-    "lstm_1997": StepCell(LSTMCarry, lstm_1997, lstm_1997_parameters),
+    "lstm_unfused": StepCell(LSTMCarry, lstm_unfused, UNFUSED_SHAPES, projected=False),
+    "lstm_1997": StepCell(LSTMCarry, lstm_1997, LSTM_1997_SHAPES),
     "lstm_peephole": PointwiseCell(LSTMCarry, 4, lstm_peephole, PEEPHOLES),
     "lstm_coupled": PointwiseCell(LSTMCarry, 3, lstm_coupled),
-    "lstm_book_gradient": StepCell(LSTMCarry, lstm_book_gradient, lstm_book_parameters),
+    "lstm_book_gradient": StepCell(LSTMCarry, lstm_book_gradient, BOOK_SHAPES),
     "slstm": PointwiseCell(StabilisedCarry, 4, slstm),
 }

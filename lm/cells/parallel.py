@@ -1,104 +1,108 @@
-"""Cells whose recurrence is linear, so that a whole window is solved in parallel. Shapes: kinds.py.
+"""Cells with a linear recurrence, which solve a whole window in parallel. Notation: lm/cells/__init__.py.
 
-One function serves training and sampling: `solve` takes a window of any length, and of one step at once.
+A single function serves training and sampling: `solve` takes a window of any length, also of a single step.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from lm.cells.kinds import Array, HiddenCarry, ParallelCell, Parameters, masked
+from lm.cells.kinds import HiddenCarry, ParallelCell, masked
+
+WindowMask = Float[Array, "T B H"] | None
+Outputs = Float[Array, "T B H"]
 
 
-def min_gru(read, parameters: dict, carry: HiddenCarry, solve, update: Array | None = None) -> tuple:
+def min_gru(
+    project, parameters: dict, carry: HiddenCarry, solve, update: WindowMask = None
+) -> tuple[HiddenCarry, Outputs]:
     """minGRU: a GRU whose gate and candidate do not read the state.
 
-        z = sigmoid(x W_x + b)    g = x W_x + b
+        z = sigmoid(x w_x + b)    g = x w_x + b
         h' = (1 - z) * h + z * g
 
-    Feng et al. 2024 ("Were RNNs all we needed?"), section 3.1; here z lets the new in, unlike in `gru`. All factors
-    1 - z lie in (0, 1), so the scan needs no log space (their appendix), which would bind g to positive values.
-    Gates z, g: W_x [D, 2H], b [2H].
+    z lets the new in, unlike in `gru`. All 1 - z lie in (0, 1), so that the scan does not need the log space of the
+    paper's appendix, which would require a positive g.
+    Parameters: w_x [D, 2H], b [2H]. Gates z, g. One bias.
+
+    Feng, Tung, Ahmed, Bengio and Hajimirsadeghi (2024). "Were RNNs All We Needed?". arXiv:2410.01201, section 3.1.
     """
-    z, g = jnp.split(read(parameters["w_x"]) + parameters["b"][None, None], 2, axis=-1)
+    z, g = jnp.split(project(parameters["w_x"]) + parameters["b"][None, None], 2, axis=-1)
     z = jax.nn.sigmoid(z)
     h = solve(1 - z, z * masked(update, g), carry.h)
     return HiddenCarry(h[-1]), h
 
 
-def min_gru_parameters(inputs: int, units: int) -> Parameters:
-    """Shapes of `min_gru`."""
-    return {"w_x": ("input", (inputs, 2 * units)), "b": ("bias", (2 * units,))}
+def min_lstm(
+    project, parameters: dict, carry: HiddenCarry, solve, update: WindowMask = None
+) -> tuple[HiddenCarry, Outputs]:
+    """minLSTM: an LSTM whose gates do not read the state and are normalised to a sum of 1.
 
-
-def min_lstm(read, parameters: dict, carry: HiddenCarry, solve, update: Array | None = None) -> tuple:
-    """minLSTM: gates that do not read the state, normalised to sum to 1.
-
-        i = sigmoid(z_i)    f = sigmoid(z_f)    g = z_g      z = x W_x + b
+        i = sigmoid(z_i)    f = sigmoid(z_f)    g = z_g      z = x w_x + b
         h' = (f * h + i * g) / (f + i)
 
-    Feng et al. 2024, section 3.2 (the time-independent scale). Gates i, f, g: W_x [D, 3H], b [3H].
+    Parameters: w_x [D, 3H], b [3H]. Gates i, f, g. One bias.
+
+    Feng et al. (2024), section 3.2 (the time-independent scale): see `min_gru`.
     """
-    z_i, z_f, g = jnp.split(read(parameters["w_x"]) + parameters["b"][None, None], 3, axis=-1)
+    z_i, z_f, g = jnp.split(project(parameters["w_x"]) + parameters["b"][None, None], 3, axis=-1)
     # f / (f + i) = sigmoid(log f - log i), which is safe where both underflow
     f = jax.nn.sigmoid(jax.nn.log_sigmoid(z_f) - jax.nn.log_sigmoid(z_i))
     h = solve(f, (1 - f) * masked(update, g), carry.h)
     return HiddenCarry(h[-1]), h
 
 
-def min_lstm_parameters(inputs: int, units: int) -> Parameters:
-    """Shapes of `min_lstm`."""
-    return {"w_x": ("input", (inputs, 3 * units)), "b": ("bias", (3 * units,))}
-
-
 class ComplexCarry(NamedTuple):
-    """The complex state of an LRU as two real arrays, each [B, H]."""
+    """The complex state of an LRU as two real arrays."""
 
-    real: Array
-    imaginary: Array
+    real: Float[Array, "B H"]
+    imaginary: Float[Array, "B H"]
 
 
-def lru(read, parameters: dict, carry: ComplexCarry, solve) -> tuple:
+def lru(project, parameters: dict, carry: ComplexCarry, solve) -> tuple[ComplexCarry, Outputs]:
     """Linear recurrent unit: a complex diagonal recurrence, then a gated linear unit.
 
         a = exp(-exp(ring) + 1j exp(phase))                       complex [H], |a| < 1
-        s' = a * s + sqrt(1 - |a|^2) * (x W_real + 1j x W_imaginary)
-        y = Re(s' (C_real + 1j C_imaginary)) + x W_skip
-        h = (y W_value + b_value) * sigmoid(y W_gate + b_gate)
+        s' = a * s + sqrt(1 - |a|^2) * (x w_real + 1j x w_imaginary)
+        y = Re(s' (c_real + 1j c_imaginary)) + x w_skip
+        h = (y w_value + b_value) * sigmoid(y w_gate + b_gate)
 
-    Orvieto et al. 2023, eqs. 5-8; the factor sqrt(1 - |a|^2) follows a, while theirs is learned from there on. The
-    last line is their block's GLU, the layer's only non-linearity, without their normalisation and skip connection.
+    The factor sqrt(1 - |a|^2) follows a; the paper learns it after setting it so. The last line is the GLU of the
+    paper's block, the layer's only non-linearity, without the block's normalisation and skip connection.
     The paper draws a on a ring: config.init.ring = ("lru_ring", least |a|, greatest |a|), config.init.phase =
-    ("lru_phase", greatest angle). W_* [D, H]; C_*, W_value, W_gate [H, H], fused as w_glu [H, 2H].
+    ("lru_phase", greatest angle).
+    Parameters: ring, phase [H]; w_real, w_imaginary, w_skip [D, H]; c_real, c_imaginary [H, H]; w_value and w_gate
+    side by side in w_glu [H, 2H]; b [2H] in the same order. One bias.
+
+    Orvieto, Smith, Gu, Fernando, Gulcehre, Pascanu and De (2023). "Resurrecting Recurrent Neural Networks for Long
+    Sequences". ICML, equations 5 to 8.
     """
     decay = jnp.exp(parameters["ring"])
     a = jnp.exp(jax.lax.complex(-decay, jnp.exp(parameters["phase"])))[None, None]
     scale = jnp.sqrt(-jnp.expm1(-2 * decay))[None, None]
-    b = jax.lax.complex(scale * read(parameters["w_real"]), scale * read(parameters["w_imaginary"]))
+    b = jax.lax.complex(scale * project(parameters["w_real"]), scale * project(parameters["w_imaginary"]))
     s = solve(jnp.broadcast_to(a, b.shape), b, jax.lax.complex(*carry))
-    y = s.real @ parameters["c_real"] - s.imag @ parameters["c_imaginary"] + read(parameters["w_skip"])
+    y = s.real @ parameters["c_real"] - s.imag @ parameters["c_imaginary"] + project(parameters["w_skip"])
     value, gate = jnp.split(y @ parameters["w_glu"] + parameters["b"][None, None], 2, axis=-1)
     return ComplexCarry(s[-1].real, s[-1].imag), value * jax.nn.sigmoid(gate)
 
 
-def lru_parameters(inputs: int, units: int) -> Parameters:
-    """Shapes of `lru`. No matrix is recurrent: all read what is known for the whole window."""
-    return {
-        "ring": ("ring", (units,)),
-        "phase": ("phase", (units,)),
-        "w_real": ("input", (inputs, units)),
-        "w_imaginary": ("input", (inputs, units)),
-        "w_skip": ("input", (inputs, units)),
-        "c_real": ("input", (units, units)),
-        "c_imaginary": ("input", (units, units)),
-        "w_glu": ("input", (units, 2 * units)),
-        "b": ("bias", (2 * units,)),
-    }
-
+LRU_SHAPES = (
+    ("ring", "ring", "H"),
+    ("phase", "phase", "H"),
+    ("w_real", "input", "D H"),
+    ("w_imaginary", "input", "D H"),
+    ("w_skip", "input", "D H"),
+    ("c_real", "input", "H H"),  # not "recurrent": the product is taken for the whole window
+    ("c_imaginary", "input", "H H"),
+    ("w_glu", "input", "H 2H"),
+    ("b", "bias", "2H"),
+)
 
 PARALLEL_CELLS = {
-    "min_gru": ParallelCell(HiddenCarry, min_gru, min_gru_parameters),
-    "min_lstm": ParallelCell(HiddenCarry, min_lstm, min_lstm_parameters),
-    "lru": ParallelCell(ComplexCarry, lru, lru_parameters, masks=()),
+    "min_gru": ParallelCell(HiddenCarry, min_gru, (("w_x", "input", "D 2H"), ("b", "bias", "2H"))),
+    "min_lstm": ParallelCell(HiddenCarry, min_lstm, (("w_x", "input", "D 3H"), ("b", "bias", "3H"))),
+    "lru": ParallelCell(ComplexCarry, lru, LRU_SHAPES, masks=()),
 }

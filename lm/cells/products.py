@@ -1,18 +1,17 @@
-"""Matrix products over time and batch, in the forms in which they run fastest (docs/results/speed.md).
+"""Matrix products over time and batch, in the forms that run fastest (docs/results/speed.md).
 
-Both axes count as rows of one flat product: on a CPU a product over two axes at once takes half as long again.
+Time and batch become the rows of one flat product: on a CPU, a product over both axes takes half as long again.
 """
 
 from collections.abc import Callable
 
 import jax
-
-Array = jax.Array
+from jaxtyping import Array, Float
 
 
 @jax.custom_vjp
-def rows_times(x: Array, weight: Array) -> Array:
-    """x weight: [..., D] x [D, N] -> [..., N], with the weight's gradient by `weight_gradient`."""
+def rows_times(x: Float[Array, "*rows M"], weight: Float[Array, "M N"]) -> Float[Array, "*rows N"]:
+    """x weight, with the weight's gradient by `weight_gradient`."""
     return _rows_times(x, weight)
 
 
@@ -32,10 +31,10 @@ def _backward(saved, d):
 rows_times.defvjp(_forward, _backward)
 
 
-def reader(weight: Array, rows: int) -> Callable[[Array], Array]:
-    """u [rows, M] -> u weight, for a loop that takes this product again and again.
+def multiplier(weight: Float[Array, "M N"], rows: int) -> Callable[[Float[Array, "R M"]], Float[Array, "R N"]]:
+    """The function u [rows, M] -> u weight, for a loop that repeats this product.
 
-    A single row is multiplied from a copy of the weight that lies transposed, where each result is a sum along memory.
+    A single row is multiplied by a transposed copy of the weight, in which each result is a sum along memory.
     """
     if rows > 1:
         return lambda u: u @ weight
@@ -43,16 +42,13 @@ def reader(weight: Array, rows: int) -> Callable[[Array], Array]:
     return lambda u: u @ transposed.T
 
 
-def weight_gradient(u: Array, d: Array) -> Array:
-    """u^T d, summed over all axes but the last: u [..., M], d [..., N] -> [M, N].
-
-    The gradient of a weight [M, N] that u was multiplied by, d being the gradient of the product.
-    """
+def weight_gradient(u: Float[Array, "*rows M"], d: Float[Array, "*rows N"]) -> Float[Array, "M N"]:
+    """u^T d, summed over all axes except the last: the gradient of weight, where d is the gradient of u weight."""
     return jax.lax.platform_dependent(_flat(u), _flat(d), cpu=_by_transposed_copy, default=lambda u, d: u.T @ d)
 
 
 def _by_transposed_copy(u: Array, d: Array) -> Array:
-    """u^T d from a copy of u that lies transposed: XLA's fast product for CPUs takes no transposed left side."""
+    """u^T d from a transposed copy of u: XLA's fast product for CPUs takes no transposed left side."""
     return jax.lax.optimization_barrier(u.T) @ d
 
 

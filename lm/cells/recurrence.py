@@ -1,66 +1,70 @@
 """Runs a cell over a window of time: the loop, the noise inside it, and its fast gradient.
 
-`run` takes inputs [T, B, D] and a carry to outputs [T, B, H] and the next carry.
+`run_cell` takes inputs [T, B, D] and a carry, and returns the next carry and the outputs [T, B, P].
 
-A cell's equations name their products: `product(name, u)` is u @ weights[name]. The loop decides what that means.
-`scan_plain` multiplies, and autodiff does the rest: the oracle in the tests. `scan_steps`, which training uses, has
-one backward pass for all cells: going forward it stores the products alone; going back it recomputes only what is
-elementwise, and collects both factors of each weight gradient over time, so that the gradient is one product after the
-loop instead of T small ones summed inside it. A `PointwiseCell` is the special case of one product, h W_h. A
-`ParallelCell` has no product with the past, and no loop: `solve` is its scan over time.
+A cell's equations name their products: `product(name, u)` is u @ weights[name]. The loop decides how a product is
+computed. `scan_plain` multiplies and leaves the gradient to autodiff; the tests compare with it. `scan_steps`, which
+training uses, has one backward pass for all cells. Its forward pass stores the products alone. Its backward pass
+recomputes the elementwise parts only and collects both factors of each weight gradient over time, so that a gradient
+is one product after the loop instead of T small ones summed inside it. A `PointwiseCell` has a single product, h w_h.
+A `ParallelCell` has no product with the past and no loop: `solve_parallel` is its scan over time.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact, Integer
 
-from lm.cells.kinds import Cell, ParallelCell, PointwiseCell
-from lm.cells.products import reader, rows_times, weight_gradient
-from lm.errors import UserError
+from lm.cells.kinds import Cell, ParallelCell, PointwiseCell, masked
+from lm.cells.products import multiplier, rows_times, weight_gradient
 
-Array = jax.Array
+Inputs = Float[Array, "T B D"] | Integer[Array, "T B"]  # integers are indices of one-hot vectors
 
 
 class RecurrentNoise(NamedTuple):
-    """Randomness inside the time loop of one layer; what is None (or {}) is off and costs nothing.
+    """Randomness inside the time loop of one layer. A field that is None (or {}) is off and costs nothing.
 
-    Masks are inverted, 1 / keep or 0; a mask of T steps may also have one step, shared through time.
+    Masks are inverted: 1 / keep or 0. A mask over T steps may also have a single step, which all steps share.
 
-    hidden:   [B, H], multiplies h_{t-1} where the recurrent products read it (Gal & Ghahramani 2016)
-    update:   [T, B, H], multiplies the candidate g before it enters the memory (Semeniuta et al. 2016)
-    carried:  [T, B, H], multiplies the new h, as output and as state
-    zoneout:  field of the carry -> [T, B, H] of 1 (keeps the old value) and 0; in evaluation the scalar rate p:
-              p * old + (1 - p) * new (Krueger et al. 2017). Acts before `carried`.
+    hidden:   multiplies h_{t-1} where the recurrent products read it (Gal and Ghahramani 2016)
+    update:   multiplies the candidate g before it enters the memory (Semeniuta et al. 2016)
+    carried:  multiplies the new h, as output and as state
+    zoneout:  field of the carry -> mask of 1 (keeps the old value) and 0; in evaluation its rate p, for the
+              expectation p * old + (1 - p) * new (Krueger et al. 2017). Acts before `carried`.
     """
 
-    hidden: Array | None = None
-    update: Array | None = None
-    carried: Array | None = None
-    zoneout: dict[str, Array | float] | None = None
+    hidden: Float[Array, "B P"] | None = None
+    update: Float[Array, "T B H"] | None = None
+    carried: Float[Array, "T B P"] | None = None
+    zoneout: dict[str, Float[Array, "T B H"] | float] | None = None
 
 
-def run(cell: Cell, parameters: dict, x: Array, carry, noise: RecurrentNoise | None = None) -> tuple:
-    """One recurrent layer over a window.
+def run_cell(
+    cell: Cell, parameters: dict[str, Array], x: Inputs, carry: tuple, noise: RecurrentNoise | None = None
+) -> tuple[tuple, Float[Array, "T B P"]]:
+    """Runs one recurrent layer over a window. Returns (carry after the last step, outputs h).
 
-    x: [T, B, D] floats, or [T, B] integers that stand for one-hot vectors of size D.
-    Returns (carry after the last step, h [T, B, H]). Raises UserError for noise that the cell has no place for.
+    Raises ValueError for a mask that the cell's equations cannot apply.
     """
     noise = noise or RecurrentNoise()
-    check_noise(cell, noise)
+    for mask in ("hidden", "update"):
+        if getattr(noise, mask) is not None and mask not in cell.masks:
+            raise ValueError(f"the mask {mask!r} does not fit this cell; its masks: {', '.join(cell.masks) or 'none'}")
     if isinstance(cell, ParallelCell):
         return run_parallel(cell, parameters, x, carry, noise)
     fixed, timed = split_noise(noise, x.shape[0])
-    step, z, weights, vectors = prepare(cell, parameters, x, carry)
+    step, z, weights, vectors = prepare_loop(cell, parameters, x, carry)
     scan = scan_plain if x.shape[0] == 1 else scan_steps
     return scan(step, z, weights, carry, vectors, fixed, timed)
 
 
-def prepare(cell: Cell, parameters: dict, x: Array, carry) -> tuple:
-    """What `scan_plain` and `scan_steps` loop over: (step, inputs of the loop [T, B, ...], weights, vectors).
+def prepare_loop(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: tuple) -> tuple:
+    """The arguments of `scan_plain` and `scan_steps`: (step, inputs of the loop [T, B, ...], weights, vectors).
 
-    The input product of cells that allow it, x W_x + b, is taken here, for the whole window at once.
+    For cells that allow it, the input product x w_x + b is taken here, for the whole window at once.
     """
     rest = dict(parameters)
     if isinstance(cell, PointwiseCell) or cell.projected:
@@ -80,15 +84,14 @@ def prepare(cell: Cell, parameters: dict, x: Array, carry) -> tuple:
 def _pointwise_step(pointwise):
     """The step of a pointwise cell: its one product, then its equations."""
 
-    def step(product, z_x, carry, vectors, hidden=None, **masks):
-        h = carry.h if hidden is None else hidden * carry.h
-        return pointwise(z_x, product("w_h", h), carry, vectors, **masks)
+    def step(product, z_x, carry, hidden=None, **rest):
+        return pointwise(z_x, product("w_h", masked(hidden, carry.h)), carry, **rest)
 
     return step
 
 
-def project(x: Array, w_x: Array) -> Array:
-    """x W_x for the whole window: [T, B, D] x [D, G*H] -> [T, B, G*H]; for one-hot x [T, B], rows of W_x."""
+def project(x: Inputs, w_x: Float[Array, "K N"]) -> Float[Array, "T B N"]:
+    """x w_x for the whole window; for one-hot x, rows of w_x."""
     if jnp.issubdtype(x.dtype, jnp.integer):
         return jnp.take(w_x, x, axis=0, mode="clip")  # ids are the corpus's own: they lie in [0, D)
     return rows_times(x, w_x)
@@ -97,16 +100,8 @@ def project(x: Array, w_x: Array) -> Array:
 # --- Noise ----------------------------------------------------------------------------------------------------------
 
 
-def check_noise(cell: Cell, noise: RecurrentNoise):
-    """Raises UserError for noise that the cell has no place for, naming its config key."""
-    keys = {"hidden": "keep_prob.hidden", "update": "keep_prob.recurrent"}
-    for name, key in keys.items():
-        if getattr(noise, name) is not None and name not in cell.masks:
-            raise UserError(f"config.{key} does not fit config.model.cell: its equations have no place for this mask")
-
-
 def split_noise(noise: RecurrentNoise, steps: int) -> tuple[dict, dict]:
-    """Noise -> (what is the same at all steps, what has an entry for each of T steps); flat, without what is off."""
+    """Splits active noise into ({name: value for all steps}, {name: one value for each of T steps})."""
     present = {name: getattr(noise, name) for name in ("hidden", "update", "carried")}
     present |= {f"zoneout_{field}": value for field, value in (noise.zoneout or {}).items()}
     fixed, timed = {}, {}
@@ -123,9 +118,9 @@ def split_noise(noise: RecurrentNoise, steps: int) -> tuple[dict, dict]:
 
 
 def _noisy_step(step, product, x, carry, vectors, noise: dict):
-    """One step under the noise present at it; returns the carry."""
+    """One step under its noise. Returns the carry."""
     masks = {name: noise[name] for name in ("hidden", "update") if name in noise}
-    after = step(product, x, carry, vectors, **masks)
+    after = step(product, x, carry, **vectors, **masks)
     for field in after._fields:
         if (keep := noise.get(f"zoneout_{field}")) is not None:
             mixed = keep * getattr(carry, field) + (1 - keep) * getattr(after, field)
@@ -148,7 +143,7 @@ def scan_plain(step, x: Array, weights: dict, carry, vectors: dict, fixed: dict,
         multiply = {name: functools.partial(jnp.matmul, b=weight) for name, weight in weights.items()}
         carry, h = body(multiply, carry, jax.tree.map(lambda leaf: leaf[0], (x, timed)))
         return carry, h[None]
-    multiply = {name: reader(weight, rows=x.shape[1]) for name, weight in weights.items()}
+    multiply = {name: multiplier(weight, rows=x.shape[1]) for name, weight in weights.items()}
     return jax.lax.scan(functools.partial(body, multiply), carry, (x, timed))
 
 
@@ -156,9 +151,10 @@ def scan_plain(step, x: Array, weights: dict, carry, vectors: dict, fixed: dict,
 def scan_steps(step, x: Array, weights: dict, carry, vectors: dict, fixed: dict, timed: dict) -> tuple:
     """The time loop, with the generic fast gradient.
 
-    step(product, x_t [B, ...], carry, vectors, **masks) -> carry; calls product at most once for each name.
-    x [T, B, ...], weights {name: [m, n]}, carry with fields [B, *], vectors {name: [*]}; fixed and timed as
-    `split_noise` gives them, without gradient. Returns (carry, h [T, B, H]).
+    step: (product, x_t [B, ...], carry, **vectors, **masks) -> carry; calls product at most once for each name
+    x [T, B, ...], weights {name: [m, n]}, carry with fields [B, *], vectors {name: [*]}
+    fixed, timed: the results of `split_noise`; they get no gradient
+    Returns (carry, h [T, B, P]).
     """
     return scan_plain(step, x, weights, carry, vectors, fixed, timed)
 
@@ -181,7 +177,7 @@ def _forward(step, x, weights, carry, vectors, fixed, timed):
 
 @jax.custom_vjp
 def _stored(value, shift, u, w_transposed):
-    """`value`, standing for u @ w + shift."""
+    """`value`, which equals u @ w + shift, with the gradient of that expression."""
     del shift, u, w_transposed
     return value
 
@@ -214,7 +210,7 @@ def _backward(step, saved, cotangents):
         _, pullback, read = jax.vjp(recomputed, x_t, carry, vectors, shifts, has_aux=True)
         d_carry = d_carry._replace(h=d_carry.h + d_h_t)
         d_x, d_carry, d_vectors_t, d_products = pullback(d_carry)
-        # Cells that only read x_t + product have one cotangent for both: store it once. Nor is the carry stored twice.
+        # Cells that read x_t + product only have one cotangent for both: store it once. Nor store the carry twice.
         d_products = {name: None if d is d_x else d for name, d in d_products.items()}
         read = {name: None if u is carry.h else u for name, u in read.items()}
         return (d_carry, jax.tree.map(jnp.add, d_vectors, d_vectors_t)), (d_x, d_products, read)
@@ -234,11 +230,20 @@ scan_steps.defvjp(_forward, _backward)
 
 # --- Linear recurrences ---------------------------------------------------------------------------------------------
 
+Coefficients = Inexact[Array, "T B H"]
 
-def run_parallel(cell: ParallelCell, parameters: dict, x: Array, carry, noise: RecurrentNoise, solve=None) -> tuple:
-    """A parallel cell over a window; see `run`. solve: `solve_parallel`, or `solve_in_order` in tests.
 
-    Zoneout and the mask `carried` act on the state linearly, so they become part of the recurrence.
+def run_parallel(
+    cell: ParallelCell,
+    parameters: dict[str, Array],
+    x: Inputs,
+    carry: tuple,
+    noise: RecurrentNoise,
+    solve: Callable | None = None,
+) -> tuple[tuple, Float[Array, "T B H"]]:
+    """Runs a parallel cell over a window, as `run_cell`. solve: `solve_parallel`, or `solve_in_order` in tests.
+
+    Zoneout and the mask `carried` act linearly on the state and so become part of the recurrence.
     """
     solve = solve or solve_parallel
 
@@ -253,8 +258,8 @@ def run_parallel(cell: ParallelCell, parameters: dict, x: Array, carry, noise: R
     return cell.window(functools.partial(project, x), parameters, carry, noisy, **masks)
 
 
-def solve_in_order(a: Array, b: Array, start: Array) -> Array:
-    """s_t = a_t * s_{t-1} + b_t, one step after the other. a, b: [T, B, H]; start: [B, H] -> s [T, B, H]."""
+def solve_in_order(a: Coefficients, b: Coefficients, start: Inexact[Array, "B H"]) -> Coefficients:
+    """Computes s_t = a_t * s_{t-1} + b_t from s_{-1} = start, step by step. Returns s."""
 
     def body(s, coefficients):
         s = coefficients[0] * s + coefficients[1]
@@ -264,8 +269,11 @@ def solve_in_order(a: Array, b: Array, start: Array) -> Array:
 
 
 @jax.custom_vjp
-def solve_parallel(a: Array, b: Array, start: Array) -> Array:
-    """`solve_in_order` in O(log T) parallel steps (Blelloch 1990): maps s -> a s + b compose into such maps."""
+def solve_parallel(a: Coefficients, b: Coefficients, start: Inexact[Array, "B H"]) -> Coefficients:
+    """`solve_in_order` in O(log T) parallel steps: two maps s -> a s + b compose into one of the same form.
+
+    Blelloch (1990). "Prefix Sums and Their Applications". Report CMU-CS-90-190, Carnegie Mellon University.
+    """
 
     def compose(first, then):
         return then[0] * first[0], then[0] * first[1] + then[1]

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from lm.cells.table import Cell, check_bias, make_cell, zero_carry
+from lm.cells.kinds import Cell, zero_carry
+from lm.cells.table import check_bias, make_cell
 from lm.errors import UserError, check_name, lookup
 from lm.model.dropout import MASKS, Noise, drop, drop_rows
 from lm.model.initialisers import check as check_initialiser

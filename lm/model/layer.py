@@ -5,7 +5,7 @@ import jax
 import ml_collections
 
 from lm.cells import recurrence
-from lm.cells.table import Cell
+from lm.cells.kinds import Cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, active, drop_weights, time_mask, window_mask, zoneout_mask
 from lm.model.initialisers import initialiser
@@ -42,7 +42,7 @@ class RecurrentLayer(nn.Module):
         else:
             parameters = drop_weights(noise, parameters, recurrent_matrices(roles), self.index)
             inside = drawn_noise(noise, carry, x.shape[0], self.units, self.index)
-        return recurrence.run(self.cell, parameters, x, carry, *([] if inside is None else [inside]))
+        return recurrence.run_cell(self.cell, parameters, x, carry, *([] if inside is None else [inside]))
 
 
 def recurrent_matrices(roles: dict) -> tuple[str, ...]:

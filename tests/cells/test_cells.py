@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from lm.cells import recurrence
+from lm.cells.kinds import ParallelCell, StepCell, zero_carry
+from lm.cells.lstm import fuse_lstm
 from lm.cells.recurrence import RecurrentNoise
-from lm.cells.table import CELLS, ParallelCell, StepCell, check_bias, fuse_lstm, make_cell, zero_carry
+from lm.cells.table import CELLS, check_bias, make_cell
 from lm.errors import UserError
 from lm.model.initialisers import initialiser
 from lm.model.language_model import make_model
@@ -68,7 +70,7 @@ def test_values_and_all_gradients_are_those_of_a_numpy_step_loop(name):
         return [v for n, v in sorted(carry.items()) if name != "slstm" or n == "h"]
 
     def ours(p, x, carry):
-        carry, h = recurrence.run(cell, p, x, carry)
+        carry, h = recurrence.run_cell(cell, p, x, carry)
         return scalar(read(carry._asdict()), h, weights), (carry, h)
 
     def reference(arguments):
@@ -107,13 +109,13 @@ def test_noise_stands_where_it_says_and_the_fast_gradient_is_that_of_autodiff(na
     step = cell_references.STEPS[name]
 
     def fast(p, x, carry, noise):
-        return recurrence.run(cell, p, x, carry, noise)
+        return recurrence.run_cell(cell, p, x, carry, noise)
 
     def plain(p, x, carry, noise):
         if isinstance(cell, ParallelCell):
             return recurrence.run_parallel(cell, p, x, carry, noise, recurrence.solve_in_order)
         fixed, timed = recurrence.split_noise(noise, T)
-        step, z, w, vectors = recurrence.prepare(cell, p, x, carry)
+        step, z, w, vectors = recurrence.prepare_loop(cell, p, x, carry)
         return recurrence.scan_plain(step, z, w, carry, vectors, fixed, timed)
 
     @compiled
@@ -147,7 +149,7 @@ def test_noise_stands_where_it_says_and_the_fast_gradient_is_that_of_autodiff(na
 def test_single_steps_on_one_hot_ids_give_the_same_window(name):
     """As sampling runs a cell: windows of T = 1, and ids for one-hot vectors."""
     cell, p, ids, carry, _ = case(name, integers=True)
-    run = compiled(functools.partial(recurrence.run, cell))
+    run = compiled(functools.partial(recurrence.run_cell, cell))
     state, outputs = carry, []
     with jax.enable_x64(True):
         for t in range(T):
@@ -180,8 +182,11 @@ def test_every_cell_has_a_reference_and_equations():
         cell = cell_of(name)
         equations = getattr(cell, "pointwise", getattr(cell, "step", getattr(cell, "window", None)))
         equations = getattr(equations, "func", equations)
-        assert re.search(r"h'|c'|s'|y'", equations.__doc__), name
-        assert re.search(r"\b(19|20)\d\d\b|assignment 6", equations.__doc__), name
+        text = " ".join(equations.__doc__.split())
+        assert re.search(r"^ {8}([hy]' =|h =|then i, f)", equations.__doc__, re.MULTILINE), name
+        assert re.search(r'\(\d{4}\)[.,] "\w|\b[A-Z][a-z]+ et al\. \(\d{4}\)', text), name
+        assert " Parameters" in text, name
+        assert re.search(r"\b(One|Two) bias", text), name
 
 
 # --- The LSTM, four ways ------------------------------------------------------------------------------------------
@@ -234,11 +239,11 @@ def test_the_book_s_gradient_reaches_h_through_the_output_gate_only():
 
     @compiled
     def of_carry(p, carry):
-        return jax.grad(lambda carry: recurrence.run(cell, p, jnp.asarray(x[:2]), carry)[1][-1].sum())(carry)
+        return jax.grad(lambda carry: recurrence.run_cell(cell, p, jnp.asarray(x[:2]), carry)[1][-1].sum())(carry)
 
     with jax.enable_x64(True):
-        found = compiled(functools.partial(recurrence.run, cell))(p, x, carry)
-        expected = compiled(functools.partial(recurrence.run, CELLS["lstm"]))(whole, x, carry)
+        found = compiled(functools.partial(recurrence.run_cell, cell))(p, x, carry)
+        expected = compiled(functools.partial(recurrence.run_cell, CELLS["lstm"]))(whole, x, carry)
         d, d_blind = of_carry(p, carry), of_carry(blind, carry)
     close(floats(found), floats(expected))
     assert np.abs(d.h).max() > 1e-3
@@ -257,7 +262,7 @@ def test_large_preactivations_stay_finite(name):
     for factor in (300.0, -300.0):
 
         def objective(p, factor=factor):
-            return recurrence.run(cell, p, factor * x, carry)[1].sum()
+            return recurrence.run_cell(cell, p, factor * x, carry)[1].sum()
 
         value, gradient = compiled(jax.value_and_grad(objective))(p)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradient)))
@@ -316,13 +321,13 @@ def test_step_cells_read_each_matrix_once(name):
     names = []
 
     def trace(p, x, carry):
-        step, z, weights, vectors = recurrence.prepare(cell, p, x, carry)
+        step, z, weights, vectors = recurrence.prepare_loop(cell, p, x, carry)
 
         def product(matrix, u):
             names.append(matrix)
             return u @ weights[matrix]
 
-        return step(product, z[0], carry, vectors), weights
+        return step(product, z[0], carry, **vectors), weights
 
     _, weights = jax.eval_shape(trace, *jax.tree.map(lambda leaf: leaf.astype(np.float32), (p, x, carry)))
     assert sorted(names) == sorted(weights)

@@ -51,7 +51,7 @@ def objective(outputs, carries, weights):
 
 
 def our_layer(kind, p, x, carry):
-    carry, h = recurrence.run(CELLS[kind], p, x, CELLS[kind].carry(**carry))
+    carry, h = recurrence.run_cell(CELLS[kind], p, x, CELLS[kind].carry(**carry))
     return carry._asdict(), h
 
 
@@ -218,7 +218,7 @@ def test_torch_s_projection_is_lstm_projection():
     carry = cell.carry(c=rng.normal(size=(B, H)), h=rng.normal(size=(B, P)))
     x = rng.normal(size=(T, B, D))
     with jax.enable_x64(True):
-        after, h = recurrence.run(cell, *jax.tree.map(jnp.asarray, (p, x, carry)))
+        after, h = recurrence.run_cell(cell, *jax.tree.map(jnp.asarray, (p, x, carry)))
     module = torch.nn.LSTM(D, H, proj_size=P).double()
     named = {**torch_names("lstm", p, 0), "weight_hr_l0": p["w_p"].T}
     module.load_state_dict({name: torch.tensor(value) for name, value in named.items()})

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lm.cells import recurrence
+from lm.cells.kinds import zero_carry
 from lm.cells.recurrence import RecurrentNoise, project, solve_in_order, solve_parallel, split_noise
-from lm.cells.table import CELLS, zero_carry
-from lm.errors import UserError
+from lm.cells.table import CELLS
 from tests.helpers.quick import compiled
 
 T, B, D, H = 6, 2, 4, 3
@@ -27,7 +27,7 @@ def gradient_program(name, noise=None):
     cell, p, x, carry = case(name)
 
     def objective(p, x, noise):
-        return recurrence.run(cell, p, x, carry, noise)[1].sum()
+        return recurrence.run_cell(cell, p, x, carry, noise)[1].sum()
 
     return jax.make_jaxpr(jax.grad(objective, argnums=(0, 1)))(p, x, noise).jaxpr
 
@@ -70,7 +70,7 @@ def test_noise_that_is_off_leaves_no_trace(name):
 @pytest.mark.parametrize("name", ["lstm", "gru", "min_gru", "lru"])
 def test_a_window_of_one_step_has_no_loop(name):
     cell, p, x, carry = case(name)
-    jaxpr = jax.make_jaxpr(functools.partial(recurrence.run, cell))(p, x[:1], carry).jaxpr
+    jaxpr = jax.make_jaxpr(functools.partial(recurrence.run_cell, cell))(p, x[:1], carry).jaxpr
     assert not operations(jaxpr, "scan")
 
 
@@ -100,10 +100,10 @@ def test_noise_is_split_into_what_changes_over_time_and_what_does_not():
 def test_zoneout_as_a_number_is_its_expectation_at_every_step():
     """A whole window in evaluation, against single steps mixed by hand."""
     cell, p, x, carry = case("lstm")
-    found, h = recurrence.run(cell, p, x, carry, RecurrentNoise(zoneout={"c": 0.3, "h": 0.1}))
+    found, h = recurrence.run_cell(cell, p, x, carry, RecurrentNoise(zoneout={"c": 0.3, "h": 0.1}))
     outputs = []
     for t in range(T):
-        new, _ = recurrence.run(cell, p, x[t][None], carry)
+        new, _ = recurrence.run_cell(cell, p, x[t][None], carry)
         carry = type(carry)(0.3 * carry.c + 0.7 * new.c, 0.1 * carry.h + 0.9 * new.h)
         outputs.append(carry.h)
     jax.tree.map(
@@ -112,17 +112,17 @@ def test_zoneout_as_a_number_is_its_expectation_at_every_step():
 
 
 @pytest.mark.parametrize(
-    ("name", "noise", "key"),
+    ("name", "mask", "shape", "fitting"),
     [
-        ("elman_tanh", {"update": np.ones((T, B, H), np.float32)}, "keep_prob.recurrent"),
-        ("lru", {"update": np.ones((T, B, H), np.float32)}, "keep_prob.recurrent"),
-        ("min_gru", {"hidden": np.ones((B, H), np.float32)}, "keep_prob.hidden"),
+        ("elman_tanh", "update", (T, B, H), "hidden"),
+        ("lru", "update", (T, B, H), "none"),
+        ("min_gru", "hidden", (B, H), "update"),
     ],
 )
-def test_noise_without_a_place_in_the_equations_is_refused(name, noise, key):
+def test_a_mask_that_the_equations_cannot_apply_is_rejected(name, mask, shape, fitting):
     cell, p, x, carry = case(name)
-    with pytest.raises(UserError, match=rf"config\.{key} does not fit"):
-        recurrence.run(cell, p, x, carry, RecurrentNoise(**noise))
+    with pytest.raises(ValueError, match=f"^the mask '{mask}' does not fit this cell; its masks: {fitting}$"):
+        recurrence.run_cell(cell, p, x, carry, RecurrentNoise(**{mask: jnp.ones(shape)}))
 
 
 # --- Linear recurrences ---------------------------------------------------------------------------------------------

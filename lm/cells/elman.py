@@ -1,0 +1,74 @@
+"""Simple recurrent networks: Elman and Jordan. Notation and conventions: lm/cells/__init__.py."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from lm.cells.kinds import Gates, HiddenCarry, Mask, PointwiseCell, Product, StepCell, Vector, masked
+
+
+def elman(activation: Callable, z_x: Gates, z_h: Gates, carry: HiddenCarry) -> HiddenCarry:
+    """Elman network, also called the simple or basic RNN.
+
+        h' = activation(x w_x + h w_h + b)
+
+    The cell's name says the activation: sigmoid, tanh or relu.
+    Parameters: w_x [D, H], w_h [H, H], b [H]. One bias.
+
+    Elman (1990). "Finding Structure in Time". Cognitive Science 14(2). With relu: Le, Jaitly and Hinton (2015).
+    "A Simple Way to Initialize Recurrent Networks of Rectified Linear Units". arXiv:1504.00941.
+    """
+    del carry
+    return HiddenCarry(activation(z_x + z_h))
+
+
+def elman_two_biases(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector) -> HiddenCarry:
+    """Elman network with a bias on each product.
+
+        h' = sigmoid(x w_x + b + h w_h + b_h)
+
+    Computes the same functions as `elman_sigmoid`, but trains differently: each bias receives the whole gradient, so
+    their sum learns at twice the rate. torch.nn.RNN has two biases too.
+    Parameters: w_x [D, H], w_h [H, H], b [H], b_h [H]. Two biases.
+
+    Trask (2019). "Grokking Deep Learning", chapter 14. Manning.
+    """
+    del carry
+    return HiddenCarry(jax.nn.sigmoid(z_x + z_h + b_h[None]))
+
+
+def jordan(product: Product, z_x: Gates, carry: HiddenCarry, b_y: Vector, hidden: Mask = None) -> HiddenCarry:
+    """Jordan network: the output y, a layer above the hidden one, feeds back.
+
+        u = sigmoid(x w_x + y w_h + b)
+        y' = sigmoid(u w_y + b_y)
+
+    y is the layer's output, which the model's softmax reads, and is therefore the carry's field h; u has the same
+    size. Neither the softmax's probabilities nor its choice feed back, as they do in some other "Jordan networks".
+    Parameters: w_x [D, H], w_h [H, H], b [H], w_y [H, H], b_y [H]. One bias per layer.
+
+    Jordan (1986). "Serial Order: A Parallel Distributed Processing Approach". ICS Report 8604, UC San Diego. The
+    equations are those of Larson, "Machine Learning in Python" (lecture notes), "Recurrent Neural Networks".
+    """
+    u = jax.nn.sigmoid(z_x + product("w_h", masked(hidden, carry.h)))
+    return HiddenCarry(jax.nn.sigmoid(product("w_y", u) + b_y[None]))
+
+
+JORDAN_SHAPES = (
+    ("w_x", "input", "D H"),
+    ("w_h", "recurrent", "H H"),
+    ("b", "bias", "H"),
+    ("w_y", "recurrent", "H H"),
+    ("b_y", "bias", "H"),
+)
+
+ELMAN_CELLS = {
+    **{
+        f"elman_{name}": PointwiseCell(HiddenCarry, 1, functools.partial(elman, activation), masks=("hidden",))
+        for name, activation in (("sigmoid", jax.nn.sigmoid), ("tanh", jnp.tanh), ("relu", jax.nn.relu))
+    },
+    "elman_sigmoid_two_biases": PointwiseCell(HiddenCarry, 1, elman_two_biases, (("b_h", "bias"),), masks=("hidden",)),
+    "jordan": StepCell(HiddenCarry, jordan, JORDAN_SHAPES, masks=("hidden",)),
+}
