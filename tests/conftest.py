@@ -18,7 +18,7 @@ for _name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TFDS_DATA_DIR", "MPL
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 
 # Shapes and types in signatures are checked at every call. Installed before any of these modules is imported.
-jaxtyping.install_import_hook(["lm.cells", "lm.data", "lm.model"], "beartype.beartype")
+jaxtyping.install_import_hook(["lm.cells", "lm.data", "lm.model", "lm.scoring"], "beartype.beartype")
 
 
 def pytest_configure(config):

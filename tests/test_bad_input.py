@@ -17,8 +17,8 @@ from tests.helpers.bad_input import SOUND, TEXTS, assert_sound, attempt
 SAID_OF_TEXTS = {
     "sound": "",
     "empty": "the file has no text",
-    "one character": "would be empty, as the whole text has only 1 characters",
-    "shorter than a batch": "would be empty, as the whole text has only 2 characters",
+    "one character": "would be empty: the whole text has only 1 characters",
+    "shorter than a batch": "would be empty: the whole text has only 2 characters",
     "white space only": "the file has no text",
     "line ends only": "the file has no text",
     "not UTF-8": "byte 300 (0xff) is not UTF-8",

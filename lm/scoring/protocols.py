@@ -1,8 +1,8 @@
-"""Scoring protocols: each a named function that says how many targets it scored.
+"""Scoring protocols: named ways to score a text, each of which says how many targets it scores.
 
-A protocol takes (model, parameters, tokens [N], settings) and returns Score(nats summed over targets, targets). A
-reported perplexity is only comparable under its own source's protocol, and the sources' protocols leave targets out
-or reset state; `exact` scores every target once with carried state. Divide once, at the end.
+A reported perplexity can only be compared under the protocol of its source, and those protocols leave targets out or
+reset the state. `exact` scores every target once with carried state. A protocol cuts the text into windows; these are
+read in order with carried state, and the nats of their targets are summed. Divide once, at the end.
 """
 
 import functools
@@ -11,20 +11,24 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from jaxtyping import Array, Float, Integer
+from ml_collections import ConfigDict
 
-from lm.data.batches import Streams, make_streams, on_device, window
+from lm.data.batches import make_streams, on_device
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
 from lm.model.language_model import LanguageModel
 
-Array = jax.Array
+Tokens = Integer[np.ndarray, " _N"]
+Nats = Float[np.ndarray, " _targets"]
+
+# Tokens per window of the exact protocol: long enough to make the products outside the time loop large.
+EXACT_UNROLL = 512
 
 
 def perplexity(mean_nats: float) -> float:
-    """e^nats, infinity where a float cannot hold it."""
+    """e^nats, or infinity if that is too large for a float."""
     return math.exp(mean_nats) if mean_nats < 700 else math.inf
 
 
@@ -43,9 +47,80 @@ class Score(NamedTuple):
         return self.nats / self.targets / math.log(2)
 
 
+class Windows(NamedTuple):
+    """K windows of B rows, read in order with carried state.
+
+    Row b of window k reads `size` tokens from position k * hop + b * (N // B) on, modulo the N tokens of the text.
+    """
+
+    count: int  # K
+    size: int  # W, inputs and targets
+    rows: int  # B
+    hop: int
+    targets: int  # scored, in the order [K, W - context, B]; what follows them fills up the last window
+
+
+def _notebook(context: int, tokens: int, settings: ConfigDict, stride: int = 1) -> Windows:
+    """Udacity 2016, assignment 6: batch 1, `settings.predictions` predictions, one at a time.
+
+    Prediction k reads the `context` characters from k * stride on and predicts the next one; the text wraps. The bigram
+    notebook's stride of 2 skips every other bigram and passes over the text twice.
+    """
+    return Windows(settings.predictions, context + 1, 1, stride, settings.predictions)
+
+
+def _batched(context: int, tokens: int, settings: ConfigDict) -> Windows:
+    """The layout of training: `settings.batch_size` contiguous rows in windows of `settings.unroll` + 1 tokens.
+
+    Used by TensorFlow's ptb_word_lm, Salvatore 2017 and Cognitive Class 2018. Up to B * W tokens are not scored, and
+    there are B cold starts.
+    """
+    rows, unroll = settings.batch_size, settings.unroll
+    if unroll < context or tokens // rows < unroll + 1:
+        raise UserError(
+            f"a text of {tokens} tokens is too short for protocol batched, which needs config.evaluation."
+            f"batch_size={rows} rows of config.evaluation.unroll={unroll} + 1 tokens"
+        )
+    count = make_streams("rows", tokens, rows, unroll, context).windows_per_epoch
+    return Windows(count, unroll + 1, rows, unroll, count * (unroll + 1 - context) * rows)
+
+
+def _exact(context: int, tokens: int, settings: ConfigDict | None = None) -> Windows:
+    """Every target once, as one stream of batch 1. The first `context` tokens are no targets: they lack context."""
+    if tokens <= context:
+        raise UserError(f"a text of {tokens} tokens is too short to score: {context + 1} are needed")
+    targets = tokens - context
+    hop = min(EXACT_UNROLL, targets)
+    return Windows(-(-targets // hop), hop + context, 1, hop, targets)
+
+
+class Protocol(NamedTuple):
+    """A way to score a text.
+
+    windows: (context, N, settings) -> Windows. Raises UserError if the text is too short
+    extent: what the number of windows depends on: "text", its length, or "predictions", settings.predictions
+    most_nats: upper bound on the nats of one target
+    """
+
+    windows: Callable[[int, int, ConfigDict], Windows]
+    extent: str
+    most_nats: float = math.inf
+
+
+FLOOR = -math.log(1e-10)  # assignment 6 floors probabilities at 1e-10
+PROTOCOLS = {
+    "notebook": Protocol(_notebook, "predictions", FLOOR),
+    "notebook_stride2": Protocol(functools.partial(_notebook, stride=2), "predictions", FLOOR),
+    "batched": Protocol(_batched, "text"),
+    "exact": Protocol(_exact, "text"),
+}
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _stream_nats(model: LanguageModel, parameters: dict, windows: Array) -> Array:
-    """Nats [W, T + 1 - context, B] of consecutive windows [W, T + 1, B], from the initial state, state carried."""
+def _stream_nats(
+    model: LanguageModel, parameters: dict, windows: Integer[Array, "K W B"]
+) -> Float[Array, "K W-{model.context} B"]:
+    """Nats of the targets of consecutive windows, from the initial state, with carried state."""
 
     def step(carry, tokens):
         return model.apply({"params": parameters}, tokens, carry, method="nats")
@@ -53,133 +128,43 @@ def _stream_nats(model: LanguageModel, parameters: dict, windows: Array) -> Arra
     return jax.lax.scan(step, model.initial_carry(windows.shape[2]), windows)[1]
 
 
-def _total(nats: Array) -> float:
-    """Sum in float64, so that the order of addition does not show in the result."""
-    return float(np.asarray(nats, np.float64).sum())
+def _target_nats(windows: Windows, model: LanguageModel, parameters: dict, tokens: Tokens) -> Nats:
+    count, size, rows, hop, targets = windows
+    starts = hop * np.arange(count)[:, None, None] + len(tokens) // rows * np.arange(rows)  # [K, 1, B]
+    read = tokens.take(starts + np.arange(size)[:, None], mode="wrap")  # [K, W, B]
+    return np.asarray(_stream_nats(model, parameters, on_device(read))).reshape(-1)[:targets]
 
 
-def notebook(model, parameters, tokens, settings, stride: int = 1) -> Score:
-    """Assignment 6: batch 1, one prediction at a time from zero state, `settings.predictions` of them.
-
-    Prediction k reads the `context` characters that begin at k * stride and predicts the next one, all positions
-    modulo N, so that the text wraps; p is floored at 1e-10. The bigram notebook's stride of 2 skips every other
-    bigram and passes over the text twice.
-    """
-    start = stride * np.arange(settings.predictions)[:, None]
-    positions = (start + np.arange(model.context + 1)) % len(tokens)  # [predictions, context + 1]
-    nats = _stream_nats(model, parameters, on_device(tokens[positions])[:, :, None])
-    return Score(_total(np.minimum(nats, -math.log(1e-10))), settings.predictions)
+def exact_nats(model: LanguageModel, parameters: dict, tokens: Tokens) -> Nats:
+    """Nats of every target under the exact protocol. Raises UserError for a text without a target."""
+    return _target_nats(_exact(model.context, len(tokens)), model, parameters, tokens)
 
 
-def batched(model, parameters, tokens, settings) -> Score:
-    """The training layout: B contiguous rows, trimmed to whole windows, each row from the initial state.
-
-    Used by ptb_word_lm, CS224d and the S2 notebook; up to B * unroll + B tokens go unscored, and there are B cold
-    starts. `settings.batch_size` and `settings.unroll` give B and T.
-    """
-    streams = _rows(model, len(tokens), settings)
-    nats = _stream_nats(model, parameters, _windows(streams, tokens))
-    return Score(_total(nats), nats.size)
+def evaluate(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Score:
+    """Scores a text under a protocol of PROTOCOLS; settings: config.evaluation. Raises UserError for a short text."""
+    windows, _, most_nats = PROTOCOLS[protocol]
+    nats = _target_nats(windows(model.context, len(tokens), settings), model, parameters, tokens)
+    # Summed in float64, so that the order of the sum does not show in the result.
+    return Score(float(np.minimum(nats, most_nats).sum(dtype=np.float64)), len(nats))
 
 
-def _rows(model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict) -> Streams:
-    """The rows of `batched`. Raises UserError for too few tokens."""
-    size, unroll = settings.batch_size, settings.unroll
-    if unroll < model.context or tokens // size < unroll + 1:
-        raise UserError(f"a text of {tokens} tokens is too short for protocol batched, which needs config.evaluation."
-                        f"batch_size={size} rows of config.evaluation.unroll={unroll} + 1 tokens")  # fmt: skip
-    return make_streams("rows", tokens, size, unroll, model.context)
-
-
-def _windows(streams: Streams, tokens: np.ndarray) -> Array:
-    """All windows of an epoch: [W, T + 1, B]."""
-    cursors = jnp.arange(streams.windows_per_epoch) * streams.unroll
-    return jax.vmap(lambda cursor: window(streams, on_device(tokens), cursor))(cursors)
-
-
-# Tokens per window of the exact stream: long enough to make the products outside the loop large.
-EXACT_UNROLL = 512
-
-
-def exact(model, parameters, tokens, settings) -> Score:
-    """Every target once, as one stream of batch 1 with carried state, from the initial state.
-
-    The first `context` tokens have no full context and are not targets: N - context targets.
-    """
-    return Score(_total(exact_nats(model, parameters, tokens)), len(tokens) - model.context)
-
-
-def exact_nats(model: LanguageModel, parameters: dict, tokens: np.ndarray) -> np.ndarray:
-    """Per-target nats [N - context] of the exact stream. Raises UserError for a text without a target."""
-    count, size, _ = _exact_shape(model, len(tokens))
-    length = size - model.context  # targets a window
-    # Pad with token 0 at the end: what follows the last target cannot change the nats before it.
-    padded = np.pad(tokens, (0, count * length + model.context - len(tokens)))
-    positions = np.arange(count)[:, None] * length + np.arange(size)
-    nats = _stream_nats(model, parameters, on_device(padded[positions])[:, :, None])
-    return np.asarray(nats).reshape(-1)[: len(tokens) - model.context]
-
-
-def _exact_shape(model: LanguageModel, tokens: int, settings=None) -> tuple[int, int, int]:
-    """[W, T + context, 1] of the windows of the exact stream over so many tokens. Raises UserError for too few."""
-    del settings
-    if tokens <= model.context:
-        raise UserError(f"a text of {tokens} tokens is too short to score: {model.context + 1} are needed")
-    targets = tokens - model.context
-    length = min(EXACT_UNROLL, targets)
-    return -(-targets // length), length + model.context, 1
+def window_shape(protocol: str, model: LanguageModel, tokens: int, settings: ConfigDict) -> tuple[int, int, int]:
+    """(K, W, B) of the windows that a protocol cuts from a text of N tokens. Raises UserError for a short text."""
+    return PROTOCOLS[protocol].windows(model.context, tokens, settings)[:3]
 
 
 def compile_stream(
-    protocol: str, model: LanguageModel, parameters: dict, tokens: np.ndarray, settings: ml_collections.ConfigDict
-):
-    """The compiled program that scores tokens [N] under a protocol; parameters may be ShapeDtypeStructs."""
+    protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict
+) -> jax.stages.Compiled:
+    """Compiles the program that scores a text under a protocol. parameters: arrays or ShapeDtypeStructs."""
     windows = jax.ShapeDtypeStruct(window_shape(protocol, model, len(tokens), settings), tokens.dtype)
     return _stream_nats.lower(model, parameters, windows).compile()
 
 
-def window_shape(
-    protocol: str, model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict
-) -> tuple[int, int, int]:
-    """[windows, tokens in each, B] that a protocol cuts from a text of so many tokens. Raises UserError for too few."""
-    return PROTOCOLS[protocol].window_shape(model, tokens, settings)
+def check_evaluation(settings: ConfigDict, model: LanguageModel, texts: dict[str, Tokens]) -> None:
+    """Checks config.evaluation before training, against those texts to score that are already loaded.
 
-
-def _batched_shape(model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict) -> tuple[int, int, int]:
-    streams = _rows(model, tokens, settings)
-    return streams.windows_per_epoch, streams.unroll + 1, streams.batch_size
-
-
-def _notebook_shape(model: LanguageModel, tokens: int, settings: ml_collections.ConfigDict) -> tuple[int, int, int]:
-    del tokens  # it wraps
-    return settings.predictions, model.context + 1, 1
-
-
-class Protocol(NamedTuple):
-    """A way to score a text.
-
-    score: (model, parameters, tokens [N], settings) -> Score
-    window_shape: (model, N, settings) -> (windows, tokens in each, B); raises UserError for too few tokens
-    extent: what decides how many windows there are: "text", its length, or "predictions", settings.predictions
-    """
-
-    score: Callable
-    window_shape: Callable
-    extent: str
-
-
-PROTOCOLS = {
-    "notebook": Protocol(notebook, _notebook_shape, "predictions"),
-    "notebook_stride2": Protocol(functools.partial(notebook, stride=2), _notebook_shape, "predictions"),
-    "batched": Protocol(batched, _batched_shape, "text"),
-    "exact": Protocol(exact, _exact_shape, "text"),
-}
-
-
-def check_evaluation(settings: ml_collections.ConfigDict, model: LanguageModel, texts: dict[str, np.ndarray]):
-    """Checks `config.evaluation` before anything is trained, with those of the texts to score that are here already.
-
-    Raises UserError naming the key at fault.
+    Raises UserError that names the wrong key, or the text that is too short.
     """
     check_name(settings.during, PROTOCOLS, "config.evaluation.during")
     for protocol in settings.protocols:
@@ -196,10 +181,3 @@ def check_evaluation(settings: ml_collections.ConfigDict, model: LanguageModel, 
                 window_shape(protocol, model, len(texts[split]), settings)
             except UserError as error:
                 raise UserError(f"{split} cannot be scored: {error}") from error
-
-
-def evaluate(
-    protocol: str, model: LanguageModel, parameters: dict, tokens: np.ndarray, settings: ml_collections.ConfigDict
-) -> Score:
-    """Scores `tokens` under a protocol of PROTOCOLS; settings is `config.evaluation`."""
-    return PROTOCOLS[protocol].score(model, parameters, tokens, settings)

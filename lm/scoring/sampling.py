@@ -1,7 +1,7 @@
 """Generation: a batch of texts in one jitted scan, one token per step.
 
-Sampling reads no dropout and starts from the model's initial state. A text begins with a prompt, or with tokens
-drawn from a random distribution, as assignment 6 does.
+Generation applies no dropout and starts from the model's initial state. A text begins with a prompt, or with tokens
+from a random distribution (Udacity 2016, assignment 6).
 """
 
 import functools
@@ -10,30 +10,35 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from jaxtyping import Array, Float, Int, Integer
+from ml_collections import ConfigDict
 
 from lm.data.text import Vocabulary
 from lm.errors import UserError, check_name
 from lm.model.language_model import LanguageModel
 
-Array = jax.Array
-
 STRATEGIES = ("temperature", "greedy", "first_exceeding")
 
-
-# Symbols up to which a product with V^2 ones is faster than two with sqrt(V)^2 and what they need around them.
+# Largest vocabulary for which one product with V^2 ones is faster than two products over blocks of sqrt(V) symbols.
 MOST_IN_ONE_BLOCK = 128
+
+Tokens = Integer[np.ndarray, " _N"]
+Scalar = Float[Array, ""] | float
+Logits = Float[Array, "B V"]
+Ids = Int[Array, " B"]
 
 
 class SamplingRule(NamedTuple):
-    """How a token is chosen from logits; static under jit but for the two numbers passed beside it.
+    """How a token is chosen from logits. Static under jit; temperature and top_p are passed beside it.
 
-    strategy: temperature (draw from softmax(logits / temperature)), greedy (argmax), or first_exceeding: the first
-        symbol, in the order of the vocabulary, whose probability exceeds one uniform draw, else the first of all.
-        That is what Grokking Deep Learning ch. 14 does for sampling; it is no draw from the distribution
-    top_k: only the k most likely symbols are drawn, of equal ones the first; 0 for all
-    nucleus: whether draws are restricted to the smallest set of probability >= top_p (Holtzman et al. 2020)
+    strategy:
+        temperature      draws from softmax(logits / temperature)
+        greedy           takes the most likely symbol
+        first_exceeding  takes the first symbol, in the order of the vocabulary, whose probability exceeds one uniform
+                         draw, or symbol 0 if there is none. This is no draw from the distribution (Trask 2019, ch. 14)
+    top_k: keeps only the k most likely symbols, of equally likely ones the first; 0 keeps all
+    nucleus: keeps only the smallest set of symbols with probability >= top_p (Holtzman et al. 2020)
     """
 
     strategy: str
@@ -41,8 +46,8 @@ class SamplingRule(NamedTuple):
     nucleus: bool
 
 
-def restrict(rule: SamplingRule, logits: Array, top_p: Array) -> Array:
-    """Logits [B, V] (already divided by the temperature) with excluded symbols at -inf."""
+def restrict(rule: SamplingRule, logits: Logits, top_p: Scalar) -> Logits:
+    """Sets the logits of excluded symbols to -inf. The logits are already divided by the temperature."""
     if rule.top_k:
         rows, likely = jnp.arange(logits.shape[0])[:, None], jax.lax.top_k(logits, rule.top_k)[1]
         kept = jnp.zeros(logits.shape, bool).at[rows, likely].set(True)
@@ -55,22 +60,24 @@ def restrict(rule: SamplingRule, logits: Array, top_p: Array) -> Array:
     return logits
 
 
-def next_token(rule: SamplingRule, uniform: Array, logits: Array, temperature: Array, top_p: Array) -> Array:
-    """One token id per row of logits [B, V] -> [B]; uniform [B]: a draw from [0, 1) for each row."""
+def next_token(
+    rule: SamplingRule, uniform: Float[Array, " B"], logits: Logits, temperature: Scalar, top_p: Scalar
+) -> Ids:
+    """Chooses one token id per row. uniform: one draw from [0, 1) per row."""
     if rule.strategy == "greedy":
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     logits = restrict(rule, logits / temperature, top_p)
     if rule.strategy == "first_exceeding":
         return jnp.argmax(jax.nn.softmax(logits) > uniform[:, None], axis=-1).astype(jnp.int32)
-    # One uniform number a row, against the cumulative distribution: V Gumbel draws would cost more than the model.
-    reached = cumulative(jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)))  # up to a factor for each row
+    # One uniform number per row against the cumulative distribution: V Gumbel draws would cost more than the model.
+    reached = cumulative(jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)))  # up to a factor per row
     passed = jnp.sum(reached <= uniform[:, None] * reached[:, -1:], axis=-1)
-    # Where rounding lets the draw reach the total: the first symbol that does too, so never one of probability 0.
+    # Rounding may let the draw reach the total: then take the first symbol that does too, so never one with p = 0.
     return jnp.minimum(passed, jnp.argmax(reached >= reached[:, -1:], axis=-1)).astype(jnp.int32)
 
 
-def cumulative(p: Array) -> Array:
-    """Sums of p [B, V] up to and with each symbol, by a product; of many symbols within blocks and over the blocks."""
+def cumulative(p: Float[Array, "B V"]) -> Float[Array, "B V"]:
+    """Cumulative sums over symbols, by products with ones; for many symbols within blocks, then over blocks."""
     symbols, exactly = p.shape[-1], jax.lax.Precision.HIGHEST
     if symbols <= MOST_IN_ONE_BLOCK:
         return jnp.matmul(p, jnp.triu(jnp.ones((symbols, symbols), p.dtype)), precision=exactly)
@@ -84,7 +91,7 @@ def cumulative(p: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _generate(model: LanguageModel, rule: SamplingRule, length: int, parameters, prompts, key, temperature, top_p):
-    """prompts [P, B] (P >= context) -> tokens [length, B] that follow them."""
+    """Continues prompts [P, B], with P >= context: returns the next tokens [length, B]."""
     variables = {"params": parameters}
     carry, logits = model.apply(variables, prompts, model.initial_carry(prompts.shape[1]))
 
@@ -99,15 +106,18 @@ def _generate(model: LanguageModel, rule: SamplingRule, length: int, parameters,
     return jax.lax.scan(step, start, jax.random.uniform(key, (length, prompts.shape[1])))[1]
 
 
-def random_start(key: Array, context: int, number: int, symbols: int) -> Array:
-    """Start tokens [context, B]: each drawn from a random distribution, uniform weights normalised (assignment 6)."""
+def random_start(key: Array, context: int, number: int, symbols: int) -> Int[Array, "{context} {number}"]:
+    """Draws start tokens, each from its own distribution: normalised uniform weights (Udacity 2016, assignment 6)."""
     weights_key, draw_key = jax.random.split(key)
     weights = jax.random.uniform(weights_key, (context, number, symbols))
     return jax.random.categorical(draw_key, jnp.log(weights)).astype(jnp.int32)
 
 
-def check_sample(sample: ml_collections.ConfigDict, vocabulary: Vocabulary, context: int) -> SamplingRule:
-    """Checks `config.sample` for a model of `context` tokens to an input. Raises UserError naming the key at fault."""
+def check_sample(sample: ConfigDict, vocabulary: Vocabulary, context: int) -> SamplingRule:
+    """Checks config.sample for a model that reads `context` tokens per prediction, and returns its rule.
+
+    Raises UserError that names the wrong key.
+    """
     symbols = vocabulary.size
     if sample.prompt:
         encode_prompt(vocabulary, sample.prompt, context)
@@ -118,8 +128,10 @@ def check_sample(sample: ml_collections.ConfigDict, vocabulary: Vocabulary, cont
         if sample[key] < 1:
             raise UserError(f"config.sample.{key} must be at least 1, not {sample[key]}")
     if not 1e-4 <= sample.temperature <= 1e4:
-        raise UserError(f"config.sample.temperature must be between 0.0001 and 10000, not {sample.temperature}; for "
-                        "the most likely symbol use config.sample.strategy=greedy")  # fmt: skip
+        raise UserError(
+            f"config.sample.temperature must be between 0.0001 and 10000, not {sample.temperature}; for the most "
+            "likely symbol use config.sample.strategy=greedy"
+        )
     if not 0 <= sample.top_k <= symbols:
         raise UserError(f"config.sample.top_k must be between 0 (all) and {symbols}, not {sample.top_k}")
     if not 0 < sample.top_p <= 1:
@@ -128,17 +140,13 @@ def check_sample(sample: ml_collections.ConfigDict, vocabulary: Vocabulary, cont
 
 
 def generate(
-    model: LanguageModel,
-    parameters: dict,
-    vocabulary: Vocabulary,
-    sample: ml_collections.ConfigDict,
-    key: Array | None = None,
+    model: LanguageModel, parameters: dict, vocabulary: Vocabulary, sample: ConfigDict, key: Array | None = None
 ) -> list[str]:
-    """`sample.number` texts of `sample.length` tokens, start or prompt included; sample is `config.sample`.
+    """Generates `sample.number` texts of `sample.length` tokens, start or prompt included. sample: config.sample.
 
-    A text ends early with the first symbol `sample.stop` after its start, where one is set (CS224d: <eos>).
-    key: defaults to `sample.seed`. Raises UserError for settings out of range and for a prompt that the vocabulary
-    cannot encode or that is shorter than the model's context.
+    If `sample.stop` is set, a text ends early with the first such symbol after its start (<eos> in Salvatore 2017).
+    key: a random key; None makes one from `sample.seed`
+    Raises UserError for settings out of range and for a prompt that cannot be encoded or is shorter than the context.
     """
     rule = check_sample(sample, vocabulary, model.context)
     key = jax.random.key(sample.seed) if key is None else key
@@ -154,16 +162,16 @@ def generate(
     return [vocabulary.decode(cut_at_stop(column, sample.stop, len(start), vocabulary)) for column in tokens.T]
 
 
-def cut_at_stop(ids: np.ndarray, stop: str, start: int, vocabulary: Vocabulary) -> np.ndarray:
-    """Ids [N] up to and with the first `stop` at or after position `start`; all of them where stop is empty."""
+def cut_at_stop(ids: Tokens, stop: str, start: int, vocabulary: Vocabulary) -> Tokens:
+    """Cuts ids after the first `stop` at or after position `start`. An empty `stop` keeps all."""
     if not stop:
         return ids
     found = np.flatnonzero(ids[start:] == vocabulary.symbols.index(stop))
     return ids[: start + found[0] + 1] if len(found) else ids
 
 
-def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> np.ndarray:
-    """Token ids of a prompt. Unknown symbols are an error even where the vocabulary has an unknown symbol."""
+def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Tokens:
+    """Encodes a prompt. Raises UserError for unknown symbols, even if the vocabulary has an unknown symbol."""
     try:
         ids = Vocabulary(vocabulary.level, vocabulary.symbols).encode(prompt)
     except UserError as error:

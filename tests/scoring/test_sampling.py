@@ -137,7 +137,7 @@ def test_a_draw_is_where_the_cumulative_distribution_passes_it():
 def test_first_exceeding_is_the_books_rule():
     """Symbol i comes where the draw lies between the largest probability before it and its own; 0 also above all."""
     p = np.array([0.2, 0.1, 0.4, 0.05, 0.25])
-    logits = np.tile(np.log(p).astype(np.float32), (4000, 1))
+    logits = jnp.tile(jnp.log(jnp.asarray(p, jnp.float32)), (4000, 1))
     uniform = jax.random.uniform(jax.random.key(0), (4000,))
     ids = np.asarray(next_token(SamplingRule("first_exceeding", 0, False), uniform, logits, 1.0, 1.0))
     expected = np.array([0.2 + (1 - 0.4), 0.0, 0.4 - 0.2, 0.0, 0.0])
