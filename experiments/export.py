@@ -8,7 +8,7 @@ import os
 
 from experiments.evaluate import load_run
 from lm.errors import UserError, check_name
-from lm.model.weights import write
+from lm.model.weights import save_weights
 from lm.runs.metrics import write_json
 from lm.training.step import evaluated_parameters
 
@@ -29,7 +29,7 @@ def run(config, workdir, data_dir=None, checkpoint="last"):
     except OSError as error:
         raise UserError(f"cannot make {directory}: {error.strerror}") from error
     vocabulary = trainer.corpus.vocabulary
-    write(os.path.join(directory, "model.safetensors"), evaluated_parameters(state), vocabulary)
+    save_weights(os.path.join(directory, "model.safetensors"), evaluated_parameters(state), vocabulary)
     description = {"config": config.to_dict(), "vocabulary": vocabulary.to_dict()}
     write_json(os.path.join(directory, "config.json"), description)
     print(f"wrote {directory}/model.safetensors and config.json: the {checkpoint} checkpoint, {int(state.step)} steps")

@@ -12,7 +12,7 @@ order, puts the rows in ours; without it row k is taken for our token k. Beside 
 
 from experiments.train import load_corpus
 from lm.errors import UserError
-from lm.model.weights import load, vocabulary_order
+from lm.model.weights import load_weights, vocabulary_order
 from lm.runs import lock
 from lm.runs.metrics import make_directory, prepare_workdir
 from lm.training.loop import Trainer
@@ -28,7 +28,7 @@ def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
         trainer = Trainer(config, corpus, workdir)
         if trainer.resumed:
             raise UserError(f"--workdir={workdir} holds a run already; import into a new directory")
-        parameters, layout = load(weights, trainer.model, corpus.vocabulary, order)
+        parameters, layout = load_weights(weights, trainer.model, corpus.vocabulary, order)
         prepare_workdir(workdir, config)
         trainer.adopt(parameters)
     print(f"imported {weights}, layout {layout}, into {workdir}")

@@ -95,7 +95,7 @@ def test_a_pickle_is_not_run(tmp_path):
     path.write_bytes(f"cos\nmkdir\n(V{harmed}\ntR.".encode())  # what unpickling would call: os.mkdir(harmed)
     model, _ = tiny.model()
     with pytest.raises(UserError, match="cannot be read as safetensors"):
-        weights.load(str(path), model, tiny.corpus().vocabulary)
+        weights.load_weights(str(path), model, tiny.corpus().vocabulary)
     assert not harmed.exists()
 
 

@@ -1,33 +1,33 @@
-"""Dropout masks, and where they go.
+"""Dropout masks, and the places where they act.
 
-A keep probability is a traced value, so that changing it compiles nothing; a site whose configured probability is 1
-is left out of `Noise.keep` and costs nothing. Masks are inverted: kept units are scaled by 1 / keep, so the
-expectation is unchanged and evaluation, which passes no `Noise`, needs no rescaling (Srivastava et al. 2014).
+A keep probability is a traced value, so that a new one needs no compilation. A site whose configured probability is 1
+is absent from `Noise.keep` and costs nothing. Masks are inverted: kept units are scaled by 1 / keep. Expectations are
+therefore unchanged, and evaluation, which passes no `Noise`, needs no rescaling (Srivastava et al. 2014).
 
 site         what is dropped                                mask       source
 input        embedding -> first layer                       [T, B, D]  Zaremba et al. 2014
-between      layer -> next layer                            [T, B, H]  Zaremba et al. 2014
-output       last layer -> softmax                          [T, B, H]  Zaremba et al. 2014
+between      layer -> next layer                            [T, B, P]  Zaremba et al. 2014
+output       last layer -> softmax                          [T, B, P]  Zaremba et al. 2014
 recurrent    the update g of an LSTM's memory               [T, B, H]  Semeniuta et al. 2016
-carried      h of a layer, output and state alike           [T, B, H]  CS224d, assignment 2
-hidden       h[t-1] where the recurrent product reads it    [B, H]     Gal & Ghahramani 2016
-embedding    whole rows of the embedding table              [V, 1]     Gal & Ghahramani 2016, Merity et al. 2017
-weight_drop  single weights of the recurrent matrices       [H, G*H]   Merity et al. 2017 (DropConnect)
+carried      h of a layer, as output and as state           [T, B, P]  Socher et al. 2015, CS224d, assignment 2
+hidden       h[t-1] where the recurrent product reads it    [B, P]     Gal and Ghahramani 2016
+embedding    whole rows of the embedding table              [V]        Gal and Ghahramani 2016, Merity et al. 2017
+weight_drop  single weights of the recurrent matrices       [P, GH]    Merity et al. 2017 (DropConnect)
 
-The [T, ...] masks are `elementwise` (drawn anew for every element) or `variational` (one mask, drawn for the window
-and shared by all its time steps; with Merity et al. 2017's name, locked). The others are drawn once for a window.
-A window is what one training step reads: masks do not outlive it, though the state does.
+A [T, ...] mask is `elementwise`, drawn for every element, or `variational`, drawn once per window and shared by its
+time steps (Merity et al. 2017 call it locked). The others are drawn once per window. A window is what one training
+step reads: its masks end with it, while the state is carried on.
 """
 
+from collections.abc import Callable
 from dataclasses import field
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer, Key
 
-Array = jax.Array
-
-# Every source of noise, in a fixed order: the position keys its random stream, so new ones go at the end.
+# Every source of noise. The position decides the random stream, so new sources go to the end.
 SITES = ("input", "between", "output", "recurrent", "carried", "hidden", "embedding", "weight_drop")
 STREAMS = (*SITES, "zoneout_memory", "zoneout_output")
 
@@ -36,34 +36,41 @@ MASKS = ("elementwise", "variational")
 
 @flax.struct.dataclass
 class Noise:
-    """One step's randomness. Fields but `mask` are traced.
+    """The randomness of one training step. All fields except `mask` and `parts` are traced.
 
-    key: PRNG key; keep: keep probability (a scalar) of each active site of SITES
-    zoneout: rate (a scalar) of each active zoneout, of `memory` and `output`
-    mask: a name of MASKS, for the sites whose masks have a time axis
-    part, parts: which of how many equal parts of the batch's rows the model sees (lm/training/devices.py)
+    keep: keep probability of each active site of SITES
+    zoneout: rate of each active zoneout, `memory` or `output`
+    mask: a name of MASKS, for sites whose masks have a time axis
+    part, parts: the model sees part number `part` of `parts` equal parts of the batch (lm/training/devices.py)
     """
 
-    key: Array
-    keep: dict[str, Array]
-    zoneout: dict[str, Array] = field(default_factory=dict)
+    key: Key[Array, ""]
+    keep: dict[str, Float[Array, ""]]
+    zoneout: dict[str, Float[Array, ""]] = field(default_factory=dict)
     mask: str = flax.struct.field(pytree_node=False, default="elementwise")
-    part: Array | None = None
+    part: Integer[Array, ""] | None = None
     parts: int = flax.struct.field(pytree_node=False, default=1)
 
 
-def stream(noise: Noise, name: str, layer: int = 0) -> Array:
-    """The PRNG key of one source of noise in one layer."""
+def active(noise: Noise | None, site: str) -> bool:
+    """True if a site drops: in training, and where its keep probability is configured below 1."""
+    return noise is not None and site in noise.keep
+
+
+def noise_key(noise: Noise, name: str, layer: int = 0) -> Key[Array, ""]:
+    """The key of one source of noise in one layer. name: one of STREAMS."""
     return jax.random.fold_in(noise.key, layer * len(STREAMS) + STREAMS.index(name))
 
 
-def mask(key: Array, keep: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-    """Inverted mask: 1 / keep with probability keep, else 0."""
+def inverted_mask(
+    key: Key[Array, ""], keep: Float[Array, ""], shape: tuple[int, ...], dtype=jnp.float32
+) -> Float[Array, "..."]:
+    """1 / keep with probability keep, else 0."""
     return jax.random.bernoulli(key, keep, shape).astype(dtype) / keep
 
 
-def of_rows(noise: Noise, draw, shape: tuple[int, ...]) -> Array:
-    """draw(shape) for shape [..., B, H]. Where B is a part of the batch: its rows of what the whole batch would get."""
+def draw_rows(noise: Noise, draw: Callable, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """draw(shape), for shape [..., B, H]. If the model sees a part of the batch, its rows of the whole batch's draw."""
     if noise.parts == 1:
         return draw(shape)
     rows = shape[-2]
@@ -71,42 +78,45 @@ def of_rows(noise: Noise, draw, shape: tuple[int, ...]) -> Array:
     return jax.lax.dynamic_slice_in_dim(whole, noise.part * rows, rows, axis=whole.ndim - 2)
 
 
-def active(noise: Noise | None, site: str) -> bool:
-    """Whether a site drops: not in evaluation, and not where its probability is configured as 1."""
-    return noise is not None and site in noise.keep
+def time_mask(
+    noise: Noise, site: str, shape: tuple[int, int, int], layer: int = 0, dtype=jnp.float32
+) -> Float[Array, "T B H"]:
+    """Mask of an active site for shape [T, B, H]. One that is shared through time has T = 1."""
+    return window_mask(noise, site, (1, *shape[1:]) if noise.mask == "variational" else shape, layer, dtype)
 
 
-def time_mask(noise: Noise, site: str, shape: tuple[int, int, int], layer: int = 0, dtype=jnp.float32) -> Array:
-    """Mask [T, B, D] of an active site; [1, B, D] where one is shared through time."""
-    if noise.mask == "variational":
-        shape = (1, *shape[1:])
-    key = stream(noise, site, layer)
-    return of_rows(noise, lambda shape: mask(key, noise.keep[site], shape, dtype), shape)
-
-
-def window_mask(noise: Noise, site: str, shape: tuple[int, ...], layer: int = 0, dtype=jnp.float32) -> Array:
-    """Mask of an active site that is drawn once for a window, whatever the config's kind of mask.
-
-    shape: [B, H], or [V] for what all rows share
-    """
-    key = stream(noise, site, layer)
+def window_mask(
+    noise: Noise, site: str, shape: tuple[int, ...], layer: int = 0, dtype=jnp.float32
+) -> Float[Array, "..."]:
+    """Mask of an active site, drawn once per window. shape: [..., B, H], or [V] for a mask that all rows share."""
+    key = noise_key(noise, site, layer)
     if len(shape) == 1:
-        return mask(key, noise.keep[site], shape, dtype)
-    return of_rows(noise, lambda shape: mask(key, noise.keep[site], shape, dtype), shape)
+        return inverted_mask(key, noise.keep[site], shape, dtype)
+    return draw_rows(noise, lambda shape: inverted_mask(key, noise.keep[site], shape, dtype), shape)
 
 
-def drop(noise: Noise | None, site: str, x: Array, layer: int = 0) -> Array:
-    """x [T, B, D] under the site's mask; x itself where the site is off or in evaluation."""
+def zoneout_mask(
+    noise: Noise, name: str, shape: tuple[int, int, int], layer: int = 0, dtype=jnp.float32
+) -> Float[Array, "T B H"]:
+    """1, which keeps the previous value, with probability rate, else 0. name: memory or output."""
+    key = noise_key(noise, f"zoneout_{name}", layer)
+    return draw_rows(noise, lambda shape: jax.random.bernoulli(key, noise.zoneout[name], shape).astype(dtype), shape)
+
+
+def drop(noise: Noise | None, site: str, x: Float[Array, "T B D"], layer: int = 0) -> Float[Array, "T B D"]:
+    """x under the site's mask; x itself if the site is not active."""
     if not active(noise, site):
         return x
     return x * time_mask(noise, site, x.shape, layer, x.dtype)
 
 
-def drop_rows(noise: Noise | None, x: Array, ids: Array, rows: int) -> Array:
-    """Embedded x [T, B, D] of ids [T, B] as if whole rows of their table of V `rows` were dropped.
+def drop_rows(
+    noise: Noise | None, x: Float[Array, "T B E"], ids: Integer[Array, "T B"], rows: int
+) -> Float[Array, "T B E"]:
+    """Embeddings x of ids as if whole rows of their table of `rows` rows were dropped.
 
-    A symbol is absent from the entire window, or scaled; masking the rows looked up is the same as masking the table
-    and takes no product over all of it.
+    A symbol is absent from the entire window, or scaled. Masking the rows that are looked up equals masking the table
+    and is cheaper.
     """
     if not active(noise, "embedding"):
         return x
@@ -114,19 +124,15 @@ def drop_rows(noise: Noise | None, x: Array, ids: Array, rows: int) -> Array:
     return x * jnp.take(kept, ids, mode="clip")[..., None]
 
 
-def drop_weights(noise: Noise | None, parameters: dict, names: tuple[str, ...], layer: int = 0) -> dict:
-    """A layer's parameters with single weights of the matrices `names` dropped, each under a mask of its own."""
+def drop_weights(
+    noise: Noise | None, parameters: dict[str, Array], names: tuple[str, ...], layer: int = 0
+) -> dict[str, Array]:
+    """A layer's parameters, with single weights of each matrix in `names` dropped."""
     if not active(noise, "weight_drop"):
         return parameters
-    key, keep = stream(noise, "weight_drop", layer), noise.keep["weight_drop"]
+    key, keep = noise_key(noise, "weight_drop", layer), noise.keep["weight_drop"]
     dropped = {}
     for index, name in enumerate(names):
         w = parameters[name]
-        dropped[name] = w * mask(jax.random.fold_in(key, index), keep, w.shape, w.dtype)
+        dropped[name] = w * inverted_mask(jax.random.fold_in(key, index), keep, w.shape, w.dtype)
     return parameters | dropped
-
-
-def zoneout_mask(noise: Noise, name: str, shape: tuple[int, int, int], layer: int = 0, dtype=jnp.float32) -> Array:
-    """[T, B, H] of 1 with probability rate, else 0: 1 keeps the previous value. name: memory or output."""
-    key = stream(noise, f"zoneout_{name}", layer)
-    return of_rows(noise, lambda shape: jax.random.bernoulli(key, noise.zoneout[name], shape).astype(dtype), shape)

@@ -1,7 +1,6 @@
-"""The language model: token ids -> embedding -> recurrent layers -> softmax.
+"""The language model: tokens -> embedding -> recurrent layers -> softmax.
 
-The model owns parameters and their initialisers; `layer.py` runs the layers, `losses.py` the softmax.
-Shapes: T time, B batch, V vocabulary, D embedding, H units. Tokens are time-major, [T, B].
+The model owns the parameters. `layer.py` runs the layers, `losses.py` computes the softmax.
 """
 
 import functools
@@ -10,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
+from jaxtyping import Array, Float, Integer, Key
 
 from lm.cells.kinds import Cell, zero_carry
 from lm.cells.table import check_bias, make_cell
@@ -20,25 +20,23 @@ from lm.model.initialisers import initialiser
 from lm.model.layer import RecurrentLayer, check_noise
 from lm.model.losses import GRADIENTS, penalties, softmax_loss, softmax_nats
 
-Array = jax.Array
-
-# How many consecutive tokens make one input symbol.
+# Consecutive tokens that make one input symbol.
 CONTEXT = {"one_hot": 1, "embedding": 1, "bigram": 2}
 
-# Forms of the softmax's parameters.
+# Parameters of the softmax.
 OUTPUTS = {
     "dense": "kernel and bias",
     "dense_without_bias": "kernel",
-    "tied": "bias; the kernel is the embedding table, transposed (Inan et al. 2017, Press & Wolf 2017)",
+    "tied": "bias; the kernel is the embedding table, transposed (Inan et al. 2017, Press and Wolf 2017)",
 }
 
 
 class LanguageModel(nn.Module):
     """An autoregressive model of token streams.
 
-    config: the `model` part of an experiment's config; init: its `init` part; vocabulary_size: V
-    zoneout: (name, rate) of each active zoneout. Without noise, as in evaluation, a unit takes the expectation: rate
-        x its previous value + (1 - rate) x its new one. Training reads the rates of its `Noise` instead.
+    config, init_config: config.model and config.init; vocabulary_size: V
+    zoneout: (name, rate) of each active zoneout, for evaluation, where a unit takes its expectation: rate x its
+        previous value + (1 - rate) x its new one. Training reads the rates from its `Noise`.
     """
 
     config: ml_collections.FrozenConfigDict
@@ -47,7 +45,7 @@ class LanguageModel(nn.Module):
     zoneout: tuple[tuple[str, float], ...] = ()
 
     def for_training(self) -> "LanguageModel":
-        """The same model without what only evaluation or initialisation reads; equal for all their numbers."""
+        """The same model without the fields that training does not read, so that configs share compiled programs."""
         unread = ml_collections.FrozenConfigDict(dict.fromkeys(self.init_config, ("zeros",)))
         return self.clone(zoneout=(), init_config=unread)
 
@@ -62,6 +60,7 @@ class LanguageModel(nn.Module):
 
     @property
     def input_symbols(self) -> int:
+        """Distinct input symbols: V, or V^2 bigrams."""
         return self.vocabulary_size**self.context
 
     def setup(self):
@@ -82,19 +81,21 @@ class LanguageModel(nn.Module):
         if config.output != "dense_without_bias":
             self.output_bias = self.param("output_bias", initialiser(init.output_bias), shape[1:])
 
-    def input_ids(self, tokens: Array) -> Array:
-        """Tokens [S, B] -> input symbols [S - context + 1, B]; a bigram (a, b) is a + V * b."""
+    def input_ids(self, tokens: Integer[Array, "S B"]) -> Integer[Array, "S-{self.context}+1 B"]:
+        """Input symbols of tokens. A bigram (a, b) is a + V * b."""
         if self.context == 1:
             return tokens
         tokens = tokens.astype(jnp.int32)
         return tokens[:-1] + self.vocabulary_size * tokens[1:]
 
-    def features(self, tokens: Array, carry: tuple, noise: Noise | None = None) -> tuple:
-        """Tokens [S, B], carry (one per layer) -> (carry, last layer's outputs [S - context + 1, B, H])."""
+    def features(
+        self, tokens: Integer[Array, "S B"], carry: tuple, noise: Noise | None = None
+    ) -> tuple[tuple, Float[Array, "S-{self.context}+1 B P"]]:
+        """Reads tokens. Returns (carry after them, the last layer's outputs under dropout)."""
         carry, x = self._raw_features(tokens, carry, noise)
         return carry, drop(noise, "output", x)
 
-    def _raw_features(self, tokens: Array, carry: tuple, noise: Noise | None) -> tuple:
+    def _raw_features(self, tokens: Array, carry: tuple, noise: Noise | None) -> tuple[tuple, Array]:
         """`features` before dropout on the output."""
         x = self.input_ids(tokens)
         if self.config.input != "one_hot":
@@ -108,21 +109,23 @@ class LanguageModel(nn.Module):
             after.append(carry_out)
         return tuple(after), x
 
-    def _output(self) -> tuple[Array, Array]:
-        """Softmax kernel [H, V] and bias [V]."""
+    def _output(self) -> tuple[Float[Array, "P V"], Float[Array, " V"]]:
+        """Kernel and bias of the softmax."""
         kernel = self.embedding.T if self.config.output == "tied" else self.output_kernel
         if self.config.output == "dense_without_bias":
             return kernel, jnp.zeros(kernel.shape[1], kernel.dtype)
         return kernel, self.output_bias
 
-    def __call__(self, tokens: Array, carry: tuple) -> tuple:
-        """Tokens [S, B] -> (carry, logits [S - context + 1, B, V]), without noise."""
+    def __call__(
+        self, tokens: Integer[Array, "S B"], carry: tuple
+    ) -> tuple[tuple, Float[Array, "S-{self.context}+1 B V"]]:
+        """Reads tokens without noise. Returns (carry after them, logits)."""
         carry, x = self.features(tokens, carry)
         kernel, bias = self._output()
         return carry, x @ kernel + bias[None, None]
 
-    def nats(self, window: Array, carry: tuple) -> tuple:
-        """-ln p of every target of a window [T + 1, B] -> (carry, nats [T + 1 - context, B]), without noise."""
+    def nats(self, window: Integer[Array, "W B"], carry: tuple) -> tuple[tuple, Float[Array, "W-{self.context} B"]]:
+        """Scores a window without noise. Returns (carry after it, -ln p of every target)."""
         carry, x = self.features(window[:-1], carry)
         targets = window[self.context :]
         nats = softmax_nats(x.reshape(-1, x.shape[-1]), *self._output(), targets.reshape(-1))
@@ -130,18 +133,18 @@ class LanguageModel(nn.Module):
 
     def loss(
         self,
-        window: Array,
+        window: Integer[Array, "W B"],
         carry: tuple,
-        weights: Array,
+        weights: Float[Array, "W-{self.context} B"],
         noise: Noise | None = None,
-        terms: dict[str, Array] | None = None,
+        terms: dict[str, Float[Array, ""]] | None = None,
         gradient: str = "full",
-    ) -> tuple:
-        """Training objective of a window [T + 1, B] with target weights [T + 1 - context, B].
+    ) -> tuple[Float[Array, ""], tuple[tuple, Float[Array, "W-{self.context} B"]]]:
+        """Training objective of a window. Returns (objective, (carry after it, nats)), as value_and_grad expects.
 
-        terms: active ones of label_smoothing (`softmax_loss`), activation, temporal_activation (`penalties`)
+        weights: weight of each target (`losses.target_weights`)
+        terms: factors of the active label_smoothing (`softmax_loss`), activation, temporal_activation (`penalties`)
         gradient: a name of `losses.GRADIENTS`
-        Returns (objective, (carry, nats [T + 1 - context, B])); `jax.value_and_grad(..., has_aux=True)` fits.
         """
         terms = terms or {}
         targets = window[self.context :]
@@ -155,13 +158,13 @@ class LanguageModel(nn.Module):
         return objective + penalties(terms, raw, dropped), (carry, per_target.reshape(targets.shape))
 
     def initial_carry(self, batch: int) -> tuple:
-        """The state every stream starts from, one carry per layer."""
+        """The state that every stream starts from: one carry per layer."""
         start = lookup(INITIAL_CARRIES, self.config.initial_carry, "config.model.initial_carry")
         return tuple(start(self.cell, batch, units) for units in self.config.hidden)
 
 
 def first_unit_one(cell: Cell, batch: int, units: int):
-    """Every field of the state 0 but for its first unit, 1 (Grokking Deep Learning ch. 14, `init_hidden`)."""
+    """A state of zeros, except the first unit of every field: 1 (Trask 2019, Grokking Deep Learning, ch. 14)."""
     return jax.tree.map(lambda x: x.at[:, 0].set(1.0), zero_carry(cell, batch, units))
 
 
@@ -210,16 +213,17 @@ def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, feature
                         f"layer's output, {features}, not {model.embedding_size}")  # fmt: skip
 
 
-def init_parameters(model: LanguageModel, key: Array) -> dict:
-    """Draws all parameters; every one has a key of its own, derived from its path."""
+def init_parameters(model: LanguageModel, key: Key[Array, ""]) -> dict:
+    """Draws all parameters, each with its own key, derived from its path."""
     tokens = jnp.zeros((model.context, 1), jnp.int32)
     return _init(model, key, tokens, model.initial_carry(1))["params"]
 
 
-@functools.partial(jax.jit, static_argnums=0)  # compiled once for all seeds of a model
+@functools.partial(jax.jit, static_argnums=0)  # compiled once for all seeds
 def _init(model: LanguageModel, *arguments) -> dict:
     return model.init(*arguments)
 
 
 def count_parameters(parameters: dict) -> int:
+    """Numbers in a tree of parameters."""
     return sum(x.size for x in jax.tree.leaves(parameters))

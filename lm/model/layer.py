@@ -1,25 +1,24 @@
-"""One recurrent layer: its parameters, the noise on and inside its time loop, and its run over a window."""
+"""A recurrent layer: its parameters, its noise, and its run over a window."""
 
 import flax.linen as nn
-import jax
 import ml_collections
+from jaxtyping import Array, Float
 
-from lm.cells import recurrence
-from lm.cells.kinds import Cell
+from lm.cells.kinds import Cell, Parameters
+from lm.cells.recurrence import Inputs, RecurrentNoise, run_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, active, drop_weights, time_mask, window_mask, zoneout_mask
 from lm.model.initialisers import initialiser
 
-Array = jax.Array
-
-# The field of the state that each zoneout acts on.
+# The field of the carry that each zoneout acts on.
 ZONEOUT_FIELDS = {"memory": "c", "output": "h"}
 
 
 class RecurrentLayer(nn.Module):
-    """One layer's parameters, drawn by role, and its run over a window.
+    """One layer's parameters and its run over a window.
 
-    index: from 0 at the input; keys the layer's noise
+    init: initialiser of each role, config.init
+    index: number of the layer, from 0 at the input; selects its noise
     zoneout: see LanguageModel
     """
 
@@ -31,8 +30,8 @@ class RecurrentLayer(nn.Module):
     zoneout: tuple[tuple[str, float], ...] = ()
 
     @nn.compact
-    def __call__(self, x: Array, carry, noise: Noise | None = None) -> tuple:
-        """x [T, B, D] floats or [T, B] one-hot ids, carry -> (carry, h [T, B, H])."""
+    def __call__(self, x: Inputs, carry: tuple, noise: Noise | None = None) -> tuple[tuple, Float[Array, "T B P"]]:
+        """Returns (carry after the window, outputs h). Integer x are indices of one-hot vectors."""
         roles = self.cell.parameters(self.inputs, self.units)
         parameters = {
             name: self.param(name, initialiser(self.init[role]), shape) for name, (role, shape) in roles.items()
@@ -42,25 +41,21 @@ class RecurrentLayer(nn.Module):
         else:
             parameters = drop_weights(noise, parameters, recurrent_matrices(roles), self.index)
             inside = drawn_noise(noise, carry, x.shape[0], self.units, self.index)
-        return recurrence.run_cell(self.cell, parameters, x, carry, *([] if inside is None else [inside]))
+        return run_cell(self.cell, parameters, x, carry, inside)
 
 
-def recurrent_matrices(roles: dict) -> tuple[str, ...]:
+def recurrent_matrices(roles: Parameters) -> tuple[str, ...]:
     """Names of the parameters that weight_drop drops: those of the role `recurrent`."""
     return tuple(name for name, (role, _) in roles.items() if role == "recurrent")
 
 
-def expected_noise(zoneout: tuple[tuple[str, float], ...]):
-    """What stands in the time loop for zoneout's randomness in evaluation: its rates; None where there are none."""
-    fields = {ZONEOUT_FIELDS[name]: rate for name, rate in zoneout}
-    return recurrence.RecurrentNoise(zoneout=fields) if fields else None
+def expected_noise(zoneout: tuple[tuple[str, float], ...]) -> RecurrentNoise:
+    """The noise of evaluation: zoneout by its rates, which gives the expectation."""
+    return RecurrentNoise(zoneout={ZONEOUT_FIELDS[name]: rate for name, rate in zoneout})
 
 
-def drawn_noise(noise: Noise, carry, steps: int, units: int, layer: int):
-    """The RecurrentNoise of one layer over a window of T = steps; None where no site inside the time loop is active.
-
-    carry: the layer's state, fields [B, ...]
-    """
+def drawn_noise(noise: Noise, carry: tuple, steps: int, units: int, layer: int) -> RecurrentNoise:
+    """Draws the noise of one layer's time loop over a window of T = steps. carry: the layer's state, fields [B, *]."""
     batch, dtype = carry[0].shape[0], carry[0].dtype
     masks = {}
     if active(noise, "hidden"):
@@ -69,17 +64,17 @@ def drawn_noise(noise: Noise, carry, steps: int, units: int, layer: int):
         masks["update"] = time_mask(noise, "recurrent", (steps, batch, units), layer, dtype)
     if active(noise, "carried"):
         masks["carried"] = time_mask(noise, "carried", (steps, *carry.h.shape), layer, dtype)
-    if noise.zoneout:
-        fields = {ZONEOUT_FIELDS[name]: name for name in noise.zoneout}
-        masks["zoneout"] = {
-            field: zoneout_mask(noise, name, (steps, *getattr(carry, field).shape), layer, dtype)
-            for field, name in fields.items()
-        }
-    return recurrence.RecurrentNoise(**masks) if masks else None
+    zoneout = {
+        ZONEOUT_FIELDS[name]: zoneout_mask(
+            noise, name, (steps, *getattr(carry, ZONEOUT_FIELDS[name]).shape), layer, dtype
+        )
+        for name in noise.zoneout
+    }
+    return RecurrentNoise(**masks, zoneout=zoneout)
 
 
 def check_noise(config: ml_collections.ConfigDict, cell: Cell):
-    """Raises UserError for noise that the config asks for and the cell has no place for."""
+    """Raises UserError if the config asks for noise that the cell's equations cannot apply."""
     fields, matrices = cell.carry._fields, recurrent_matrices(cell.parameters(1, 1))
     keep, zoneout = config.keep_prob, config.zoneout
     for key, used, possible, missing in (

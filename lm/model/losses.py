@@ -1,20 +1,18 @@
-"""Cross-entropy in nats, per target, and the softmax loss that never holds all logits.
+"""Softmax cross-entropy in nats per target, computed without ever holding all logits.
 
-With 10,000 words the softmax is most of a small model's time, and [T*B, V] logits are most of its memory. The loss
-here walks over chunks of targets; for each it computes logits, probabilities and, in the same pass while they are in
-cache, the gradients. That is possible since the objective is linear in the per-target nats: its weights are known
-before the forward pass.
+With 10,000 words, the softmax takes most of a small model's time, and [N, V] logits most of its memory. This loss
+works through chunks of targets. For each it computes logits, probabilities and, while these are in cache, gradients.
+One pass suffices because the objective is linear in the nats per target: its weights are known beforehand.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer
 
 from lm.cells.products import weight_gradient
 from lm.errors import check_name
-
-Array = jax.Array
 
 # Logits per chunk: 240 rows of 10,000 words measured best on two CPU cores (docs/results/speed.md).
 CHUNK_LOGITS = 2_400_000
@@ -37,16 +35,16 @@ def target_weights(weighting: str, steps: int, batch: int, dtype=jnp.float32) ->
     return jnp.full((steps, batch), scale[weighting], dtype)
 
 
-def full_gradient(features: Array) -> Array:
-    """The true gradient."""
+def full_gradient(features: Float[Array, "T B P"]) -> Float[Array, "T B P"]:
+    """The true gradient: the identity."""
     return features
 
 
-def last_step_features(features: Array) -> Array:
-    """Losses of all time steps reach the softmax's weights, but only that of the last one reaches features [T, B, H].
+def last_step_features(features: Float[Array, "T B P"]) -> Float[Array, "T B P"]:
+    """Sends the gradient of the last time step only to the features; the softmax's weights get those of all steps.
 
-    In effect what the autograd of Grokking Deep Learning, ch. 14, does: it drops every gradient that reaches a tensor
-    a second time.
+    Trask (2019), "Grokking Deep Learning", chapter 14: the effect of an autograd that drops every gradient that
+    reaches a tensor for the second time.
     """
     return jnp.concatenate([jax.lax.stop_gradient(features[:-1]), features[-1:]])
 
@@ -54,16 +52,19 @@ def last_step_features(features: Array) -> Array:
 GRADIENTS = {"full": full_gradient, "last_step_features": last_step_features}
 
 
-# The terms of an objective that are means over the batch; all others are sums over its rows (lm/training/devices.py).
+# Terms of the objective that are means over the batch. All others are sums over its rows (lm/training/devices.py).
 MEANS = ("activation", "temporal_activation")
 
 
-def penalties(factors: dict[str, Array], raw: Array, dropped: Array) -> Array | float:
-    """Terms that the objective adds (Merity et al. 2017, section 4.3, as in awd-lstm-lm); 0.0 where there are none.
+def penalties(
+    factors: dict[str, Float[Array, ""]], raw: Float[Array, "T B P"], dropped: Float[Array, "T B P"]
+) -> Float[Array, ""] | float:
+    """Terms added to the objective, or 0.0 if none is active (Merity et al. 2017, section 4.3, as in awd-lstm-lm).
 
-    raw, dropped [T, B, H]: the last layer's output before and after dropout; factors, of those that are active:
-    activation           alpha x mean of dropped^2
-    temporal_activation  beta x mean of (raw[t] - raw[t-1])^2
+    activation           factor x mean of dropped^2
+    temporal_activation  factor x mean of (raw[t] - raw[t-1])^2
+
+    raw, dropped: the last layer's output before and after dropout
     """
     total = 0.0
     if "activation" in factors:
@@ -74,15 +75,18 @@ def penalties(factors: dict[str, Array], raw: Array, dropped: Array) -> Array | 
 
 
 def softmax_loss(
-    features: Array, kernel: Array, bias: Array, targets: Array, weights: Array, smoothing: Array | None = None
-) -> tuple[Array, Array]:
-    """Weighted softmax cross-entropy.
+    features: Float[Array, "N P"],
+    kernel: Float[Array, "P V"],
+    bias: Float[Array, " V"],
+    targets: Integer[Array, " N"],
+    weights: Float[Array, " N"],
+    smoothing: Float[Array, ""] | None = None,
+) -> tuple[Float[Array, ""], Float[Array, " N"]]:
+    """Weighted softmax cross-entropy. Returns (objective: sum of weights * nats, nats of each target).
 
-    features [N, H], kernel [H, V], bias [V], targets [N] integers, weights [N]
-    smoothing: label smoothing e (Szegedy et al. 2016), a scalar: the objective's target distribution is 1 - e on the
-        target plus e / V on every symbol; the nats stay those of the target
-    Returns (objective: sum of weights * nats, or of their smoothed form, nats [N]). Only the objective carries a
-    gradient, with respect to features, kernel and bias.
+    Only the objective has a gradient, with respect to features, kernel and bias.
+    smoothing: label smoothing e (Szegedy et al. 2016): the objective's target distribution has 1 - e on the target
+        plus e / V on every symbol. The nats remain those of the target.
     """
     count, classes = targets.shape[0], kernel.shape[1]
     chunks = max(1, -(-count * classes // CHUNK_LOGITS))
@@ -99,19 +103,21 @@ def softmax_loss(
     return objective, jax.lax.stop_gradient(per_target.reshape(-1)[:count])
 
 
-def softmax_nats(features: Array, kernel: Array, bias: Array, targets: Array) -> Array:
-    """-ln p(target) under softmax(features @ kernel + bias): features [N, H], targets [N] integers -> [N]."""
+def softmax_nats(
+    features: Float[Array, "N P"], kernel: Float[Array, "P V"], bias: Float[Array, " V"], targets: Integer[Array, " N"]
+) -> Float[Array, " N"]:
+    """-ln p(target) under softmax(features @ kernel + bias)."""
     return softmax_loss(features, kernel, bias, targets, jnp.ones(targets.shape, features.dtype))[1]
 
 
 def _with_bias(features, kernel, bias):
-    """features [..., H] and kernel [H, V] so extended that their product holds the bias: one pass less over logits."""
+    """Extends features [..., P] and kernel [P, V] so that their product includes the bias: saves a pass over logits."""
     ones = jnp.ones((*features.shape[:-1], 1), features.dtype)
     return jnp.concatenate([features, ones], axis=-1), jnp.concatenate([kernel, bias[None]])
 
 
 def _chunk_forward(features, kernel, targets):
-    """One chunk of R rows: exp(logits - highest) [R, V], its sum over V [R, 1], nats [R], mean over V of -ln p [R]."""
+    """Of R rows: exp(logits - highest) [R, V], its sum over V [R, 1], nats [R], mean of -ln p over V [R]."""
     logits = features @ kernel
     highest = jnp.max(logits, axis=-1, keepdims=True)
     picked = jnp.take_along_axis(logits, targets[:, None].astype(jnp.int32), axis=-1)
@@ -122,7 +128,7 @@ def _chunk_forward(features, kernel, targets):
 
 
 def _smoothed(nats_, mean_nats, smoothing):
-    """What the objective sums, [R]: -sum over v of q_v ln p_v, q the smoothed target; without smoothing, the nats."""
+    """-sum over v of q_v ln p_v [R] for the smoothed target distribution q; the nats without smoothing."""
     return nats_ if smoothing is None else (1.0 - smoothing) * nats_ + smoothing * mean_nats
 
 
@@ -146,8 +152,8 @@ def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
         objective, d_kernel = sums
         features_c, targets_c, weights_c = inputs
         scaled, total, nats_c, mean_nats = _chunk_forward(features_c, kernel, targets_c)
-        # The gradient of the logits is (weight / total) (scaled - total q), q the target distribution. The factor in
-        # front goes to the narrow side of both products, so that the wide array is written once.
+        # The gradient of the logits is (weight / total) (scaled - total q), where q is the target distribution. Both
+        # products apply the factor in front to their narrow side, so that the wide array is written once.
         rows = jnp.arange(targets_c.shape[0])
         kept = 1.0 if smoothing is None else 1.0 - smoothing
         difference = scaled.at[rows, targets_c.astype(jnp.int32)].add(-kept * total[:, 0])

@@ -1,20 +1,20 @@
-"""Weights in and out as safetensors: our own layout, and the state dicts of two PyTorch code bases.
+"""Saves weights as safetensors and loads them: in our layout, or from the state dicts of two PyTorch code bases.
 
     ours                 layer_0.w_x, output_kernel, ...: the paths of the model's parameters
     word_language_model  encoder.weight, rnn.weight_ih_l0, ..., decoder.weight (github.com/pytorch/examples)
     awd_lstm_lm          encoder.weight, rnns.0.module.weight_hh_l0_raw, ..., decoder.weight
                          (github.com/salesforce/awd-lstm-lm)
 
-A .pt file is a pickle, which runs code when it is read. Who trusts it converts it, beside the model.py that made it:
+A .pt file is a pickle, which runs code when it is read. If you trust one, convert it beside the model.py that made it:
 
     import torch; from safetensors.torch import save_file; model = torch.load("model.pt", weights_only=False)
     save_file({k: v.float().contiguous().clone() for k, v in model.state_dict().items()}, "model.safetensors")
 
 awd-lstm-lm saves a list, whose first item is the model: `model[0].state_dict()`.
 
-torch's gates stand in the order i, f, g, o (LSTM) and r, z, n (GRU), which are ours; its matrices are transposed, and
-it has two biases per layer, whose sum is ours but for the candidate of a GRU. Tied models may hold encoder.weight and
-decoder.weight, equal, or one of them.
+The order of torch's gates is ours: i, f, g, o (LSTM) and r, z, n (GRU). Its matrices are transposed. It has two biases
+per layer: ours is their sum, except for the candidate of a GRU, which keeps both. The file of a tied model has
+encoder.weight, decoder.weight, or both, equal.
 """
 
 import functools
@@ -24,9 +24,10 @@ import os
 import re
 from typing import NamedTuple
 
-import flax.traverse_util
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Float, Integer
 
 from lm.data.text import Vocabulary
 from lm.errors import UserError
@@ -50,55 +51,51 @@ _LAYER_PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class TorchModel(NamedTuple):
-    """A state dict by part, of shapes that fit one another.
+    """A state dict, sorted by part, with shapes that fit each other.
 
-    encoder [V, D]; layers: weight_ih [G*H, D], weight_hh [G*H, H], bias_ih and bias_hh [G*H]; decoder [V, H] and its
-    bias [V]. Of tied models that hold one matrix, encoder and decoder are the same.
+    layers: weight_ih [GH, D], weight_hh [GH, H], bias_ih [GH] and bias_hh [GH] of each
+    encoder, decoder: the same array if the file of a tied model has one of them
     """
 
     gates: int
-    encoder: np.ndarray
+    encoder: Float[np.ndarray, "V E"]
     layers: tuple[dict[str, np.ndarray], ...]
-    decoder: np.ndarray
-    decoder_bias: np.ndarray
+    decoder: Float[np.ndarray, "V H"]
+    decoder_bias: Float[np.ndarray, " V"]
 
     @property
     def hidden(self) -> tuple[int, ...]:
+        """Units of each layer."""
         return tuple(layer["weight_hh"].shape[1] for layer in self.layers)
 
 
 # --- Files ------------------------------------------------------------------------------------------------------
 
 
-def flat(parameters: dict) -> dict[str, np.ndarray]:
-    """Nested parameters -> {"layer_0.w_x": array}."""
-    return {name: np.asarray(x) for name, x in flax.traverse_util.flatten_dict(parameters, sep=".").items()}
+def save_weights(path: str, parameters: dict, vocabulary: Vocabulary):
+    """Writes parameters in our layout to a safetensors file, with a fingerprint of their vocabulary.
 
-
-def write(path: str, parameters: dict, vocabulary: Vocabulary):
-    """Writes parameters in our layout to a safetensors file, with a fingerprint of the vocabulary they are for.
-
-    Raises UserError where the file cannot be written.
+    Raises UserError if the file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    tensors = {name: np.ascontiguousarray(x) for name, x in flat(parameters).items()}
+    tensors = {name: np.ascontiguousarray(x) for name, x in flatten_dict(parameters, sep=".").items()}
     try:
         save_file(tensors, path, metadata={"layout": "ours", "vocabulary_sha256": fingerprint(vocabulary)})
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def read(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(all tensors of a safetensors file, its metadata). Raises UserError where it is damaged or not of float32."""
+def read_tensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Reads (all tensors of a safetensors file, its metadata). Raises UserError if it is damaged or not float32."""
     from safetensors import SafetensorError, safe_open
 
     if not os.path.isfile(path):
-        raise UserError("there is no such file")
+        raise UserError("no such file")
     try:
         with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118 (it is no dict)
+            for name in file.keys():  # noqa: SIM118 (not a dict)
                 if (dtype := file.get_slice(name).get_dtype()) != "F32":
                     raise UserError(f"tensor {name} is of type {dtype}; save it as float32 (F32)")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -112,12 +109,12 @@ def read(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def fingerprint(vocabulary: Vocabulary) -> str:
-    """SHA-256 of a vocabulary's symbols and their order."""
+    """SHA-256 of a vocabulary's symbols in their order."""
     return hashlib.sha256(json.dumps(vocabulary.symbols).encode()).hexdigest()
 
 
 def layout_of(tensors: dict[str, np.ndarray]) -> str:
-    """The layout that the names tell. Raises UserError for names of none."""
+    """The layout that the tensors' names reveal. Raises UserError if it is unknown."""
     prefixes = {name.partition(".")[0] for name in tensors}
     for prefix, layout in (("rnns", "awd_lstm_lm"), ("rnn", "word_language_model"), ("layer_0", "ours")):
         if prefix in prefixes:
@@ -128,27 +125,31 @@ def layout_of(tensors: dict[str, np.ndarray]) -> str:
 # --- Into our parameters ----------------------------------------------------------------------------------------
 
 
-def load(path: str, model: LanguageModel, vocabulary: Vocabulary, order: np.ndarray | None = None) -> tuple[dict, str]:
-    """A file of any layout -> (parameters of `model`, the layout).
+def load_weights(
+    path: str, model: LanguageModel, vocabulary: Vocabulary, order: Integer[np.ndarray, " V"] | None = None
+) -> tuple[dict, str]:
+    """Reads a file of any layout. Returns (parameters of `model`, the layout).
 
-    vocabulary: the corpus's; order [V]: row of a PyTorch file for each of its tokens, None where they agree
-    Raises UserError naming the file, and the tensor or config key at fault, where file, model and vocabulary differ.
+    vocabulary: the corpus's; order: the row of each of its tokens in a PyTorch file, None for the same order
+    Raises UserError, naming the file and the tensor or config key at fault, if file, model and vocabulary do not fit.
     """
     try:
-        tensors, metadata = read(path)
+        tensors, metadata = read_tensors(path)
         layout = layout_of(tensors)
         if layout == "ours":
             if order is not None:
-                raise UserError("--vocabulary is for PyTorch layouts; this export has its vocabulary in config.json")
+                raise UserError("takes no vocabulary file: this export has its vocabulary in config.json")
             if metadata.get("vocabulary_sha256", fingerprint(vocabulary)) != fingerprint(vocabulary):
-                raise UserError("was exported with another vocabulary than that of the corpus, config.data.corpus")
+                raise UserError("was exported with another vocabulary than the corpus's (config.data.corpus)")
         return convert(tensors, model, order), layout
     except UserError as error:
-        raise UserError(f"--weights={path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
-def convert(tensors: dict[str, np.ndarray], model: LanguageModel, order: np.ndarray | None = None) -> dict:
-    """Tensors of any layout -> nested parameters of `model`; arguments and errors as `load`."""
+def convert(
+    tensors: dict[str, np.ndarray], model: LanguageModel, order: Integer[np.ndarray, " V"] | None = None
+) -> dict:
+    """Converts tensors of any layout into nested parameters of `model`. Arguments and errors as in `load_weights`."""
     layout = layout_of(tensors)
     if layout != "ours":
         torch = torch_model(tensors, layout)
@@ -157,7 +158,7 @@ def convert(tensors: dict[str, np.ndarray], model: LanguageModel, order: np.ndar
         if order is not None:
             tensors = reorder(tensors, order)
     template = jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(0))
-    wanted = {name: x.shape for name, x in flax.traverse_util.flatten_dict(template, sep=".").items()}
+    wanted = {name: x.shape for name, x in flatten_dict(template, sep=".").items()}
     found = {name: x.shape for name, x in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
@@ -165,7 +166,7 @@ def convert(tensors: dict[str, np.ndarray], model: LanguageModel, order: np.ndar
                 f"tensor {name} is {_shape(found.get(name))} in the file and {_shape(wanted.get(name))} in the model; "
                 "config.model must be that of the export's config.json"
             )
-    return flax.traverse_util.unflatten_dict(tensors, sep=".")
+    return unflatten_dict(tensors, sep=".")
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -173,13 +174,13 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def check_model(model: LanguageModel, torch: TorchModel):
-    """Raises UserError naming every key of config.model that differs from what the file holds, and both values."""
+    """Raises UserError if the config does not fit the file, naming each key at fault, its value and what would fit."""
     config, (symbols, embedding_size) = model.config, torch.encoder.shape
     if symbols != model.vocabulary_size:
         raise UserError(f"the file has {symbols} tokens, the corpus (config.data.corpus) {model.vocabulary_size}")
     if config.cell not in TORCH_CELLS:
         known = ", ".join(TORCH_CELLS)
-        raise UserError(f"config.model.cell={config.cell} has no PyTorch counterpart; those that have: {known}")
+        raise UserError(f"config.model.cell={config.cell} has no PyTorch counterpart; cells that have one: {known}")
     cells = [name for name, (gates, _) in TORCH_CELLS.items() if gates == torch.gates]
     outputs = ["dense", "tied"] if np.array_equal(torch.encoder, torch.decoder) else ["dense"]
     if torch.encoder is torch.decoder:
@@ -197,11 +198,11 @@ def check_model(model: LanguageModel, torch: TorchModel):
         if config[key] not in allowed
     ]
     if differences:
-        raise UserError(f"to fit the file, {'; '.join(differences)}")
+        raise UserError(f"the config does not fit the file: {'; '.join(differences)}")
 
 
 def torch_model(tensors: dict[str, np.ndarray], layout: str) -> TorchModel:
-    """Sorts a PyTorch state dict by part. Raises UserError for tensors missing, unknown, doubled or of wrong shape."""
+    """Sorts a PyTorch state dict. Raises UserError for missing, unknown or doubled tensors, and for wrong shapes."""
     names, rest = _layer_names(tensors, layout)
     known = ("encoder.weight", "decoder.weight", "decoder.bias")
     if unknown := sorted(rest - set(known)):
@@ -219,7 +220,7 @@ def torch_model(tensors: dict[str, np.ndarray], layout: str) -> TorchModel:
 
 
 def _layer_names(tensors: dict[str, np.ndarray], layout: str) -> tuple[dict[tuple[int, str], str], set[str]]:
-    """({(layer, part): name}, the other names). Beside a _raw matrix, the trained one, its dropped copy is left out."""
+    """({(layer, part): name}, the other names). A _raw matrix is the trained one; its dropped copy is left out."""
     matches = {name: match for name in sorted(tensors) if (match := _LAYER_NAME[layout].fullmatch(name))}
     place = {name: (int(match["layer"]), match["part"]) for name, match in matches.items()}
     raw = {place[name] for name, match in matches.items() if match["raw"]}
@@ -228,15 +229,15 @@ def _layer_names(tensors: dict[str, np.ndarray], layout: str) -> tuple[dict[tupl
         if place[name] in raw and not match["raw"]:
             continue
         if place[name] in names:
-            raise UserError(f"tensors {names[place[name]]} and {name} stand for the same weights")
+            raise UserError(f"tensors {names[place[name]]} and {name} are the same weights")
         names[place[name]] = name
     return names, tensors.keys() - matches.keys()
 
 
 def _check_shapes(tensors: dict[str, np.ndarray], layers: list[list[str]], encoder: str, decoder: str) -> int:
-    """Number of gates. layers: names in the order of _LAYER_PARTS. Raises UserError for shapes that cannot be.
+    """Number of gates. Raises UserError for shapes that do not fit each other; layers: names as in _LAYER_PARTS.
 
-    Nothing may be left to broadcasting, which would make plausible weights of a short bias.
+    Every shape is checked, since broadcasting would turn a short bias into plausible weights.
     """
     for name in (encoder, decoder, *(weight for layer in layers for weight in layer[:2])):
         if tensors[name].ndim != 2 or 0 in tensors[name].shape:
@@ -245,7 +246,7 @@ def _check_shapes(tensors: dict[str, np.ndarray], layers: list[list[str]], encod
     first = layers[0][1]
     gates = tensors[first].shape[0] / tensors[first].shape[1]
     if gates not in {number for number, _ in TORCH_CELLS.values()}:
-        raise UserError(f"tensor {first} is {_shape(tensors[first].shape)}, which is of no RNN, LSTM or GRU")
+        raise UserError(f"tensor {first} is {_shape(tensors[first].shape)}, which fits no RNN, LSTM or GRU")
     wanted = {}
     for weight_ih, weight_hh, bias_ih, bias_hh in layers:
         units = tensors[weight_hh].shape[1]
@@ -254,13 +255,13 @@ def _check_shapes(tensors: dict[str, np.ndarray], layers: list[list[str]], encod
         inputs = units
     for name, shape in (wanted | {decoder: (symbols, inputs), "decoder.bias": (symbols,)}).items():
         if tensors[name].shape != shape:
-            raise UserError(f"tensor {name} is {_shape(tensors[name].shape)}; beside the others it should be "
-                            f"{_shape(shape)}")  # fmt: skip
+            found = _shape(tensors[name].shape)
+            raise UserError(f"tensor {name} is {found}; to fit the others, it should be {_shape(shape)}")
     return int(gates)
 
 
 def from_torch(model: TorchModel, cell: str, tied: bool) -> dict[str, np.ndarray]:
-    """A PyTorch model that `check_model` found to fit -> our flat parameters."""
+    """Converts a PyTorch model that has passed `check_model` into our flat parameters."""
     parameters = {"embedding": model.encoder, "output_bias": model.decoder_bias}
     if not tied:
         parameters["output_kernel"] = model.decoder.T
@@ -275,15 +276,15 @@ def _layer_from_torch(layer: dict[str, np.ndarray], cell: str) -> dict[str, np.n
     both = layer["bias_ih"] + layer["bias_hh"]
     if cell != "gru_reset_after":
         return converted | {"b": both}
-    split = 2 * layer["weight_hh"].shape[1]  # r and z have one bias; the candidate's recurrent one is inside its reset
+    split = 2 * layer["weight_hh"].shape[1]  # one bias for r and z; the candidate keeps two, since r multiplies one
     return converted | {"b": np.append(both[:split], layer["bias_ih"][split:]), "b_h": layer["bias_hh"][split:]}
 
 
 # --- The file's vocabulary --------------------------------------------------------------------------------------
 
 
-def reorder(parameters: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
-    """Flat parameters with the file's vocabulary put in our order [V]."""
+def reorder(parameters: dict[str, np.ndarray], order: Integer[np.ndarray, " V"]) -> dict[str, np.ndarray]:
+    """Flat parameters with the rows of the file's vocabulary in our order."""
     moved = dict(parameters)
     moved["embedding"] = parameters["embedding"][order]
     moved["output_bias"] = parameters["output_bias"][order]
@@ -292,19 +293,19 @@ def reorder(parameters: dict[str, np.ndarray], order: np.ndarray) -> dict[str, n
     return moved
 
 
-def vocabulary_order(path: str, symbols: tuple[str, ...]) -> np.ndarray:
-    """Row in the file's vocabulary, one token a line, of each of our symbols [V]. Raises UserError if they differ."""
+def vocabulary_order(path: str, symbols: tuple[str, ...]) -> Integer[np.ndarray, " V"]:
+    """The row of each of our symbols in a file with one token per line. Raises UserError if the tokens differ."""
     try:
         with open(path, encoding="utf-8") as file:
             theirs = file.read().split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--vocabulary={path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     theirs = theirs[:-1] if theirs[-1] == "" else theirs
     index = {token: row for row, token in enumerate(theirs)}
     if missing := [symbol for symbol in symbols if symbol not in index]:
-        raise UserError(f"--vocabulary={path}: has no {missing[0]!r}, which the corpus has")
+        raise UserError(f"{path}: lacks the corpus's token {missing[0]!r}")
     if len(index) != len(theirs) or len(theirs) != len(symbols):
         raise UserError(
-            f"--vocabulary={path}: has {len(theirs)} tokens, {len(index)} of them distinct, the corpus {len(symbols)}"
+            f"{path}: has {len(theirs)} tokens, {len(index)} of them distinct; the corpus has {len(symbols)}"
         )
     return np.array([index[symbol] for symbol in symbols])

@@ -104,8 +104,8 @@ def weights_file(directory: Path) -> Target:
     """A stranger's weights, --experiment=import."""
     model, parameters = tiny.model()
     path = directory / "model.safetensors"
-    weights.write(str(path), parameters, tiny.corpus().vocabulary)
-    return Target((path,), lambda: weights.load(str(path), model, tiny.corpus().vocabulary))
+    weights.save_weights(str(path), parameters, tiny.corpus().vocabulary)
+    return Target((path,), lambda: weights.load_weights(str(path), model, tiny.corpus().vocabulary))
 
 
 def torch_weights(directory: Path) -> Target:
@@ -117,7 +117,7 @@ def torch_weights(directory: Path) -> Target:
         "rnn.bias_hh_l0": (12,), "decoder.weight": (5, 3), "decoder.bias": (5,),
     }  # fmt: skip
     save_file({name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}, path)
-    return Target((path,), lambda: weights.load(str(path), model, tiny.corpus().vocabulary))
+    return Target((path,), lambda: weights.load_weights(str(path), model, tiny.corpus().vocabulary))
 
 
 def vocabulary_file(directory: Path) -> Target:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lm.errors import UserError
-from lm.model.dropout import SITES, Noise, drop, mask
+from lm.model.dropout import SITES, Noise, drop, inverted_mask
 from lm.model.language_model import make_model
 from lm.training.optim import hyper_of
 from lm.training.step import make_experiment, train_steps
@@ -22,7 +22,7 @@ def noise(seed=0, keep=KEEP, **options):
 @pytest.mark.parametrize("keep", [0.35, 0.8, 0.99])
 def test_masks_keep_the_asked_fraction_and_scale_it(keep):
     count = 200 * 500
-    m = np.asarray(mask(jax.random.key(1), jnp.float32(keep), (200, 500)), np.float64)
+    m = np.asarray(inverted_mask(jax.random.key(1), jnp.float32(keep), (200, 500)), np.float64)
     kept = m != 0
     np.testing.assert_allclose(m[kept], 1 / keep, rtol=1e-6)
     error = 5 * np.sqrt(keep * (1 - keep) / count)

@@ -134,16 +134,16 @@ def without(name):
         (fake_state() | {"rnn.weight_ih_l0_reverse": ones(20, 4)}, "unknown tensor rnn.weight_ih_l0_reverse"),
         (
             fake_state() | {"rnn.weight_ih_l00": ones(20, 4)},
-            "rnn.weight_ih_l0 and rnn.weight_ih_l00 stand for the same",
+            "rnn.weight_ih_l0 and rnn.weight_ih_l00 are the same",
         ),
-        (fake_state() | {"rnn.bias_hh_l0": ones(1)}, "tensor rnn.bias_hh_l0 is 1; beside the others it should be 20"),
-        (fake_state() | {"rnn.bias_hh_l0": ones(3)}, "tensor rnn.bias_hh_l0 is 3; beside the others it should be 20"),
-        (fake_state() | {"rnn.weight_ih_l0": ones(20, 3)}, "rnn.weight_ih_l0 is 20x3; beside .* should be 20x4"),
+        (fake_state() | {"rnn.bias_hh_l0": ones(1)}, "tensor rnn.bias_hh_l0 is 1; to fit the others, it should be 20"),
+        (fake_state() | {"rnn.bias_hh_l0": ones(3)}, "tensor rnn.bias_hh_l0 is 3; to fit the others, it should be 20"),
+        (fake_state() | {"rnn.weight_ih_l0": ones(20, 3)}, "rnn.weight_ih_l0 is 20x3; to fit .* should be 20x4"),
         (fake_state() | {"rnn.weight_hh_l0": ones(20)}, "rnn.weight_hh_l0 is 20; it should be a matrix"),
         (fake_state() | {"rnn.weight_hh_l0": ones(20, 0)}, "rnn.weight_hh_l0 is 20x0; it should be a matrix"),
-        (fake_state(gates=2), "rnn.weight_hh_l0 is 10x5, which is of no RNN, LSTM or GRU"),
-        (fake_state() | {"decoder.weight": ones(9, 5)}, "decoder.weight is 9x5; beside the others it should be 7x5"),
-        (fake_state() | {"decoder.bias": ones(1)}, "decoder.bias is 1; beside the others it should be 7"),
+        (fake_state(gates=2), "rnn.weight_hh_l0 is 10x5, which fits no RNN, LSTM or GRU"),
+        (fake_state() | {"decoder.weight": ones(9, 5)}, "decoder.weight is 9x5; to fit the others, it should be 7x5"),
+        (fake_state() | {"decoder.bias": ones(1)}, "decoder.bias is 1; to fit the others, it should be 7"),
         ({"a": ones(1)}, "unknown layout; the file holds a"),
     ],
 )
@@ -194,7 +194,10 @@ def test_a_file_in_another_vocabularys_order_is_put_in_ours(tmp_path):
     assert parameters["output_bias"][2] == state["decoder.bias"][4]
     with pytest.raises(UserError, match=r"the file has 7 tokens, the corpus .* 6"):  # none is dropped silently
         weights.convert(state, our_model(symbols=6), order[1:])
-    for content, message in (("a\nb\n", "has no 'c'"), ("a\nb\nc\nd\ne\nf\ng\ng\n", "8 tokens, 7 of them distinct")):
+    for content, message in (
+        ("a\nb\n", "lacks the corpus's token 'c'"),
+        ("a\nb\nc\nd\ne\nf\ng\ng\n", "8 tokens, 7 of them distinct"),
+    ):
         (tmp_path / "tokens.txt").write_text(content)
         with pytest.raises(UserError, match=message):
             weights.vocabulary_order(str(tmp_path / "tokens.txt"), symbols)
@@ -206,8 +209,8 @@ def test_a_file_in_another_vocabularys_order_is_put_in_ours(tmp_path):
 def test_damaged_files_are_one_clear_error(tmp_path, content):
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"^--weights=.*w\.safetensors: "):
-        weights.load(str(path), our_model(), VOCABULARY)
+    with pytest.raises(UserError, match=r"w\.safetensors: "):
+        weights.load_weights(str(path), our_model(), VOCABULARY)
 
 
 def test_a_truncated_file_and_another_type_are_refused(tmp_path):
@@ -217,13 +220,13 @@ def test_a_truncated_file_and_another_type_are_refused(tmp_path):
     save_file(fake_state(), str(path))
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(UserError, match="cannot be read as safetensors"):
-        weights.read(str(path))
+        weights.read_tensors(str(path))
     save_file({"x": np.zeros(3, np.float64)}, str(path))
     with pytest.raises(UserError, match="tensor x is of type F64; save it as float32"):
-        weights.read(str(path))
+        weights.read_tensors(str(path))
     for missing in (tmp_path / "none", tmp_path):
-        with pytest.raises(UserError, match="there is no such file"):
-            weights.read(str(missing))
+        with pytest.raises(UserError, match="no such file"):
+            weights.read_tensors(str(missing))
 
 
 def test_types_that_numpy_lacks_are_refused_by_name(tmp_path):
@@ -231,29 +234,29 @@ def test_types_that_numpy_lacks_are_refused_by_name(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"00")
     with pytest.raises(UserError, match="tensor x is of type F8_E4M3; save it as float32"):
-        weights.read(str(path))
+        weights.read_tensors(str(path))
 
 
 def test_an_export_that_cannot_be_written_is_one_clear_error(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*none"):
-        weights.write(str(tmp_path / "none" / "w.safetensors"), {"a": np.zeros(2, np.float32)}, VOCABULARY)
+        weights.save_weights(str(tmp_path / "none" / "w.safetensors"), {"a": np.zeros(2, np.float32)}, VOCABULARY)
 
 
 def test_an_export_fits_only_its_own_model_and_vocabulary(tmp_path):
     path, (model, parameters) = str(tmp_path / "w.safetensors"), tiny.model()
-    weights.write(path, parameters, VOCABULARY)
-    again, layout = weights.load(path, model, VOCABULARY)
+    weights.save_weights(path, parameters, VOCABULARY)
+    again, layout = weights.load_weights(path, model, VOCABULARY)
     assert layout == "ours"
     jax.tree.map(np.testing.assert_array_equal, parameters, again)
     other = Vocabulary("char", VOCABULARY.symbols[::-1])
     for message, arguments in (
         ("w.safetensors: was exported with another vocabulary", (model, other)),
-        ("w.safetensors: --vocabulary is for PyTorch layouts", (model, VOCABULARY, np.arange(5))),
+        ("w.safetensors: takes no vocabulary file", (model, VOCABULARY, np.arange(5))),
         ("tensor layer_0.b is 12 in the file and 16 in the model", (tiny.model(model__hidden=(4,))[0], VOCABULARY)),
         ("tensor layer_1.b is absent in the file", (tiny.model(model__hidden=(3, 3))[0], VOCABULARY)),
     ):
         with pytest.raises(UserError, match=message):
-            weights.load(path, *arguments)
+            weights.load_weights(path, *arguments)
 
 
 def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
