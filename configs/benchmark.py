@@ -1,10 +1,10 @@
-"""Speed side by side: this project against other libraries and against the floor, on the machine at hand.
+"""Speed side by side on this machine: this project, other libraries, and the floor of matrix products alone.
 
 Run: python launch.py --experiment=benchmark --config=configs/benchmark.py --workdir=runs/benchmark
      [--config.workloads=ptb_train,text8_train] [--config.peers=flax,torch]
 
-pip install -r requirements-bench.txt gets the peers; those that are not there are listed as absent. What the names
-stand for: experiments/peers/workload.py and worker.py. All sweeps: --config.workloads=core,sweeps
+`pip install -r requirements-bench.txt` installs the other libraries; missing ones are listed as absent. Workloads and
+libraries are defined in experiments/peers/workload.py and worker.py. All sweeps: --config.workloads=core,sweeps
 """
 
 import ml_collections
@@ -14,12 +14,12 @@ from configs.base import base
 
 def get_config():
     config = ml_collections.ConfigDict()
-    config.kind = "benchmark"  # what --experiment can do with it
-    config.workloads = ("core",)  # names of workload.py: WORKLOADS; core and sweeps stand for all of a kind
-    config.peers = ("flax", "torch", "torch_compile", "keras", "haiku")  # names of worker.py: IMPLEMENTATIONS
-    config.rounds = 5  # measurements of each; each round measures all implementations in turn
+    config.kind = "benchmark"  # the kind of command that reads this config
+    config.workloads = ("core",)  # names of WORKLOADS in workload.py; core and sweeps are groups
+    config.peers = ("flax", "torch", "torch_compile", "keras", "haiku")  # names of IMPLEMENTATIONS in worker.py
+    config.rounds = 5  # measurements per implementation; each round measures all of them in turn
     config.seconds_per_measurement = 2.0
-    config.threads = 0  # of every implementation; 0: as many as there are processors
-    config.lm = base()  # of our own runs, whose sizes the workloads set; its steps_per_dispatch counts
+    config.threads = 0  # CPU threads of every implementation; 0: one per processor
+    config.lm = base()  # this project's runs: workloads set the sizes, train.steps_per_dispatch is used
     config.lock()
     return config

@@ -32,9 +32,13 @@ VOCABULARY = {
     "shakespeare_book": 62,
 }
 TOKENS = {
-    "text8": 99_999_000, "text8_prefix": 6_876_825, "synthetic": 1_000_000, "ptb": 929_589,
-    "tiny_shakespeare": 1_003_854, "shakespeare_book": 99_993,
-}  # fmt: skip
+    "text8": 99_999_000,
+    "text8_prefix": 6_876_825,
+    "synthetic": 1_000_000,
+    "ptb": 929_589,
+    "tiny_shakespeare": 1_003_854,
+    "shakespeare_book": 99_993,
+}
 SPLITS = {"text8": ("valid",), "text8_prefix": ("valid",), "shakespeare_book": ()}  # beside train; others: valid, test
 # What the training log (protocol "train") reports, and what a score does.
 TRAIN_METRICS = {"loss", "perplexity", "minibatch_perplexity", "epoch_perplexity", "lowest_running_perplexity"}
@@ -123,6 +127,8 @@ def test_names_types_and_locks(name):
     assert config.name in (name, path)
     assert config.source
     assert f"--config=configs/{path}.py" in CONFIGS[name][0].__doc__ or "make run" in CONFIGS[name][0].__doc__
+    if config.targets:
+        assert re.search(rf"\b{config.claim.minutes:,g} minutes", CONFIGS[name][0].__doc__), "how long it takes"
     expected = leaves(base())
     found = {key: value for key, value in leaves(config).items() if not key.startswith("targets.")}
     assert found.keys() == expected.keys()

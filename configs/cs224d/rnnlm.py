@@ -1,9 +1,11 @@
-"""CS224d assignment 2, part 3: a sigmoid RNN language model of PTB (seeds/002_9c3a666b5afdf0f8.txt).
+"""A sigmoid RNN language model of PTB: Stanford CS224d, assignment 2, part 3.
 
-Reported: validation perplexity 163.170974731, found by a random search over batch size, dropout, rate and unroll.
-Oddities kept: the dropped h is also what is carried to the next step; every variable, biases too, is drawn from
-U(+-sqrt(3 / shape[0])), the default of TensorFlow before 1.0 (this decides the result: Glorot is clearly worse).
-Run: python launch.py --config=configs/cs224d/rnnlm.py --workdir=runs/cs224d_rnnlm
+Source: Salvatore (2017). "Report: assignment 2", a solution of the Stanford course CS224d.
+Reported: validation perplexity 163.170974731, with hyperparameters from a random search over batch size, dropout,
+learning rate and unroll.
+Two oddities are kept. The dropped h is also what is carried to the next step. Every variable, biases too, is drawn from
+U(+-sqrt(3 / shape[0])), the default of TensorFlow before 1.0; this decides the result: Glorot's is clearly worse.
+Run (9 minutes on two CPU cores): python launch.py --config=configs/cs224d/rnnlm.py --workdir=runs/cs224d_rnnlm
 """
 
 from configs.base import base, set_targets, target
@@ -25,7 +27,7 @@ def get_config():
     config.model.hidden = (100,)
     for role in ("embedding", "input", "recurrent", "bias", "output", "output_bias"):
         config.init[role] = ("tensorflow0_uniform",)
-    # regularisation: 0.9913 on inputs and on hidden outputs, which are carried as dropped
+    # regularisation: on inputs and on hidden outputs, which are carried with units dropped
     config.keep_prob.input = 0.991323729933
     config.keep_prob.carried = 0.991323729933
     # optimiser

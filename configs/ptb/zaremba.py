@@ -1,12 +1,16 @@
-"""PTB two-layer LSTMs of Zaremba, Sutskever & Vinyals 2014, 'Recurrent Neural Network Regularization', Table 1.
+"""Two-layer LSTMs on PTB.
 
+Source: Zaremba, Sutskever and Vinyals (2014). "Recurrent Neural Network Regularization". arXiv:1409.2329, Table 1. The
+numbers of small are those of TensorFlow's ptb_word_lm.
 Variants, by argument, with reported train / valid / test perplexity:
-  small         37.99 / 121.39 / 115.91  200 units, no dropout (numbers of TensorFlow's ptb_word_lm)
-  small_held_5  the same numbers         one epoch more at rate 1, as the first versions of that program counted
-  medium        48.45 /  86.16 /  82.07  650 units, half of the non-recurrent units dropped
-  large         37.87 /  82.62 /  78.29  1,500 units, 65% dropped
 
-The loss is averaged over the batch and summed over time before its gradient is clipped. Test is scored as one stream.
+  small         37.99 / 121.39 / 115.91     13 minutes   200 units, no dropout
+  small_held_5  the same numbers            13 minutes   as small, with one epoch more at rate 1 (early ptb_word_lm)
+  medium        48.45 /  86.16 /  82.07    420 minutes   650 units, half of the non-recurrent units dropped
+  large         37.87 /  82.62 /  78.29  3,000 minutes   1,500 units, 65% dropped
+
+Minutes are for two CPU cores: measured for small, estimated from the cost of a step for the others. The loss is
+averaged over the batch and summed over time before its gradient is clipped. Test is scored as one stream.
 Run: python launch.py --config=configs/ptb/zaremba.py:small --workdir=runs/ptb_zaremba_small
 """
 
@@ -17,7 +21,7 @@ from lm.errors import lookup
 
 
 class Variant(NamedTuple):
-    """One column of the paper's section 4.1; `hold` epochs at rate 1, then x `decay` each epoch."""
+    """A model of the paper's section 4.1: `hold` epochs at rate 1, then x `decay` after each epoch."""
 
     units: int
     unroll: int
@@ -28,7 +32,7 @@ class Variant(NamedTuple):
     decay: float
     epochs: int
     parameters: int
-    minutes: float  # on two CPU cores: small was timed, the others follow from the cost of a step
+    minutes: float
     reported: tuple[float, float, float]  # train, valid, test perplexity
 
 

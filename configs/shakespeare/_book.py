@@ -1,10 +1,13 @@
-"""What the two models of Grokking Deep Learning, ch. 14, have in common (seeds/003_dd9b8d334f3bc5a7.txt)."""
+"""The common part of two models of Shakespeare's characters.
+
+Source: Trask (2019). "Grokking Deep Learning", chapter 14. Manning.
+"""
 
 from configs.base import base
 
 
 def book(name: str):
-    """The text, the embedding, the rate and the way of sampling."""
+    """The base config with the book's text, embedding, learning rate and sampling rule."""
     config = base()
     config.name = f"shakespeare/{name}"
     config.source = "Trask, Grokking Deep Learning, chapter 14"

@@ -1,11 +1,12 @@
-"""Shakespeare characters, a sigmoid RNN of 512 units (Grokking Deep Learning ch. 14, seeds/003_dd9b8d334f3bc5a7.txt).
+"""A sigmoid RNN of 512 units on Shakespeare's characters.
 
-Reported: exp(mean last-step loss) of a pass over the text: pass 0 148.0, 1 20.59, 2 15.28, 30 4.99, 40 3.66; then two
-restarts that keep weights and rate (42 + 74 + 31 = 147 passes in all): 1.0534.
-Oddities kept: only the last time step's loss of each window is propagated, and it alone is reported; the gradient is
-the sum over the batch, though the loss is reported as its mean; two biases, b_ih and b_hh, so the bias learns twice
-as fast. There is no held-out text: all numbers are training perplexities.
-Run: python launch.py --config=configs/shakespeare/rnn.py --workdir=runs/shakespeare_rnn
+Source: Trask (2019). "Grokking Deep Learning", chapter 14. Manning.
+Reported exp(mean loss of the last time step) over a pass of the text: pass 0 148.0, 1 20.59, 2 15.28, 30 4.99, 40 3.66;
+then two restarts that keep weights and rate (42 + 74 + 31 = 147 passes in all): 1.0534.
+Oddities kept: only the loss of each window's last time step is back-propagated, and it alone is reported; the gradient
+is the sum over the batch, although the loss is reported as the mean; two biases, b_ih and b_hh, so that the bias learns
+twice as fast. There is no held-out text: all numbers are training perplexities.
+Run (6 minutes on two CPU cores): python launch.py --config=configs/shakespeare/rnn.py --workdir=runs/shakespeare_rnn
 """
 
 from configs.base import set_targets, target
@@ -26,14 +27,19 @@ def get_config():
     # 62 x 512 + (512 + 512 + 2) x 512 + (512 + 1) x 62
     config.parameters = 588_862
     config.claim.minutes = 6.0
-    config.claim.seeds = 3  # its first pass is chaotic, and what follows depends on it
+    config.claim.seeds = 3  # the first pass is chaotic, and all later ones depend on it
     by_pass = {
         f"pass_{number:02}": target(
-            split="train", protocol="train", metric="epoch_perplexity", value=value, tolerance=0.15 * value,
-            where="printed log", at=f"epoch {number + 1}",
+            split="train",
+            protocol="train",
+            metric="epoch_perplexity",
+            value=value,
+            tolerance=0.15 * value,
+            where="printed log",
+            at=f"epoch {number + 1}",
         )
         for number, value in BY_PASS.items()
-    }  # fmt: skip
+    }
     set_targets(
         config,
         **by_pass,

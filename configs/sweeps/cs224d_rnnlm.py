@@ -1,9 +1,9 @@
-"""CS224d's random search for its RNN language model, at reduced size (seeds/002_9c3a666b5afdf0f8.txt).
+"""A random search like that for the RNN language model of CS224d, at reduced size.
 
-The report draws four scatter plots, validation perplexity against batch size, dropout, learning rate and unroll, and
-took the best trial for its hyper-parameters. Here: the first 100,000 words of PTB's training text, four epochs. Of 40
-trials the best had 384.3 (rate 0.010, batch 56, unroll 7, keep probability 0.94); the rate decides, as the importances
-show (docs/results/sweeps/cs224d_rnnlm/).
+Source: Salvatore (2017). "Report: assignment 2", part 3. Its four scatter plots show validation perplexity against
+batch size, dropout, learning rate and unroll; its best trial gave the hyperparameters of configs/cs224d/rnnlm.py.
+Here: the first 100,000 words of PTB's training text and four epochs. The best of 40 trials had 384.3 (rate 0.010, batch
+56, unroll 7, keep probability 0.94). The rate decides, as the importances show (docs/results/sweeps/cs224d_rnnlm/).
 Run: python launch.py --experiment=sweep --config=configs/sweeps/cs224d_rnnlm.py --workdir=runs/sweep_cs224d
 """
 

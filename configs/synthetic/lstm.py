@@ -1,5 +1,6 @@
 """The default: an LSTM on the embedded corpus, whose perplexity floor is known exactly.
 
+Source: this project (lm/data/synthetic.py).
 Run: make run (or: python launch.py --workdir=runs/first)
 """
 

@@ -1,4 +1,7 @@
-"""What the text8 models of Udacity's assignment 6 have in common (seeds/000_ccc36e48af56f605.txt)."""
+"""The common part of the text8 models.
+
+Source: Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6: the notebook 6_lstm.ipynb, with a student's answers.
+"""
 
 from configs.base import base
 
@@ -6,7 +9,7 @@ SOURCE = "Udacity deep learning, assignment 6 (6_lstm.ipynb with a student's ans
 
 
 def assignment6(name: str):
-    """The simple LSTM character model of the notebook: everything but the way characters enter."""
+    """The notebook's LSTM on characters; a variant adds its cell or its input."""
     config = base()
     config.name = f"text8/{name}"
     config.source = SOURCE

@@ -1,14 +1,17 @@
-"""text8 bigram LSTM with dropout, 21,001 steps (assignment 6, problem 2c).
+"""A text8 bigram LSTM with dropout, trained for 21,001 steps.
 
+Source: Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6, problem 2c.
 Variants, by argument:
-  printed  the run the notebook prints: its keep probability is 1.0, and the dropped logits never reach its loss, so
-           there is no dropout at all; only the schedule is longer (decay every 15,000 steps)
-  real     dropout on the non-recurrent connections (LSTM input and output), as the text intends (Zaremba et al. 2014)
 
-Reported: validation perplexity 6.96 (protocol notebook_stride2), the last line of a log whose middle is missing. It
-stands below step 100's loss and minibatch perplexity but cannot be step 100's: in problem 1 the line at the same place
-reads 4.42, also far below what any model reaches there. So it is taken for the end of the run.
-Run: python launch.py --config=configs/text8/bigram_dropout.py:real --workdir=runs/text8_bigram_dropout
+  printed  The run that the notebook prints. It has no dropout: the keep probability is 1.0, and the dropped logits
+           never reach the loss. Only the schedule is longer (decay every 15,000 steps).
+  real     Dropout on the non-recurrent connections (LSTM input and output), as the text intends (Zaremba et al. 2014).
+
+Reported: validation perplexity 6.96 (protocol notebook_stride2), the last line of a log whose middle is missing. It is
+printed below the loss and minibatch perplexity of step 100, but cannot belong to that step: in problem 1 the line at
+the same place reads 4.42, also far below what any model reaches so early. So it is taken for the end of the run.
+Run (1.5 minutes on two CPU cores):
+     python launch.py --config=configs/text8/bigram_dropout.py:real --workdir=runs/text8_bigram_dropout
 """
 
 from configs.base import set_targets, target

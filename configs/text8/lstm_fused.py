@@ -1,7 +1,8 @@
-"""text8 LSTM with one input and one recurrent product, four times as wide (assignment 6, problem 1).
+"""A text8 LSTM with one input product and one recurrent product, each four times as wide.
 
+Source: Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6, problem 1.
 Reported at step 7000: mean loss 1.575352, minibatch perplexity 4.88, validation perplexity 4.39.
-Run: python launch.py --config=configs/text8/lstm_fused.py --workdir=runs/text8_lstm_fused
+Run (0.3 minutes on two cores): python launch.py --config=configs/text8/lstm_fused.py --workdir=runs/text8_lstm_fused
 """
 
 from configs.base import set_targets, target

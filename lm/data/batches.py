@@ -2,7 +2,7 @@
 
 A text is read as B streams in parallel; each advances `unroll` tokens per window. `batching` says where streams begin:
 
-heads   stream i begins at i * (N // B) and wraps at the end of the text (Udacity 2016, assignment 6)
+heads   stream i begins at i * (N // B) and wraps at the end of the text (Vanhoucke 2016, assignment 6)
 rows    the text is trimmed to B * (N // B) tokens and stream i is its i-th contiguous part; after the last whole window
         of an epoch, reading restarts from zero state (TensorFlow's ptb_word_lm, Salvatore 2017, Trask 2019)
 

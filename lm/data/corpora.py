@@ -129,7 +129,7 @@ def _unknown_rates(vocabulary: Vocabulary, arrays: Arrays) -> dict[str, float]:
 
 
 def _text8(data, text, splits) -> Built:
-    """valid: the first config.data.valid_chars characters; train: the rest (Udacity 2016, assignment 6)."""
+    """valid: the first config.data.valid_chars characters; train: the rest (Vanhoucke 2016, assignment 6)."""
     vocabulary = text8_vocabulary()
     ids = vocabulary.encode(text("text"))
     cut = data.valid_chars

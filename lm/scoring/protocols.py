@@ -61,7 +61,7 @@ class Windows(NamedTuple):
 
 
 def _notebook(context: int, tokens: int, settings: ConfigDict, stride: int = 1) -> Windows:
-    """Udacity 2016, assignment 6: batch 1, `settings.predictions` predictions, one at a time.
+    """Vanhoucke 2016, assignment 6: batch 1, `settings.predictions` predictions, one at a time.
 
     Prediction k reads the `context` characters from k * stride on and predicts the next one; the text wraps. The bigram
     notebook's stride of 2 skips every other bigram and passes over the text twice.

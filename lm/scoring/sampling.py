@@ -1,7 +1,7 @@
 """Generation: a batch of texts in one jitted scan, one token per step.
 
 Generation applies no dropout and starts from the model's initial state. A text begins with a prompt, or with tokens
-from a random distribution (Udacity 2016, assignment 6).
+from a random distribution (Vanhoucke 2016, assignment 6).
 """
 
 import functools
@@ -107,7 +107,7 @@ def _generate(model: LanguageModel, rule: SamplingRule, length: int, parameters,
 
 
 def random_start(key: Array, context: int, number: int, symbols: int) -> Int[Array, "{context} {number}"]:
-    """Draws start tokens, each from its own distribution: normalised uniform weights (Udacity 2016, assignment 6)."""
+    """Draws start tokens, each from its own distribution: normalised uniform weights (Vanhoucke 2016, assignment 6)."""
     weights_key, draw_key = jax.random.split(key)
     weights = jax.random.uniform(weights_key, (context, number, symbols))
     return jax.random.categorical(draw_key, jnp.log(weights)).astype(jnp.int32)
