@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lm.cells.kinds import Gates, HiddenCarry, Mask, PointwiseCell, Product, StepCell, Vector, masked
+from lm.cells.kinds import Gates, HiddenCarry, Mask, Product, StepCell, Vector, masked, pointwise
 
 
 def elman(activation: Callable, z_x: Gates, z_h: Gates, carry: HiddenCarry) -> HiddenCarry:
@@ -17,8 +17,8 @@ def elman(activation: Callable, z_x: Gates, z_h: Gates, carry: HiddenCarry) -> H
     The cell's name says the activation: sigmoid, tanh or relu.
     Parameters: w_x [D, H], w_h [H, H], b [H]. One bias.
 
-    Elman (1990). "Finding Structure in Time". Cognitive Science 14(2). With relu: Le, Jaitly and Hinton (2015).
-    "A Simple Way to Initialize Recurrent Networks of Rectified Linear Units". arXiv:1504.00941.
+    Elman (1990). "Finding Structure in Time". With relu: Le, Jaitly and Hinton (2015), "A Simple Way to Initialize
+    Recurrent Networks of Rectified Linear Units".
     """
     del carry
     return HiddenCarry(activation(z_x + z_h))
@@ -33,7 +33,7 @@ def elman_two_biases(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector) ->
     their sum learns at twice the rate. torch.nn.RNN has two biases too.
     Parameters: w_x [D, H], w_h [H, H], b [H], b_h [H]. Two biases.
 
-    Trask (2019). "Grokking Deep Learning", chapter 14. Manning.
+    Trask (2019). "Grokking Deep Learning", chapter 14.
     """
     del carry
     return HiddenCarry(jax.nn.sigmoid(z_x + z_h + b_h[None]))
@@ -49,8 +49,8 @@ def jordan(product: Product, z_x: Gates, carry: HiddenCarry, b_y: Vector, hidden
     size. Neither the softmax's probabilities nor its choice feed back, as they do in some other "Jordan networks".
     Parameters: w_x [D, H], w_h [H, H], b [H], w_y [H, H], b_y [H]. One bias per layer.
 
-    Jordan (1986). "Serial Order: A Parallel Distributed Processing Approach". ICS Report 8604, UC San Diego. The
-    equations are those of Larson, "Machine Learning in Python" (lecture notes), "Recurrent Neural Networks".
+    Jordan (1986). "Serial Order: A Parallel Distributed Processing Approach". In the form of Larson, "Machine Learning
+    in Python: Recurrent Neural Networks" (lecture notes).
     """
     u = jax.nn.sigmoid(z_x + product("w_h", masked(hidden, carry.h)))
     return HiddenCarry(jax.nn.sigmoid(product("w_y", u) + b_y[None]))
@@ -66,9 +66,9 @@ JORDAN_SHAPES = (
 
 ELMAN_CELLS = {
     **{
-        f"elman_{name}": PointwiseCell(HiddenCarry, 1, functools.partial(elman, activation), masks=("hidden",))
+        f"elman_{name}": pointwise(HiddenCarry, 1, functools.partial(elman, activation), masks=("hidden",))
         for name, activation in (("sigmoid", jax.nn.sigmoid), ("tanh", jnp.tanh), ("relu", jax.nn.relu))
     },
-    "elman_sigmoid_two_biases": PointwiseCell(HiddenCarry, 1, elman_two_biases, (("b_h", "bias"),), masks=("hidden",)),
+    "elman_sigmoid_two_biases": pointwise(HiddenCarry, 1, elman_two_biases, (("b_h", "bias"),), masks=("hidden",)),
     "jordan": StepCell(HiddenCarry, jordan, JORDAN_SHAPES, masks=("hidden",)),
 }

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from lm.cells.kinds import Gates, HiddenCarry, Mask, PointwiseCell, Product, StepCell, Vector, masked, squash
+from lm.cells.kinds import Gates, HiddenCarry, Mask, Product, StepCell, Vector, masked, pointwise, squash
 
 
 def gru_reset_before(
@@ -18,7 +18,7 @@ def gru_reset_before(
     Parameters: w_x [D, 3H] and b [3H] in the order r, z, g; w_h [H, 2H] in the order r, z; w_g [H, H]. One bias.
 
     Cho, van Merriënboer, Gulcehre, Bahdanau, Bougares, Schwenk and Bengio (2014). "Learning Phrase Representations
-    using RNN Encoder-Decoder for Statistical Machine Translation". EMNLP. Chung, Gulcehre, Cho and Bengio (2014),
+    using RNN Encoder-Decoder for Statistical Machine Translation". Chung, Gulcehre, Cho and Bengio (2014),
     "Empirical Evaluation of Gated Recurrent Neural Networks on Sequence Modeling", exchange z and 1 - z.
     """
     h, units = masked(hidden, carry.h), carry.h.shape[-1]
@@ -63,7 +63,7 @@ def mgu(product: Product, z_x: Gates, carry: HiddenCarry, hidden: Mask = None, u
 
     Parameters: w_x [D, 2H] and b [2H] in the order f, g; w_h [H, H]; w_g [H, H]. One bias.
 
-    Zhou, Wu, Zhang and Zhou (2016). "Minimal Gated Unit for Recurrent Neural Networks". arXiv:1603.09420.
+    Zhou, Wu, Zhang and Zhou (2016). "Minimal Gated Unit for Recurrent Neural Networks".
     """
     h, units = masked(hidden, carry.h), carry.h.shape[-1]
     (f,) = squash(z_x[:, :units] + product("w_h", h), "s")
@@ -80,6 +80,6 @@ MGU_SHAPES = (
 
 GRU_CELLS = {
     "gru": StepCell(HiddenCarry, gru_reset_before, GRU_SHAPES),
-    "gru_reset_after": PointwiseCell(HiddenCarry, 3, gru_reset_after, (("b_h", "bias"),)),
+    "gru_reset_after": pointwise(HiddenCarry, 3, gru_reset_after, (("b_h", "bias"),)),
     "mgu": StepCell(HiddenCarry, mgu, MGU_SHAPES),
 }

@@ -1,6 +1,6 @@
-"""The three kinds of cells that lm/cells/recurrence.py can run, and the state they carry.
+"""The kinds of cells that lm/cells/recurrence.py can run, and the state they carry.
 
-A cell's equations are a pure function. Randomness, the loop over time and the drawing of parameters live elsewhere:
+Randomness, the loop over time and the drawing of parameters live elsewhere:
 lm/model/dropout.py, lm/cells/recurrence.py, lm/model/layer.py. The carry's field `h` is the layer's output.
 Notation and conventions: lm/cells/__init__.py.
 """
@@ -8,6 +8,7 @@ Notation and conventions: lm/cells/__init__.py.
 import functools
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -23,95 +24,76 @@ Shape = tuple[int, ...]
 Parameters = dict[str, tuple[str, Shape]]  # name -> (role, shape); config.init has an initialiser for each role
 
 
-def sized(shapes: tuple[tuple[str, str, str], ...], **sizes: int) -> Parameters:
-    """(name, role, shape) of each parameter with the shape in numbers: "D 4H" is (D, 4 * H) for D and H in sizes."""
-    return {
-        name: (role, tuple(int(axis[:-1] or 1) * sizes[axis[-1]] for axis in shape.split()))
-        for name, role, shape in shapes
-    }
-
-
-class PointwiseCell(NamedTuple):
-    """A cell that is elementwise between z_x = x w_x + b and z_h = h w_h.
+@dataclass(frozen=True)
+class Cell:
+    """A cell of any kind.
 
     carry:      NamedTuple type of the state, fields [B, H]
-    gates:      G, the number of H-wide groups in z_x and z_h
-    pointwise:  (z_x [B, GH], z_h [B, GH], carry, **vectors {name: [H]}, **masks {name: [B, H]}) -> carry
-    vectors:    (name, role) of learned vectors [H], such as peephole weights
-    masks:      masks that fit the equations (recurrence.RecurrentNoise): the loop multiplies `hidden` onto h where
-                w_h reads it; the equations multiply `update` onto the candidate g
+    equations:  a pure function, whose arguments depend on the kind
+    shapes:     (name, role, shape) of each parameter; a shape is text as "D 4H", of D, H and P
+    masks:      the masks of recurrence.RecurrentNoise that the equations can apply
+    output:     P, the size of h, if it differs from H
     """
 
     carry: type
-    gates: int
-    pointwise: Callable
-    vectors: tuple[tuple[str, str], ...] = ()
-    masks: tuple[str, ...] = ("hidden", "update")
-
-    def parameters(self, inputs: int, units: int) -> Parameters:
-        """w_x [D, GH], w_h [H, GH], b [GH] and the vectors [H]."""
-        width = f"{self.gates}H"
-        shapes = (("w_x", "input", f"D {width}"), ("w_h", "recurrent", f"H {width}"), ("b", "bias", width))
-        return sized((*shapes, *((name, role, "H") for name, role in self.vectors)), D=inputs, H=units)
-
-    def output_size(self, units: int) -> int:
-        """Size P of the output h."""
-        return units
-
-
-class StepCell(NamedTuple):
-    """A cell whose step multiplies in another way than by h w_h alone.
-
-    carry:      NamedTuple type of the state, fields [B, H]
-    step:       (product, z, carry, **vectors {name: [*]}, **masks {name: [B, H]}) -> carry. `product` may read each
-                matrix once per step; `vectors` are the parameters that are not matrices
-    shapes:     (name, role, shape) of each parameter; shapes as in "D 4H", of D, H and P
-    projected:  whether z is x w_x + b [B, *], computed for the whole window outside the loop; else z is x [B, D]
-    output:     P, the size of h, where it differs from H
-    masks:      as for PointwiseCell; the step multiplies both itself
-    """
-
-    carry: type
-    step: Callable
+    equations: Callable
     shapes: tuple[tuple[str, str, str], ...]
-    projected: bool = True
-    output: int | None = None
     masks: tuple[str, ...] = ("hidden", "update")
+    output: int | None = None
 
     def parameters(self, inputs: int, units: int) -> Parameters:
-        """{name: (role, shape)}."""
-        return sized(self.shapes, D=inputs, H=units, P=self.output_size(units))
+        """Roles and shapes of all parameters; "D 4H" becomes (inputs, 4 * units)."""
+        sizes = {"D": inputs, "H": units, "P": self.output_size(units)}
+        return {
+            name: (role, tuple(int(axis[:-1] or 1) * sizes[axis[-1]] for axis in shape.split()))
+            for name, role, shape in self.shapes
+        }
 
     def output_size(self, units: int) -> int:
         """Size P of the output h."""
         return self.output or units
 
 
-class ParallelCell(NamedTuple):
-    """A cell with s_t = a_t * s_{t-1} + b_t, where a and b depend on x alone: it runs in parallel over time.
+class PointwiseCell(Cell):
+    """A cell that is elementwise between z_x = x w_x + b and z_h = h w_h. The loop computes both products.
 
-    carry:   NamedTuple type of the state, fields [B, H]
-    window:  (project, parameters, carry, solve, **masks {name: [T, B, H]}) -> (carry, h [T, B, H]). project(w) is
-             x w [T, B, *] for the whole window; solve(a, b [T, B, *], s_{-1} [B, *]) is s [T, B, *]
-    shapes:  as for StepCell
-    masks:   `update` or nothing
+    equations: (z_x [B, GH], z_h [B, GH], carry, **vectors {name: [H]}, update [B, H]) -> carry. The loop multiplies
+    the mask `hidden` onto h where w_h reads it; the equations multiply `update` onto the candidate g.
     """
 
-    carry: type
-    window: Callable
-    shapes: tuple[tuple[str, str, str], ...]
-    masks: tuple[str, ...] = ("update",)
 
-    def parameters(self, inputs: int, units: int) -> Parameters:
-        """{name: (role, shape)}."""
-        return sized(self.shapes, D=inputs, H=units)
+class StepCell(Cell):
+    """A cell whose step has other products than h w_h.
 
-    def output_size(self, units: int) -> int:
-        """Size P of the output h."""
-        return units
+    equations: (product, z_x [B, *], carry, **vectors {name: [*]}, **masks {name: [B, H]}) -> carry. `product` may read
+    each matrix once per step; `vectors` are the parameters that are not matrices. z_x = x w_x + b is computed for the
+    whole window outside the loop. The equations apply both masks.
+    """
 
 
-Cell = PointwiseCell | StepCell | ParallelCell
+class UnprojectedCell(StepCell):
+    """A StepCell whose equations read x [B, D] instead of z_x."""
+
+
+class ParallelCell(Cell):
+    """A cell with s_t = a_t * s_{t-1} + b_t, where a and b depend on x alone: it runs in parallel over time.
+
+    equations: (project, parameters, carry, solve, update [T, B, H]) -> (carry, h [T, B, H]). project(w) is x w
+    [T, B, *] for the whole window; solve(a, b [T, B, *], s_{-1} [B, *]) is s [T, B, *].
+    """
+
+
+def pointwise(
+    carry: type,
+    gates: int,
+    equations: Callable,
+    vectors: tuple[tuple[str, str], ...] = (),
+    masks: tuple[str, ...] = ("hidden", "update"),
+) -> PointwiseCell:
+    """A PointwiseCell with w_x [D, GH], w_h [H, GH], b [GH]; vectors: (name, role) of further parameters [H]."""
+    width = f"{gates}H"
+    shapes = (("w_x", "input", f"D {width}"), ("w_h", "recurrent", f"H {width}"), ("b", "bias", width))
+    return PointwiseCell(carry, equations, (*shapes, *((name, role, "H") for name, role in vectors)), masks)
 
 
 class HiddenCarry(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lm.cells.kinds import Gates, LSTMCarry, Mask, PointwiseCell, Product, StepCell, Vector, masked, squash
+from lm.cells.kinds import Gates, LSTMCarry, Mask, Product, StepCell, UnprojectedCell, Vector, masked, pointwise, squash
 
 
 def lstm(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> LSTMCarry:
@@ -19,10 +19,9 @@ def lstm(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> LSTMC
 
     Parameters: w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o. One bias; no forget bias.
 
-    Hochreiter and Schmidhuber (1997). "Long Short-Term Memory". Neural Computation 9(8). The forget gate: Gers,
-    Schmidhuber and Cummins (2000). "Learning to Forget: Continual Prediction with LSTM". Neural Computation 12(10).
-    Printed in this form by Zaremba, Sutskever and Vinyals (2014). "Recurrent Neural Network Regularization".
-    arXiv:1409.2329, section 3.
+    Hochreiter and Schmidhuber (1997). "Long Short-Term Memory". With the forget gate of Gers, Schmidhuber and Cummins
+    (2000), "Learning to Forget: Continual Prediction with LSTM", in the form of Zaremba, Sutskever and Vinyals (2014),
+    "Recurrent Neural Network Regularization", section 3.
     """
     i, f, g, o = squash(z_x + z_h, "ssts")
     c = f * carry.c + i * masked(update, g)
@@ -47,7 +46,7 @@ def lstm_unfused(
         c' = f * c + i * g
         h' = o * tanh(c')
 
-    The same function as `lstm`; `fuse_lstm` converts its parameters.
+    The same function as `lstm`, whose parameters are these side by side.
     Parameters, for each gate: w_x* [D, H], w_h* [H, H], b_* [H]. One bias.
 
     Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6: the notebook 6_lstm.ipynb.
@@ -66,14 +65,6 @@ UNFUSED_SHAPES = (
 )
 
 
-def fuse_lstm(parameters: dict[str, Float[Array, "..."]]) -> dict[str, Float[Array, "..."]]:
-    """Parameters of `lstm_unfused` -> the same function's parameters for `lstm`."""
-    return {
-        name: jnp.concatenate([parameters[f"{name}{joint}{gate}"] for gate in LSTM_GATES], axis=-1)
-        for name, joint in (("w_x", ""), ("w_h", ""), ("b", "_"))
-    }
-
-
 def lstm_1997(product: Product, z_x: Gates, carry: LSTMCarry, hidden: Mask = None, update: Mask = None) -> LSTMCarry:
     """LSTM whose gates read the memory c, and whose output gate acts on what the candidate reads.
 
@@ -86,9 +77,9 @@ def lstm_1997(product: Product, z_x: Gates, carry: LSTMCarry, hidden: Mask = Non
     away and saturates the gates that read it; `lstm` does not have this defect. The mask `hidden` multiplies c.
     Parameters: w_x [D, 4H] and b [4H] in the order i, f, g, o; w_h [H, 3H] in the order i, f, o; w_g [H, H]. One bias.
 
-    Larson, "Machine Learning in Python" (lecture notes), "Recurrent Neural Networks", there the first of two LSTMs,
-    whose state s is this c. It prints no output; the tanh is that of Hochreiter and Schmidhuber (1997), "Long
-    Short-Term Memory", who have no f and whose gates read the gated output too.
+    Larson, "Machine Learning in Python: Recurrent Neural Networks" (lecture notes), the first of its two LSTMs, with
+    s for c. It defines no output; tanh is that of Hochreiter and Schmidhuber (1997), "Long Short-Term Memory", who have
+    no f and whose gates read the gated output too.
     """
     z_i, z_f, z_g, z_o = jnp.split(z_x, 4, axis=-1)
     read = masked(hidden, carry.c)
@@ -118,8 +109,8 @@ def lstm_peephole(
 
     Parameters: w_x [D, 4H], w_h [H, 4H], b [4H]; p_i, p_f, p_o [H]. Gates i, f, g, o. One bias.
 
-    Gers and Schmidhuber (2000). "Recurrent Nets that Time and Count". IJCNN. Printed in this form by Graves (2013).
-    "Generating Sequences With Recurrent Neural Networks". arXiv:1308.0850, equations 7 to 11.
+    Gers and Schmidhuber (2000). "Recurrent Nets that Time and Count". In the form of Graves (2013), "Generating
+    Sequences With Recurrent Neural Networks", equations 7 to 11.
     """
     z_i, z_f, z_g, z_o = jnp.split(z_x + z_h, 4, axis=-1)
     i = jax.nn.sigmoid(z_i + p_i[None] * carry.c)
@@ -141,8 +132,8 @@ def lstm_coupled(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) 
 
     Parameters: w_x [D, 3H], w_h [H, 3H], b [3H]. Gates i, g, o. One bias.
 
-    Greff, Srivastava, Koutník, Steunebrink and Schmidhuber (2017). "LSTM: A Search Space Odyssey". IEEE Transactions
-    on Neural Networks and Learning Systems 28(10), variant CIFG (without its peepholes).
+    Greff, Srivastava, Koutník, Steunebrink and Schmidhuber (2017). "LSTM: A Search Space Odyssey", variant CIFG,
+    without peepholes.
     """
     i, g, o = squash(z_x + z_h, "sts")
     c = (1 - i) * carry.c + i * masked(update, g)
@@ -166,7 +157,7 @@ def lstm_projection(
     Parameters: w_x [D, 4H], w_h [P, 4H], w_p [H, P], b [4H]. Gates i, f, g, o. One bias.
 
     Sak, Senior and Beaufays (2014). "Long Short-Term Memory Recurrent Neural Network Architectures for Large Scale
-    Acoustic Modeling". Interspeech. Without its peepholes and its non-recurrent projection.
+    Acoustic Modeling". Without its peepholes and its non-recurrent projection.
     """
     i, f, g, o = squash(z_x + product("w_h", masked(hidden, carry.h)), "ssts")
     c = f * carry.c + i * masked(update, g)
@@ -195,7 +186,7 @@ def lstm_book_gradient(
     of `lstm` with w_h and w_o side by side.
     Parameters: w_x [D, 4H] and b [4H] in the order i, f, g, o; w_h [H, 3H] in the order i, f, g; w_o [H, H]. One bias.
 
-    Trask (2019). "Grokking Deep Learning", chapter 14. Manning.
+    Trask (2019). "Grokking Deep Learning", chapter 14.
     """
     stop, h = jax.lax.stop_gradient, masked(hidden, carry.h)
     z_h = jnp.concatenate([product("w_h", stop(h)), product("w_o", h)], axis=-1)
@@ -238,7 +229,7 @@ def slstm(z_x: Gates, z_h: Gates, carry: StabilisedCarry, update: Mask = None) -
     Parameters: w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o. One bias.
 
     Beck, Pöppel, Spanring, Auer, Prudnikova, Kopp, Klambauer, Brandstetter and Hochreiter (2024). "xLSTM: Extended
-    Long Short-Term Memory". arXiv:2405.04517, equations 8 to 17, with the sigmoid forget gate and a single head.
+    Long Short-Term Memory", equations 8 to 17, with the sigmoid forget gate and a single head.
     """
     log_i, z_f, z_g, z_o = jnp.split(z_x + z_h, 4, axis=-1)
     log_f = jax.nn.log_sigmoid(z_f)
@@ -270,7 +261,7 @@ def mogrifier(
     Parameters: w_mutual_i [H, D] for odd i, [D, H] for even i; w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o.
     One bias.
 
-    Melis, Kočiský and Blunsom (2020). "Mogrifier LSTM". ICLR. Without its low-rank factors.
+    Melis, Kočiský and Blunsom (2020). "Mogrifier LSTM". Without its low-rank factors.
     """
     h = masked(hidden, carry.h)
     for i in range(1, rounds + 1):
@@ -288,7 +279,7 @@ def lstm_projection_cell(projection: int) -> StepCell:
 
 
 @functools.cache
-def mogrifier_cell(rounds: int) -> StepCell:
+def mogrifier_cell(rounds: int) -> UnprojectedCell:
     """`mogrifier` with this number of rounds."""
     shapes = (
         *((f"w_mutual_{i}", *(("recurrent", "H D") if i % 2 else ("input", "D H"))) for i in range(1, rounds + 1)),
@@ -296,15 +287,15 @@ def mogrifier_cell(rounds: int) -> StepCell:
         ("w_h", "recurrent", "H 4H"),
         ("b", "bias", "4H"),
     )
-    return StepCell(LSTMCarry, functools.partial(mogrifier, rounds), shapes, projected=False)
+    return UnprojectedCell(LSTMCarry, functools.partial(mogrifier, rounds), shapes)
 
 
 LSTM_CELLS = {
-    "lstm": PointwiseCell(LSTMCarry, 4, lstm),
-    "lstm_unfused": StepCell(LSTMCarry, lstm_unfused, UNFUSED_SHAPES, projected=False),
+    "lstm": pointwise(LSTMCarry, 4, lstm),
+    "lstm_unfused": UnprojectedCell(LSTMCarry, lstm_unfused, UNFUSED_SHAPES),
     "lstm_1997": StepCell(LSTMCarry, lstm_1997, LSTM_1997_SHAPES),
-    "lstm_peephole": PointwiseCell(LSTMCarry, 4, lstm_peephole, PEEPHOLES),
-    "lstm_coupled": PointwiseCell(LSTMCarry, 3, lstm_coupled),
+    "lstm_peephole": pointwise(LSTMCarry, 4, lstm_peephole, PEEPHOLES),
+    "lstm_coupled": pointwise(LSTMCarry, 3, lstm_coupled),
     "lstm_book_gradient": StepCell(LSTMCarry, lstm_book_gradient, BOOK_SHAPES),
-    "slstm": PointwiseCell(StabilisedCarry, 4, slstm),
+    "slstm": pointwise(StabilisedCarry, 4, slstm),
 }

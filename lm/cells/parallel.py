@@ -27,7 +27,7 @@ def min_gru(
     paper's appendix, which would require a positive g.
     Parameters: w_x [D, 2H], b [2H]. Gates z, g. One bias.
 
-    Feng, Tung, Ahmed, Bengio and Hajimirsadeghi (2024). "Were RNNs All We Needed?". arXiv:2410.01201, section 3.1.
+    Feng, Tung, Ahmed, Bengio and Hajimirsadeghi (2024). "Were RNNs All We Needed?". Section 3.1.
     """
     z, g = jnp.split(project(parameters["w_x"]) + parameters["b"][None, None], 2, axis=-1)
     z = jax.nn.sigmoid(z)
@@ -77,7 +77,7 @@ def lru(project, parameters: dict, carry: ComplexCarry, solve) -> tuple[ComplexC
     side by side in w_glu [H, 2H]; b [2H] in the same order. One bias.
 
     Orvieto, Smith, Gu, Fernando, Gulcehre, Pascanu and De (2023). "Resurrecting Recurrent Neural Networks for Long
-    Sequences". ICML, equations 5 to 8.
+    Sequences", equations 5 to 8.
     """
     decay = jnp.exp(parameters["ring"])
     a = jnp.exp(jax.lax.complex(-decay, jnp.exp(parameters["phase"])))[None, None]
@@ -102,7 +102,7 @@ LRU_SHAPES = (
 )
 
 PARALLEL_CELLS = {
-    "min_gru": ParallelCell(HiddenCarry, min_gru, (("w_x", "input", "D 2H"), ("b", "bias", "2H"))),
-    "min_lstm": ParallelCell(HiddenCarry, min_lstm, (("w_x", "input", "D 3H"), ("b", "bias", "3H"))),
+    "min_gru": ParallelCell(HiddenCarry, min_gru, (("w_x", "input", "D 2H"), ("b", "bias", "2H")), ("update",)),
+    "min_lstm": ParallelCell(HiddenCarry, min_lstm, (("w_x", "input", "D 3H"), ("b", "bias", "3H")), ("update",)),
     "lru": ParallelCell(ComplexCarry, lru, LRU_SHAPES, masks=()),
 }

@@ -11,14 +11,13 @@ A `ParallelCell` has no product with the past and no loop: `solve_parallel` is i
 """
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Integer
 
-from lm.cells.kinds import Cell, ParallelCell, PointwiseCell, masked
+from lm.cells.kinds import Cell, ParallelCell, PointwiseCell, UnprojectedCell, masked
 from lm.cells.products import multiplier, rows_times, weight_gradient
 
 Inputs = Float[Array, "T B D"] | Integer[Array, "T B"]  # integers are indices of one-hot vectors
@@ -67,7 +66,7 @@ def prepare_loop(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: tup
     For cells that allow it, the input product x w_x + b is taken here, for the whole window at once.
     """
     rest = dict(parameters)
-    if isinstance(cell, PointwiseCell) or cell.projected:
+    if not isinstance(cell, UnprojectedCell):
         z = project(x, rest.pop("w_x")) + rest.pop("b")[None, None]
     elif jnp.issubdtype(x.dtype, jnp.integer):
         roles = cell.parameters(1, 1)
@@ -77,15 +76,16 @@ def prepare_loop(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: tup
         z = x
     weights = {name: value for name, value in rest.items() if value.ndim == 2}
     vectors = {name: value for name, value in rest.items() if value.ndim < 2}
-    return (_pointwise_step(cell.pointwise) if isinstance(cell, PointwiseCell) else cell.step), z, weights, vectors
+    step = _pointwise_step(cell.equations) if isinstance(cell, PointwiseCell) else cell.equations
+    return step, z, weights, vectors
 
 
 @functools.cache
-def _pointwise_step(pointwise):
+def _pointwise_step(equations):
     """The step of a pointwise cell: its one product, then its equations."""
 
     def step(product, z_x, carry, hidden=None, **rest):
-        return pointwise(z_x, product("w_h", masked(hidden, carry.h)), carry, **rest)
+        return equations(z_x, product("w_h", masked(hidden, carry.h)), carry, **rest)
 
     return step
 
@@ -234,44 +234,29 @@ Coefficients = Inexact[Array, "T B H"]
 
 
 def run_parallel(
-    cell: ParallelCell,
-    parameters: dict[str, Array],
-    x: Inputs,
-    carry: tuple,
-    noise: RecurrentNoise,
-    solve: Callable | None = None,
+    cell: ParallelCell, parameters: dict[str, Array], x: Inputs, carry: tuple, noise: RecurrentNoise
 ) -> tuple[tuple, Float[Array, "T B H"]]:
-    """Runs a parallel cell over a window, as `run_cell`. solve: `solve_parallel`, or `solve_in_order` in tests.
+    """Runs a parallel cell over a window, as `run_cell`.
 
     Zoneout and the mask `carried` act linearly on the state and so become part of the recurrence.
     """
-    solve = solve or solve_parallel
 
-    def noisy(a, b, start):
+    def solve(a, b, start):
         if (keep := (noise.zoneout or {}).get("h")) is not None:
             a, b = keep + (1 - keep) * a, (1 - keep) * b
         if noise.carried is not None:
             a, b = noise.carried * a, noise.carried * b
-        return solve(a, b, start)
+        return solve_parallel(a, b, start)
 
     masks = {} if noise.update is None else {"update": noise.update}
-    return cell.window(functools.partial(project, x), parameters, carry, noisy, **masks)
-
-
-def solve_in_order(a: Coefficients, b: Coefficients, start: Inexact[Array, "B H"]) -> Coefficients:
-    """Computes s_t = a_t * s_{t-1} + b_t from s_{-1} = start, step by step. Returns s."""
-
-    def body(s, coefficients):
-        s = coefficients[0] * s + coefficients[1]
-        return s, s
-
-    return jax.lax.scan(body, start, (a, b))[1]
+    return cell.equations(functools.partial(project, x), parameters, carry, solve, **masks)
 
 
 @jax.custom_vjp
 def solve_parallel(a: Coefficients, b: Coefficients, start: Inexact[Array, "B H"]) -> Coefficients:
-    """`solve_in_order` in O(log T) parallel steps: two maps s -> a s + b compose into one of the same form.
+    """Computes s_t = a_t * s_{t-1} + b_t from s_{-1} = start, in O(log T) parallel steps. Returns s.
 
+    Two maps s -> a s + b compose into one of the same form.
     Blelloch (1990). "Prefix Sums and Their Applications". Report CMU-CS-90-190, Carnegie Mellon University.
     """
 

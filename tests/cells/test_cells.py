@@ -10,14 +10,13 @@ import pytest
 
 from lm.cells import recurrence
 from lm.cells.kinds import ParallelCell, StepCell, zero_carry
-from lm.cells.lstm import fuse_lstm
 from lm.cells.recurrence import RecurrentNoise
 from lm.cells.table import CELLS, check_bias, make_cell
 from lm.errors import UserError
 from lm.model.initialisers import initialiser
 from lm.model.language_model import make_model
 from tests.helpers import cell_references, tiny
-from tests.helpers.quick import compiled
+from tests.helpers.quick import compiled, solve_in_order
 
 T, B, D, H, P = 5, 2, 4, 3, 2
 
@@ -113,7 +112,9 @@ def test_noise_stands_where_it_says_and_the_fast_gradient_is_that_of_autodiff(na
 
     def plain(p, x, carry, noise):
         if isinstance(cell, ParallelCell):
-            return recurrence.run_parallel(cell, p, x, carry, noise, recurrence.solve_in_order)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(recurrence, "solve_parallel", solve_in_order)
+                return recurrence.run_cell(cell, p, x, carry, noise)
         fixed, timed = recurrence.split_noise(noise, T)
         step, z, w, vectors = recurrence.prepare_loop(cell, p, x, carry)
         return recurrence.scan_plain(step, z, w, carry, vectors, fixed, timed)
@@ -180,8 +181,7 @@ def test_every_cell_has_a_reference_and_equations():
     assert set(cell_references.STEPS) == set(CELLS)
     for name in CELLS:
         cell = cell_of(name)
-        equations = getattr(cell, "pointwise", getattr(cell, "step", getattr(cell, "window", None)))
-        equations = getattr(equations, "func", equations)
+        equations = getattr(cell.equations, "func", cell.equations)
         text = " ".join(equations.__doc__.split())
         assert re.search(r"^ {8}([hy]' =|h =|then i, f)", equations.__doc__, re.MULTILINE), name
         assert re.search(r'\(\d{4}\)[.,] "\w|\b[A-Z][a-z]+ et al\. \(\d{4}\)', text), name
@@ -201,7 +201,7 @@ def test_lstm_unfused_and_lstm_are_one_function_of_the_same_parameters():
     weights = np.full((8, 3), 1 / 24)
 
     def fuse(p):
-        return {n: fuse_lstm(v) if n.startswith("layer") else v for n, v in p.items()}
+        return {n: cell_references.fuse_lstm(v, jnp) if n.startswith("layer") else v for n, v in p.items()}
 
     def loss(p, cell):
         model, q = (unfused, p) if cell == "lstm_unfused" else (fused, fuse(p))

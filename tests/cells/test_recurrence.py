@@ -9,9 +9,9 @@ import pytest
 
 from lm.cells import recurrence
 from lm.cells.kinds import zero_carry
-from lm.cells.recurrence import RecurrentNoise, project, solve_in_order, solve_parallel, split_noise
+from lm.cells.recurrence import RecurrentNoise, project, solve_parallel, split_noise
 from lm.cells.table import CELLS
-from tests.helpers.quick import compiled
+from tests.helpers.quick import compiled, solve_in_order
 
 T, B, D, H = 6, 2, 4, 3
 

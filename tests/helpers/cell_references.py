@@ -64,10 +64,15 @@ def lstm(p, x, s, hidden=1.0, update=1.0):
     return {"c": c, "h": h}, h
 
 
+def fuse_lstm(p, numpy=np):
+    """Parameters of `lstm_unfused` -> those of the same `lstm`; numpy: the module of the arrays."""
+    joints = {"w_x": "", "w_h": "", "b": "_"}
+    gates = {name: [p[f"{name}{joint}{gate}"] for gate in "ifgo"] for name, joint in joints.items()}
+    return {name: numpy.concatenate(parts, axis=-1) for name, parts in gates.items()}
+
+
 def lstm_unfused(p, x, s, hidden=1.0, update=1.0):
-    fused = {name: np.concatenate([p[f"{name}{joint}{gate}"] for gate in "ifgo"], axis=-1)
-             for name, joint in (("w_x", ""), ("w_h", ""), ("b", "_"))}  # fmt: skip
-    return lstm(fused, x, s, hidden, update)
+    return lstm(fuse_lstm(p), x, s, hidden, update)
 
 
 def lstm_1997(p, x, s, hidden=1.0, update=1.0):

@@ -1,4 +1,4 @@
-"""`compiled`: jit for tests of numerics, where compiling takes far longer than running."""
+"""jit for tests of numerics, which compile for far longer than they run, and the linear recurrence step by step."""
 
 import functools
 
@@ -11,7 +11,7 @@ OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": F
 
 @functools.cache
 def known_options():
-    """OPTIONS as far as this version of XLA has them."""
+    """The OPTIONS that this version of XLA knows."""
     known = {}
     for name, value in OPTIONS.items():
         try:
@@ -25,5 +25,15 @@ def known_options():
 
 
 def compiled(function, **options):
-    """jax.jit, with the least work in the compiler."""
+    """jax.jit with as little work for the compiler as possible."""
     return jax.jit(function, compiler_options=known_options(), **options)
+
+
+def solve_in_order(a, b, start):
+    """s_t = a_t * s_{t-1} + b_t, one step after the other. a, b: [T, B, H]; start: [B, H]. Returns s [T, B, H]."""
+
+    def body(s, coefficients):
+        s = coefficients[0] * s + coefficients[1]
+        return s, s
+
+    return jax.lax.scan(body, start, (a, b))[1]
