@@ -1,4 +1,4 @@
-"""A config is a claim: every file loads, is locked, counts its parameters right and names targets that can be met."""
+"""Every config loads, is locked, states its number of parameters, and has targets that its runs can meet."""
 
 import ast
 import functools
@@ -22,7 +22,7 @@ from lm.scoring.protocols import PROTOCOLS
 from lm.training.step import make_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
-# Symbols and training tokens of each corpus; a textfile's are the user's.
+# Symbols and training tokens of each corpus, except the user's own text.
 VOCABULARY = {
     "text8": 27,
     "text8_prefix": 27,
@@ -40,7 +40,7 @@ TOKENS = {
     "shakespeare_book": 99_993,
 }
 SPLITS = {"text8": ("valid",), "text8_prefix": ("valid",), "shakespeare_book": ()}  # beside train; others: valid, test
-# What the training log (protocol "train") reports, and what a score does.
+# Metrics of the training log (protocol "train"), and of scores.
 TRAIN_METRICS = {"loss", "perplexity", "minibatch_perplexity", "epoch_perplexity", "lowest_running_perplexity"}
 SCORE_METRICS = {"perplexity", "loss", "bits_per_symbol"}
 
@@ -50,7 +50,7 @@ def module_of(path):
 
 
 def variants(get_config):
-    """The arguments a config takes: those its message names when it gets another; none for most."""
+    """Arguments that a config accepts, as listed in its error for another one; [None] if it takes no argument."""
     if not inspect.signature(get_config).parameters:
         return [None]
     with pytest.raises(UserError, match="variant: unknown 'no such variant'; known: ") as caught:
@@ -59,7 +59,7 @@ def variants(get_config):
 
 
 def kind_of(module):
-    """What --experiment reads such a config: run for most, None for what is no config."""
+    """The kind of command that reads this config: run for most; None if the file is no config."""
     return module.get_config().get("kind", "run") if hasattr(module, "get_config") else None
 
 
@@ -89,13 +89,13 @@ def leaves(config, path=""):
     return found
 
 
-def test_the_files_are_found():
+def test_all_configs_are_found():
     assert {"synthetic/lstm", "text8/lstm", "text8/lstm_fused", "ptb/lstm2", "ptb/zaremba:large"} <= CONFIGS.keys()
     assert len(CONFIGS) >= 15
 
 
-def test_configs_of_other_experiments_than_runs_name_theirs():
-    """Such a config has keys of its own: each is read by its experiment."""
+def test_configs_of_other_commands_name_their_command():
+    """The command reads every key of its config."""
     for path in FILES:
         kind = kind_of(module_of(path))
         if kind not in (None, "run"):
@@ -164,7 +164,7 @@ def test_the_number_of_parameters_is_as_stated(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_would_run(name):
-    """Every check that training makes before its first step, on a corpus of the right size; text is not needed."""
+    """Passes every check before the first training step, on a corpus of the right size without a real text."""
     config = load(name)
     corpus = config.data.corpus
     assert corpus in CORPORA
@@ -177,12 +177,12 @@ def test_it_would_run(name):
     assert experiment.total_steps > 0
     assert config.evaluation.during in PROTOCOLS
     assert set(config.evaluation.protocols) <= set(PROTOCOLS)
-    assert set(config.evaluation.splits) <= set(texts), "a split to be scored that the corpus does not have"
+    assert set(config.evaluation.splits) <= set(texts), "a split to score that the corpus lacks"
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_targets_can_be_met(name):
-    """Each names a split, protocol and metric that a run of this config writes, and where the source says it."""
+    """Each target names a split, protocol and metric that runs of this config record, and its place in the source."""
     config = load(name)
     protocols = set(config.evaluation.protocols)
     for key, target in config.targets.items():
@@ -203,7 +203,7 @@ def test_targets_can_be_met(name):
 
 
 def test_steps_of_the_sources():
-    """What the documents say of their lengths, as arithmetic of the configs."""
+    """The lengths that the sources state, computed from the configs."""
 
     def windows(name):
         config = load(name)
@@ -250,9 +250,9 @@ def all_reads():
     return set().union(settings, *map(reads_of, files))
 
 
-# Groups that are gone through as a whole: their keys are found by name, in strings, or as attributes of `keep`.
+# Groups that are read in a loop over names: their keys occur in strings, or as attributes of `keep`.
 BY_NAME = {"init": (), "keep_prob": ("keep",), "zoneout": (), "penalty": ()}
-# Read by people (in config.json and summary.json), and by the tests here.
+# Keys for people, who read them in config.json and summary.json, and for these tests.
 FOR_PEOPLE = {"source", "parameters"}
 
 
@@ -264,7 +264,7 @@ def is_read(dotted):
 
 
 @pytest.mark.parametrize("key", leaves(base()))
-def test_every_key_is_read_by_somebody(key):
+def test_every_key_is_read_somewhere(key):
     assert is_read(key) or key in FOR_PEOPLE, f"config.{key} is read nowhere in lm/ or experiments/"
 
 

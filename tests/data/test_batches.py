@@ -1,4 +1,4 @@
-"""Windows equal the sources' own batch generators, token by token."""
+"""Windows equal those of the sources' batch generators, token by token."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from tests.helpers import references
 
 
 def windows(batching, text, batch_size, unroll, count):
-    """The first `count` windows [count, T + 1, B] and, for each, whether an epoch starts."""
+    """The first `count` windows [count, T + 1, B] and, for each, whether it starts an epoch."""
     streams = batches.make_streams(batching, len(text), batch_size, unroll)
     tokens, cursor, found, starts = batches.on_device(text), jnp.int32(0), [], []
     read = jax.jit(lambda tokens, cursor: batches.window(streams, tokens, cursor))
@@ -23,20 +23,20 @@ def windows(batching, text, batch_size, unroll, count):
 
 
 @pytest.mark.parametrize(("length", "batch_size", "unroll"), [(50, 4, 5), (64, 8, 3), (23, 1, 7), (31, 7, 3)])
-def test_heads_are_assignment_6s_batch_generator(length, batch_size, unroll):
-    """Long enough that every head passes the end of the text at least once."""
-    text = np.arange(length, dtype=np.uint8)  # every position is told apart
+def test_heads_are_the_generator_of_assignment_6(length, batch_size, unroll):
+    """Vanhoucke 2016. Every head passes the end of the text at least once."""
+    text = np.arange(length, dtype=np.uint8)  # every position is a different token
     count = 2 * length // unroll + 1
     generator = references.BatchGenerator(text, batch_size, unroll)
     expected = np.array([generator.next() for _ in range(count)])
     found, starts = windows("heads", text, batch_size, unroll, count)
     np.testing.assert_array_equal(found, expected)
-    assert (np.diff(found.astype(int), axis=1) < 0).any(), "no head wrapped: the test shows nothing"
-    assert not any(starts), "heads never forget"
+    assert (np.diff(found.astype(int), axis=1) < 0).any(), "no head wrapped: the test proves nothing"
+    assert not any(starts), "heads keep their state"
 
 
 @pytest.mark.parametrize(("length", "batch_size", "unroll"), [(50, 4, 5), (49, 4, 3), (48, 4, 3), (23, 1, 7)])
-def test_rows_are_ptb_word_lms_iterator_epoch_after_epoch(length, batch_size, unroll):
+def test_rows_are_the_iterator_of_ptb_word_lm_in_every_epoch(length, batch_size, unroll):
     text = np.arange(length, dtype=np.uint8)
     epoch = [np.concatenate([x, y[:, -1:]], axis=1).T for x, y in references.ptb_iterator(text, batch_size, unroll)]
     found, starts = windows("rows", text, batch_size, unroll, 3 * len(epoch))
@@ -55,21 +55,21 @@ def test_the_last_token_of_a_window_is_the_first_of_the_next(batching):
         np.testing.assert_array_equal(found[i][0], found[i - 1][-1])
 
 
-def test_ptbs_epoch_has_774_windows_of_60_by_20():
-    """Seed 001: (929,589 // 60 - 1) // 20; and the book's 195 and 249 windows a pass (seed 003)."""
+def test_windows_per_epoch_of_the_sources():
+    """Cognitive Class 2018: (929,589 // 60 - 1) // 20; Trask 2019: 195 and 249 windows per pass."""
     assert batches.make_streams("rows", 929_589, 60, 20).windows_per_epoch == 774
     assert batches.make_streams("rows", 99_993, 32, 16).windows_per_epoch == 195
     assert batches.make_streams("rows", 99_993, 16, 25).windows_per_epoch == 249
 
 
-def test_windows_keep_the_texts_small_integer_type():
+def test_windows_keep_the_integer_type_of_the_text():
     for dtype in (np.uint8, np.uint16):
         found, _ = windows("heads", np.arange(60).astype(dtype), 4, 5, 1)
         assert found.dtype == dtype
 
 
 def test_positions_of_100_million_tokens_do_not_overflow():
-    """text8 whole, near its end: all heads but the first wrap. A token is its position modulo 256."""
+    """Near the end of text8, where all heads except the first wrap. A token is its position modulo 256."""
     length, batch_size, unroll = 99_999_000, 64, 10
     streams = batches.make_streams("heads", length, batch_size, unroll)
     assert streams.row == 1_562_484
@@ -89,18 +89,18 @@ def test_positions_of_100_million_tokens_do_not_overflow():
         (("heads", 3, 4, 1), ["3", "batch_size=4", "8"]),
     ],
 )
-def test_sizes_that_leave_nothing_to_read_are_named(arguments, words):
+def test_sizes_without_a_whole_window_are_errors(arguments, words):
     with pytest.raises(UserError) as caught:
         batches.make_streams(*arguments)
     assert all(word in str(caught.value) for word in words), caught.value
     assert "\n" not in str(caught.value)
 
 
-def test_the_smallest_text_that_suffices():
+def test_the_smallest_text_with_a_window():
     found, _ = windows("rows", np.arange(8, dtype=np.uint8), 2, 3, 2)
     np.testing.assert_array_equal(found, [[[0, 4], [1, 5], [2, 6], [3, 7]]] * 2)
 
 
-def test_a_bigram_model_needs_two_tokens_a_window():
+def test_a_bigram_model_needs_an_unroll_of_two():
     with pytest.raises(UserError, match=r"config\.data\.unroll must be at least 2"):
         batches.make_streams("heads", 100, 4, 1, context=2)

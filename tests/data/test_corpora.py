@@ -1,4 +1,4 @@
-"""Corpora: values of small ones made on the spot; what is wrong is refused by name and not cached."""
+"""Corpora: values of small ones written by the tests; a wrong file is named in an error and never cached."""
 
 import functools
 import hashlib
@@ -29,7 +29,7 @@ TEXT = "the quick brown fox jumps over the lazy dog "
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A TFDS cache of the test's own, and a network that is not there."""
+    """A TFDS cache for this test only, and no network."""
 
     look_up = socket.getaddrinfo
 
@@ -62,7 +62,7 @@ def data_config(**changes):
 
 
 def place(data_dir, path, content: bytes, **fields) -> RegisteredFile:
-    """Writes a file into the data directory and returns the source that is registered for it."""
+    """Writes a file into the data directory and registers it."""
     file = data_dir / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
@@ -95,7 +95,7 @@ def place_text8(data_dir, tmp_path, monkeypatch, text=TEXT):
 
 
 def prepared(cache):
-    """What there is in the cache: files, and folders of downloads."""
+    """Everything in the cache: files, and directories of downloads."""
     return [path for path in cache.rglob("*") if path.is_file() or path.name.startswith(".lm")]
 
 
@@ -109,7 +109,7 @@ def refusal(function, *arguments) -> str:
 # ---- values ----
 
 
-def test_text8_has_its_validation_text_in_front(data_dir, tmp_path, monkeypatch):
+def test_the_validation_text_of_text8_comes_first(data_dir, tmp_path, monkeypatch):
     source = place_text8(data_dir, tmp_path, monkeypatch)
     corpus = load(data_config(corpus="text8", valid_chars=10), str(data_dir))
     assert corpus.name == "text8"
@@ -123,31 +123,31 @@ def test_text8_has_its_validation_text_in_front(data_dir, tmp_path, monkeypatch)
     assert json.loads(json.dumps(corpus.provenance)) == corpus.provenance
 
 
-def test_the_cache_serves_when_the_file_is_gone(cache, data_dir, tmp_path, monkeypatch):
+def test_a_cached_file_is_not_needed_again(cache, data_dir, tmp_path, monkeypatch):
     place_text8(data_dir, tmp_path, monkeypatch)
     data = data_config(corpus="text8", valid_chars=10)
     first = load(data, str(data_dir))
     (data_dir / "text8/text8.zip").unlink()
     second = load(data, None)
     np.testing.assert_array_equal(first.splits["train"], second.splits["train"])
-    [folder] = cache.iterdir()  # nor are there archives or half-made data
+    [folder] = cache.iterdir()  # neither archives nor unfinished data
     assert [path.name for path in folder.iterdir()] == ["1.0.0"]
 
 
 @pytest.mark.parametrize("characters", [-1, 44, 45])
-def test_validation_characters_that_cannot_be(characters, data_dir, tmp_path, monkeypatch):
+def test_valid_chars_out_of_range(characters, data_dir, tmp_path, monkeypatch):
     place_text8(data_dir, tmp_path, monkeypatch)
     data = data_config(corpus="text8", valid_chars=characters)
     assert "config.data.valid_chars" in refusal(load, data, str(data_dir))
 
 
-def test_no_validation_characters_leave_no_validation_split(data_dir, tmp_path, monkeypatch):
+def test_zero_valid_chars_give_no_validation_split(data_dir, tmp_path, monkeypatch):
     place_text8(data_dir, tmp_path, monkeypatch)
     corpus = load(data_config(corpus="text8", valid_chars=0), str(data_dir))
     assert list(corpus.splits) == ["train"]
 
 
-def test_ptb_vocabulary_comes_from_train_and_only_asked_files_are_read(data_dir, monkeypatch):
+def test_ptb_takes_its_vocabulary_from_train_and_reads_only_requested_files(data_dir, monkeypatch):
     texts = {"train": " b a <unk> \n a b c \n", "valid": " c a \n"}
     registered = {n: place(data_dir, f"ptb/ptb.{n}.txt", t.encode()) for n, t in texts.items()}
     registered["test"] = RegisteredFile("ptb/ptb.test.txt", 5, "0" * 64, "http://not.there/ptb.test.txt")
@@ -177,7 +177,7 @@ def test_tiny_shakespeare_is_divided_in_file_order(data_dir, monkeypatch):
     assert corpus.vocabulary.decode(corpus.splits["test"]) == "fghij"
 
 
-def test_synthetic_states_its_floor_and_its_splits():
+def test_synthetic_records_its_floor():
     corpus = load(data_config(corpus="synthetic", size=5000, seed=3), None)
     assert {name: len(ids) for name, ids in corpus.splits.items()} == {
         "train": 5000,
@@ -191,13 +191,13 @@ def test_synthetic_states_its_floor_and_its_splits():
     assert corpus.vocabulary.symbols == tuple(TEXT8_ALPHABET)
 
 
-def test_unknown_corpora_are_refused_with_those_that_are():
+def test_an_unknown_corpus_is_an_error_that_lists_the_known_ones():
     message = refusal(load, data_config(corpus="text9"), None)
     assert message.startswith("config.data.corpus: unknown 'text9'; known: ")
     assert all(name in message for name in CORPORA)
 
 
-def test_registered_sources_are_what_the_table_of_data_says():
+def test_the_table_of_corpora_and_registered_files():
     assert list(CORPORA) == [
         "text8",
         "text8_prefix",
@@ -213,7 +213,7 @@ def test_registered_sources_are_what_the_table_of_data_says():
     assert [file.path for file in registered if file.url is None] == ["text8/text8-prefix.zip"]
 
 
-# ---- one's own text ----
+# ---- the user's own text ----
 
 
 def load_textfile(tmp_path, content: bytes, splits=corpora.SPLITS, **changes):
@@ -236,7 +236,7 @@ def test_textfile_characters(tmp_path):
 
 
 @pytest.mark.parametrize("splits", [corpora.SPLITS, ("train",)])
-def test_textfile_symbols_outside_train_are_unknown_whatever_is_asked_for(tmp_path, splits):
+def test_textfile_symbols_outside_train_are_unknown_for_any_requested_splits(tmp_path, splits):
     corpus = load_textfile(tmp_path, "aabbaéac".encode(), splits, fractions=(0.5, 0.25, 0.25))
     assert corpus.vocabulary == Vocabulary("char", ("a", "b", "\ufffd"), "\ufffd")
     assert corpus.provenance["unknown_rate"] == {"train": 0.0, "valid": 0.5, "test": 0.5}
@@ -277,23 +277,23 @@ def test_textfile_of_one_character(tmp_path):
         (b"abc", {"fractions": (0.5, 0.1, 0.1)}, "config.data.fractions=(0.5, 0.1, 0.1)"),
     ],
 )
-def test_textfiles_and_settings_that_are_refused(tmp_path, content, changes, message):
+def test_wrong_textfiles_and_settings_are_errors(tmp_path, content, changes, message):
     with pytest.raises(UserError) as error:
         load_textfile(tmp_path, content, **changes)
     assert message in str(error.value)
 
 
-def test_textfile_that_is_not_there(tmp_path):
+def test_a_missing_textfile_is_an_error(tmp_path):
     data = functools.partial(data_config, corpus="textfile")
     assert refusal(load, data(), None).startswith("config.data.path is empty")
     assert "nowhere.txt: No such file" in refusal(load, data(path="/nowhere.txt"), None)
     assert "Is a directory" in refusal(load, data(path=str(tmp_path)), None)
 
 
-# ---- what is wrong, and leaves nothing ----
+# ---- errors, which leave nothing behind ----
 
 
-def test_missing_file_without_a_network_is_one_line_at_once(cache, data_dir):
+def test_a_missing_file_without_a_network_is_an_error_at_once(cache, data_dir):
     message = refusal(load, data_config(corpus="text8"), str(data_dir))
     assert message == (
         f"text8/text8.zip is not in {data_dir}, and mattmahoney.net cannot be reached: download "
@@ -305,7 +305,7 @@ def test_missing_file_without_a_network_is_one_line_at_once(cache, data_dir):
     assert prepared(cache) == []
 
 
-def test_host_that_never_answers_is_not_waited_for(monkeypatch):
+def test_a_host_that_never_answers_is_an_error_after_the_time_limit(monkeypatch):
     monkeypatch.setattr(files, "_PROBE_SECONDS", 0.2)
     released = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(20) and [])
@@ -314,7 +314,7 @@ def test_host_that_never_answers_is_not_waited_for(monkeypatch):
 
 
 @pytest.mark.parametrize("change", [lambda c: c[:-7], lambda c: c[:30] + b"?" + c[31:], lambda c: b""])
-def test_truncated_or_altered_files_are_named_and_not_cached(change, cache, data_dir, tmp_path, monkeypatch):
+def test_truncated_or_altered_files_are_errors_and_not_cached(change, cache, data_dir, tmp_path, monkeypatch):
     source = place_text8(data_dir, tmp_path, monkeypatch)
     file = data_dir / "text8/text8.zip"
     whole = file.read_bytes()
@@ -327,7 +327,7 @@ def test_truncated_or_altered_files_are_named_and_not_cached(change, cache, data
         f"expected {source.size} bytes with sha256 {source.sha256}; "
     )
     assert prepared(cache) == []
-    file.write_bytes(whole)  # and nothing stands in the way of the right one
+    file.write_bytes(whole)  # the right file is accepted afterwards
     assert len(load(data, str(data_dir)).splits["train"]) == 34
 
 
@@ -335,14 +335,14 @@ def test_truncated_or_altered_files_are_named_and_not_cached(change, cache, data
     ("text", "message"),
     [("the Fox", "byte 4 is 'F'"), ("a\nb", "byte 1 is '\\n'"), ("café", "byte 3 is 'Ã'")],
 )
-def test_characters_outside_the_alphabet_are_refused(text, message, cache, data_dir, tmp_path, monkeypatch):
+def test_characters_outside_the_alphabet_are_errors(text, message, cache, data_dir, tmp_path, monkeypatch):
     place_text8(data_dir, tmp_path, monkeypatch, text)
     said = refusal(load, data_config(corpus="text8"), str(data_dir))
     assert said.startswith(f"text8/text8.zip: {message}, which is not in the corpus's alphabet")
     assert prepared(cache) == []
 
 
-def test_archives_without_the_member_or_none_at_all(cache, data_dir, tmp_path):
+def test_archives_without_the_member_and_damaged_archives_are_errors(cache, data_dir, tmp_path):
     def check(content):
         source = place(data_dir, "a.zip", content, member="text8", text_size=3)
         assert "a.zip is not a whole zip archive with a member text8" in refusal(read_text, source, str(data_dir))
@@ -357,9 +357,9 @@ def test_archives_without_the_member_or_none_at_all(cache, data_dir, tmp_path):
 
 @pytest.mark.parametrize("declared", [None, 3])
 def test_zip_bombs_are_not_unpacked(declared, cache, data_dir, tmp_path):
-    """A member of more than the registered size is refused, whether or not the archive admits it."""
+    """A member larger than registered is an error, whatever size the archive declares."""
     content = archive(tmp_path, bytes(10_000_000))
-    if declared is not None:  # the size stands in the local and in the central header
+    if declared is not None:  # the size is in the local and in the central header
         content = content.replace((10_000_000).to_bytes(4, "little"), declared.to_bytes(4, "little"))
     source = place(data_dir, "a.zip", content, member="text8", text_size=3)
     message = refusal(read_text, source, str(data_dir))
@@ -367,7 +367,7 @@ def test_zip_bombs_are_not_unpacked(declared, cache, data_dir, tmp_path):
     assert prepared(cache) == []
 
 
-def test_damaged_cache_is_named(cache, data_dir):
+def test_a_damaged_cache_is_an_error(cache, data_dir):
     source = place(data_dir, "a.txt", b"some text")
     assert read_text(source, str(data_dir)) == "some text"
     [record] = cache.rglob("*array_record*")
@@ -376,7 +376,7 @@ def test_damaged_cache_is_named(cache, data_dir):
     assert message.startswith(f"{record.parent} is damaged: delete that directory")
 
 
-def test_cache_that_cannot_be_written_is_done_without(tmp_path, data_dir, monkeypatch, capsys):
+def test_without_a_writable_cache_the_file_is_read_uncached(tmp_path, data_dir, monkeypatch, capsys):
     blocked = tmp_path / "a_file"
     blocked.write_bytes(b"")
     monkeypatch.setenv("TFDS_DATA_DIR", str(blocked / "below"))
@@ -406,7 +406,7 @@ def test_two_processes_may_prepare_at_once(cache, data_dir):
         )
         for _ in range(2)
     ]
-    for process in processes:  # both have imported what is slow, or nearly so
+    for process in processes:  # by now both have imported the slow libraries, or nearly
         process.stdin.write("\n")
         process.stdin.flush()
     answers = [process.communicate(timeout=60)[0].strip() for process in processes]
@@ -415,8 +415,8 @@ def test_two_processes_may_prepare_at_once(cache, data_dir):
     assert [path.name for path in folder.iterdir()] == ["1.0.0"]
 
 
-def test_whoever_comes_second_takes_what_the_first_has_made(data_dir, monkeypatch):
-    """The other process finishes between this one's look into the cache and its own renaming."""
+def test_the_slower_of_two_processes_uses_the_file_of_the_faster(data_dir, monkeypatch):
+    """The other process finishes after this one looked into the cache and before it renames its own file."""
     source = place(data_dir, "a.txt", b"some text")
     made, content = [], files._content
 
@@ -436,7 +436,7 @@ def test_whoever_comes_second_takes_what_the_first_has_made(data_dir, monkeypatc
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """(folder, address) of a web server on this machine, the only one that can be reached."""
+    """(folder, address) of a web server on this machine, the only host that can be reached."""
     folder = tmp_path / "web"
     folder.mkdir()
 
@@ -454,7 +454,7 @@ def server(tmp_path, monkeypatch):
         thread.join()
 
 
-def test_what_is_not_here_is_downloaded_and_verified(cache, server, capfd):
+def test_a_missing_file_is_downloaded_and_verified(cache, server, capfd):
     folder, address = server
     source = place(folder, "a.txt", b"some text", url=f"{address}/a.txt")
     assert read_text(source, None) == "some text"
@@ -467,7 +467,7 @@ def test_what_is_not_here_is_downloaded_and_verified(cache, server, capfd):
     assert [path.name for path in kept.iterdir()] == ["1.0.0"]
 
 
-def test_wrong_downloads_are_refused_and_not_kept(cache, server):
+def test_a_wrong_download_is_an_error_and_not_kept(cache, server):
     folder, address = server
     source = place(folder, "a.txt", b"some text", url=f"{address}/a.txt")
     (folder / "a.txt").write_bytes(b"other text")
@@ -486,7 +486,7 @@ def test_wrong_downloads_are_refused_and_not_kept(cache, server):
 
 @pytest.fixture
 def real(cache, monkeypatch):
-    """A loader of real corpora, or a skip where they are not on this machine."""
+    """Loads real corpora; skips the test if LM_DATA_DIR lacks them."""
     directory = os.environ.get("LM_DATA_DIR")
 
     def loaded(name, **changes):

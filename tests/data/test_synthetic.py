@@ -26,7 +26,7 @@ def chain():
 
 
 def nats_of_words(chain, text):
-    """-ln p of each whole word of a text but the first, from the table of probabilities alone."""
+    """-ln p of each whole word of a text except the first, from the transition table alone."""
     index = {word: i for i, word in enumerate(chain.words)}
     ids = [index[word] for word in text[: text.rindex(" ")].split(" ")]
     return [-math.log(chain.counts[pair] / 64) for pair in itertools.pairwise(ids)]
@@ -70,15 +70,15 @@ def test_stationary_distribution_by_brute_force(chain):
     assert chain.stationary.sum() == pytest.approx(1.0, abs=1e-12)
 
 
-def test_floor_of_a_source_worked_out_by_hand():
-    """a -> a or bb evenly, bb -> a: shares 2/3 and 1/3, ln 2 per a, (2 * 2 + 1 * 3) / 3 characters."""
+def test_the_floor_of_a_small_chain_by_hand():
+    """a -> a or bb evenly, bb -> a: frequencies 2/3 and 1/3, ln 2 per a, (2 * 2 + 1 * 3) / 3 characters."""
     counts = np.array([[32, 32], [64, 0]])
     chain = Chain(("a", "bb"), counts, synthetic._stationary(counts / 64))
     np.testing.assert_allclose(chain.stationary, [2 / 3, 1 / 3], atol=1e-13)
     assert chain.floor_nats == pytest.approx((2 / 3 * math.log(2)) / (7 / 3), rel=1e-12)
 
 
-def test_floor_is_what_the_source_itself_scores_on_its_text(chain):
+def test_the_chain_itself_scores_the_floor_on_its_text(chain):
     text = chain.generate(1_000_000, "test", 0)
     nats = nats_of_words(chain, text)
     # Blocks of 1,000 words are nearly independent: their spread gives the standard error.
@@ -90,7 +90,7 @@ def test_floor_is_what_the_source_itself_scores_on_its_text(chain):
 
 
 def test_no_context_of_characters_predicts_better_than_the_floor(chain):
-    """Conditional entropies of characters given ever more characters approach it from above."""
+    """The conditional entropy of a character approaches the floor from above as its context grows."""
     text = chain.generate(300_000, "train", 0)
 
     def entropy(order):
@@ -124,7 +124,7 @@ def test_sizes_and_independence_of_splits():
     }
     assert len({text[:200] for text in texts.values()}) == 3
     longer, _ = generate_splits(200_000, 1)
-    assert longer["train"].startswith(texts["train"])  # of a size, only the length depends on it
+    assert longer["train"].startswith(texts["train"])  # the size decides the length only
     other, _ = generate_splits(100_003, 2)
     assert other["train"][:200] != texts["train"][:200]
     assert {len(text) for text in generate_splits(1, 0)[0].values()} == {1, 1000}
@@ -137,7 +137,7 @@ def test_chain_that_cannot_reach_a_word_is_drawn_again():
     assert synthetic._is_irreducible(ring)
 
 
-def test_sizes_and_seeds_that_cannot_be():
+def test_sizes_and_seeds_out_of_range():
     with pytest.raises(UserError, match=r"config\.data\.size=0"):
         generate_splits(0, 0)
     with pytest.raises(UserError, match=r"config\.data\.seed=-1"):

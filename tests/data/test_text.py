@@ -21,7 +21,7 @@ from lm.errors import UserError
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    """Texts are worked on three characters at a time, so that piece borders fall everywhere."""
+    """Processes texts three characters at a time, so that pieces end everywhere."""
     monkeypatch.setattr(text_lib, "_PIECE", 3)
 
 
@@ -54,7 +54,7 @@ def test_words_are_by_count_then_alphabet():
 
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("text", ["x", "\n", "one  two\nthree one \n", " lead", "trail ", "a\u2028b\x85c"])
-def test_pieces_of_words_change_nothing(text):
+def test_words_do_not_depend_on_the_pieces(text):
     vocabulary = word_vocabulary(text)
     assert dict.fromkeys(vocabulary.symbols) == dict.fromkeys(
         word for word, _ in sorted(collections.Counter(words(text)).items(), key=lambda item: (-item[1], item[0]))
@@ -63,7 +63,7 @@ def test_pieces_of_words_change_nothing(text):
 
 
 @pytest.mark.parametrize("level", ["char", "word"])
-def test_no_text_has_no_ids(level):
+def test_the_empty_text_has_no_ids(level):
     ids = Vocabulary(level, ("a", "b")).encode("")
     assert ids.shape == (0,)
     assert ids.dtype == np.uint8
@@ -72,14 +72,14 @@ def test_no_text_has_no_ids(level):
 @pytest.mark.parametrize(
     ("size", "dtype"), [(1, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "uint32")]
 )
-def test_ids_are_of_the_smallest_type_that_holds_them(size, dtype):
+def test_ids_have_the_smallest_type_that_holds_them(size, dtype):
     vocabulary = Vocabulary("word", tuple(map(str, range(size))))
     ids = vocabulary.encode(f"0 {size - 1}")
     assert ids.dtype == vocabulary.dtype == dtype
     assert ids.tolist() == [0, size - 1]
 
 
-def test_256_characters_and_an_unknown_one_are_told_apart():
+def test_an_unknown_character_is_an_error_with_256_known_ones():
     symbols = tuple(chr(code) for code in range(256))
     ids = Vocabulary("char", symbols).encode("ÿ\0")
     assert ids.tolist() == [255, 0]
@@ -88,14 +88,14 @@ def test_256_characters_and_an_unknown_one_are_told_apart():
 
 
 @pytest.mark.usefixtures("small_pieces")
-def test_unknown_characters_are_named_with_their_place():
+def test_an_error_names_unknown_characters_and_their_position():
     with pytest.raises(UserError) as error:
         text8_vocabulary().encode("abcdEéE")
     assert "characters that are not in the vocabulary: 'E', 'é' (first at character 4)" in str(error.value)
 
 
 @pytest.mark.usefixtures("small_pieces")
-def test_unknown_words_are_named_with_their_place_and_counted():
+def test_an_error_names_unknown_words_and_their_position():
     with pytest.raises(UserError) as error:
         Vocabulary("word", ("a",)).encode("a a b")
     assert "words that are not in the vocabulary: 'b' (first at word 2)" in str(error.value)
@@ -106,7 +106,7 @@ def test_an_error_names_at_most_five_unknown_symbols():
         Vocabulary("word", ("a",)).encode("1 2 3 4 5 6 7 1")
 
 
-def test_an_unknown_symbol_stands_for_all_others():
+def test_the_unknown_symbol_replaces_all_others():
     assert Vocabulary("char", ("a", "\ufffd"), "\ufffd").encode("aé\ufffd").tolist() == [0, 1, 1]
     assert Vocabulary("word", ("<unk>", "a"), "<unk>").encode("a b <unk>").tolist() == [1, 0, 0]
 
@@ -133,7 +133,7 @@ def test_a_vocabulary_is_written_with_its_symbols_in_order():
     assert vocabulary.to_dict() == {"level": "word", "symbols": ["ä", "<unk>"], "unknown": "<unk>"}
 
 
-def test_boundaries_lie_behind_white_space():
+def test_word_boundaries_follow_white_space():
     text = "ab cd\nef"
     assert [next_word_boundary(text, i) for i in range(10)] == [0, 3, 3, 3, 6, 6, 6, 8, 8, 8]
 
@@ -154,7 +154,7 @@ def test_plain_text_has_one_kind_of_line_end_and_no_byte_order_mark():
         (b"abc\xc3", "F: byte 3 (0xc3) is not UTF-8: convert the file to UTF-8"),
     ],
 )
-def test_what_is_not_text_is_named(content, message):
+def test_files_that_are_no_text_are_errors(content, message):
     with pytest.raises(UserError) as error:
         plain_text(content, "F")
     assert str(error.value) == message
@@ -193,7 +193,7 @@ def test_a_fraction_of_zero_leaves_its_part_out(fractions, sizes):
     "fractions",
     [(0.9, 0.1), (0.5, 0.2, 0.2), (1.1, -0.1, 0.0), (0.0, 0.5, 0.5), (float("nan"), 0.5, 0.5)],
 )
-def test_fractions_that_are_none(fractions):
+def test_wrong_fractions_are_errors(fractions):
     with pytest.raises(UserError, match=r"config\.data\.fractions"):
         divide("abcdefghij", fractions, "char")
 

@@ -1,4 +1,4 @@
-"""Every scoring protocol against the sources' own loops, one token at a time in float64 NumPy."""
+"""Every scoring protocol against the loop of its source, one token at a time in float64 NumPy."""
 
 import math
 
@@ -23,7 +23,7 @@ def settings(**changes):
 
 
 def one_by_one(parameters, text, predictions, stride, context):
-    """Assignment 6's validation: its generator of `stride` + 1 characters a call, p floored at 1e-10, log of base e.
+    """The validation of Vanhoucke 2016, assignment 6: `stride` + 1 characters per call, p floored at 1e-10, in nats.
 
     A one-character model is fed b[0] and scored on b[1]; the bigram notebook's calls bring (b[0], b[1]) -> b[2].
     """
@@ -32,7 +32,7 @@ def one_by_one(parameters, text, predictions, stride, context):
     generator = references.BatchGenerator(text, 1, stride)
     for _ in range(predictions):
         batch = generator.next()
-        while len(batch) <= context:  # stride 1 under a bigram model: look one character further, without moving on
+        while len(batch) <= context:  # stride 1, bigram model: look one character ahead without advancing
             batch = np.array([*batch, [text[generator._cursor[0]]]])
         state, logits = references.read_context(parameters, state, batch[:context], tiny.V)
         p = np.exp(references.log_softmax(logits))[0, batch[context, 0]]
@@ -41,8 +41,8 @@ def one_by_one(parameters, text, predictions, stride, context):
 
 
 @pytest.mark.parametrize(("case", "stride"), [("one_hot", 1), ("bigram", 1), ("bigram", 2)])
-def test_notebook_is_assignment_6s_loop(case, stride):
-    """61 characters, 70 predictions: the text wraps. Strides of 2 read it twice over, every other bigram."""
+def test_notebook_is_the_loop_of_assignment_6(case, stride):
+    """61 characters, 70 predictions: the text wraps. A stride of 2 reads it twice and skips every other bigram."""
     model, parameters = tiny.model(**CASES[case])
     text, context = tiny.text(61), CONTEXT[case]
     protocol = {1: "notebook", 2: "notebook_stride2"}[stride]
@@ -54,7 +54,7 @@ def test_notebook_is_assignment_6s_loop(case, stride):
 
 
 def test_the_last_target_of_a_thousand_predictions_on_a_thousand_characters_is_the_first_character():
-    """Symbol 1 stands at the very start only and has p = 1e-3: it is scored once, as the last."""
+    """Symbol 1 occurs only at the start and has p = 1e-3: it is scored once, as the last target."""
     model, parameters = tiny.model()
     biases = np.log(np.array([0.999 / 4, 1e-3, 0.999 / 4, 0.999 / 4, 0.999 / 4], np.float32))
     parameters = jax.tree.map(np.zeros_like, parameters) | {"output_bias": biases}
@@ -80,7 +80,7 @@ def test_only_the_notebook_floors_probabilities_at_1e_10():
 
 @pytest.mark.parametrize("case", CASES)
 def test_exact_scores_every_target_once_as_one_stream(case):
-    """Longer than two of its windows, and not a multiple of them."""
+    """A text longer than two windows, and not a multiple of one."""
     model, parameters = tiny.model(**CASES[case])
     text, context = tiny.text(2 * EXACT_UNROLL + 77), CONTEXT[case]
     exact = references.float64(parameters)
@@ -102,7 +102,7 @@ def test_exact_of_the_shortest_texts(length):
 
 
 @pytest.mark.parametrize("case", ["one_hot", "bigram"])
-def test_batched_is_ptb_word_lms_epoch_with_its_trimming(case):
+def test_batched_is_an_epoch_of_ptb_word_lm_with_its_trimming(case):
     """Rows from zero state, whole windows only; state carried within a row."""
     model, parameters = tiny.model(**CASES[case])
     text, context = tiny.text(79), CONTEXT[case]
@@ -133,7 +133,7 @@ def test_a_uniform_model_scores_the_alphabet_under_every_protocol():
         assert score.bits_per_symbol == pytest.approx(math.log2(tiny.V), rel=1e-6)
 
 
-def test_what_cannot_be_scored_is_named():
+def test_texts_and_settings_that_cannot_be_scored_are_errors():
     model, parameters = tiny.model()
     for changes, message in (
         (dict(during="exakt"), r"evaluation\.during: unknown 'exakt'; known: .*notebook.*exact"),

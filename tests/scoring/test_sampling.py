@@ -11,7 +11,7 @@ from lm.scoring.sampling import SamplingRule, cumulative, generate, next_token, 
 from tests.helpers import references, tiny
 
 VOCABULARY = Vocabulary("char", tuple(tiny.SYMBOLS))
-P = np.array([0.4, 0.3, 0.15, 0.1, 0.05])  # of the model whose next symbol is drawn anew each time
+P = np.array([0.4, 0.3, 0.15, 0.1, 0.05])  # of each symbol, under a model without memory
 NUMBER, LENGTH = 40, 51
 CHI_SQUARE = {1: 15.1, 2: 18.4, 4: 23.5}  # exceeded by 1 in 10,000, by degrees of freedom
 
@@ -23,7 +23,7 @@ def settings(**changes):
 
 
 def draw(**changes):
-    """[number, length - 1] ids from the memoryless model, the random start left out."""
+    """Ids [number, length - 1] from the model without memory, except the random start."""
     model, parameters = tiny.model()
     parameters = jax.tree.map(np.zeros_like, parameters) | {"output_bias": np.log(P).astype(np.float32)}
     texts = generate(model, parameters, VOCABULARY, settings(**changes))
@@ -31,21 +31,21 @@ def draw(**changes):
 
 
 def assert_drawn_from(ids, probabilities):
-    """By a chi-square test; what has no probability must not occur."""
+    """By a chi-square test. A symbol of probability 0 must not occur."""
     counts = np.bincount(ids.ravel(), minlength=tiny.V)
     possible = probabilities > 0
     assert (counts[~possible] == 0).all(), counts
     expected = probabilities[possible] / probabilities.sum() * ids.size
     statistic = np.sum((counts[possible] - expected) ** 2 / expected)
     assert statistic < CHI_SQUARE[possible.sum() - 1], (counts, expected)
-    # all along the texts, not only on average
+    # in each half, not only on average
     assert ids.shape == (NUMBER, LENGTH - 1)
     for half in (ids[:, : LENGTH // 2], ids[:, LENGTH // 2 :], ids[: NUMBER // 2], ids[NUMBER // 2 :]):
         np.testing.assert_allclose(np.bincount(half.ravel(), minlength=5) / half.size, probabilities, atol=0.06)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_temperature_takes_probabilities_to_the_power_of_its_inverse(temperature):
+def test_probabilities_are_raised_to_the_inverse_temperature(temperature):
     expected = P ** (1 / temperature)
     assert_drawn_from(draw(temperature=temperature), expected / expected.sum())
 
@@ -73,15 +73,15 @@ def test_a_tiny_nucleus_is_greedy():
     assert (draw(top_p=0.01) == 0).all()
 
 
-def test_texts_and_symbols_are_drawn_apart():
-    """Neighbours in a text, and the same place of two texts, agree as often as independent draws: sum of p^2."""
+def test_symbols_and_texts_are_drawn_independently():
+    """Neighbours in a text, and equal positions of two texts, agree as often as independent draws: sum of p^2."""
     ids, chance = draw(), np.sum(P**2)
     assert np.mean(ids[:, 1:] == ids[:, :-1]) == pytest.approx(chance, abs=0.05)
     assert np.mean(ids[1:] == ids[:-1]) == pytest.approx(chance, abs=0.05)
 
 
 BIGRAM = {"model__input": "bigram", "model__embedding_size": 4}
-# Settings, seed and factor of the parameters, such that the text varies and no two symbols are nearly as likely.
+# Settings, seed and factor of the parameters: the text varies, and no two symbols are almost equally likely.
 CASES = {
     "one_hot": ({}, 181, 3),
     "embedding": ({"model__input": "embedding", "model__embedding_size": 4, "model__hidden": (6, 5)}, 20, 5),
@@ -104,11 +104,11 @@ def test_greedy_is_an_argmax_loop_from_the_prompt(case):
         if t + context >= len(prompt):
             ids.append(int(logits.argmax()))
     expected = "".join(tiny.SYMBOLS[i] for i in ids)
-    assert len(set(expected[len(prompt) :])) > 2, "a constant text shows little: choose another seed"
+    assert len(set(expected[len(prompt) :])) > 2, "a constant text proves little: use another seed"
     assert found == [expected] * 2
 
 
-def test_drawn_texts_begin_with_the_prompt_and_go_on_differently():
+def test_drawn_texts_continue_the_prompt_differently():
     model, parameters = tiny.model()
     texts = generate(model, parameters, VOCABULARY, settings(prompt="abba"))
     assert all(text.startswith("abba") and len(text) == LENGTH for text in texts)
@@ -122,7 +122,7 @@ def test_cumulative_sums(symbols):
     np.testing.assert_allclose(cumulative(jnp.asarray(p, jnp.float32)), np.cumsum(p, axis=1), rtol=1e-5)
 
 
-def test_a_draw_is_where_the_cumulative_distribution_passes_it():
+def test_a_draw_selects_the_symbol_where_the_cumulative_distribution_passes_it():
     """p = 0.25, 0, 0.5, 0.25 at temperature 1, squared and normalised (1/6, 0, 4/6, 1/6) at 1/2."""
     logits = jnp.log(jnp.asarray([0.25, 0.0, 0.5, 0.25]))[None].repeat(7, axis=0)
     below_one = np.nextafter(np.float32(1), np.float32(0))
@@ -130,12 +130,12 @@ def test_a_draw_is_where_the_cumulative_distribution_passes_it():
     warm, cold = (next_token(SamplingRule("temperature", 0, False), uniform, logits, t, 1.0) for t in (1.0, 0.5))
     assert warm.tolist() == [0, 0, 0, 2, 2, 3, 3]
     assert cold.tolist() == [0, 2, 2, 2, 2, 2, 3]
-    # The two most likely only: the last symbol is left out, and however near 1 the draw is, it is never drawn.
+    # With top_k = 1 only symbol 2 is left, however near 1 the draw is.
     assert next_token(SamplingRule("temperature", 1, False), uniform, logits, 1.0, 1.0).tolist() == [2] * 7
 
 
-def test_first_exceeding_is_the_books_rule():
-    """Symbol i comes where the draw lies between the largest probability before it and its own; 0 also above all."""
+def test_first_exceeding_is_the_rule_of_grokking_deep_learning():
+    """Symbol i is chosen if the draw is between the largest probability before it and its own; 0 also above all."""
     p = np.array([0.2, 0.1, 0.4, 0.05, 0.25])
     logits = jnp.tile(jnp.log(jnp.asarray(p, jnp.float32)), (4000, 1))
     uniform = jax.random.uniform(jax.random.key(0), (4000,))
@@ -163,7 +163,7 @@ def test_words_are_joined_by_spaces():
     assert all(len(text.split(" ")) == LENGTH and set(text.split(" ")) <= set(words.symbols) for text in texts)
 
 
-def test_number_and_length_are_honoured_and_the_seed_decides():
+def test_number_and_length_of_texts_and_their_seed():
     model, parameters = tiny.model()
     first, again, other = (generate(model, parameters, VOCABULARY, settings(seed=seed)) for seed in (4, 4, 5))
     assert [len(text) for text in first] == [LENGTH] * NUMBER
@@ -173,13 +173,13 @@ def test_number_and_length_are_honoured_and_the_seed_decides():
     assert [len(text) for text in short] == [2]
 
 
-def test_starts_are_drawn():
+def test_starts_are_random():
     model, parameters = tiny.model()
     starts = [text[0] for text in generate(model, parameters, VOCABULARY, settings())]
     assert set(starts) == set(tiny.SYMBOLS)
 
 
-def test_a_prompt_of_unknown_symbols_names_them():
+def test_unknown_symbols_in_a_prompt_are_an_error_that_names_them():
     model, parameters = tiny.model()
     with pytest.raises(UserError) as caught:
         generate(model, parameters, VOCABULARY, settings(prompt="abXcY"))
@@ -210,7 +210,7 @@ def test_a_bigram_model_needs_a_prompt_of_two():
         ("length", 0),
     ],
 )
-def test_settings_out_of_range_are_named(key, value):
+def test_settings_out_of_range_are_errors(key, value):
     model, parameters = tiny.model()
     with pytest.raises(UserError) as caught:
         generate(model, parameters, VOCABULARY, settings(**{key: value}))
