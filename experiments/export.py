@@ -4,6 +4,7 @@
 the last one's.
 """
 
+import dataclasses
 import os
 
 from experiments.evaluate import load_run
@@ -30,7 +31,7 @@ def run(config, workdir, data_dir=None, checkpoint="last"):
         raise UserError(f"cannot make {directory}: {error.strerror}") from error
     vocabulary = trainer.corpus.vocabulary
     save_weights(os.path.join(directory, "model.safetensors"), evaluated_parameters(state), vocabulary)
-    description = {"config": config.to_dict(), "vocabulary": vocabulary.to_dict()}
+    description = {"config": config.to_dict(), "vocabulary": dataclasses.asdict(vocabulary)}
     write_json(os.path.join(directory, "config.json"), description)
     print(f"wrote {directory}/model.safetensors and config.json: the {checkpoint} checkpoint, {int(state.step)} steps")
     return directory

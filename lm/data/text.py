@@ -5,6 +5,7 @@ texts are processed in pieces, so that 100 MB of text never takes several times 
 """
 
 import collections
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,10 +58,6 @@ class Vocabulary:
         """Decodes ids to text. Words are joined by single spaces."""
         symbols = (self.symbols[index] for index in ids.tolist())
         return ("" if self.level == "char" else " ").join(symbols)
-
-    def to_dict(self) -> dict:
-        """Returns the fields in types that JSON knows."""
-        return {"level": self.level, "symbols": list(self.symbols), "unknown": self.unknown}
 
     def _encode_characters(self, text: str) -> np.ndarray:
         missing = self.size  # one past the last id
@@ -154,20 +151,17 @@ def divide(text: str, fractions: tuple[float, ...], level: str) -> dict[str, str
             f"config.data.fractions={shares}: must be the fractions of train, valid and test, with sum 1 and the "
             "first above 0"
         )
-    second = int(len(text) * (shares[0] + shares[1])) if shares[2] else len(text)
-    first = int(len(text) * shares[0]) if shares[1] else second
-    cuts = (0, first, second, len(text))
+    names = [name for name, share in zip(SPLITS, shares, strict=True) if share]
+    totals = list(itertools.accumulate(share for share in shares if share))
+    cuts = [0, *(int(len(text) * total) for total in totals[:-1]), len(text)]
     if level == "word":
-        cuts = tuple(next_word_boundary(text, cut) for cut in cuts)
-    parts = {}
-    for i, (name, share) in enumerate(zip(SPLITS, shares, strict=True)):
-        if share:
-            parts[name] = text[cuts[i] : cuts[i + 1]]
-            if not parts[name] or (level == "word" and parts[name].isspace()):
-                raise UserError(
-                    f"config.data.fractions={shares}: {name} would be empty: the whole text has only "
-                    f"{len(text)} characters"
-                )
+        cuts = [next_word_boundary(text, cut) for cut in cuts]
+    parts = {name: text[start:end] for name, (start, end) in zip(names, itertools.pairwise(cuts), strict=True)}
+    for name, part in parts.items():
+        if not part or (level == "word" and part.isspace()):
+            raise UserError(
+                f"config.data.fractions={shares}: {name} would be empty: the whole text has only {len(text)} characters"
+            )
     return parts
 
 

@@ -128,11 +128,6 @@ def test_unknown_is_not_added_twice():
     assert character_vocabulary("\ufffda", unknown=True).symbols == ("a", "\ufffd")
 
 
-def test_a_vocabulary_is_written_with_its_symbols_in_order():
-    vocabulary = Vocabulary("word", ("ä", "<unk>"), "<unk>")
-    assert vocabulary.to_dict() == {"level": "word", "symbols": ["ä", "<unk>"], "unknown": "<unk>"}
-
-
 def test_word_boundaries_follow_white_space():
     text = "ab cd\nef"
     assert [next_word_boundary(text, i) for i in range(10)] == [0, 3, 3, 3, 6, 6, 6, 8, 8, 8]
