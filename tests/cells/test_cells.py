@@ -1,4 +1,4 @@
-"""Every cell of the table, in float64, against NumPy step loops written from the papers: values and all gradients."""
+"""Every cell in float64 against NumPy loops written from the papers: values and all gradients."""
 
 import functools
 import re
@@ -26,7 +26,7 @@ def cell_of(name):
 
 
 def case(name, integers=False):
-    """(cell, parameters, x [T, B, D], carry, projections of the outputs and the carry to a number), float64."""
+    """(cell, parameters, x [T, B, D], carry, weights of the outputs [T, B, P]) in float64."""
     cell, rng = cell_of(name), np.random.default_rng(sum(map(ord, name)))
     p = {n: rng.normal(0, 0.8, shape) for n, (_, shape) in cell.parameters(D, H).items()}
     x = rng.integers(0, D, (T, B)) if integers else rng.normal(size=(T, B, D))
@@ -46,7 +46,7 @@ def close(found, expected, tolerance=1e-10):
 
 
 def comparable(name, carry):
-    """A carry as dict; of an sLSTM, what does not depend on the choice of its stabiliser."""
+    """A carry as a dict. For the sLSTM, in a form that does not depend on its stabiliser."""
     carry = dict(carry if isinstance(carry, dict) else carry._asdict())
     if name == "slstm":
         m = carry.pop("m")
@@ -55,26 +55,26 @@ def comparable(name, carry):
 
 
 def scalar(carry, h, weights):
-    """A number that depends on all outputs and on the carry's every field but an sLSTM's m."""
+    """A number that depends on all outputs and on every given field of the carry."""
     return (weights * h).sum() + sum((k + 1) * (v * v).sum() for k, v in enumerate(carry))
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_values_and_all_gradients_are_those_of_a_numpy_step_loop(name):
-    """To 1e-10: the gradients with respect to every parameter, input and initial state, by complex steps."""
+def test_values_and_all_gradients_match_a_numpy_loop(name):
+    """To 1e-10. Gradients with respect to every parameter, input and initial state, by complex steps."""
     cell, p, x, carry, weights = case(name)
     step = cell_references.STEPS[name]
 
-    def read(carry):  # a scalar's dependence on the final carry, through what `comparable` leaves
+    def fields(carry):  # of an sLSTM, h alone: the others depend on its stabiliser
         return [v for n, v in sorted(carry.items()) if name != "slstm" or n == "h"]
 
     def ours(p, x, carry):
         carry, h = recurrence.run_cell(cell, p, x, carry)
-        return scalar(read(carry._asdict()), h, weights), (carry, h)
+        return scalar(fields(carry._asdict()), h, weights), (carry, h)
 
     def reference(arguments):
         carry, h = cell_references.loop(step, arguments["p"], arguments["x"], arguments["carry"])
-        return scalar(read(carry), h, weights)
+        return scalar(fields(carry), h, weights)
 
     with jax.enable_x64(True):
         value_and_gradient = compiled(jax.value_and_grad(ours, argnums=(0, 1, 2), has_aux=True))
@@ -87,7 +87,7 @@ def test_values_and_all_gradients_are_those_of_a_numpy_step_loop(name):
 
 
 def noise_of(cell, carry, rng):
-    """All noise that a cell has a place for, shared through time or not."""
+    """All noise that fits a cell, shared through time or not."""
     width = cell.output_size(H)
     update, hidden = (rng.integers(0, 2, shape) / 0.5 for shape in ((T, B, H), (B, width)))
     fields = {"c", "h"} & set(carry._fields)
@@ -101,8 +101,8 @@ def noise_of(cell, carry, rng):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_noise_stands_where_it_says_and_the_fast_gradient_is_that_of_autodiff(name):
-    """Values against the NumPy loop with zoneout and masks written out; gradients against autodiff of a plain loop."""
+def test_noise_acts_at_its_place_and_the_fast_gradient_matches_autodiff(name):
+    """Values against a NumPy loop with explicit zoneout and masks; gradients against autodiff of the plain loop."""
     cell, p, x, carry, weights = case(name)
     noise = noise_of(cell, carry, np.random.default_rng(4))
     step = cell_references.STEPS[name]
@@ -147,8 +147,8 @@ def test_noise_stands_where_it_says_and_the_fast_gradient_is_that_of_autodiff(na
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_single_steps_on_one_hot_ids_give_the_same_window(name):
-    """As sampling runs a cell: windows of T = 1, and ids for one-hot vectors."""
+def test_single_steps_on_ids_match_the_whole_window(name):
+    """The way sampling runs a cell: windows of T = 1, with ids instead of one-hot vectors."""
     cell, p, ids, carry, _ = case(name, integers=True)
     run = compiled(functools.partial(recurrence.run_cell, cell))
     state, outputs = carry, []
@@ -162,7 +162,7 @@ def test_single_steps_on_one_hot_ids_give_the_same_window(name):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_model_of_every_cell_keeps_its_carry_s_shapes_and_uses_every_parameter(name):
+def test_a_model_keeps_the_shapes_of_its_carry_and_uses_every_parameter(name):
     model, parameters = tiny.model(model__cell=name, model__hidden=(4, 3), model__projection=P)
     carry = model.initial_carry(2)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(carry)]
@@ -177,7 +177,7 @@ def test_a_model_of_every_cell_keeps_its_carry_s_shapes_and_uses_every_parameter
     assert parameters["output_kernel"].shape == (model.cell.output_size(3), tiny.V)
 
 
-def test_every_cell_has_a_reference_and_equations():
+def test_every_cell_has_a_reference_and_a_complete_docstring():
     assert set(cell_references.STEPS) == set(CELLS)
     for name in CELLS:
         cell = cell_of(name)
@@ -189,11 +189,11 @@ def test_every_cell_has_a_reference_and_equations():
         assert re.search(r"\b(One|Two) bias", text), name
 
 
-# --- The LSTM, four ways ------------------------------------------------------------------------------------------
+# --- Variants of the LSTM ------------------------------------------------------------------------------------------
 
 
-def test_lstm_unfused_and_lstm_are_one_function_of_the_same_parameters():
-    """Loss and gradients of the language model: of each other to 1e-6, and of float64 NumPy."""
+def test_lstm_unfused_computes_the_same_function_as_lstm():
+    """Loss and gradients of the language model match each other and float64 NumPy to 1e-6."""
     unfused, p = tiny.model(model__cell="lstm_unfused", model__hidden=(4, 3))
     fused, _ = tiny.model(model__cell="lstm", model__hidden=(4, 3))
     rng = np.random.default_rng(0)
@@ -231,8 +231,8 @@ def test_lstm_unfused_and_lstm_are_one_function_of_the_same_parameters():
     close(list(found[1]), expected, 1e-6)
 
 
-def test_the_book_s_gradient_reaches_h_through_the_output_gate_only():
-    """Its values are those of `lstm`; d h_1 / d (c_0, h_0) is what passes o, and no more."""
+def test_the_book_gradient_reaches_h_through_the_output_gate_only():
+    """Its values are those of `lstm`. Without the weights of the output gate, d h_1 / d (c_0, h_0) is 0."""
     cell, p, x, carry, _ = case("lstm_book_gradient")
     whole = {"w_x": p["w_x"], "b": p["b"], "w_h": np.concatenate([p["w_h"], p["w_o"]], axis=-1)}
     blind = {**p, "w_o": np.zeros_like(p["w_o"])}
@@ -251,7 +251,7 @@ def test_the_book_s_gradient_reaches_h_through_the_output_gate_only():
     close(floats(d_blind), floats(jax.tree.map(np.zeros_like, carry)))
 
 
-# --- Numbers far out ------------------------------------------------------------------------------------------------
+# --- Extreme values ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["slstm", "min_lstm"])
@@ -284,13 +284,13 @@ def test_large_preactivations_stay_finite(name):
         ({"model__cell": "slstm", "zoneout__memory": 0.5}, "config.zoneout.memory does not fit"),
     ],
 )
-def test_settings_that_fit_no_cell_are_named(changes, message):
+def test_settings_that_do_not_fit_the_cell_are_rejected(changes, message):
     with pytest.raises(UserError) as error:
         make_model(tiny.config(**changes), tiny.V)
     assert str(error.value).startswith(message)
 
 
-def test_lstm_bias_reaches_the_forget_gate_alone():
+def test_lstm_bias_sets_the_forget_gate_only():
     bias = np.asarray(initialiser(("lstm_bias", 1.5))(jax.random.key(0), (12,)))
     np.testing.assert_array_equal(bias.reshape(4, 3), [[0.0] * 3, [1.5] * 3, [0.0] * 3, [0.0] * 3])
     for name in CELLS:
@@ -303,7 +303,7 @@ def test_lstm_bias_reaches_the_forget_gate_alone():
                 check_bias(cell, ("lstm_bias", 1.5))
 
 
-def test_the_lru_s_eigenvalues_lie_uniformly_on_the_ring():
+def test_eigenvalues_of_the_lru_are_uniform_on_the_ring():
     ring = initialiser(("lru_ring", 0.6, 0.9))(jax.random.key(0), (20_000,))
     phase = initialiser(("lru_phase", 2.0))(jax.random.key(1), (20_000,))
     square, angle = np.exp(-np.exp(np.asarray(ring))) ** 2, np.exp(np.asarray(phase))
@@ -316,7 +316,7 @@ def test_the_lru_s_eigenvalues_lie_uniformly_on_the_ring():
 
 @pytest.mark.parametrize("name", [name for name in CELLS if isinstance(cell_of(name), StepCell)])
 def test_step_cells_read_each_matrix_once(name):
-    """What the fast gradient relies on."""
+    """The fast gradient relies on it."""
     cell, p, x, carry, _ = case(name)
     names = []
 

@@ -1,10 +1,10 @@
 """Parity of the recurrent layers with other implementations: torch.nn, flax.linen and float64 NumPy.
 
-Stacks of 1 to 3 layers over windows of T steps and batches of B: outputs, final states, and all gradients, with
-respect to parameters, inputs and initial states. One program per (cell, dtype, T, B) serves the three depths: it
-computes the three-layer stack, and a traced vector chooses whose layer's outputs and state the objective reads.
+Compares stacks of 1 to 3 layers over windows of T steps and batches of B rows: outputs, final states, and gradients
+with respect to parameters, inputs and initial states. One program per (cell, dtype, T, B) serves all three depths: it
+computes the three-layer stack, and a traced vector selects the layer whose outputs and state the objective reads.
 
-torch's second bias is ours where the cell has one (the GRU's candidate), else both are summed.
+torch has two biases per layer. Ours is their sum, except in the candidate of a GRU, which has two here too.
 """
 
 import functools
@@ -26,7 +26,7 @@ KINDS = ("elman_tanh", "elman_relu", "lstm", "gru_reset_after")
 
 
 def case(kind, T, B):
-    """float64: {parameters: [by layer], x [T, B, D], carry: [by layer]}; and weights [T, B, H] of the outputs."""
+    """({parameters: [by layer], x [T, B, D], carry: [by layer]}, weights [T, B, H] of the outputs) in float64."""
     rng, cell = np.random.default_rng(100 * T + B), CELLS[kind]
     parameters = [
         {name: rng.normal(0, 0.6, shape) for name, (_, shape) in cell.parameters(D if layer == 0 else H, H).items()}
@@ -38,12 +38,12 @@ def case(kind, T, B):
 
 
 def first(arguments, depth):
-    """The arguments of the lower layers alone."""
+    """The arguments of the lowest `depth` layers."""
     return {**arguments, "parameters": arguments["parameters"][:depth], "carry": arguments["carry"][:depth]}
 
 
 def objective(outputs, carries, weights):
-    """A number that depends on all outputs of a layer, and on every field of all layers' final states."""
+    """A number that depends on all outputs of a layer and on the final states of all layers."""
     return (weights * outputs).sum() + sum((v * v).sum() for carry in carries for v in carry.values())
 
 
@@ -72,7 +72,7 @@ def program(layer, kind):
 
 
 def stack(layer, kind, dtype, arguments, weights, depth):
-    """(outputs [T, B, H] of layer `depth`, final states by layer, gradients of the objective that reads these)."""
+    """(outputs [T, B, H] of layer `depth`, final states by layer, gradients of their objective)."""
     chosen = np.eye(LAYERS)[depth - 1]
     with jax.enable_x64(dtype == np.float64):
         inputs = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (arguments, weights, chosen))
@@ -91,8 +91,10 @@ def close(found, expected, tolerance):
 
 
 def close_to_size(found, expected, tolerance):
-    """Each array within tolerance x its largest entry, or x 1: an entry of a gradient is a sum of up to T * B terms,
-    and it is their size, not what is left of them, that rounding is relative to."""
+    """Each array to tolerance x its largest entry, or x 1 if that is smaller.
+
+    An entry of a gradient is a sum of up to T * B terms. Rounding is relative to their size, not to that of their sum.
+    """
 
     def compare(a, b):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max()))
@@ -101,7 +103,7 @@ def close_to_size(found, expected, tolerance):
 
 
 def close_stacks(found, expected, tolerance):
-    """Outputs and final states entry by entry, gradients by size."""
+    """Compares outputs and final states entry by entry, gradients by size."""
     close(found[:2], expected[:2], tolerance)
     close_to_size(found[2], expected[2], tolerance)
 
@@ -110,7 +112,7 @@ def close_stacks(found, expected, tolerance):
 
 
 def numpy_stack(kind, arguments):
-    """(outputs of the last layer, final states by layer), one step after the other."""
+    """(outputs of the last layer, final states by layer), step by step."""
     x, finals = arguments["x"], []
     for p, carry in zip(arguments["parameters"], arguments["carry"], strict=True):
         carry, x = cell_references.loop(cell_references.STEPS[kind], p, x, carry)
@@ -120,10 +122,10 @@ def numpy_stack(kind, arguments):
 
 @pytest.mark.parametrize(("T", "B"), SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_float64_numpy_to_1e10(kind, T, B):
-    """Outputs and final states of every depth; gradients as derivatives along random directions, by complex steps.
+def test_matches_float64_numpy_to_1e10(kind, T, B):
+    """Outputs, final states, and derivatives along random directions, by complex steps, at every depth.
 
-    Two directions through all arguments at once; test_cells.py has every single derivative.
+    Each of the two directions changes all arguments at once. test_cells.py checks single derivatives.
     """
     arguments, weights = case(kind, T, B)
     rng = np.random.default_rng(0)
@@ -143,7 +145,7 @@ def test_float64_numpy_to_1e10(kind, T, B):
 
 
 def torch_names(kind, p, layer):
-    """Our parameters of a layer under torch's names; its gates are the rows, in torch's order."""
+    """Our parameters of a layer under torch's names and transposed: its gates are rows, in the same order."""
     split = {"w_x": f"weight_ih_l{layer}", "w_h": f"weight_hh_l{layer}", "b": f"bias_ih_l{layer}"}
     named = {theirs: p[name].T for name, theirs in split.items()}
     second = np.zeros_like(p["b"])
@@ -153,16 +155,16 @@ def torch_names(kind, p, layer):
 
 
 def torch_gradients(kind, module, layer):
-    """Gradients of a layer's parameters under our names. Both of torch's biases have the gradient of the one."""
-    found = {name: getattr(module, f"{theirs}_l{layer}").grad.double().numpy().T
-             for name, theirs in (("w_x", "weight_ih"), ("w_h", "weight_hh"), ("b", "bias_ih"))}  # fmt: skip
+    """Gradients of a layer's parameters under our names. Both of torch's biases have the gradient of our one."""
+    names = {"w_x": "weight_ih", "w_h": "weight_hh", "b": "bias_ih"}
+    found = {name: getattr(module, f"{theirs}_l{layer}").grad.double().numpy().T for name, theirs in names.items()}
     if kind == "gru_reset_after":
         found["b_h"] = getattr(module, f"bias_hh_l{layer}").grad.double().numpy()[2 * H :]
     return found
 
 
 def torch_stack(torch, kind, arguments, weights, dtype):
-    """As `ours`, by torch.nn."""
+    """The result of `ours`, computed by torch.nn."""
     module = {
         "elman_tanh": torch.nn.RNN,
         "elman_relu": functools.partial(torch.nn.RNN, nonlinearity="relu"),
@@ -199,8 +201,8 @@ def torch_stack(torch, kind, arguments, weights, dtype):
 
 @pytest.mark.parametrize(("T", "B"), SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_torch_to_1e5_in_float32_and_1e10_in_float64(kind, T, B):
-    torch = pytest.importorskip("torch", reason="torch, a dependency of the tests only, is not installed")
+def test_matches_torch_to_1e5_in_float32_and_1e10_in_float64(kind, T, B):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     arguments, weights = case(kind, T, B)
     for ours_dtype, theirs_dtype, tolerance in ((np.float32, torch.float32, 1e-5), (np.float64, torch.float64, 1e-10)):
         for depth in range(1, LAYERS + 1):
@@ -209,8 +211,8 @@ def test_torch_to_1e5_in_float32_and_1e10_in_float64(kind, T, B):
             close_stacks(found, expected, tolerance)
 
 
-def test_torch_s_projection_is_lstm_projection():
-    torch = pytest.importorskip("torch", reason="torch, a dependency of the tests only, is not installed")
+def test_lstm_projection_matches_torch():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     from lm.cells.lstm import lstm_projection_cell
 
     cell, rng, P, T, B = lstm_projection_cell(2), np.random.default_rng(0), 2, 6, 4
@@ -239,7 +241,7 @@ FLAX_CELLS = {
 
 
 def flax_parameters(kind, p):
-    """Our parameters of a layer -> flax's: a dense layer per gate, with the bias where flax has it."""
+    """Our parameters of a layer in flax's form: a dense layer per gate, with the bias where flax has it."""
     if kind in ("elman_tanh", "elman_relu"):
         return {"i": {"kernel": p["w_x"], "bias": p["b"]}, "h": {"kernel": p["w_h"]}}
     names = "ifgo" if kind == "lstm" else "rzn"
@@ -247,7 +249,7 @@ def flax_parameters(kind, p):
     there = {}
     for gate, x, h, bias in zip(names, w_x, w_h, b, strict=True):
         there[f"i{gate}"], there[f"h{gate}"] = {"kernel": x}, {"kernel": h}
-        if kind == "lstm":  # its biases belong to the recurrent product, GRU's to the input's
+        if kind == "lstm":  # its bias belongs to the recurrent product, that of a GRU to the input product
             there[f"h{gate}"]["bias"] = bias
         else:
             there[f"i{gate}"]["bias"] = bias
@@ -265,10 +267,10 @@ def flax_layer(kind, p, x, carry):
 
 @pytest.mark.parametrize(("T", "B"), SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_flax_to_1e5_in_float32(kind, T, B):
+def test_matches_flax_to_1e5_in_float32(kind, T, B):
     arguments, weights = case(kind, T, B)
     for depth in range(1, LAYERS + 1):
         found = ours(kind, np.float32, arguments, weights, depth)
-        with jax.numpy_rank_promotion("allow"):  # flax adds its biases so
+        with jax.numpy_rank_promotion("allow"):  # flax relies on it when it adds biases
             expected = stack(flax_layer, kind, np.float32, arguments, weights, depth)
         close_stacks(found, expected, 1e-5)

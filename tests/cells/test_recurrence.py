@@ -1,4 +1,4 @@
-"""The time loop itself: what it stores and multiplies, noise that is off, linear recurrences, errors."""
+"""The time loop: what it stores and multiplies, inactive noise, linear recurrences, errors."""
 
 import functools
 
@@ -23,7 +23,7 @@ def case(name):
 
 
 def gradient_program(name, noise=None):
-    """The jaxpr of the gradient of a window with respect to parameters and inputs."""
+    """Jaxpr of the gradient of a window with respect to parameters and inputs."""
     cell, p, x, carry = case(name)
 
     def objective(p, x, noise):
@@ -37,33 +37,33 @@ def operations(jaxpr, name):
     return [equation for equation in jaxpr.eqns if equation.primitive.name == name]
 
 
-# --- What the loop does ---------------------------------------------------------------------------------------------
+# --- Programs ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "products"), [("lstm", 1), ("gru_reset_after", 1), ("gru", 2), ("lstm_1997", 2)])
 def test_weight_gradients_are_products_after_the_loop(name, products):
-    """Forward: the products. Backward: one product for each, with its transpose. All else is outside of the loops."""
+    """The forward loop has the products, the backward loop one transposed product for each. The rest is outside."""
     program = gradient_program(name)
     forward, backward = operations(program, "scan")
     for loop in (forward, backward):
         assert len(operations(loop.params["jaxpr"].jaxpr, "dot_general")) == products
-    assert len(operations(program, "dot_general")) == 2  # x W_x, and the gradient of x
-    # One gradient for W_x and for each recurrent matrix, in the form that the platform calls for.
+    assert len(operations(program, "dot_general")) == 2  # x w_x and the gradient of x
+    # One gradient for w_x and one for each recurrent matrix, in one form per platform.
     gradients = operations(program, "cond")
     assert len(gradients) == 1 + products
     for form in (branch.jaxpr for gradient in gradients for branch in gradient.params["branches"]):
         assert len(operations(form, "dot_general")) == 1
 
 
-def test_an_lstm_stores_nothing_twice():
-    """Backward: one cotangent for z_x and z_h. Forward: h, its product, and the state it started from; no gate."""
+def test_the_lstm_stores_nothing_twice():
+    """Forward: h, its product and the state before the step, no gate. Backward: one cotangent for z_x and z_h."""
     forward, backward = operations(gradient_program("lstm"), "scan")
     stacked = [sorted(v.aval.shape for v in loop.outvars if v.aval.ndim == 3) for loop in (forward, backward)]
     assert stacked == [[(T, B, H)] * 3 + [(T, B, 4 * H)], [(T, B, 4 * H)]]
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "min_gru"])
-def test_noise_that_is_off_leaves_no_trace(name):
+def test_inactive_noise_does_not_change_the_program(name):
     assert str(gradient_program(name)) == str(gradient_program(name, RecurrentNoise(zoneout={})))
 
 
@@ -74,7 +74,7 @@ def test_a_window_of_one_step_has_no_loop(name):
     assert not operations(jaxpr, "scan")
 
 
-def test_the_input_product_of_ids_is_a_lookup_with_the_gradient_of_the_product():
+def test_the_lookup_of_ids_has_the_gradient_of_the_one_hot_product():
     rng = np.random.default_rng(0)
     ids, w = jnp.asarray(rng.integers(0, D, (T, B))), jnp.asarray(rng.normal(size=(D, 5)), jnp.float32)
     weights = jnp.asarray(rng.normal(size=(T, B, 5)), jnp.float32)
@@ -86,19 +86,18 @@ def test_the_input_product_of_ids_is_a_lookup_with_the_gradient_of_the_product()
 # --- Noise ----------------------------------------------------------------------------------------------------------
 
 
-def test_noise_is_split_into_what_changes_over_time_and_what_does_not():
+def test_noise_is_split_into_fixed_and_timed_parts():
     noise = RecurrentNoise(
         hidden=np.zeros((B, H)), update=np.zeros((1, B, H)), carried=np.zeros((T, B, H)), zoneout={"c": 0.5}
     )
     fixed, timed = split_noise(noise, T)
-    assert {name: np.shape(value) for name, value in fixed.items()} == {
-        "hidden": (B, H), "update": (B, H), "zoneout_c": ()
-    }  # fmt: skip
+    shapes = {"hidden": (B, H), "update": (B, H), "zoneout_c": ()}
+    assert {name: np.shape(value) for name, value in fixed.items()} == shapes
     assert {name: np.shape(value) for name, value in timed.items()} == {"carried": (T, B, H)}
 
 
-def test_zoneout_as_a_number_is_its_expectation_at_every_step():
-    """A whole window in evaluation, against single steps mixed by hand."""
+def test_zoneout_by_its_rate_takes_the_expectation_at_every_step():
+    """A window in evaluation against single steps that are mixed by hand."""
     cell, p, x, carry = case("lstm")
     found, h = recurrence.run_cell(cell, p, x, carry, RecurrentNoise(zoneout={"c": 0.3, "h": 0.1}))
     outputs = []
@@ -130,7 +129,7 @@ def test_a_mask_that_the_equations_cannot_apply_is_rejected(name, mask, shape, f
 
 @pytest.mark.parametrize("dtype", [np.float32, np.complex64])
 @pytest.mark.parametrize("steps", [1, 2, 37])
-def test_the_parallel_solution_is_the_one_in_order(steps, dtype):
+def test_the_parallel_solution_matches_the_sequential_one(steps, dtype):
     """Values and gradients, to 1e-5 in single precision."""
     rng = np.random.default_rng(steps)
 

@@ -1,10 +1,10 @@
-"""Every cell's step in float64 NumPy, written from the papers' equations, one gate after the other.
+"""Every cell's step in float64 NumPy, written gate by gate from the papers' equations. Does not import lm/.
 
-A step takes (p, x [B, D], state, hidden, update) -> (state, output [B, H]); p and state are dicts of arrays as the
-cell names them; `hidden` multiplies h where it enters products, `update` the candidate. Nothing here imports lm/.
+A step takes (p, x [B, D], state, hidden, update) and returns (state, output [B, P]). p and state are dicts of arrays
+under the cell's names; `hidden` multiplies h in recurrent products, `update` multiplies the candidate.
 
-Every operation is analytic, so that steps also take complex numbers: `complex_step` differentiates them to the last
-digit, since f(x + 1e-30j d) = f(x) + 1e-30j f'(x) d without any difference of near numbers.
+Every operation is analytic, so that steps also accept complex numbers. `complex_step` uses this to differentiate to
+the last digit: f(x + 1e-30j d) = f(x) + 1e-30j f'(x) d involves no difference of close numbers.
 """
 
 import copy
@@ -23,12 +23,12 @@ def relu(x):
 
 
 def stop(x):
-    """The identity, without derivative: drops the part that carries it."""
+    """The identity without derivative: drops the imaginary part, which carries it."""
     return x.real.astype(x.dtype)
 
 
 def split(array, names, axis=-1):
-    """Groups of equal width by name."""
+    """Splits an axis into groups of equal width, by name."""
     return dict(zip(names, np.split(array, len(names), axis=axis), strict=True))
 
 
@@ -117,7 +117,7 @@ def lstm_book_gradient(p, x, s, hidden=1.0, update=1.0):
 
 
 def slstm(p, x, s, hidden=1.0, update=1.0):
-    """Without the stabiliser: what stands in the carry is exp(m) scaled_c and exp(m) scaled_n, and m stays 0."""
+    """Without the stabiliser: reads c = exp(m) scaled_c and n = exp(m) scaled_n, and returns m = 0."""
     z = gates(p, "ifgo", x, hidden * s["h"])
     i, f = np.exp(z["i"]), sigmoid(z["f"])
     c = f * np.exp(s["m"]) * s["scaled_c"] + i * np.tanh(z["g"]) * update
@@ -127,7 +127,7 @@ def slstm(p, x, s, hidden=1.0, update=1.0):
 
 
 def mogrifier(p, x, s, hidden=1.0, update=1.0):
-    """Five rounds, spelled out."""
+    """Five rounds."""
     h = hidden * s["h"]
     x = 2 * sigmoid(h @ p["w_mutual_1"]) * x
     h = 2 * sigmoid(x @ p["w_mutual_2"]) * h
@@ -177,7 +177,7 @@ def min_lstm(p, x, s, hidden=1.0, update=1.0):
 
 
 def lru(p, x, s, hidden=1.0, update=1.0):
-    """Real and imaginary part by hand, since numbers may be complex for another reason."""
+    """Real and imaginary parts are separate: complex numbers serve for derivatives here."""
     size, angle = np.exp(-np.exp(p["ring"])), np.exp(p["phase"])
     re, im = size * np.cos(angle), size * np.sin(angle)
     scale = np.sqrt(1 - size**2)
@@ -222,9 +222,9 @@ def loop(step, p, x, state, hidden=1.0, update=None):
 
 
 def complex_step(function, arguments):
-    """The exact gradient of an analytic function(arguments) -> number; arguments: nested dicts and lists of arrays.
+    """Gradient of an analytic function(arguments) -> number, to float64's full precision.
 
-    Nothing is subtracted, so the result has float64's full precision.
+    arguments: nested dicts and lists of arrays
     """
     arguments = widen(copy.deepcopy(arguments))
 
@@ -244,7 +244,7 @@ def complex_step(function, arguments):
 
 
 def widen(tree):
-    """The same numbers as complex ones."""
+    """The same tree with complex numbers."""
     if isinstance(tree, dict):
         return {name: widen(value) for name, value in tree.items()}
     if isinstance(tree, list):

@@ -1,7 +1,7 @@
-"""What the tests compare with: float64 NumPy, written from the papers' equations and the sources' listings.
+"""Reference implementations in float64 NumPy, written from the papers' equations and the sources' listings.
 
-Nothing here imports lm/. Shapes: T time, B batch, D inputs, H units, V vocabulary, N tokens. Parameters are nested
-dicts of arrays as the model names them; LSTM gates stand in the order i, f, g, o, and a state is [(c, h), ...].
+Does not import lm/. Shapes: lm/cells/__init__.py. Parameters are nested dicts of arrays under the model's names. The
+gates of an LSTM have the order i, f, g, o; a state is [(c, h), ...].
 """
 
 import copy
@@ -56,7 +56,7 @@ def zero_state(p, batch):
 
 
 def read(p, state, symbols):
-    """One time step: input symbols [B] -> (state, logits [B, V]). One-hot input where there is no embedding."""
+    """One time step on input symbols [B]. Returns (state, logits [B, V]). One-hot input without an embedding."""
     table = p["embedding"] if "embedding" in p else np.eye(p["layer_0"]["w_x"].shape[0])
     x, after = table[symbols], []
     for q, (c, h) in zip(layers(p), state, strict=True):
@@ -67,7 +67,7 @@ def read(p, state, symbols):
 
 
 def read_context(p, state, tokens, vocabulary):
-    """As `read`, for the newest tokens: [1, B] characters, or [2, B] of which the bigram a + V b is read."""
+    """`read` for the newest tokens: characters [1, B], or [2, B], which make the bigram a + V b."""
     tokens = np.asarray(tokens, int)
     return read(p, state, tokens[0] if len(tokens) == 1 else tokens[0] + vocabulary * tokens[1])
 
@@ -85,7 +85,7 @@ def window_nats(p, state, window, context=1):
 
 
 def central_differences(function, parameters, width=1e-5):
-    """Gradient of function(parameters) -> float, by two evaluations for each single number."""
+    """Gradient of function(parameters) -> float, by two evaluations per number."""
     parameters = copy.deepcopy(parameters)
 
     def walk(node):
@@ -127,7 +127,7 @@ def scaled_sum(parameters, gradient, factor):
 
 
 def sgd_step(parameters, state, window, rate, clip, weigh=np.mean):
-    """One step of plain SGD, its gradient clipped by global norm.
+    """One step of plain SGD, with the gradient clipped by its global norm.
 
     weigh: nats [T, B] -> objective. Returns (parameters, state after the window, mean nats, gradient norm).
     """
@@ -142,7 +142,7 @@ def sgd_step(parameters, state, window, rate, clip, weigh=np.mean):
 
 
 class BatchGenerator:
-    """Assignment 6's, statement by statement, on ids instead of one-hot rows."""
+    """BatchGenerator of Vanhoucke (2016), Udacity, assignment 6, on ids instead of one-hot rows."""
 
     def __init__(self, text, batch_size, num_unrollings):
         self._text = text
@@ -161,7 +161,7 @@ class BatchGenerator:
         return batch
 
     def next(self):
-        """num_unrollings + 1 batches, [T + 1, B]; the first is the last of the call before."""
+        """num_unrollings + 1 batches [W, B]; the first is the last of the previous call."""
         batches = [self._last_batch]
         for _ in range(self._num_unrollings):
             batches.append(self._next_batch())

@@ -1,4 +1,4 @@
-"""Masks: how many, how large, and that each step, layer and site draws its own. Where each acts: test_regularisers."""
+"""Masks: their fraction, their scale, and their independence. Where each acts: test_regularisers.py."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def noise(seed=0, keep=KEEP, **options):
 
 
 @pytest.mark.parametrize("keep", [0.35, 0.8, 0.99])
-def test_masks_keep_the_asked_fraction_and_scale_it(keep):
+def test_masks_keep_and_scale_the_given_fraction(keep):
     count = 200 * 500
     m = np.asarray(inverted_mask(jax.random.key(1), jnp.float32(keep), (200, 500)), np.float64)
     kept = m != 0
@@ -28,12 +28,12 @@ def test_masks_keep_the_asked_fraction_and_scale_it(keep):
     error = 5 * np.sqrt(keep * (1 - keep) / count)
     assert abs(kept.mean() - keep) < error
     assert abs(m.mean() - 1) < error / keep  # unbiased
-    # no pattern: rows and columns keep the same fraction within 5 deviations
+    # no pattern: all rows and columns keep the same fraction, within 5 deviations
     assert np.abs(kept.mean(axis=0) - keep).max() < 5 * np.sqrt(keep * (1 - keep) / 200)
     assert np.abs(kept.mean(axis=1) - keep).max() < 5 * np.sqrt(keep * (1 - keep) / 500)
 
 
-def test_dropped_values_are_the_same_in_expectation():
+def test_dropout_preserves_the_expectation():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4)), jnp.float32)
 
     @jax.jit
@@ -46,13 +46,13 @@ def test_dropped_values_are_the_same_in_expectation():
     assert (error < 5 * deviation / np.sqrt(4000)).all()
 
 
-def test_off_means_untouched():
+def test_an_inactive_site_returns_its_input():
     x = jnp.ones((2, 3, 4))
     assert drop(None, "input", x) is x
     assert drop(Noise(jax.random.key(0), {"output": jnp.float32(KEEP)}), "input", x) is x
 
 
-def test_every_site_layer_and_step_draws_its_own_mask():
+def test_sites_layers_and_steps_draw_different_masks():
     x = jnp.ones((5, 6, 40))
     elementwise = {
         (seed, site, layer): np.asarray(drop(noise(seed), site, x, layer))
@@ -77,8 +77,8 @@ def test_a_variational_mask_is_shared_through_time():
     assert all((own[t] != own[0]).any() for t in range(1, 5))
 
 
-def test_output_dropout_thins_the_features_and_leaves_the_state():
-    """Dropout on the output touches nothing recurrent (Zaremba et al. 2014): the carry is the same."""
+def test_output_dropout_changes_the_features_and_not_the_state():
+    """Zaremba et al. (2014): dropout on the output does not touch the recurrence."""
     model, parameters = tiny.model(model__hidden=(8,))
     window = jnp.asarray(tiny.text(40).reshape(10, 4))
     carry = model.initial_carry(4)
@@ -96,28 +96,27 @@ def test_output_dropout_thins_the_features_and_leaves_the_state():
     assert 0.35 < np.isclose(ratio, 0).mean() < 0.65
 
 
-def losses_of_still_steps(keep, seed=0):
-    """Losses of 4 steps that read the same window from zero state with (practically) the same parameters."""
-    config = tiny.config(
-        data__batching="rows", optim__learning_rate=1e-12, model__input="embedding", model__embedding_size=6,
-        keep_prob__input=keep, keep_prob__output=keep,
-    )  # fmt: skip
-    corpus = tiny.corpus(train=3 * 6)  # rows of 6 tokens, unroll 4: a single window is an epoch
+def losses_without_learning(keep, seed=0):
+    """Losses of 4 steps on the same window from zero state, with (practically) constant parameters."""
+    embedding = {"model__input": "embedding", "model__embedding_size": 6}
+    dropout = {"keep_prob__input": keep, "keep_prob__output": keep}
+    config = tiny.config(data__batching="rows", optim__learning_rate=1e-12, **embedding, **dropout)
+    corpus = tiny.corpus(train=3 * 6)  # rows of 6 tokens and unroll 4: an epoch is a single window
     experiment, hyper = make_experiment(config, corpus), hyper_of(config)
     assert experiment.streams.windows_per_epoch == 1
     state = tiny.state(experiment, hyper)._replace(key=jax.random.key(seed))
     return np.asarray(train_steps(experiment, state, jnp.asarray(corpus.splits["train"]), hyper, 4)[1].loss)
 
 
-def test_masks_differ_from_step_to_step_and_with_the_seed_only():
-    without = losses_of_still_steps(keep=1 - 1e-6)
+def test_masks_change_with_the_step_and_the_seed_only():
+    without = losses_without_learning(keep=1 - 1e-6)
     np.testing.assert_allclose(without, without[0], rtol=1e-5)
-    first, again, other = (losses_of_still_steps(keep=0.7, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (losses_without_learning(keep=0.7, seed=seed) for seed in (0, 0, 1))
     assert len(np.unique(first)) == 4
     np.testing.assert_array_equal(first, again)
     assert not np.intersect1d(first, other).size
 
 
-def test_one_hot_models_have_no_input_to_drop():
+def test_input_dropout_needs_an_embedding():
     with pytest.raises(UserError, match=r"config\.keep_prob\.input"):
         make_model(tiny.config(keep_prob__input=0.9), tiny.V)

@@ -1,4 +1,4 @@
-"""Moments and bounds of every initialiser, against the closed forms of their distributions."""
+"""Moments and bounds of every initialiser against the closed forms of its distribution."""
 
 import inspect
 import math
@@ -34,14 +34,14 @@ def truncated_deviation(cut=2.0):
     return math.sqrt(1 - 2 * cut * density / math.erf(cut / math.sqrt(2)))
 
 
-def test_truncated_normal_of_assignment_6():
-    """mean -0.1 and deviation 0.1 before truncation, 0.088 after it; nothing beyond two deviations."""
+def test_truncated_normal():
+    """Mean -0.1; deviation 0.1 before truncation at two deviations and 0.088 after it."""
     x = draw("truncated_normal", -0.1, 0.1)
     assert truncated_deviation() == pytest.approx(0.8796, abs=1e-4)
     assert_moments(x, -0.1, 0.1 * truncated_deviation())
     assert -0.3 <= x.min() < -0.299
     assert 0.099 < x.max() <= 0.1
-    # redrawn, not clipped: the ends carry no mass of their own
+    # redrawn, not clipped: the ends have no mass
     assert np.mean(np.abs(x + 0.1) > 0.1999) < 0.001
 
 
@@ -54,7 +54,7 @@ def test_truncated_normal_of_assignment_6():
         (("tensorflow0_uniform",), -0.1, 0.1),  # sqrt(3 / 300)
     ],
 )
-def test_uniforms(specification, low, high):
+def test_uniform_distributions(specification, low, high):
     x = draw(*specification)
     assert_moments(x, (low + high) / 2, (high - low) / math.sqrt(12))
     width = high - low
@@ -62,8 +62,8 @@ def test_uniforms(specification, low, high):
     assert high - 1e-3 * width < x.max() <= high + 1e-7
 
 
-def test_tensorflow0_uniform_takes_biases_as_one_row():
-    """Biases are [1, n] there: U(+-sqrt 3), whatever n."""
+def test_tensorflow0_uniform_treats_a_bias_as_one_row():
+    """TensorFlow's bias is [1, n]: U(+-sqrt 3) for every n."""
     x = draw("tensorflow0_uniform", shape=(COUNT,))
     assert_moments(x, 0, 1.0)
     assert 1.73 < x.max() <= math.sqrt(3)
@@ -75,25 +75,25 @@ def test_tensorflow0_uniform_takes_biases_as_one_row():
     ("specification", "mean", "deviation"),
     [(("normal", 2.0, 0.5), 2.0, 0.5), (("he_normal",), 0.0, math.sqrt(2 / 300))],
 )
-def test_normals(specification, mean, deviation):
+def test_normal_distributions(specification, mean, deviation):
     x = draw(*specification)
     assert_moments(x, mean, deviation)
     # 4.55% of a normal lies beyond two deviations: nothing is cut
     assert np.mean(np.abs(x - mean) > 2 * deviation) == pytest.approx(0.0455, abs=0.003)
 
 
-def test_constants():
+def test_constant_values():
     assert (draw("zeros") == 0).all()
     assert (draw("constant", 1.5) == 1.5).all()
 
 
-def test_lstm_bias_opens_the_forget_gate_only():
+def test_lstm_bias_sets_the_forget_gate_only():
     """Gates i, f, g, o of 2 units each."""
     np.testing.assert_array_equal(draw("lstm_bias", 1.5, shape=(8,)), [0, 0, 1.5, 1.5, 0, 0, 0, 0])
 
 
-def test_lru_draws_uniformly_from_a_ring():
-    """With r = exp(-exp(x)), r^2 is uniform between its bounds squared; so is the angle exp(x) (Orvieto 2023)."""
+def test_lru_initialisers_draw_uniformly_from_a_ring():
+    """For r = exp(-exp(x)), r^2 is uniform between the squares of its bounds; so is the angle exp(x)."""
     square = np.exp(-np.exp(draw("lru_ring", 0.4, 0.9))) ** 2
     low, high = 0.4**2, 0.9**2
     assert_moments(square, (low + high) / 2, (high - low) / math.sqrt(12))
@@ -106,8 +106,8 @@ def test_lru_draws_uniformly_from_a_ring():
 
 
 @pytest.mark.parametrize("name", sorted(INITIALISERS))
-def test_the_key_decides(name):
-    """Whatever numbers an initialiser takes, here 0.5 and 0.9."""
+def test_values_depend_on_the_key_alone(name):
+    """For every initialiser, with 0.5 and 0.9 as its numbers."""
     count = len(inspect.signature(INITIALISERS[name]).parameters) - len(("key", "shape", "dtype"))
     make = initialiser((name, *(0.5, 0.9)[:count]))
     first, again, other = (np.asarray(make(jax.random.key(seed), (8, 8))) for seed in (0, 0, 1))

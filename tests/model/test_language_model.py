@@ -1,4 +1,4 @@
-"""The language model against float64 NumPy; its parameters counted and drawn by role; windows and carried state."""
+"""The language model against float64 NumPy, its parameters, windows and carried state."""
 
 import functools
 
@@ -17,12 +17,12 @@ CASES = {"one_hot": {}, "embedding two layers": {**EMBEDDED, "model__hidden": (3
 
 
 def count(vocabulary, **changes):
-    """Parameters of the tiny config with changes; allocates none."""
+    """Number of parameters of the tiny config with changes. Allocates nothing."""
     model = make_model(tiny.config(**changes), vocabulary)
     return count_parameters(jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(0)))
 
 
-def test_parameter_counts_by_hand():
+def test_parameter_counts_match_counts_by_hand():
     assert count(27, model__hidden=(64,)) == (27 + 64 + 1) * 4 * 64 + (64 + 1) * 27 == 25_307
     assert count(27, model__hidden=(64,), model__cell="lstm_unfused") == 25_307
     assert count(27, model__hidden=(64,), model__input="embedding", model__embedding_size=128) == 54_619
@@ -34,7 +34,7 @@ def test_parameter_counts_by_hand():
     assert count(10_000, **tied, model__output="tied") == 1_280_000 + 385 * 1024 + 385 * 512 + 10_000
 
 
-def test_a_bigram_is_a_plus_27_b():
+def test_the_id_of_a_bigram_is_a_plus_27_b():
     model = make_model(tiny.config(**BIGRAM), 27)
     parameters = jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(0))
     tokens = jnp.asarray([[0, 1], [1, 26], [26, 26], [0, 0]], jnp.uint8)
@@ -43,11 +43,11 @@ def test_a_bigram_is_a_plus_27_b():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nats_are_float64_numpys_and_carry_on_from_window_to_window(case):
-    """11 characters are 10 predictions, of bigram models 9, with labels from the third character on.
+def test_nats_match_float64_numpy_from_window_to_window(case):
+    """11 characters give 10 predictions, or 9 in a bigram model, whose first target is the third character.
 
-    Two windows in a row, of which the second begins with the last character of the first, and float64 NumPy on the
-    same; characters of one-character models then are those of one long window.
+    Compares two windows in a row with float64 NumPy; the second begins with the last character of the first. Unless
+    the input is a bigram, the result also equals that of one long window.
     """
     model, parameters = tiny.model(**CASES[case])
     context = 2 if case == "bigram" else 1
@@ -70,8 +70,8 @@ def test_nats_are_float64_numpys_and_carry_on_from_window_to_window(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_objective_is_the_weighted_sum_of_nats_and_has_its_gradient(case):
-    """Against central differences in float64, each parameter at a time."""
+def test_the_objective_is_the_weighted_sum_of_nats_with_its_gradient(case):
+    """Against central differences in float64 for every single parameter."""
     model, parameters = tiny.model(**CASES[case])
     context = 2 if case == "bigram" else 1
     window = tiny.text(12).reshape(6, 2)
@@ -95,7 +95,7 @@ def test_the_objective_is_the_weighted_sum_of_nats_and_has_its_gradient(case):
         np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_initial_carries():
+def test_initial_carries_are_zeros_or_have_a_first_unit_of_one():
     zero, _ = tiny.model(model__hidden=(3, 2))
     assert [(x.c.shape, x.h.shape) for x in zero.initial_carry(4)] == [((4, 3), (4, 3)), ((4, 2), (4, 2))]
     assert all((np.asarray(x) == 0).all() for x in jax.tree.leaves(zero.initial_carry(4)))
@@ -104,7 +104,7 @@ def test_initial_carries():
         np.testing.assert_array_equal(x, [[1, 0, 0], [1, 0, 0]])
 
 
-def test_every_role_has_its_own_initialiser():
+def test_every_role_uses_its_own_initialiser():
     roles = ("embedding", "input", "recurrent", "bias", "output", "output_bias")
     config = tiny.config(**EMBEDDED, model__hidden=(3, 2))
     for number, role in enumerate(roles):
@@ -120,7 +120,7 @@ def test_every_role_has_its_own_initialiser():
     assert all((x == x.flat[0]).all() for x in parameters.values())
 
 
-def test_parameters_of_equal_shape_are_drawn_apart_and_the_key_decides():
+def test_parameters_of_equal_shape_differ_and_depend_on_the_key_alone():
     model = make_model(tiny.config(**EMBEDDED, model__hidden=(4, 4)), tiny.V)
     draw = jax.jit(functools.partial(init_parameters, model))
     first, again, other = (references.leaves(draw(jax.random.key(seed))) for seed in (0, 0, 1))

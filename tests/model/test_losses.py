@@ -1,4 +1,4 @@
-"""Losses in nats against float64 NumPy; the chunked loss and its gradients against autodiff of the plain expression."""
+"""Losses in nats against float64 NumPy; the chunked loss against autodiff of the plain expression."""
 
 import math
 
@@ -24,7 +24,7 @@ def data(count, seed=0):
 
 @jax.jit
 def plain(features, kernel, bias, targets, weights):
-    """The same objective, all logits at once, differentiated by autodiff: (objective, gradients)."""
+    """The same objective from all logits at once, by autodiff: (objective, gradients)."""
 
     def objective(features, kernel, bias):
         log_p = jax.nn.log_softmax(features @ kernel + bias[None])
@@ -34,7 +34,7 @@ def plain(features, kernel, bias, targets, weights):
 
 
 def in_chunks_of(rows):
-    """A compiled softmax_loss whose chunks have `rows` rows at most: ((objective, nats), gradients)."""
+    """softmax_loss in chunks of at most `rows` rows, as a function that returns ((objective, nats), gradients)."""
 
     def both(features, kernel, bias, targets, weights):
         with pytest.MonkeyPatch.context() as patch:  # read while tracing
@@ -55,13 +55,13 @@ def assert_gradients_agree(found, expected):
 
 
 def nats_of(logits, targets):
-    """losses.softmax_nats, of logits [..., V] themselves: the kernel is the identity."""
+    """losses.softmax_nats of logits [..., V]: the kernel is the identity."""
     classes = logits.shape[-1]
     rows = jnp.reshape(logits, (-1, classes)), jnp.eye(classes), jnp.zeros(classes), jnp.reshape(targets, -1)
     return losses.softmax_nats(*rows).reshape(jnp.shape(targets))
 
 
-def test_nats_against_float64_numpy():
+def test_nats_match_float64_numpy():
     rng = np.random.default_rng(0)
     logits = 5 * rng.normal(size=(4, 3, 11))
     logits[0, 0] += 1000  # no overflow
@@ -72,7 +72,7 @@ def test_nats_against_float64_numpy():
     np.testing.assert_allclose(found, references.nats(logits.astype(np.float32), targets), rtol=1e-5, atol=1e-4)
 
 
-def test_nats_by_hand():
+def test_nats_match_a_calculation_by_hand():
     """p = (1/6, 2/6, 3/6)."""
     logits = jnp.log(jnp.asarray([1.0, 2.0, 3.0])) + 4.0
     for target, p in enumerate((1 / 6, 2 / 6, 3 / 6)):
@@ -81,7 +81,7 @@ def test_nats_by_hand():
 
 @pytest.mark.parametrize(("classes", "expected"), [(2_000, 7.6009024595420822), (10_000, 9.2103403719761818)])
 def test_a_uniform_model_has_ln_v_nats(classes, expected):
-    """CS224d assignment 2 (seed 002) prints both numbers."""
+    """Socher et al. (2015), CS224d, assignment 2, prints both numbers."""
     targets = np.array([0, classes // 2, classes - 1])
     found = losses.softmax_nats(jnp.ones((3, H)), jnp.zeros((H, classes)), jnp.zeros(classes), jnp.asarray(targets))
     np.testing.assert_allclose(found, expected, rtol=2e-7)
@@ -92,7 +92,7 @@ def test_a_uniform_model_has_ln_v_nats(classes, expected):
     np.testing.assert_allclose(per_target, expected, rtol=2e-7)
 
 
-def test_target_weights_by_hand():
+def test_target_weights_match_a_calculation_by_hand():
     def weights(weighting):
         return np.asarray(losses.target_weights(weighting, 4, 5))
 
@@ -106,7 +106,7 @@ def test_target_weights_by_hand():
 
 @pytest.mark.parametrize("shape", [(5, 3), (13, 1)])
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
-def test_chunked_value_and_gradients_are_those_of_the_plain_expression(shape, weighting):
+def test_chunked_values_and_gradients_match_the_plain_expression(shape, weighting):
     """15 and 13 targets in four chunks of 4 rows: one and three rows are padding."""
     features, kernel, bias, targets = data(shape[0] * shape[1])
     weights = np.asarray(losses.target_weights(weighting, *shape)).reshape(-1)
@@ -121,7 +121,7 @@ def test_chunked_value_and_gradients_are_those_of_the_plain_expression(shape, we
 
 
 @pytest.mark.parametrize("rows", [1, 5, 13])
-def test_the_number_of_chunks_does_not_matter(rows):
+def test_the_result_does_not_depend_on_the_number_of_chunks(rows):
     features, kernel, bias, targets = data(13)
     weights = np.random.default_rng(1).uniform(0, 1, 13).astype(np.float32)
     (objective, _), gradients = jax.jit(in_chunks_of(rows))(features, kernel, bias, targets, weights)
@@ -130,8 +130,8 @@ def test_the_number_of_chunks_does_not_matter(rows):
     assert_gradients_agree(gradients, expected_gradients)
 
 
-def test_scoring_without_a_gradient_gives_the_same(monkeypatch):
-    """The forward pass alone is a program of its own."""
+def test_values_without_a_gradient_are_the_same(monkeypatch):
+    """Without a gradient, another function computes them."""
     monkeypatch.setattr(losses, "CHUNK_LOGITS", 4 * V)
     features, kernel, bias, targets = data(13)
     weights = np.full(13, 1 / 13, np.float32)
@@ -141,7 +141,7 @@ def test_scoring_without_a_gradient_gives_the_same(monkeypatch):
     np.testing.assert_allclose(objective, expected.mean(), rtol=1e-6)
 
 
-def test_gradients_scale_with_what_is_above_the_objective():
+def test_gradients_scale_with_the_cotangent_of_the_objective():
     """d(x^2) = 2 x dx."""
     features, kernel, bias, targets = map(jnp.asarray, data(13))
     weights = jnp.full(13, 1 / 13)
@@ -155,8 +155,8 @@ def test_gradients_scale_with_what_is_above_the_objective():
     )
 
 
-def test_under_vmap():
-    """Several models at once, as a sweep runs them."""
+def test_vmap_computes_several_models_at_once():
+    """The way lanes train."""
     many = [data(13, seed) for seed in range(3)]
     weights = np.full(13, 1 / 13, np.float32)
     stacked = (np.stack(x) for x in zip(*many, strict=True))
@@ -169,7 +169,7 @@ def test_under_vmap():
         assert_gradients_agree(gradients, expected_gradients)
 
 
-def test_the_nats_are_a_measurement_and_carry_no_gradient():
+def test_the_nats_have_no_gradient():
     features, kernel, bias, targets = map(jnp.asarray, data(13))
 
     def measured(*x):
@@ -179,7 +179,7 @@ def test_the_nats_are_a_measurement_and_carry_no_gradient():
         np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
 
 
-def test_targets_of_weight_zero_teach_nothing():
+def test_targets_of_weight_zero_have_no_gradient():
     features, kernel, bias, targets = data(15)
     weights = np.asarray(losses.target_weights("last_step_sum", 5, 3)).reshape(-1)
     _, (gradient, _, _) = four_rows(features, kernel, bias, targets, weights)

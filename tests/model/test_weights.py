@@ -1,4 +1,4 @@
-"""Weights in and out: PyTorch's own log-probabilities, bitwise round trips, and errors for damaged files."""
+"""Saving and loading weights: PyTorch's log-probabilities, bitwise round trips, errors for damaged files."""
 
 import json
 
@@ -38,7 +38,7 @@ def torch_rnn(torch, cell, inputs, units, layers=1):
 
 
 def torch_language_model(torch, cell, hidden, awd, tied=False):
-    """(state dict as NumPy, function tokens [T, B] -> log-probabilities [T, B, V]) with random weights."""
+    """(state dict in NumPy, function tokens [T, B] -> log-probabilities [T, B, V]) with random weights."""
     torch.manual_seed(3)
     encoder, decoder = torch.nn.Embedding(V, D), torch.nn.Linear(hidden[-1], V)
     if tied:
@@ -52,7 +52,7 @@ def torch_language_model(torch, cell, hidden, awd, tied=False):
     for index, layer in enumerate(layers):
         for name, x in layer.state_dict().items():
             state[f"rnns.{index}.module.{name}" if awd else f"rnn.{name}"] = x
-    if awd:  # what a weight-drop leaves: the trained matrix under _raw, a dropped copy beside it
+    if awd:  # weight-drop saves the trained matrix as _raw, and a dropped copy
         for index in range(len(layers)):
             name = f"rnns.{index}.module.weight_hh_l0"
             state[f"{name}_raw"], state[name] = state[name], state[name] * 0
@@ -68,7 +68,7 @@ def torch_language_model(torch, cell, hidden, awd, tied=False):
 
 @pytest.mark.parametrize("awd", [False, True], ids=["word_language_model", "awd_lstm_lm"])
 @pytest.mark.parametrize("cell", list(MODULES))
-def test_log_probabilities_are_torchs(cell, awd):
+def test_log_probabilities_match_torch(cell, awd):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     hidden = (6, H) if awd else (H, H)
     state, log_probabilities = torch_language_model(torch, cell, hidden, awd)
@@ -82,7 +82,7 @@ def test_log_probabilities_are_torchs(cell, awd):
 
 @pytest.mark.parametrize("missing", [None, "encoder.weight", "decoder.weight"])
 def test_tied_weights_stay_tied(missing):
-    """Also where safetensors.torch.save_model has left one of two shared matrices out."""
+    """Also if safetensors.torch.save_model has omitted one of two shared matrices."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     state, log_probabilities = torch_language_model(torch, "lstm", (D,), awd=False, tied=True)
     state.pop(missing, None)
@@ -94,7 +94,7 @@ def test_tied_weights_stay_tied(missing):
     np.testing.assert_allclose(ours, log_probabilities(tokens), rtol=0, atol=1e-5)
 
 
-def test_the_trained_recurrent_matrix_is_taken_wherever_its_dropped_copy_stands():
+def test_the_trained_recurrent_matrix_is_loaded_instead_of_its_dropped_copy():
     state = {name.replace("rnn.", "rnns.0."): x for name, x in fake_state().items()}
     trained = state["rnns.0.weight_hh_l0"]
     state |= {"rnns.0.module.weight_hh_l0_raw": trained, "rnns.0.weight_hh_l0": trained * 0}
@@ -102,7 +102,7 @@ def test_the_trained_recurrent_matrix_is_taken_wherever_its_dropped_copy_stands(
 
 
 def fake_state(units=H, layers=1, gates=4):
-    """A word_language_model state dict of zeros, without torch."""
+    """A word_language_model state dict of random numbers, made without torch."""
     state = {"encoder.weight": (V, D), "decoder.weight": (V, units), "decoder.bias": (V,)}
     for layer in range(layers):
         inputs = D if layer == 0 else units
@@ -147,7 +147,7 @@ def without(name):
         ({"a": ones(1)}, "unknown layout; the file holds a"),
     ],
 )
-def test_files_that_are_no_whole_model_are_one_clear_error(state, message):
+def test_incomplete_or_inconsistent_files_end_in_one_clear_error(state, message):
     with pytest.raises(UserError, match=message):
         weights.convert(state, our_model())
 
@@ -170,7 +170,7 @@ def test_files_that_are_no_whole_model_are_one_clear_error(state, message):
         ({"symbols": 9}, r"the file has 7 tokens, the corpus \(config.data.corpus\) 9"),
     ],
 )
-def test_a_config_that_does_not_fit_is_told_what_would(changes, message):
+def test_the_error_for_a_config_that_does_not_fit_says_what_would(changes, message):
     with pytest.raises(UserError, match=message):
         weights.convert(fake_state(), our_model(**changes))
 
@@ -182,7 +182,7 @@ def test_a_file_with_one_of_two_shared_matrices_needs_a_tied_config():
         weights.convert(state, our_model(hidden=(D,)))
 
 
-def test_a_file_in_another_vocabularys_order_is_put_in_ours(tmp_path):
+def test_rows_are_reordered_to_our_vocabulary(tmp_path):
     symbols = tuple("abcdefg")
     (tmp_path / "tokens.txt").write_text("g\nf\ne\nd\nc\nb\na\n")
     order = weights.vocabulary_order(str(tmp_path / "tokens.txt"), symbols)
@@ -192,7 +192,7 @@ def test_a_file_in_another_vocabularys_order_is_put_in_ours(tmp_path):
     np.testing.assert_array_equal(parameters["embedding"][0], state["encoder.weight"][6])
     np.testing.assert_array_equal(parameters["output_kernel"][:, 1], state["decoder.weight"][5])
     assert parameters["output_bias"][2] == state["decoder.bias"][4]
-    with pytest.raises(UserError, match=r"the file has 7 tokens, the corpus .* 6"):  # none is dropped silently
+    with pytest.raises(UserError, match=r"the file has 7 tokens, the corpus .* 6"):  # no token is dropped silently
         weights.convert(state, our_model(symbols=6), order[1:])
     for content, message in (
         ("a\nb\n", "lacks the corpus's token 'c'"),
@@ -206,14 +206,14 @@ def test_a_file_in_another_vocabularys_order_is_put_in_ours(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ", b"not safetensors at all", b"\xff" * 64]
 )
-def test_damaged_files_are_one_clear_error(tmp_path, content):
+def test_damaged_files_end_in_one_clear_error(tmp_path, content):
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"w\.safetensors: "):
         weights.load_weights(str(path), our_model(), VOCABULARY)
 
 
-def test_a_truncated_file_and_another_type_are_refused(tmp_path):
+def test_truncated_files_and_other_types_are_rejected(tmp_path):
     from safetensors.numpy import save_file
 
     path = tmp_path / "w.safetensors"
@@ -229,7 +229,7 @@ def test_a_truncated_file_and_another_type_are_refused(tmp_path):
             weights.read_tensors(str(missing))
 
 
-def test_types_that_numpy_lacks_are_refused_by_name(tmp_path):
+def test_types_unknown_to_numpy_are_rejected_by_name(tmp_path):
     header = b'{"x":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
     path = tmp_path / "w.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"00")
@@ -237,7 +237,7 @@ def test_types_that_numpy_lacks_are_refused_by_name(tmp_path):
         weights.read_tensors(str(path))
 
 
-def test_an_export_that_cannot_be_written_is_one_clear_error(tmp_path):
+def test_an_export_that_cannot_be_written_ends_in_one_clear_error(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*none"):
         weights.save_weights(str(tmp_path / "none" / "w.safetensors"), {"a": np.zeros(2, np.float32)}, VOCABULARY)
 
@@ -260,7 +260,7 @@ def test_an_export_fits_only_its_own_model_and_vocabulary(tmp_path):
 
 
 def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
-    """Through both experiments; the imported run scores exactly as the exported one."""
+    """Runs both experiments: the imported run has exactly the scores of the exported one."""
     corpus, config = tiny.corpus(), tiny.config()
     for module in (export, import_weights):
         monkeypatch.setattr(
