@@ -107,7 +107,7 @@ class Protocol(NamedTuple):
     most_nats: float = math.inf
 
 
-FLOOR = -math.log(1e-10)  # assignment 6 floors probabilities at 1e-10
+FLOOR = -math.log(1e-10)  # of probabilities, in Vanhoucke 2016
 PROTOCOLS = {
     "notebook": Protocol(_notebook, "predictions", FLOOR),
     "notebook_stride2": Protocol(functools.partial(_notebook, stride=2), "predictions", FLOOR),
@@ -129,6 +129,7 @@ def _stream_nats(
 
 
 def _target_nats(windows: Windows, model: LanguageModel, parameters: dict, tokens: Tokens) -> Nats:
+    """Cuts the windows and returns the nats of their targets, in order."""
     count, size, rows, hop, targets = windows
     starts = hop * np.arange(count)[:, None, None] + len(tokens) // rows * np.arange(rows)  # [K, 1, B]
     read = tokens.take(starts + np.arange(size)[:, None], mode="wrap")  # [K, W, B]

@@ -54,7 +54,8 @@ def restrict(rule: SamplingRule, logits: Logits, top_p: Scalar) -> Logits:
         logits = jnp.where(kept, logits, -jnp.inf)
     if rule.nucleus:
         descending = -jnp.sort(-logits, axis=-1)
-        mass_before = jnp.cumsum(jax.nn.softmax(descending, axis=-1), axis=-1) - jax.nn.softmax(descending, axis=-1)
+        probability = jax.nn.softmax(descending, axis=-1)
+        mass_before = jnp.cumsum(probability, axis=-1) - probability
         least = jnp.min(jnp.where(mass_before < top_p, descending, jnp.inf), axis=-1, keepdims=True)
         logits = jnp.where(logits < least, -jnp.inf, logits)
     return logits
