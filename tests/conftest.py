@@ -7,6 +7,8 @@ import tempfile
 import jaxtyping
 import pytest
 
+from tests.helpers import checked
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before anything imports jax
 
 # What a user's home holds must neither help a test nor be changed by one. Set before libraries are
@@ -18,7 +20,7 @@ for _name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TFDS_DATA_DIR", "MPL
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 
 # Shapes and types in signatures are checked at every call. Installed before any of these modules is imported.
-jaxtyping.install_import_hook(["lm.cells", "lm.data", "lm.model", "lm.scoring"], "beartype.beartype")
+jaxtyping.install_import_hook(["lm.cells", "lm.data", "lm.model", "lm.scoring"], f"{checked.__name__}.check")
 
 
 def pytest_configure(config):

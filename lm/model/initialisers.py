@@ -1,74 +1,80 @@
 """Parameter initialisers by name: a specification is a tuple (name, *numbers), such as ("uniform", -0.1, 0.1)."""
 
 import inspect
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from lm.errors import UserError, lookup
 
 LARGEST = float(jnp.finfo(jnp.float32).max)
 
+PRNGKey = Key[Array, ""]
+Shape = tuple[int, ...]
+Values = Float[Array, "..."]
 
-def zeros(key, shape, dtype):
+
+def zeros(key: PRNGKey, shape: Shape, dtype) -> Values:
     """All zeros."""
     del key
     return jnp.zeros(shape, dtype)
 
 
-def constant(key, shape, dtype, value):
+def constant(key: PRNGKey, shape: Shape, dtype, value: float) -> Values:
     """All equal to value."""
     del key
     return jnp.full(shape, value, dtype)
 
 
-def uniform(key, shape, dtype, low, high):
+def uniform(key: PRNGKey, shape: Shape, dtype, low: float, high: float) -> Values:
     """U(low, high)."""
     return jax.random.uniform(key, shape, dtype, low, high)
 
 
-def normal(key, shape, dtype, mean, deviation):
+def normal(key: PRNGKey, shape: Shape, dtype, mean: float, deviation: float) -> Values:
     """N(mean, deviation^2)."""
     return mean + deviation * jax.random.normal(key, shape, dtype)
 
 
-def truncated_normal(key, shape, dtype, mean, deviation):
-    """N(mean, deviation^2) with draws beyond two deviations redrawn, as TensorFlow's (variance not corrected)."""
+def truncated_normal(key: PRNGKey, shape: Shape, dtype, mean: float, deviation: float) -> Values:
+    """N(mean, deviation^2), redrawn beyond two deviations; as in TensorFlow, the variance is not corrected."""
     return mean + deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
 
-def glorot_uniform(key, shape, dtype):
-    """U(+-sqrt(6 / (fan_in + fan_out))) (Glorot & Bengio 2010)."""
+def glorot_uniform(key: PRNGKey, shape: Shape, dtype) -> Values:
+    """U(+-sqrt(6 / (fan_in + fan_out))) (Glorot and Bengio 2010)."""
     limit = (6.0 / sum(shape)) ** 0.5
     return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
-def tensorflow0_uniform(key, shape, dtype):
-    """U(+-sqrt(3 / shape[0])): the default of `tf.get_variable` before TensorFlow 1.0; biases are [1, n] there."""
+def tensorflow0_uniform(key: PRNGKey, shape: Shape, dtype) -> Values:
+    """U(+-sqrt(3 / shape[0])): the default of `tf.get_variable` before TensorFlow 1.0, whose biases are [1, n]."""
     limit = (3.0 / (shape[0] if len(shape) > 1 else 1)) ** 0.5
     return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
-def he_normal(key, shape, dtype):
+def he_normal(key: PRNGKey, shape: Shape, dtype) -> Values:
     """N(0, 2 / fan_in) (He et al. 2015)."""
     return jax.random.normal(key, shape, dtype) * (2.0 / shape[0]) ** 0.5
 
 
-def lstm_bias(key, shape, dtype, forget):
-    """A bias [4H] of gates i, f, g, o: forget for f, else 0 (Gers et al. 2000; 1 in Jozefowicz et al. 2015)."""
+def lstm_bias(key: PRNGKey, shape: Shape, dtype, forget: float) -> Values:
+    """A bias [4H] of gates i, f, g, o: `forget` for f, 0 for the others (Gers et al. 2000, Jozefowicz et al. 2015)."""
     del key
     units = shape[0] // 4
     return jnp.zeros(shape, dtype).at[units : 2 * units].set(forget)
 
 
-def lru_ring(key, shape, dtype, least, greatest):
-    """ln(-ln r), with r^2 uniform in [least^2, greatest^2]: r exp(1j t) is uniform on a ring (Orvieto et al. 2023)."""
+def lru_ring(key: PRNGKey, shape: Shape, dtype, least: float, greatest: float) -> Values:
+    """ln(-ln r) for r^2 uniform in [least^2, greatest^2]: r exp(1j t) is uniform on a ring (Orvieto et al. 2023)."""
     square = jax.random.uniform(key, shape, dtype, least**2, greatest**2)
     return jnp.log(-0.5 * jnp.log(square))
 
 
-def lru_phase(key, shape, dtype, greatest):
-    """ln t, with t uniform in (0, greatest]: the angles of `lru_ring`."""
+def lru_phase(key: PRNGKey, shape: Shape, dtype, greatest: float) -> Values:
+    """ln t for t uniform in (0, greatest]: the angles of `lru_ring`."""
     return jnp.log(greatest * (1 - jax.random.uniform(key, shape, dtype)))
 
 
@@ -96,11 +102,11 @@ def check(key: str, specification: tuple):
         raise UserError(f"{key} must be ({form}) with numbers that 32 bits hold, not {specification}")
 
 
-def initialiser(specification: tuple):
-    """(name, *numbers) -> function (key, shape, dtype) -> array."""
+def initialiser(specification: tuple) -> Callable[..., Values]:
+    """The function (key, shape, dtype) -> array for a specification (name, *numbers)."""
     name, *numbers = specification
 
-    def initialise(key, shape, dtype=jnp.float32):
+    def initialise(key: PRNGKey, shape: Shape, dtype=jnp.float32) -> Values:
         return INITIALISERS[name](key, shape, dtype, *numbers)
 
     return initialise

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 
 from lm.cells import recurrence
 from lm.cells.kinds import ParallelCell, StepCell, zero_carry
@@ -187,6 +188,14 @@ def test_every_cell_has_a_reference_and_a_complete_docstring():
         assert re.search(r'\(\d{4}\)[.,] "\w|\b[A-Z][a-z]+ et al\. \(\d{4}\)', text), name
         assert " Parameters" in text, name
         assert re.search(r"\b(One|Two) bias", text), name
+
+
+def test_arguments_that_would_broadcast_are_rejected():
+    """The shapes in signatures are checked in tests."""
+    z, carry = jnp.zeros((B, 4 * H)), zero_carry(CELLS["lstm"], B, H)
+    assert CELLS["lstm"].equations(z, z, carry).h.shape == (B, H)
+    with pytest.raises(TypeCheckError, match="z_h"):
+        CELLS["lstm"].equations(z, z[:1], carry)
 
 
 # --- Variants of the LSTM ------------------------------------------------------------------------------------------
