@@ -32,7 +32,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff format --check .
 
 results: $(VENV)/.installed
-	$(BIN)/python -m experiments.ledger.results_table
+	$(BIN)/python -m experiments.ledger.results_page
 	$(BIN)/python -m experiments.peers.speed_table
 
 # Universal: one lock holds for every platform and for Python 3.11 and 3.12. The others are

@@ -147,17 +147,35 @@ def base() -> ml_collections.ConfigDict:
 
 
 def target(
-    *, split: str, protocol: str, metric: str, value: float, where: str, tolerance: float = 0.0, at: str = "final"
+    *,
+    split: str,
+    protocol: str,
+    metric: str,
+    value: float,
+    where: str,
+    tolerance: float = 0.0,
+    at: str = "final",
+    kind: str = "reported",
 ) -> ml_collections.ConfigDict:
-    """One reported number.
+    """One reported number, or one that this project aims at.
 
     split, protocol: names of the split and the scoring protocol (protocol "train": read off the training log)
     metric: such as perplexity or loss; value: the reported number; where: table, row or line of the source
     tolerance: how far above value still counts as reproduced
     at: when the source reports it: "final", or a place on the training curve such as "epoch 5"
+    kind: "reported", or "aim" for this project's own
     """
     return ml_collections.ConfigDict(
-        dict(split=split, protocol=protocol, metric=metric, value=value, where=where, tolerance=tolerance, at=at)
+        dict(
+            split=split,
+            protocol=protocol,
+            metric=metric,
+            value=value,
+            where=where,
+            tolerance=tolerance,
+            at=at,
+            kind=kind,
+        )
     )
 
 

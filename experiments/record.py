@@ -1,9 +1,10 @@
-"""Puts what is in the workdir on record under docs/results/, where README's tables are generated from.
+"""Puts what is in the workdir on record under docs/results/, from which `make results` generates tables.
 
-A finished run that a config claims goes there as records/<config>.<corpus>.seed<n>.json, and the ledger there is made
-anew with it; a ledger of `reproduce` with its records and reports, a benchmark as benchmark.<device>.json, one of lanes
-as lanes.<device>.json, a sweep with its pictures as <sweep's name>/. Records are committed; `make results` renews the
-tables.
+a finished run that a config claims   records/TITLE.json; the ledger there is renewed
+a ledger of `reproduce`               its records, ledger.json and reports
+a benchmark                           benchmark.DEVICE.json
+a benchmark of lanes                  lanes.DEVICE.json
+a sweep                               NAME/: trials, config, pictures and report
 """
 
 import contextlib
@@ -13,9 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.ledger.claims import all_claims
-from experiments.ledger.consistency import inconsistencies, text_lengths
-from experiments.ledger.records import RECORDS, RESULTS, load_records, make_record, write_record
-from experiments.ledger.store import FILES, check, renew
+from experiments.ledger.records import RECORDS, RESULTS, make_record, mismatches, write_record
+from experiments.ledger.storage import FILES, check, renew
 from experiments.peers import speed_table
 from lm.errors import UserError
 from lm.runs.metrics import make_directory, write_bytes
@@ -38,14 +38,13 @@ def run(config, workdir, data_dir=None):
 
 
 def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
-    """Adds the record of a finished run, or replaces that of an earlier one, and makes the ledger there anew.
+    """Adds the record of a finished run, replacing an earlier one of the same title, and renews the ledger there.
 
-    Raises UserError where no config claims the run as it was made.
+    Raises UserError if no config claims the run as it was made.
     """
     record, claims = make_record(workdir), all_claims()
-    lengths = text_lengths([*load_records(directory / RECORDS), record])
-    if wrong := inconsistencies(record, claims, lengths):
-        raise UserError(f"--workdir={workdir} holds no run that can go on record: {'; '.join(wrong)}")
+    if wrong := mismatches(record, claims):
+        raise UserError(f"the run in --workdir={workdir} cannot go on record: {'; '.join(wrong)}")
     path = write_record(record, directory / RECORDS)
     renew(directory, claims)
     print(f"wrote {path}, {directory / 'ledger.json'} and its reports")
@@ -53,11 +52,11 @@ def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
 
 
 def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
-    """Copies a ledger that passes its check; its records take the place of all that there were."""
+    """Copies a ledger that passes its check; its records replace all earlier ones."""
     check(workdir, all_claims())
     records = sorted((workdir / RECORDS).glob("*.json"))
-    contents = {directory / RECORDS / path.name: read(path) for path in records}
-    put_all(contents | {directory / name: read(workdir / name) for name in FILES})
+    contents = {directory / RECORDS / path.name: file_bytes(path) for path in records}
+    put_all(contents | {directory / name: file_bytes(workdir / name) for name in FILES})
     for path in (directory / RECORDS).glob("*.json"):
         if path not in contents:
             path.unlink()
@@ -66,18 +65,18 @@ def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
 
 
 def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
-    """Copies what a sweep leaves at its end: trials, config, pictures and report."""
+    """Copies the trials, config, pictures and report of a finished sweep."""
     name = read_json(workdir / "sweep.json", {"name": str})["name"]
     if len(name) > 100 or not re.fullmatch(r"\w[\w-]*(/\w[\w-]*)*", name):  # it becomes a path
-        raise UserError(f"{workdir}/sweep.json: {name[:100]!r} is no name of a sweep")
+        raise UserError(f"{workdir}/sweep.json: {name[:100]!r} is not the name of a sweep")
     target = directory / name
     paths = (workdir / "sweep.json", workdir / "config.json", workdir / "report.html", *workdir.glob("*.png"))
-    put_all({target / path.name: read(path) for path in paths})
+    put_all({target / path.name: file_bytes(path) for path in paths})
     print(f"wrote {target}")
     return target
 
 
-def read(path: Path) -> bytes:
+def file_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -85,9 +84,9 @@ def read(path: Path) -> bytes:
 
 
 def put_all(contents: Mapping[Path, bytes]):
-    """Writes files, all of them or none: beside their places first, where a full disk shows, and then into them.
+    """Writes all files or none: first beside their places, where a full disk shows, then into them.
 
-    Raises UserError where one cannot be written.
+    Raises UserError if one cannot be written.
     """
     beside = {path: path.with_name(f".{path.name}.new") for path in contents}
     try:

@@ -22,10 +22,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.ledger import report, store
+from experiments.ledger import report, storage
 from experiments.ledger.claims import all_claims, matching, on_corpus
-from experiments.ledger.records import RECORD, RECORDS, identity_of, make_record, write_record
-from experiments.ledger.runs import Run, plan
+from experiments.ledger.planned_runs import PlannedRun, plan
+from experiments.ledger.records import RECORD, RECORDS, identity_today, make_record, write_record
+from experiments.pages.markdown import table
 from experiments.train import estimate_all
 from lm.errors import UserError
 from lm.machine import cores, signals
@@ -37,6 +38,8 @@ from lm.runs.schema import read_json
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 # Where the configs expect more minutes than these, the job is timed by a dry run before it begins.
 LONG = 10
+# Columns of the table that is printed at the end.
+SHOWN = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
 # Seconds within which a second signal is the first one again: timeout(1) sends it to a process and to its group.
 SAME_SIGNAL = 1.0
 
@@ -67,7 +70,7 @@ def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus=
     del config
     workdir = Path(workdir)
     if check:
-        return store.check(workdir, all_claims())
+        return storage.check(workdir, all_claims())
     claims = matching(targets)
     if corpus:
         claims = on_corpus(claims, corpus)
@@ -78,12 +81,12 @@ def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus=
         return estimate([each for each in runs if not is_done(workdir, each)], data_dir)
     make_directory(workdir / "runs")
     with lock.alone(workdir), signals.raising():
-        store.reasons_there(workdir)  # one that cannot be read is found before anything is trained
+        storage.stored_reasons(workdir)  # one that cannot be read is found before anything is trained
         job = Job(workdir, data_dir, time.monotonic() + seconds if budget else None, Supervisor())
         return train_and_judge(job, runs, lambda: announce(job, runs, seeds, corpus))
 
 
-def train_and_judge(job: Job, runs: list[Run], first: Callable[[], None]) -> dict:
+def train_and_judge(job: Job, runs: list[PlannedRun], first: Callable[[], None]) -> dict:
     """Trains what is not done; whatever comes between, what there is then is put on record and judged."""
     reasons: dict[str, str] = {}
     try:
@@ -95,14 +98,14 @@ def train_and_judge(job: Job, runs: list[Run], first: Callable[[], None]) -> dic
                 write_record(make_record(directory), job.workdir / RECORDS)
             elif not is_done(job.workdir, each):
                 reasons.setdefault(each.title, "the command was interrupted before; the same one goes on")
-        content = store.renew(job.workdir, all_claims(), reasons)
+        content = storage.renew(job.workdir, all_claims(), reasons)
         show(content, job.workdir)
     return content
 
 
 def show(content: dict, workdir: Path):
     """Prints the ledger."""
-    print(report.targets_table(content["rows"]))
+    print(table(SHOWN, report.select(content["rows"], SHOWN)))
     for title, reason in content["not_run"].items():
         print(f"{title} is not run: {reason}")
     print(f"wrote {workdir / 'report.md'} and {workdir / 'report.html'}")
@@ -119,14 +122,14 @@ def duration(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
-def side_by_side(runs: Sequence[Run]) -> list[tuple[list[Run], int]]:
+def side_by_side(runs: Sequence[PlannedRun]) -> list[tuple[list[PlannedRun], int]]:
     """(runs, how many of them at a time) of each group: those of one thread, one for each core; then the others."""
     narrow = [each for each in runs if each.config.train.threads == 1]
     wide = [each for each in runs if each.config.train.threads != 1]
     return [(narrow, cores.available()), (wide, 1)]
 
 
-def estimate(runs: Sequence[Run], data_dir) -> list:
+def estimate(runs: Sequence[PlannedRun], data_dir) -> list:
     """Prints and returns what preflight finds of the runs, and how long they take as `train_all` makes them."""
     found, hours = [], 0.0
     for group, jobs in side_by_side(runs):
@@ -138,7 +141,7 @@ def estimate(runs: Sequence[Run], data_dir) -> list:
     return found
 
 
-def announce(job: Job, runs: Sequence[Run], seeds: int, corpus: str):
+def announce(job: Job, runs: Sequence[PlannedRun], seeds: int, corpus: str):
     """Prints what a dry run finds of what is to be trained, where that takes long. A process of its own measures, so
     that nothing of it is left in memory beside those that train."""
     due = [each for each in runs if not is_done(job.workdir, each) and 60 * each.config.claim.minutes <= job.left()]
@@ -155,7 +158,7 @@ def announce(job: Job, runs: Sequence[Run], seeds: int, corpus: str):
 # ------------------------------------------------------------------------------------------ train
 
 
-def train_all(job: Job, runs: Sequence[Run], reasons: dict[str, str]):
+def train_all(job: Job, runs: Sequence[PlannedRun], reasons: dict[str, str]):
     """Trains what is not done and notes {title: why it has no result} of the rest.
 
     When an exception comes, such as that of a Ctrl-C, the runs under way save and end before it goes on.
@@ -173,7 +176,7 @@ def train_all(job: Job, runs: Sequence[Run], reasons: dict[str, str]):
                 raise
 
 
-def end(waiting: Mapping[concurrent.futures.Future, Run], supervisor: Supervisor):
+def end(waiting: Mapping[concurrent.futures.Future, PlannedRun], supervisor: Supervisor):
     """Begins no more, and waits until those under way have saved; a second signal does not wait."""
     began = time.monotonic()
     for future in waiting:
@@ -194,7 +197,7 @@ def ended_with_reason(future: concurrent.futures.Future) -> bool:
     return future.done() and not future.cancelled() and not future.exception() and bool(future.result())
 
 
-def train_one(job: Job, each: Run) -> str | None:
+def train_one(job: Job, each: PlannedRun) -> str | None:
     """Trains one run in a process of its own; None, or in one line why it has no result."""
     if is_done(job.workdir, each):
         print(f"{each.directory}  done before", flush=True)
@@ -217,7 +220,7 @@ def train_one(job: Job, each: Run) -> str | None:
     return f"{last or 'no output'} (exit status {status}; {log_of(directory)})"
 
 
-def run_command(job: Job, each: Run, directory: Path) -> tuple[int | None, str]:
+def run_command(job: Job, each: PlannedRun, directory: Path) -> tuple[int | None, str]:
     """(exit status, or None where it was stopped at the end of the budget; the last line of its output)"""
     command = [*each.arguments(str(directory.absolute())), *job.data_flag(), "--noeta"]
     log = log_of(directory)
@@ -240,19 +243,19 @@ def log_of(directory: Path) -> Path:
 # ---------------------------------------------------------------------------------- what is done
 
 
-def is_done(workdir: Path, each: Run) -> bool:
+def is_done(workdir: Path, each: PlannedRun) -> bool:
     """Whether the run is finished or on record, whoever made it and where."""
     return finished(workdir, each) is not None or is_on_record(workdir, each)
 
 
-def is_on_record(workdir: Path, each: Run) -> bool:
+def is_on_record(workdir: Path, each: PlannedRun) -> bool:
     path = workdir / RECORDS / f"{each.title}.json"
-    return path.is_file() and identity_of(read_json(path, RECORD)) == each.identity
+    return path.is_file() and identity_today(read_json(path, RECORD)) == each.identity
 
 
-def finished(workdir: Path, each: Run) -> Path | None:
+def finished(workdir: Path, each: PlannedRun) -> Path | None:
     """The directory with a summary of this identity, though keys that came later give it another name today."""
     for directory in sorted((workdir / "runs").glob(f"{each.title}.*")):
-        if (directory / "summary.json").is_file() and identity_of(make_record(directory)) == each.identity:
+        if (directory / "summary.json").is_file() and identity_today(make_record(directory)) == each.identity:
             return directory
     return None

@@ -186,7 +186,8 @@ def test_targets_can_be_met(name):
     config = load(name)
     protocols = set(config.evaluation.protocols)
     for key, target in config.targets.items():
-        assert set(target) == {"split", "protocol", "metric", "value", "where", "tolerance", "at"}, key
+        assert set(target) == {"split", "protocol", "metric", "value", "where", "tolerance", "at", "kind"}, key
+        assert target.kind in ("reported", "aim"), key
         assert target.where, key
         assert target.value > 0, key
         assert 0 <= target.tolerance < 0.2 * target.value, key

@@ -51,6 +51,8 @@ def get_config(variant: str = "lstm"):
     config.sample.number = 2
     set_targets(
         config,
-        valid=target(split="valid", protocol="exact", metric="loss", value=1.50, where="this project's aim"),
+        valid=target(
+            split="valid", protocol="exact", metric="loss", value=1.50, where="this project's aim", kind="aim"
+        ),
     )
     return config

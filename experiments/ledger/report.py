@@ -1,244 +1,186 @@
-"""The ledger's reports: Markdown and HTML, from records and claims alone."""
+"""The reports of a ledger, Markdown and HTML, from its content and its records alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from experiments.ledger.claims import Claim
-from experiments.ledger.curves import curves
-from experiments.ledger.records import Row, ledger
-from experiments.ledger.runs import row_command, run_of, run_titled
-from experiments.pages import html, markdown
-from lm.runs.metrics import plain
-from lm.runs.provenance import NUMERICS
+from experiments.ledger.plots import training_curves
+from experiments.ledger.verdicts import VERDICTS
+from experiments.pages import render
+from experiments.pages.markdown import table
 from lm.scoring.uncertainty import summarize_seeds
 
-VERDICTS = ("reproduced", "better", "worse", "not distinguishable", "not run")
-COLUMNS = ("config", "what", "reported", "ours", "95% interval", "verdict", "protocol", "corpus", "targets scored",
-           "cost", "where", "command")  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------- content
-
-
-def content(records: list[dict], claims: Sequence[Claim], not_run: Mapping[str, str]) -> dict:
-    """What ledger.json says of records, each a run of one of the claims.
-
-    not_run: {title of a run: why it has no record}
-    """
-    paths = {claim.config.name: claim for claim in claims}
-    absent = [run for title in not_run if (run := run_titled(title, claims))]
-    missing: dict[str, set] = {}
-    for run in absent:
-        missing.setdefault(run.config.name, set()).add(run.config.data.corpus)
-    rows = ledger(records, [claim.config for claim in claims], missing)
-    there = [run_of(paths[r["name"]], r["seed"], r["corpus"]) for r in records if r["name"] in paths]
-    return plain(
-        {
-            "numerics": NUMERICS,
-            "rows": [row_of(row, paths[row.name], records) for row in rows],
-            "other_scores": other_scores(records, rows),
-            "commands": {run.title: run.command for run in (*there, *absent)},
-            "not_run": not_run,
-        }
-    )
-
-
-def row_of(row: Row, claim: Claim, records: list[dict]) -> dict:
-    """A row of ledger.json. sd and interval are null with fewer than two seeds."""
-    here = [r for r in records if (r["name"], r["corpus"]) == (row.name, row.corpus)]
-    seeds, corpus = row.seeds if row.values else None, row.corpus or claim.config.data.corpus
-    return {
-        "config": row.name,
-        "target": row.target_name,
-        "path": claim.path,
-        "source": claim.config.source,
-        **row.target,
-        "corpus": corpus,
-        "values": list(row.values),
-        "mean": seeds.mean if seeds else None,
-        "sd": seeds.sd if seeds else None,
-        "low": seeds.low if seeds else None,
-        "high": seeds.high if seeds else None,
-        "verdict": row.verdict,
-        "targets_scored": row.scored,
-        "seeds": claim.config.claim.seeds,
-        "expected_minutes": claim.config.claim.minutes,
-        "minutes": [round(r["train"]["wall_time_s"] / 60, 2) for r in here],
-        "command": row_command(claim, corpus, len(here) or claim.config.claim.seeds),
-    }
-
-
-def other_scores(records: list[dict], rows: list[Row]) -> list[dict]:
-    """Final scores under protocols for which nothing is reported, such as the exact stream."""
-    reported = {(row.name, row.target["split"], row.target["protocol"]) for row in rows}
-    groups: dict[tuple, list[dict]] = {}
-    for record in records:
-        for result in record["results"]:
-            if (record["name"], result["split"], result["protocol"]) not in reported:
-                key = (record["name"], record["corpus"], result["split"], result["which"], result["protocol"])
-                groups.setdefault(key, []).append(result)
-    names = ("config", "corpus", "split", "which", "protocol")
-    return [
-        dict(zip(names, key, strict=True))
-        | {
-            "targets_scored": results[0]["targets"],
-            "values": [result["perplexity"] for result in results if result["perplexity"] is not None],
-        }
-        for key, results in groups.items()
-    ]
+TITLE = "Reported numbers against ours"
+POINT_COLUMNS = ("config", "what", "reported", "ours", "95% interval", "seeds", "verdict", "corpus")
+COLUMNS = (*POINT_COLUMNS, "protocol", "scored")
+SOURCE_COLUMNS = ("config", "what", "source", "where")
+COST_COLUMNS = ("config", "corpus", "cost of a run", "command")
+OTHER_COLUMNS = ("config", "corpus", "split", "protocol", "scored", "perplexity", "seeds")
+RUN_COLUMNS = ("run", "identity", "revision", "jax", "device", "minutes", "scores of the test split")
+LEGEND = (
+    "Verdicts follow from the numbers alone. Worse: the mean over seeds is above the reported value plus the tolerance "
+    "that the config states, and so is the whole 95% interval over seeds. Not distinguishable: the mean is above, the "
+    "interval is not. Better: the whole interval is more than 5% below. Reproduced: everything else. One seed has no "
+    "interval: its value alone decides. An aim is this project's own, not a number that a source reports. The column "
+    "scored gives the number of targets that a score is a mean over."
+)
 
 
 # ------------------------------------------------------------------------------------------ cells
+
+
+def is_final(row: dict) -> bool:
+    """True for a number of the end or of the best checkpoint; False for a point of the training curve."""
+    return row["at"] in ("final", "best")
+
+
+def cells(row: dict) -> dict[str, object]:
+    """What tables show of a row of ledger.json, by column."""
+    values, minutes = row["values"], row["minutes"]
+    measured, expected = sum(minutes) / max(1, len(minutes)), row["expected_minutes"]
+    return {
+        "config": row["config"],
+        "what": f"{row['split']} {row['metric'].replace('_', ' ')}, {row['at']}",
+        "reported": f"{row['value']:g}" + (" (aim)" if row["kind"] == "aim" else ""),
+        "ours": mean_and_sd(values),
+        "95% interval": interval(values),
+        "seeds": len(values) or None,
+        "verdict": shown_verdict(row),
+        "protocol": row["protocol"],
+        "corpus": row["corpus"] if values else None,
+        "scored": f"{row['targets_scored']:,}" if row["targets_scored"] else None,
+        "source": row["source"],
+        "where": row["where"],
+        "cost of a run": f"{measured:.1f} min" if minutes else f"about {expected:g} min",
+        "command": row["command"],
+    }
+
+
+def shown_verdict(row: dict) -> str:
+    """The verdict in words: an aim is met or missed."""
+    aims = {"reproduced": "aim met", "better": "aim met", "worse": "aim missed"}
+    return aims.get(row["verdict"], row["verdict"]) if row["kind"] == "aim" else row["verdict"]
+
+
+def select(rows: Iterable[dict], columns: Sequence[str]) -> list[list]:
+    """Some of the cells of rows of ledger.json."""
+    return [[shown[column] for column in columns] for shown in map(cells, rows)]
+
+
+def other_cells(score: dict) -> list:
+    """Cells of OTHER_COLUMNS. score: of the ledger's other_scores"""
+    split, scored = f"{score['split']} ({score['which']})", f"{score['targets_scored']:,}"
+    values = score["values"]
+    return [score["config"], score["corpus"], split, score["protocol"], scored, mean_and_sd(values), len(values)]
+
+
+def run_cells(record: dict) -> list:
+    """Cells of RUN_COLUMNS: where a record's numbers come from."""
+    source = record["provenance"]
+    git = source["git"] or {"revision": "unknown", "dirty": False}
+    device = source["device"]["cpu"] if source["device"]["platform"] == "cpu" else source["device"]["kind"]
+    return [
+        f"{record['name']} on {record['corpus']}, seed {record['seed']}",
+        source["identity"],
+        git["revision"][:10] + (" and changes" if git["dirty"] else ""),
+        source["versions"]["jax"],
+        device,
+        round(record["train"]["wall_time_s"] / 60, 1),
+        record["test_scores"],
+    ]
+
+
+def cost_rows(rows: Sequence[dict]) -> list[dict]:
+    """One row per config and corpus."""
+    return list({(row["config"], row["corpus"]): row for row in reversed(rows)}.values())[::-1]
 
 
 def number(value: float) -> str:
     return f"{value:.4f}" if value < 2 else f"{value:.3f}"
 
 
-def ours(values: Sequence[float]) -> str:
-    """mean ± sd (n seeds)"""
+def mean_and_sd(values: Sequence[float]) -> str:
+    """4.080 ± 0.041; of one seed its value."""
     if not values:
         return ""
     seeds = summarize_seeds(values)
-    spread = f" ± {seeds.sd:.3f} ({seeds.n} seeds)" if seeds.n > 1 else " (1 seed)"
-    return number(seeds.mean) + spread
+    return number(seeds.mean) + (f" ± {seeds.sd:.3f}" if seeds.n > 1 else "")
 
 
 def interval(values: Sequence[float]) -> str:
-    """[low, high] of the mean over seeds; empty where one seed says nothing of it."""
+    """[low, high] of the mean over seeds; empty with fewer than two."""
     if len(values) < 2:
         return ""
     seeds = summarize_seeds(values)
     return f"[{number(seeds.low)}, {number(seeds.high)}]"
 
 
-def what(row: dict) -> str:
-    return f"{row['split']} {row['metric'].replace('_', ' ')}, {row['at']}"
-
-
-def cost(row: dict) -> str:
-    """Minutes of a run, measured where there is one."""
-    minutes = row["minutes"]
-    return f"{sum(minutes) / len(minutes):.1f} min" if minutes else f"about {row['expected_minutes']:g} min"
-
-
-def cells(row: dict) -> list:
-    """The cells of COLUMNS."""
-    scored, corpus, values = row["targets_scored"], row["corpus"] if row["values"] else "", row["values"]
-    return [row["config"], what(row), f"{row['value']:g}", ours(values), interval(values), row["verdict"],
-            row["protocol"], corpus, f"{scored:,}" if scored else "", cost(row), row["where"],
-            row["command"]]  # fmt: skip
-
-
-# Of COLUMNS, those that a table has which must be narrow.
-NARROW = ("config", "what", "reported", "ours", "verdict", "protocol", "corpus")
-
-
-def targets_table(rows: list[dict], columns: Sequence[str] = NARROW) -> str:
-    """Some of COLUMNS as Markdown, one line per target."""
-    places = [COLUMNS.index(column) for column in columns]
-    return markdown.table(columns, [[cells(row)[place] for place in places] for row in rows])
-
-
-OTHER_COLUMNS = ("config", "corpus", "split", "protocol", "targets scored", "perplexity")
-
-
-def other_cells(score: dict) -> list:
-    split = f"{score['split']} ({score['which']})"
-    return [score["config"], score["corpus"], split, score["protocol"], f"{score['targets_scored']:,}",
-            ours(score["values"])]  # fmt: skip
-
-
-def summary_line(rows: list[dict]) -> str:
-    counts = [(sum(row["verdict"] == verdict for row in rows), verdict) for verdict in VERDICTS]
-    return f"{len(rows)} reported numbers: " + ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
+def summary_line(rows: Sequence[dict]) -> str:
+    """Reported numbers: 49 (35 reproduced, 4 better, 4 worse, 6 not run). Aims: 2 (2 met)."""
+    parts = []
+    for kind, title in (("reported", "Reported numbers"), ("aim", "Aims")):
+        verdicts = [shown_verdict(row) for row in rows if row["kind"] == kind]
+        known = [word for word in (*VERDICTS, "aim met", "aim missed") if word in verdicts]
+        counts = ", ".join(f"{verdicts.count(word)} {word.removeprefix('aim ')}" for word in known)
+        parts += [f"{title}: {len(verdicts)} ({counts})."] if verdicts else []
+    return " ".join(parts)
 
 
 # ---------------------------------------------------------------------------------------- reports
 
-LEGEND = (
-    "Verdicts follow from the numbers alone. Worse: the mean over seeds lies above the reported value plus the "
-    "tolerance that the config states, and so does the whole 95% interval over seeds; not distinguishable: the mean "
-    "does, the interval does not; better: the whole interval is more than 5% under; reproduced: what remains. With one "
-    "seed there is no interval, and the value alone decides."
-)
-PROVENANCE_COLUMNS = ("run", "identity", "revision", "jax", "device", "minutes", "scores of the test split")
 
-
-def provenance_cells(record: dict) -> list:
-    source = record["provenance"]
-    git = source["git"] or {"revision": "unknown", "dirty": False}
-    revision = git["revision"][:10] + (" and changes" if git["dirty"] else "")
-    device = source["device"]["cpu"] if source["device"]["platform"] == "cpu" else source["device"]["kind"]
-    minutes = record["train"]["wall_time_s"] / 60
-    run = f"{record['name']} on {record['corpus']}, seed {record['seed']}"
-    return [
-        run,
-        source["identity"],
-        revision,
-        source["versions"]["jax"],
-        device,
-        round(minutes, 1),
-        record["test_scores"],
-    ]
-
-
-def render_markdown(ledger_content: dict, records: list[dict]) -> str:
-    rows = ledger_content["rows"]
+def render_markdown(content: dict, records: Sequence[dict]) -> str:
+    """report.md. content: of ledger.json; records: those behind it."""
+    rows = content["rows"]
     parts = [
-        "# Reported numbers against ours",
-        f"{summary_line(rows)}. Version of the numerics: {ledger_content['numerics']}.",
+        f"# {TITLE}",
+        f"{summary_line(rows)} Version of the numerics: {content['numerics']}.",
         LEGEND,
-        targets_table(rows, COLUMNS),
-        "## The same models under protocols their sources do not report",
-        markdown.table(OTHER_COLUMNS, [other_cells(score) for score in ledger_content["other_scores"]]),
+        table(COLUMNS, select(filter(is_final, rows), COLUMNS)),
+        "## Points of training curves",
+        table(POINT_COLUMNS, select((row for row in rows if not is_final(row)), POINT_COLUMNS)),
+        "## The same models under protocols that their sources do not report",
+        table(OTHER_COLUMNS, map(other_cells, content["other_scores"])),
+        "## Sources",
+        table(SOURCE_COLUMNS, select(rows, SOURCE_COLUMNS)),
+        "## Costs and commands",
+        table(COST_COLUMNS, select(cost_rows(rows), COST_COLUMNS)),
         "## Where the numbers come from",
-        markdown.table(PROVENANCE_COLUMNS, [provenance_cells(record) for record in records]),
+        table(RUN_COLUMNS, map(run_cells, records)),
     ]
-    if ledger_content["not_run"]:
-        parts += ["## Not run", markdown.table(("run", "why"), list(ledger_content["not_run"].items()))]
-    parts += ["## Commands", "\n".join(f"- `{command}`" for command in ledger_content["commands"].values())]
+    if content["not_run"]:
+        parts += ["## Not run", table(("run", "why"), list(content["not_run"].items()))]
+    parts += ["## Commands of single runs", "\n".join(f"- `{command}`" for command in content["commands"].values())]
     return "\n\n".join(parts) + "\n"
 
 
-def drawn(ledger_content: dict, records: list[dict]) -> list[str]:
-    """The configs of which there is a picture."""
-    there = {record["name"] for record in records}
-    return [name for name in dict.fromkeys(row["config"] for row in ledger_content["rows"]) if name in there]
-
-
-def draw(ledger_content: dict, records: list[dict]) -> dict[str, bytes]:
-    """{config: SVG of its runs' curves and what is reported of them}"""
-    pictures = {}
-    for name in drawn(ledger_content, records):
-        own = [record for record in records if record["name"] == name]
-        pictures[name] = curves(name, own, [row for row in ledger_content["rows"] if row["config"] == name])
-    return pictures
-
-
-def render_html(ledger_content: dict, records: list[dict], pictures: Mapping[str, bytes]) -> str:
-    """pictures: as `draw` gives them"""
-    rows = ledger_content["rows"]
-    sections = [
-        html.paragraph(f"{summary_line(rows)}. Version of the numerics: {ledger_content['numerics']}."),
-        html.paragraph(LEGEND),
-        html.table(COLUMNS, [cells(row) for row in rows]),
-        html.heading("The same models under protocols their sources do not report"),
-        html.table(OTHER_COLUMNS, [other_cells(score) for score in ledger_content["other_scores"]]),
-        html.heading("Curves"),
-        html.paragraph("Lines: ours, one per seed. Crosses and dashed lines: reported."),
-    ]
-    for name, picture in pictures.items():
-        sections.append(html.figure(picture, "svg", name, f"Training curves of {name}"))
-    sections.append(html.heading("Samples"))
-    for record in records:
-        if record["seed"] == 0 and "samples" in record:
-            title = f"{record['name']} on {record['corpus']}"
-            sections.append(html.details(title, html.preformatted("\n\n".join(record["samples"]))))
-    sections.append(html.heading("Where the numbers come from"))
-    sections.append(html.table(PROVENANCE_COLUMNS, [provenance_cells(record) for record in records]))
-    if ledger_content["not_run"]:
-        sections.append(html.heading("Not run"))
-        sections.append(html.table(("run", "why"), list(ledger_content["not_run"].items())))
-    sections.append(html.heading("Commands"))
-    sections.append(html.preformatted("\n".join(ledger_content["commands"].values())))
-    return html.page("Reported numbers against ours", sections)
+def render_html(
+    content: dict, records: Sequence[dict], draw: Callable[[str, list, list], bytes] = training_curves
+) -> str:
+    """report.html. content, records: as for `render_markdown`; draw: (config, its records, its rows) -> SVG"""
+    rows, figures = content["rows"], []
+    for name in dict.fromkeys(row["config"] for row in rows):
+        own, its_rows = [r for r in records if r["name"] == name], [row for row in rows if row["config"] == name]
+        points = [row for row in its_rows if not is_final(row)]
+        if own:
+            figures.append({"name": name, "picture": draw(name, own, its_rows), "points": points})
+    return render(
+        "ledger.html",
+        title=TITLE,
+        content=content,
+        summary=summary_line(rows),
+        legend=LEGEND,
+        columns=COLUMNS,
+        final=[row for row in rows if is_final(row)],
+        figures=figures,
+        point_columns=[column for column in POINT_COLUMNS if column != "config"],
+        cells=cells,
+        summary_line=summary_line,
+        other_columns=OTHER_COLUMNS,
+        others=[other_cells(score) for score in content["other_scores"]],
+        source_columns=SOURCE_COLUMNS,
+        sources=select(rows, SOURCE_COLUMNS),
+        cost_columns=COST_COLUMNS,
+        costs=select(cost_rows(rows), COST_COLUMNS),
+        run_columns=RUN_COLUMNS,
+        runs=[run_cells(record) for record in records],
+        samples=[record for record in records if record["seed"] == 0 and "samples" in record],
+    )

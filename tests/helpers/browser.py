@@ -8,9 +8,14 @@ import pytest
 
 # The network is closed while tests run: whatever a browser does of its own accord is switched off.
 ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @contextlib.contextmanager
@@ -52,9 +57,23 @@ def column(page, table: int, place: int) -> list[str]:
     )
 
 
+def unfold(page):
+    """Opens every folded part."""
+    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+
+
+def check_fits(browser, path: Path, width: int):
+    """Nothing on the page scrolls sideways on a screen of so many pixels, folded parts and boxes of tables included."""
+    with opened(browser, path, width) as page:
+        unfold(page)
+        wide = "[...document.querySelectorAll('html, .wide')].filter(e => e.scrollWidth > e.clientWidth)"
+        assert page.evaluate(f"{wide}.map(e => e.textContent.slice(0, 80))") == []
+
+
 def check_page(browser, path: Path):
     """Opens from disk, asks for nothing, complains of nothing, shows its pictures, sorts, fits a phone."""
     with opened(browser, path) as page:
+        unfold(page)
         for image in page.query_selector_all("img"):
             assert image.evaluate("i => i.complete && i.naturalWidth > 0")
             assert image.is_visible()

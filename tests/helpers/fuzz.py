@@ -24,8 +24,9 @@ from safetensors.numpy import save_file
 
 from configs import loading
 from experiments import compare, record, sweep
-from experiments.ledger import claims, consistency, report, store
-from experiments.ledger.records import RECORDS, RESULTS, load_records, write_record
+from experiments.ledger import claims, report, storage
+from experiments.ledger.contents import derive
+from experiments.ledger.records import RECORDS, RESULTS, load_records, mismatches, write_record
 from experiments.peers import speed_table
 from experiments.sweeps import pictures, plan, study
 from experiments.sweeps.table import live_table
@@ -197,24 +198,24 @@ def ledger(directory: Path) -> Target:
     (directory / RECORDS).mkdir()
     shutil.copy(RESULTS / RECORDS / name, directory / RECORDS / name)
     configs = [claim for claim in claims.all_claims() if claim.config.name == "text8/lstm_fused"]
-    store.renew(directory, configs)
-    check = lambda: store.check(directory, configs)  # noqa: E731
+    storage.renew(directory, configs)
+    check = lambda: storage.check(directory, configs)  # noqa: E731
     check()
     paths = (directory / "ledger.json", directory / RECORDS / name, directory / "report.md")
-    return Target(paths, check, weight=0.15)  # each draws a picture
+    return Target(paths, check, weight=0.15)  # each renders both reports
 
 
 def record_file(directory: Path) -> Target:
-    """A record, and all that is said of it."""
+    """A record, and what is derived from it."""
     shutil.copy(RESULTS / RECORDS / "text8_lstm_fused.text8_prefix.seed0.json", directory / "a.json")
     configs = [claim for claim in claims.all_claims() if claim.config.name == "text8/lstm_fused"]
 
     def read():
         records = load_records(directory)
-        found = report.content(records, configs, {})
+        found = derive(records, configs, {})
         report.render_markdown(found, records)
         for each in records:
-            consistency.inconsistencies(each, configs, consistency.text_lengths(records))
+            mismatches(each, configs)
             write_record(each, directory / "written")
 
     return Target((directory / "a.json",), read, weight=2)

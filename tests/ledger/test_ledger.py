@@ -1,13 +1,18 @@
-"""The ledger: which number of a record answers a target, and the verdict."""
+"""Which number of a record answers a target, the verdict on it, and the tables generated from the records."""
 
 import json
 
 import pytest
+from ml_collections import ConfigDict
 
-from experiments.ledger import results_table
-from experiments.ledger.claims import all_claims
-from experiments.ledger.records import Row, ledger, load_records, make_record, measured
-from experiments.pages.markdown import README, with_section
+from configs.base import base, set_targets
+from experiments.ledger.claims import Claim, all_claims
+from experiments.ledger.contents import target_rows
+from experiments.ledger.records import load_records, make_record
+from experiments.ledger.report import cells, summary_line
+from experiments.ledger.results_page import final_rows, sections
+from experiments.ledger.verdicts import measured, verdict
+from experiments.pages.markdown import with_section
 
 
 def record(**changes):
@@ -17,7 +22,7 @@ def record(**changes):
         "corpus": "ptb",
         "seed": 0,
         "results": [result, result | {"which": "best", "nats": 150.0, "perplexity": 4.4817}],
-        "train": {"final_mean_loss": 1.58, "lowest_running_perplexity": 1.05},
+        "train": {"final_mean_loss": 1.58, "lowest_running_perplexity": 1.05, "wall_time_s": 90.0},
         "curve": {
             "step": [0, 9, 19],
             "epoch": [0.1, 1.0, 2.0],
@@ -54,7 +59,7 @@ def test_each_target_finds_its_number(changes, value):
 
 
 @pytest.mark.parametrize(
-    ("values", "tolerance", "verdict"),
+    ("values", "tolerance", "expected"),
     [
         ((), 0.0, "not run"),
         ((7.4, 7.6), 0.0, "reproduced"),
@@ -68,15 +73,14 @@ def test_each_target_finds_its_number(changes, value):
         ((7.12,), 0.1, "better"),
     ],
 )
-def test_verdicts_follow_from_the_mean(values, tolerance, verdict):
-    assert Row("some/config", "x", target(tolerance=tolerance), values, "ptb").verdict == verdict
+def test_verdicts_follow_from_the_mean(values, tolerance, expected):
+    assert verdict(target(tolerance=tolerance), values) == expected
 
 
 def test_every_target_is_a_row_run_or_not():
-    configs = [claim.config for claim in all_claims()]
-    rows = ledger([], configs)
-    assert len(rows) == sum(len(config.targets) for config in configs)
-    assert {row.verdict for row in rows} == {"not run"}
+    rows = target_rows([], all_claims())
+    assert len(rows) == sum(len(claim.config.targets) for claim in all_claims())
+    assert {row["verdict"] for row in rows} == {"not run"}
 
 
 def test_a_record_is_the_summary_and_the_curve(tmp_path):
@@ -90,6 +94,36 @@ def test_a_record_is_the_summary_and_the_curve(tmp_path):
     assert made["curve"] == {"step": [0, 5], "loss": [9.21034, 2.0], "valid_perplexity": [None, 3.5]}
 
 
-def test_the_readme_table_is_current():
-    readme = README.read_text(encoding="utf-8")
-    assert with_section(readme, "results", results_table.render()) == readme, "run `make results`"
+def test_the_tables_of_readme_and_docs_are_current():
+    found = sections()
+    assert len(found) == 5
+    for (path, name), content in found.items():
+        text = path.read_text(encoding="utf-8")
+        assert with_section(text, name, content) == text, f"{path.name}, {name}: run `make results`"
+
+
+def test_a_config_has_one_final_number():
+    rows = {row["config"]: row["target"] for row in final_rows(target_rows([], all_claims()))}
+    assert set(rows) == {claim.config.name for claim in all_claims() if claim.config.targets}
+    assert rows["ptb/lstm2"] == "test"
+    assert rows["text8/lstm_fused"] == "perplexity"
+    assert rows["shakespeare/lstm:book"] == "best"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "reported", "shown"),
+    [
+        (7.5, "reported", "7.5", "reproduced"),
+        (7.5, "aim", "7.5 (aim)", "aim met"),
+        (8.5, "aim", "8.5 (aim)", "aim met"),
+        (6.5, "aim", "6.5 (aim)", "aim missed"),
+        (6.5, "reported", "6.5", "worse"),
+    ],
+)
+def test_an_aim_is_not_called_reported(value, kind, reported, shown):
+    config = base()
+    config.name = "some/config"
+    set_targets(config, x=ConfigDict(target(value=value, kind=kind, where="line 1")))
+    (row,) = target_rows([record()], [Claim("some/config.py", config)], {"some/config": ["ptb"]})
+    assert (cells(row)["reported"], cells(row)["verdict"]) == (reported, shown)
+    assert summary_line([row]).startswith("Aims: 1 (1 m" if kind == "aim" else "Reported numbers: 1 (1 ")

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 
 from experiments.ledger import report
 from experiments.ledger.claims import all_claims
+from experiments.ledger.contents import derive
 from experiments.ledger.records import RESULTS, load_records
 from experiments.pages import html
 from experiments.sweeps import pictures
-from tests.helpers.browser import check_page, chromium, column, opened
+from tests.helpers.browser import check_fits, check_page, chromium, column, opened
 
 EVIL = """<script>document.title='bad'</script><img src=x onerror="document.title='bad'">&amp;'"</pre></table>"""
 
@@ -93,9 +94,20 @@ def test_in_the_browser(tmp_path):
             assert column(page, 0, 0)[-4:] == ["a", "b", "c", "d"]
 
 
-def test_the_committed_report_in_the_browser(tmp_path):
+def test_the_committed_report_in_the_browser():
+    path = RESULTS / "report.html"
     with chromium() as browser:
-        check_page(browser, RESULTS / "report.html")
+        check_page(browser, path)
+        check_fits(browser, path, 1280)
+        with opened(browser, path) as page:
+            assert page.query_selector_all("details")
+            assert page.query_selector_all("details[open]") == []
+            colours = {
+                word: page.evaluate(f"getComputedStyle(document.querySelector('td.{word}')).color")
+                for word in ("reproduced", "better", "worse", "not-run")
+            }
+            assert len(set(colours.values())) == 4
+            assert page.query_selector("td.worse").inner_text() == "worse", "it is readable without colour"
 
 
 def test_the_report_of_a_sweep_in_the_browser(tmp_path):
@@ -118,10 +130,10 @@ def test_a_sample_of_script_is_inert_in_the_report(tmp_path):
     """Text of a model, or of a config, that is HTML."""
     record = next(iter(load_records()))
     record["samples"] = [EVIL]
-    content = report.content([record], all_claims(), {"y": EVIL})
+    content = derive([record], all_claims(), {"y": EVIL})
     path = tmp_path / "report.html"
-    path.write_text(report.render_html(content, [record], report.draw(content, [record])), encoding="utf-8")
+    path.write_text(report.render_html(content, [record]), encoding="utf-8")
     with chromium() as browser, opened(browser, path) as page:
         assert page.title() == "Reported numbers against ours"
-        page.query_selector("summary").click()
-        assert page.query_selector("details pre").inner_text() == EVIL
+        page.click("summary:has-text('Samples')")
+        assert page.query_selector("details[open] pre").inner_text() == EVIL

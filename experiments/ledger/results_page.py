@@ -1,0 +1,44 @@
+"""Generates the results table of README and the tables of docs/results.md from the committed records.
+
+python -m experiments.ledger.results_page
+"""
+
+from experiments.ledger.claims import all_claims
+from experiments.ledger.contents import derive
+from experiments.ledger.records import load_records
+from experiments.ledger.report import OTHER_COLUMNS, is_final, other_cells, select, summary_line
+from experiments.pages.markdown import README, ROOT, table, write_section
+
+PAGE = ROOT / "docs" / "results.md"
+README_COLUMNS = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
+PAGE_COLUMNS = ("config", "what", "reported", "ours", "95% interval", "seeds", "verdict", "protocol", "corpus")
+_SPLITS = ("test", "valid", "train")  # a config's final number is of the first split for which one is reported
+
+
+def sections() -> dict:
+    """{(file, name of a section in it): Markdown}"""
+    content = derive(load_records(), all_claims(), {})
+    rows = content["rows"]
+    return {
+        (README, "results"): table(README_COLUMNS, select(final_rows(rows), README_COLUMNS)),
+        (PAGE, "summary"): summary_line(rows),
+        (PAGE, "reported numbers"): table(PAGE_COLUMNS, select(filter(is_final, rows), PAGE_COLUMNS)),
+        (PAGE, "training curves"): table(PAGE_COLUMNS, select((r for r in rows if not is_final(r)), PAGE_COLUMNS)),
+        (PAGE, "other protocols"): table(OTHER_COLUMNS, map(other_cells, content["other_scores"])),
+    }
+
+
+def final_rows(rows: list[dict]) -> list[dict]:
+    """One row per config and corpus: its final number if it has one, otherwise its last reported point."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row["config"], row["corpus"]), []).append(row)
+    return [
+        min(group, key=lambda row: (not is_final(row), _SPLITS.index(row["split"]), row["metric"] == "loss"))
+        for group in groups.values()
+    ]
+
+
+if __name__ == "__main__":
+    for (path, section), text in sections().items():
+        write_section(path, section, text)
