@@ -166,7 +166,7 @@ def test_a_record_writes_where_records_are(tmp_path):
     """Names in a stranger's files are no paths."""
     for name in ("../../outside", "/tmp/outside", "a/../../b", "", ".", "a//b", "a" * 200):
         (tmp_path / "sweep.json").write_text(json.dumps({"name": name}))
-        with pytest.raises(UserError, match="is no name of a sweep"):
+        with pytest.raises(UserError, match="is not the name of a sweep"):
             record.put_sweep_on_record(tmp_path, tmp_path / "results")
     made = {"name": "../../a", "corpus": "../..\\b", "seed": 0}
     assert record.write_record(made, tmp_path / "records").parent == tmp_path / "records"
