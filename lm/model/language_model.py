@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
-from jaxtyping import Array, Float, Integer, Key
+from jaxtyping import Array, Float, Integer, Key, PyTree
 
 from lm.cells.kinds import Cell, zero_carry
 from lm.cells.table import check_bias, make_cell
@@ -224,6 +224,6 @@ def _init(model: LanguageModel, *arguments) -> dict:
     return model.init(*arguments)
 
 
-def count_parameters(parameters: dict) -> int:
+def count_parameters(parameters: PyTree) -> int:
     """Numbers in a tree of parameters."""
     return sum(x.size for x in jax.tree.leaves(parameters))
