@@ -44,7 +44,7 @@ def gru_reset_after(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector, upd
 
     z keeps the old state. This is the GRU of cuDNN, torch, flax and Keras.
     Parameters: w_x [D, 3H], w_h [H, 3H] and b [3H] in the order r, z, g; b_h [H]. One bias for r and z; two for g,
-    where they differ, since r multiplies b_h.
+    which differ because r multiplies b_h.
 
     Cho et al. (2014) in the first version, arXiv:1406.1078v1.
     """

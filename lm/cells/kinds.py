@@ -16,7 +16,9 @@ from jaxtyping import Array, Float
 
 # Types in the signatures of equations.
 Gates = Float[Array, "B GH"]  # pre-activations of all gates
+Rows = Float[Array, "B D"]  # the layer's input at one step
 Mask = Float[Array, "B H"] | None  # multiplies a state or a candidate; None: no mask
+OutputMask = Float[Array, "B P"] | None  # multiplies a projected state
 Vector = Float[Array, " N"]  # a parameter that is not a matrix: a bias, or one weight per unit
 Product = Callable[[str, Array], Array]  # product(name, u [B, m]) = u @ parameters[name]
 

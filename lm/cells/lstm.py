@@ -7,7 +7,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lm.cells.kinds import Gates, LSTMCarry, Mask, Product, StepCell, UnprojectedCell, Vector, masked, pointwise, squash
+from lm.cells.kinds import (
+    Gates,
+    LSTMCarry,
+    Mask,
+    OutputMask,
+    Product,
+    Rows,
+    StepCell,
+    UnprojectedCell,
+    Vector,
+    masked,
+    pointwise,
+    squash,
+)
 
 
 def lstm(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> LSTMCarry:
@@ -32,12 +45,7 @@ LSTM_GATES = ("i", "f", "g", "o")
 
 
 def lstm_unfused(
-    product: Product,
-    x: Float[Array, "B D"],
-    carry: LSTMCarry,
-    hidden: Mask = None,
-    update: Mask = None,
-    **biases: Vector,
+    product: Product, x: Rows, carry: LSTMCarry, hidden: Mask = None, update: Mask = None, **biases: Vector
 ) -> LSTMCarry:
     """LSTM with eight separate products and four biases.
 
@@ -141,11 +149,7 @@ def lstm_coupled(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) 
 
 
 def lstm_projection(
-    product: Product,
-    z_x: Gates,
-    carry: LSTMCarry,
-    hidden: Float[Array, "B P"] | None = None,
-    update: Mask = None,
+    product: Product, z_x: Gates, carry: LSTMCarry, hidden: OutputMask = None, update: Mask = None
 ) -> LSTMCarry:
     """LSTM with a projected output, LSTMP: P < H numbers, which the recurrent product reads too.
 
@@ -243,13 +247,7 @@ def slstm(z_x: Gates, z_h: Gates, carry: StabilisedCarry, update: Mask = None) -
 
 
 def mogrifier(
-    rounds: int,
-    product: Product,
-    x: Float[Array, "B D"],
-    carry: LSTMCarry,
-    b: Vector,
-    hidden: Mask = None,
-    update: Mask = None,
+    rounds: int, product: Product, x: Rows, carry: LSTMCarry, b: Vector, hidden: Mask = None, update: Mask = None
 ) -> LSTMCarry:
     """LSTM whose input and state gate each other before each step, in rounds i = 1, 2, ...
 

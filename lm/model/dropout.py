@@ -53,7 +53,7 @@ class Noise:
 
 
 def active(noise: Noise | None, site: str) -> bool:
-    """True if a site drops: in training, and where its keep probability is configured below 1."""
+    """True if a site drops: in training, if its keep probability is configured below 1."""
     return noise is not None and site in noise.keep
 
 
