@@ -286,7 +286,7 @@ def test_a_changed_reported_number_is_found(ledger):
 
 def test_a_changed_record_is_found(ledger):
     edit(next(ledger.glob("records/*good*seed0*")), lambda c: c["results"][0].update(perplexity=1.0))
-    with pytest.raises(UserError, match=r"tests/tiny:good/easy: high is .* and should be"):
+    with pytest.raises(UserError, match=r"tests/tiny:good/easy on synthetic: high is .* and should be"):
         reproduce.run(None, ledger, check=True)
 
 

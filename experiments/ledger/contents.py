@@ -33,9 +33,7 @@ def derive(records: Sequence[dict], claims: Sequence[Claim], not_run: Mapping[st
     )
 
 
-def target_rows(
-    records: Sequence[dict], claims: Sequence[Claim], corpora: Mapping[str, Collection[str]] = {}
-) -> list[dict]:
+def target_rows(records: Sequence[dict], claims: Sequence[Claim], corpora: Mapping[str, Collection[str]]) -> list[dict]:
     """One row per target of each claim and corpus.
 
     corpora: {config: corpora of its finished and missing runs}; without any, the claim's own

@@ -93,16 +93,11 @@ def record_title(record: dict) -> str:
     return title_of(record["name"], record["corpus"], record["seed"])
 
 
-def record_bytes(record: dict) -> bytes:
-    """A record as its file holds it: JSON, one key per line."""
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
 def write_record(record: dict, directory: Path) -> Path:
-    """Writes directory/TITLE.json and returns its path."""
+    """Writes directory/TITLE.json, one key per line, and returns its path."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]
     path = make_directory(directory) / f"{record_title(record)}.json"
-    write_bytes(path, record_bytes(record))
+    write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
     return path
 
 

@@ -35,7 +35,6 @@ _PICTURE = re.compile(r'src="data:image/svg\+xml;base64,[^"]*"')
 # What records of the right structure with impossible values raise somewhere.
 _UNSOUND = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError)
 
-
 # ---------------------------------------------------------------------------------------- writing
 
 
@@ -44,22 +43,26 @@ def renew(directory: Path, claims: Sequence[Claim], reasons: Mapping[str, str] |
 
     reasons: {title of a run: why it has no record}, added to those that the ledger in directory already gives
     """
-    not_run = stored_reasons(directory) | set_aside(directory, claims) | dict(reasons or {})
-    present = {record_title(record) for record in load_records(directory / RECORDS)}
-    not_run = {title: why for title, why in not_run.items() if title not in present and run_titled(title, claims)}
-    for title in missing_titles(present | not_run.keys(), claims):
-        not_run[title] = "not asked for"
-    return write_ledger(directory, claims, not_run)
-
-
-def write_ledger(directory: Path, claims: Sequence[Claim], not_run: Mapping[str, str]) -> dict:
-    """Writes ledger.json and the reports from the records and reasons as they are; returns what ledger.json holds."""
+    known = stored_reasons(directory) | set_aside(directory, claims) | dict(reasons or {})
     records = load_records(directory / RECORDS)
-    content = derive(records, claims_with_runs(claims, records, not_run), not_run)
+    content = derive_all(records, claims, known)
     write_bytes(directory / "report.md", report.render_markdown(content, records).encode())
     write_bytes(directory / "report.html", report.render_html(content, records).encode())
     write_json(directory / "ledger.json", content)
     return content
+
+
+def derive_all(records: Sequence[dict], claims: Sequence[Claim], reasons: Mapping[str, str]) -> dict:
+    """The ledger of the records, with every missing run of the claims that have records or reasons.
+
+    reasons: {title: why there is no record}; those of runs on record, or that no claim asks for, are left out
+    """
+    present = {record_title(record) for record in records}
+    not_run = {title: why for title, why in reasons.items() if title not in present and run_titled(title, claims)}
+    not_run |= dict.fromkeys(missing_titles(present | not_run.keys(), claims), "not asked for")
+    names = {record["name"] for record in records}
+    names |= {run.config.name for title in not_run if (run := run_titled(title, claims))}
+    return derive(records, [claim for claim in claims if claim.config.name in names], not_run)
 
 
 def stored_reasons(directory: Path) -> dict[str, str]:
@@ -73,10 +76,7 @@ def set_aside(directory: Path, claims: Sequence[Claim]) -> dict[str, str]:
     reasons = {}
     for path in sorted((directory / RECORDS).glob("*.json")):
         record = read_json(path, RECORD)
-        wrong = mismatches(record, claims)
-        if path.stem != record_title(record):
-            wrong = [f"its file should be named {record_title(record)}.json"]
-        if wrong:
+        if wrong := wrong_record(path, record, claims):
             identity = re.sub(r"\W", "_", record["provenance"]["identity"])[:40]
             os.replace(path, make_directory(directory / SUPERSEDED) / f"{path.stem}.{identity}.json")
             reasons[path.stem] = f"the record is of another run: {'; '.join(wrong)}"
@@ -84,11 +84,11 @@ def set_aside(directory: Path, claims: Sequence[Claim]) -> dict[str, str]:
     return reasons
 
 
-def claims_with_runs(claims: Sequence[Claim], records: Sequence[dict], not_run: Mapping[str, str]) -> list[Claim]:
-    """The claims that have records, or reasons why they have none."""
-    names = {record["name"] for record in records}
-    names |= {run.config.name for title in not_run if (run := run_titled(title, claims))}
-    return [claim for claim in claims if claim.config.name in names]
+def wrong_record(path: Path, record: dict, claims: Sequence[Claim]) -> list[str]:
+    """Why the record in a file does not count: another file's name, or not a run that a claim asks for today."""
+    if path.stem != record_title(record):
+        return [f"its file should be named {record_title(record)}.json"]
+    return mismatches(record, claims)
 
 
 # --------------------------------------------------------------------------------------- checking
@@ -103,12 +103,14 @@ def check(directory: Path, claims: Sequence[Claim]) -> dict:
     try:
         stored = read_json(path, LEDGER)
         records = load_records(directory / RECORDS)
-        wrong = wrong_records(directory, records, claims) + wrong_reasons(stored["not_run"], records, claims)
-        derived = derive(records, claims_with_runs(claims, records, stored["not_run"]), stored["not_run"])
-        wrong += differing_rows(stored["rows"], derived["rows"])
-        parts = ("numerics", "other_scores", "commands")
-        wrong += [f"ledger.json: {key} differ from those derived" for key in parts if stored[key] != derived[key]]
-        wrong += stale_reports(directory, derived, records)
+        paths = sorted((directory / RECORDS).glob("*.json"))
+        wrong = [
+            f"{file.name[:80]}: {why}"
+            for file, record in zip(paths, records, strict=True)
+            for why in wrong_record(file, record, claims)
+        ]
+        derived = derive_all(records, claims, stored["not_run"])
+        wrong += differences(stored, derived) + stale_reports(directory, derived, records)
     except OSError as error:
         raise UserError(f"--check: cannot read {error.filename}: {error.strerror}") from error
     except _UNSOUND as error:
@@ -119,41 +121,30 @@ def check(directory: Path, claims: Sequence[Claim]) -> dict:
     return stored
 
 
-def wrong_records(directory: Path, records: Sequence[dict], claims: Sequence[Claim]) -> list[str]:
-    """Records of runs that no claim asks for, or in a file with another name."""
+def differences(stored: dict, derived: dict) -> list[str]:
+    """One line for each value of ledger.json that is missing, surplus or another than the one derived."""
+    ours, expected = _by_place(stored), _by_place(derived)
     wrong = []
-    for path, record in zip(sorted((directory / RECORDS).glob("*.json")), records, strict=True):
-        if path.stem != record_title(record):
-            wrong.append(f"{path.name[:80]} should be named {record_title(record)}.json")
-        wrong += [f"{path.name[:80]}: {why}" for why in mismatches(record, claims)]
+    for place in sorted(ours.keys() | expected.keys()):
+        where = f"ledger.json: {place[:120]}"
+        if place not in ours:
+            wrong.append(f"{where} is missing")
+        elif place not in expected:
+            wrong.append(f"{where} should not be there")
+        elif ours[place] != expected[place]:
+            wrong.append(f"{where} is {str(ours[place])[:80]} and should be {str(expected[place])[:80]}")
     return wrong
 
 
-def wrong_reasons(not_run: Mapping[str, str], records: Sequence[dict], claims: Sequence[Claim]) -> list[str]:
-    """Reasons for runs that are on record or that no claim asks for, and missing runs without a reason."""
-    present = {record_title(record) for record in records}
-    wrong = [f"ledger.json: not_run: {title[:80]} is on record" for title in not_run if title in present]
-    wrong += [
-        f"ledger.json: not_run: {title[:80]} is a run of no config"
-        for title in not_run
-        if not run_titled(title, claims)
-    ]
-    missing = missing_titles(present | not_run.keys(), claims)
-    return wrong + [f"{title} has neither a record nor a reason in not_run" for title in missing]
-
-
-def differing_rows(stored: Sequence[dict], derived: Sequence[dict]) -> list[str]:
-    """Rows that differ from those derived, with the first key that differs."""
-    ours, expected = ({(r["config"], r["target"], r["corpus"]): r for r in rows} for rows in (stored, derived))
-    wrong = []
-    for key in sorted(ours.keys() | expected.keys()):
-        a, b = ours.get(key), expected.get(key)
-        if a is None or b is None:
-            wrong.append(f"ledger.json: {'/'.join(key)[:80]} is {'missing' if a is None else 'claimed by no config'}")
-        elif a != b:
-            name = next(name for name in sorted(a | b) if a.get(name) != b.get(name))
-            wrong.append(f"{key[0]}/{key[1]}: {name} is {str(a.get(name))[:80]} and should be {b.get(name)}")
-    return wrong
+def _by_place(content: dict) -> dict[str, object]:
+    """{a readable place: value} of what ledger.json holds."""
+    places = {"numerics": content["numerics"], "other_scores": content["other_scores"]}
+    for row in content["rows"]:
+        name = f"{row['config']}/{row['target']} on {row['corpus']}"
+        places |= {f"{name}: {key}": value for key, value in row.items()}
+    for part in ("not_run", "commands"):
+        places |= {f"{part}: {title}": text for title, text in content[part].items()}
+    return places
 
 
 def stale_reports(directory: Path, derived: dict, records: Sequence[dict]) -> list[str]:

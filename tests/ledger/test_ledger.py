@@ -78,7 +78,7 @@ def test_verdicts_follow_from_the_mean(values, tolerance, expected):
 
 
 def test_every_target_is_a_row_run_or_not():
-    rows = target_rows([], all_claims())
+    rows = target_rows([], all_claims(), {})
     assert len(rows) == sum(len(claim.config.targets) for claim in all_claims())
     assert {row["verdict"] for row in rows} == {"not run"}
 
@@ -103,7 +103,7 @@ def test_the_tables_of_readme_and_docs_are_current():
 
 
 def test_a_config_has_one_final_number():
-    rows = {row["config"]: row["target"] for row in final_rows(target_rows([], all_claims()))}
+    rows = {row["config"]: row["target"] for row in final_rows(target_rows([], all_claims(), {}))}
     assert set(rows) == {claim.config.name for claim in all_claims() if claim.config.targets}
     assert rows["ptb/lstm2"] == "test"
     assert rows["text8/lstm_fused"] == "perplexity"

