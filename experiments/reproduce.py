@@ -1,24 +1,24 @@
-"""Trains what the reported numbers ask for, scores it, and says of each number: reported, ours, verdict.
+"""Trains the runs behind the reported numbers, scores them, and compares each reported number with ours.
 
     python launch.py --experiment=reproduce --targets='text8/*' --corpus=text8_prefix --workdir=runs/ledger
     python launch.py --experiment=reproduce --check --workdir=docs/results
 
-    WORKDIR/runs/NAME/             an ordinary run for each config and seed, trained by the command of the report
-    WORKDIR/logs/NAME.log          what its processes printed
-    WORKDIR/records/NAME.json      what is kept of each finished run
-    WORKDIR/ledger.json            a row for every reported number, and the SHA-256 of every record
+    WORKDIR/runs/TITLE.IDENTITY/      an ordinary run for each config and seed
+    WORKDIR/logs/TITLE.IDENTITY.log   output of the processes that trained it
+    WORKDIR/records/TITLE.json        summary and training curve of each finished run
+    WORKDIR/ledger.json               one row per reported number
     WORKDIR/report.md, report.html
 
-Run again, it trains what is missing, goes on with what is half done and skips what is done, which it knows by the
-identity of a run (lm/runs/provenance.py): a record of that identity is enough. One that fails, or that the budget
-leaves no time for, is "not run", with the reason; the rest go on. However it ends, the ledger is written.
+Run it again to train what is missing and to resume what is half done. A run is done if its directory or a record has
+its identity (lm/runs/provenance.py). A run that fails, or for which the budget leaves no time, is "not run", with the
+reason, and the others continue. The ledger is written however the command ends.
 """
 
 import concurrent.futures
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,16 +36,14 @@ from lm.runs.metrics import make_directory
 from lm.runs.schema import read_json
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-# Where the configs expect more minutes than these, the job is timed by a dry run before it begins.
-LONG = 10
-# Columns of the table that is printed at the end.
+LONG = 10  # minutes; a dry run estimates longer jobs before they start
 SHOWN = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
-# Seconds within which a second signal is the first one again: timeout(1) sends it to a process and to its group.
+# Seconds within which a repeated signal counts as one: timeout(1) signals a process and then its group.
 SAME_SIGNAL = 1.0
 
 
 class Job(NamedTuple):
-    """Where and with what the runs of one command are made. deadline: of time.monotonic(), or None."""
+    """What the runs of one command share. deadline: of time.monotonic(), or None without a budget."""
 
     workdir: Path
     data_dir: str | None
@@ -53,7 +51,7 @@ class Job(NamedTuple):
     supervisor: Supervisor
 
     def left(self) -> float:
-        """Seconds of the budget."""
+        """Seconds of the budget that are left."""
         return math.inf if self.deadline is None else self.deadline - time.monotonic()
 
     def data_flag(self) -> list[str]:
@@ -61,11 +59,14 @@ class Job(NamedTuple):
 
 
 def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus="", check=False, dry_run=False):
-    """Returns what ledger.json holds; of a dry run the estimates of the runs that are not done.
+    """Trains, scores and compares; returns what ledger.json holds, or the estimates of a dry run.
 
-    targets: patterns of claims.matching; seeds: runs of each config, 0: as many as it asks for; budget: such as 30m,
-    after which no run begins and those under way stop where they can go on; corpus: of claims.on_corpus; check: derives
-    everything in workdir again from the records there, trains nothing, and raises UserError where anything differs
+    Args:
+        targets: patterns as in `matching`.
+        seeds: runs per config; 0: as many as it asks for.
+        budget: such as 30m. When it is used up, no run starts, and those that train save and stop.
+        corpus: as in `on_corpus`.
+        check: derives the ledger in workdir again from its records instead, and raises UserError if it differs.
     """
     del config
     workdir = Path(workdir)
@@ -81,13 +82,13 @@ def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus=
         return estimate([each for each in runs if not is_done(workdir, each)], data_dir)
     make_directory(workdir / "runs")
     with lock.alone(workdir), signals.raising():
-        storage.stored_reasons(workdir)  # one that cannot be read is found before anything is trained
+        storage.stored_reasons(workdir)  # finds an unreadable ledger before anything is trained
         job = Job(workdir, data_dir, time.monotonic() + seconds if budget else None, Supervisor())
         return train_and_judge(job, runs, lambda: announce(job, runs, seeds, corpus))
 
 
 def train_and_judge(job: Job, runs: list[PlannedRun], first: Callable[[], None]) -> dict:
-    """Trains what is not done; whatever comes between, what there is then is put on record and judged."""
+    """Trains what is not done. Afterwards, even after an exception, records what is done and writes the ledger."""
     reasons: dict[str, str] = {}
     try:
         first()
@@ -97,7 +98,7 @@ def train_and_judge(job: Job, runs: list[PlannedRun], first: Callable[[], None])
             if directory := finished(job.workdir, each):
                 write_record(make_record(directory), job.workdir / RECORDS)
             elif not is_done(job.workdir, each):
-                reasons.setdefault(each.title, "the command was interrupted before; the same one goes on")
+                reasons.setdefault(each.title, "interrupted before it started; run the same command again")
         content = storage.renew(job.workdir, all_claims(), reasons)
         show(content, job.workdir)
     return content
@@ -122,17 +123,17 @@ def duration(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
-def side_by_side(runs: Sequence[PlannedRun]) -> list[tuple[list[PlannedRun], int]]:
-    """(runs, how many of them at a time) of each group: those of one thread, one for each core; then the others."""
+def concurrent_groups(runs: Sequence[PlannedRun]) -> list[tuple[list[PlannedRun], int]]:
+    """[(runs, number that train at a time)]: runs of one thread, one per core; then the others, one by one."""
     narrow = [each for each in runs if each.config.train.threads == 1]
     wide = [each for each in runs if each.config.train.threads != 1]
     return [(narrow, cores.available()), (wide, 1)]
 
 
 def estimate(runs: Sequence[PlannedRun], data_dir) -> list:
-    """Prints and returns what preflight finds of the runs, and how long they take as `train_all` makes them."""
+    """Prints and returns estimates of the runs, and prints how long `train_all` takes for all of them."""
     found, hours = [], 0.0
-    for group, jobs in side_by_side(runs):
+    for group, jobs in concurrent_groups(runs):
         if group:
             estimates = estimate_all([each.config for each in group], data_dir, min(jobs, len(group)))
             hours += sum(each.seconds for each in estimates) / min(jobs, len(group)) / 3600
@@ -142,8 +143,7 @@ def estimate(runs: Sequence[PlannedRun], data_dir) -> list:
 
 
 def announce(job: Job, runs: Sequence[PlannedRun], seeds: int, corpus: str):
-    """Prints what a dry run finds of what is to be trained, where that takes long. A process of its own measures, so
-    that nothing of it is left in memory beside those that train."""
+    """Prints the estimates of a long job. A separate process measures, so that its memory is free afterwards."""
     due = [each for each in runs if not is_done(job.workdir, each) and 60 * each.config.claim.minutes <= job.left()]
     if sum(each.config.claim.minutes for each in due) < LONG:
         return
@@ -152,18 +152,18 @@ def announce(job: Job, runs: Sequence[PlannedRun], seeds: int, corpus: str):
     command = ["launch.py", "--experiment=reproduce", "--dry_run", f"--targets={names}", f"--seeds={seeds}"]
     command += [f"--corpus={corpus}"] if any(each.config.data.corpus == corpus for each in due) else []
     if job.supervisor.run([*command, f"--workdir={job.workdir.absolute()}", *job.data_flag()]):
-        print("how long it will take is not known; it begins all the same", flush=True)
+        print("the time could not be estimated; training starts anyway", flush=True)
 
 
 # ------------------------------------------------------------------------------------------ train
 
 
 def train_all(job: Job, runs: Sequence[PlannedRun], reasons: dict[str, str]):
-    """Trains what is not done and notes {title: why it has no result} of the rest.
+    """Trains what is not done and adds {title: why it has no result} for the rest to reasons.
 
-    When an exception comes, such as that of a Ctrl-C, the runs under way save and end before it goes on.
+    On an exception, such as Ctrl-C, lets the active runs save and stop, and raises it again.
     """
-    for group, workers in side_by_side(runs):
+    for group, workers in concurrent_groups(runs):
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
             waiting = {pool.submit(train_one, job, each): each for each in group}
             try:
@@ -171,13 +171,13 @@ def train_all(job: Job, runs: Sequence[PlannedRun], reasons: dict[str, str]):
                     if reason := future.result():
                         reasons[waiting[future].title] = reason
             except BaseException:
-                end(waiting, job.supervisor)
-                reasons |= {each.title: f.result() for f, each in waiting.items() if ended_with_reason(f)}
+                stop_all(waiting, job.supervisor)
+                reasons |= {each.title: f.result() for f, each in waiting.items() if has_reason(f)}
                 raise
 
 
-def end(waiting: Mapping[concurrent.futures.Future, PlannedRun], supervisor: Supervisor):
-    """Begins no more, and waits until those under way have saved; a second signal does not wait."""
+def stop_all(waiting: Iterable[concurrent.futures.Future], supervisor: Supervisor):
+    """Starts no more runs and waits until the active ones have saved. A second signal ends the wait."""
     began = time.monotonic()
     for future in waiting:
         future.cancel()
@@ -193,40 +193,40 @@ def end(waiting: Mapping[concurrent.futures.Future, PlannedRun], supervisor: Sup
                 raise
 
 
-def ended_with_reason(future: concurrent.futures.Future) -> bool:
+def has_reason(future: concurrent.futures.Future) -> bool:
     return future.done() and not future.cancelled() and not future.exception() and bool(future.result())
 
 
 def train_one(job: Job, each: PlannedRun) -> str | None:
-    """Trains one run in a process of its own; None, or in one line why it has no result."""
+    """Trains one run in its own process. Returns None, or why it has no result, in one line."""
     if is_done(job.workdir, each):
-        print(f"{each.directory}  done before", flush=True)
+        print(f"{each.directory}  already done", flush=True)
         return None
     directory, left, minutes = job.workdir / "runs" / each.directory, job.left(), each.config.claim.minutes
     if left < 60 * minutes and not directory.exists():
-        return f"the budget has {max(0.0, left) / 60:.1f} minutes left, and it takes about {minutes:g}"
+        return f"the budget has {max(0.0, left) / 60:.1f} minutes left, and the run takes about {minutes:g}"
     if left <= 0:
-        return "the budget is used up; the same command with a new one goes on"
-    print(f"{each.directory}  begins, about {minutes:g} minutes", flush=True)
+        return "the budget is used up; run the same command again to resume"
+    print(f"{each.directory}  starts, about {minutes:g} minutes", flush=True)
     began = time.monotonic()
     status, last = run_command(job, each, directory)
     if is_done(job.workdir, each):
         print(f"{each.directory}  done after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
         return None
     if job.supervisor.interrupted:
-        return "interrupted half done; the same command goes on"
+        return "interrupted half done; run the same command again to resume"
     if status is None:
-        return "stopped half done at the end of the budget; the same command with a new one goes on"
+        return "stopped half done when the budget was used up; run the same command again to resume"
     return f"{last or 'no output'} (exit status {status}; {log_of(directory)})"
 
 
 def run_command(job: Job, each: PlannedRun, directory: Path) -> tuple[int | None, str]:
-    """(exit status, or None where it was stopped at the end of the budget; the last line of its output)"""
+    """(exit status, or None if the budget ran out; the last line of its output)"""
     command = [*each.arguments(str(directory.absolute())), *job.data_flag(), "--noeta"]
     log = log_of(directory)
     make_directory(log.parent)
     try:
-        with open(log, "ab") as file:  # what its earlier processes said stays
+        with open(log, "ab") as file:  # keeps the output of earlier processes
             start = file.tell()
             status = job.supervisor.run(command, file, None if job.deadline is None else job.left())
         lines = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
@@ -236,7 +236,7 @@ def run_command(job: Job, each: PlannedRun, directory: Path) -> tuple[int | None
 
 
 def log_of(directory: Path) -> Path:
-    """What the processes that train in WORKDIR/runs/NAME print: WORKDIR/logs/NAME.log."""
+    """The log of WORKDIR/runs/NAME: WORKDIR/logs/NAME.log."""
     return directory.parent.parent / "logs" / f"{directory.name}.log"
 
 
@@ -244,7 +244,7 @@ def log_of(directory: Path) -> Path:
 
 
 def is_done(workdir: Path, each: PlannedRun) -> bool:
-    """Whether the run is finished or on record, whoever made it and where."""
+    """True if the run is finished in workdir or on record there, wherever it was made."""
     return finished(workdir, each) is not None or is_on_record(workdir, each)
 
 
@@ -254,7 +254,7 @@ def is_on_record(workdir: Path, each: PlannedRun) -> bool:
 
 
 def finished(workdir: Path, each: PlannedRun) -> Path | None:
-    """The directory with a summary of this identity, though keys that came later give it another name today."""
+    """The directory of the finished run, or None. Config keys that are newer than the run may have changed its name."""
     for directory in sorted((workdir / "runs").glob(f"{each.title}.*")):
         if (directory / "summary.json").is_file() and identity_today(make_record(directory)) == each.identity:
             return directory

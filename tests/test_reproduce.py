@@ -1,4 +1,4 @@
-"""The ledger run: what is trained, what is skipped, what is said of it, and that tampering shows."""
+"""`reproduce`: which runs it trains and skips, the ledger it writes, and what --check finds."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ from lm.runs.provenance import identity
 from lm.scoring.uncertainty import summarize_seeds
 from tests.helpers.markdown_tables import table_rows
 
-# A config of 12 steps that claims an easy number, one that no run reaches, and one of a place on the curve.
+# A config of 12 steps with an easy target, one that no run reaches, and one on the training curve.
 CONFIG = """
 from configs.base import base, set_targets, target
 from tests.helpers import tiny
@@ -70,7 +70,7 @@ def use(patch, tiny_claims):
 
 @pytest.fixture
 def ledger(done, tiny_claims, tmp_path, monkeypatch):
-    """A copy of the ledger for a test to change."""
+    """A copy of the ledger that a test may change."""
     use(monkeypatch, tiny_claims)
     shutil.copytree(done[0], tmp_path / "ledger")
     return tmp_path / "ledger"
@@ -90,7 +90,7 @@ def test_every_target_gets_values_of_all_seeds_and_a_verdict(done):
     assert easy["minutes"] == [round(s["train"]["wall_time_s"] / 60, 2) for s in summaries]
 
 
-def test_a_failing_run_is_not_the_end_and_says_why(done):
+def test_a_failing_run_gives_its_reason_and_the_others_continue(done):
     _, content = done
     assert {row["verdict"] for row in content["rows"] if row["config"] == "tests/tiny:bad"} == {"not run"}
     reasons = [why for name, why in content["not_run"].items() if "bad" in name]
@@ -116,7 +116,7 @@ def test_the_same_command_trains_nothing_again(ledger, monkeypatch, capsys):
     monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[:1])
     monkeypatch.setattr(reproduce, "run_command", lambda *arguments: pytest.fail("a run was trained again"))
     content = reproduce.run(None, ledger)
-    assert capsys.readouterr().out.count("done before") == 2
+    assert capsys.readouterr().out.count("already done") == 2
     assert content["rows"][:3] == json.loads(before)["rows"][:3]
 
 
@@ -131,13 +131,13 @@ def test_a_run_from_before_a_key_existed_is_still_that_run(ledger, monkeypatch, 
         path.write_text(json.dumps(summary))
         path.parent.rename(path.parent.with_suffix("." + source["identity"]))
     content = reproduce.run(None, ledger)
-    assert capsys.readouterr().out.count("done before") == 2
+    assert capsys.readouterr().out.count("already done") == 2
     assert [row["verdict"] for row in content["rows"][:3]].count("not run") == 0
     reproduce.run(None, ledger, check=True)
 
 
-def test_records_alone_are_gone_on_from(ledger, tmp_path, monkeypatch):
-    """Of a committed ledger: its runs are not made again, and one of more seeds is."""
+def test_records_alone_are_enough_to_continue(ledger, tmp_path, monkeypatch):
+    """From a copied ledger, only the added seed is trained."""
     begun = []
     monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[:1])
     run_command = reproduce.run_command
@@ -153,7 +153,7 @@ def test_records_alone_are_gone_on_from(ledger, tmp_path, monkeypatch):
     assert begun == ["tests_tiny_good.synthetic.seed2"]
     rows = [row for row in content["rows"] if row["config"] == "tests/tiny:good"]
     assert [len(row["values"]) for row in rows] == [3, 3, 3]
-    assert sum("no such optimiser" in why for why in content["not_run"].values()) == 2, "what was said before holds"
+    assert sum("no such optimiser" in why for why in content["not_run"].values()) == 2, "earlier reasons are kept"
     assert len(content["commands"]) == 5
     reproduce.run(None, tmp_path / "new", check=True)
 
@@ -168,8 +168,8 @@ def test_a_row_has_its_interval_and_its_command(done):
         assert "launch.py --experiment=reproduce --targets=tests/tiny:good --seeds=2" in text
 
 
-def test_what_a_log_held_stays(ledger, monkeypatch):
-    """The reason given is the last line of this command's process, not of one before."""
+def test_a_log_keeps_earlier_output(ledger, monkeypatch):
+    """The reason is the last line of this command's process, not of an earlier one."""
     monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[1:])
     log = next(ledger.glob("logs/*bad*seed0*"))
     before = log.read_bytes() + b"step 5 of 12\n"
@@ -180,8 +180,8 @@ def test_what_a_log_held_stays(ledger, monkeypatch):
     assert "no output (exit status 1" in content["not_run"]["tests_tiny_bad.synthetic.seed0"]
 
 
-def test_a_dry_run_adds_up_what_runs_at_a_time(tiny_claims, tmp_path, monkeypatch, capsys):
-    """Two runs of one thread side by side on two cores, then two of all threads one after another, 1 h each."""
+def test_a_dry_run_adds_up_runs_that_train_side_by_side(tiny_claims, tmp_path, monkeypatch, capsys):
+    """Two runs of one thread at once on two cores, then two of all threads one by one, 1 h each."""
     asked = []
 
     def estimate_all(configs, data_dir, jobs):
@@ -199,7 +199,7 @@ def test_a_dry_run_adds_up_what_runs_at_a_time(tiny_claims, tmp_path, monkeypatc
     assert not (tmp_path / "none").exists()
 
 
-def test_a_long_job_is_timed_before_it_begins(tiny_claims, tmp_path, monkeypatch):
+def test_a_long_job_is_estimated_before_it_starts(tiny_claims, tmp_path, monkeypatch):
     use(monkeypatch, tiny_claims[:1])
     commands = []
     monkeypatch.setattr(reproduce.Supervisor, "run", lambda self, command, *rest: commands.append(command) or 1)
@@ -213,7 +213,7 @@ def test_a_long_job_is_timed_before_it_begins(tiny_claims, tmp_path, monkeypatch
     assert f"--data_dir={tmp_path}" in commands[2]
 
 
-def test_places_that_cannot_be_made_are_one_line():
+def test_a_workdir_that_cannot_be_made_is_one_line():
     with pytest.raises(UserError, match="directory /dev/null/x/runs cannot be made: Not a directory"):
         reproduce.run(None, "/dev/null/x", targets="text8/lstm")
 
@@ -225,8 +225,8 @@ def test_a_damaged_ledger_is_found_before_anything_is_trained(ledger, monkeypatc
         reproduce.run(None, ledger)
 
 
-def test_another_identity_is_trained_anew(ledger, monkeypatch, capsys):
-    """Of a run in the same place whose config decides other numbers."""
+def test_a_run_of_another_identity_is_trained_again(ledger, monkeypatch, capsys):
+    """A run in the same directory whose config leads to other numbers."""
     begun = []
     monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[:1])
     monkeypatch.setattr(reproduce, "run_command", lambda job, each, where: (begun.append(each.title), (1, "stub"))[1])
@@ -239,14 +239,14 @@ def test_another_identity_is_trained_anew(ledger, monkeypatch, capsys):
     reproduce.run(None, ledger, check=True)
 
 
-def test_the_budget_leaves_out_what_it_does_not_reach(tiny_claims, tmp_path, monkeypatch):
+def test_runs_that_exceed_the_budget_do_not_start(tiny_claims, tmp_path, monkeypatch):
     use(monkeypatch, tiny_claims)
     content = reproduce.run(None, tmp_path, budget="1s")
     assert {row["verdict"] for row in content["rows"]} == {"not run"}
-    assert all("it takes about 0.1" in why for why in content["not_run"].values())
+    assert all("the run takes about 0.1" in why for why in content["not_run"].values())
 
 
-def test_a_run_cut_by_the_budget_says_so_and_goes_on(tiny_claims, tmp_path, monkeypatch):
+def test_a_run_stopped_by_the_budget_gives_that_reason(tiny_claims, tmp_path, monkeypatch):
     use(monkeypatch, tiny_claims[:1])
     monkeypatch.setattr(reproduce, "run_command", lambda *arguments: (None, ""))
     content = reproduce.run(None, tmp_path, seeds=1, budget="30m")
@@ -258,7 +258,7 @@ def test_a_run_cut_by_the_budget_says_so_and_goes_on(tiny_claims, tmp_path, monk
 # --- check
 
 
-def test_what_was_written_passes_its_check(ledger):
+def test_a_written_ledger_passes_its_check(ledger):
     assert reproduce.run(None, ledger, check=True)["rows"]
 
 
@@ -306,7 +306,7 @@ def test_a_changed_report_is_found(ledger, name):
         reproduce.run(None, ledger, check=True)
 
 
-def test_a_ledger_that_is_not_there_or_torn(tmp_path, ledger):
+def test_a_missing_or_torn_ledger_is_one_line(tmp_path, ledger):
     with pytest.raises(UserError, match=r"cannot read .*ledger.json"):
         reproduce.run(None, tmp_path / "empty", check=True)
     (ledger / "ledger.json").write_text('{"rows": [')
@@ -344,17 +344,17 @@ def test_patterns_name_configs_and_targets():
         matching("text8/*,text9/*")
 
 
-def test_another_corpus_goes_to_those_that_can_do_with_it():
+def test_another_corpus_replaces_those_built_like_it():
     corpora = {claim.config.name: claim.config.data.corpus for claim in on_corpus(matching("*"), "text8_prefix")}
     assert corpora["text8/lstm"] == "text8_prefix"
     assert corpora["ptb/lstm2"] == "ptb"
     with pytest.raises(UserError, match="unknown"):
         on_corpus(matching("*"), "text9")
-    with pytest.raises(UserError, match="made another way"):
+    with pytest.raises(UserError, match="built differently"):
         on_corpus(matching("ptb/*"), "text8_prefix")
 
 
-def test_a_plan_begins_with_the_cheapest_and_prints_what_it_runs():
+def test_a_plan_starts_with_the_cheapest_run():
     runs = plan(matching("text8/lstm,ptb/lstm2"), 0)
     assert [run.config.seed for run in runs] == [0, 1, 2, 0]
     assert runs[-1].command == (
@@ -365,7 +365,7 @@ def test_a_plan_begins_with_the_cheapest_and_prints_what_it_runs():
     assert len(plan(matching("ptb/lstm2"), 2)) == 2
 
 
-def test_every_config_with_targets_says_what_it_costs():
+def test_every_config_with_targets_states_its_minutes():
     assert all(claim.config.claim.minutes > 0 for claim in all_claims())
     cheap = [claim.config for claim in all_claims() if claim.config.claim.minutes < 5]
     assert all(config.claim.seeds >= 3 for config in cheap)

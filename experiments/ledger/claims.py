@@ -1,4 +1,4 @@
-"""Every reported number of every config: the table of the configs that claim something, and how one is launched."""
+"""The claims: every config with targets, and how each is launched."""
 
 import fnmatch
 import importlib
@@ -9,7 +9,7 @@ import ml_collections
 from lm.data.corpora import CORPORA
 from lm.errors import UserError, check_name, suggestions
 
-# Modules whose configs hold targets -> the variants they take, "" where they take none.
+# Modules whose configs have targets -> their variants; "" for a module without variants.
 CLAIMS = {
     "configs.text8.lstm": ("",),
     "configs.text8.lstm_fused": ("",),
@@ -26,7 +26,7 @@ CLAIMS = {
 
 
 class Claim(NamedTuple):
-    """A config with targets. path: what --config takes, such as configs/ptb/zaremba.py:small."""
+    """A config with targets. path: the value of --config, such as configs/ptb/zaremba.py:small."""
 
     path: str
     config: ml_collections.ConfigDict
@@ -38,7 +38,7 @@ def default_config() -> ml_collections.ConfigDict:
 
 
 def all_claims() -> list[Claim]:
-    """In the order of the table."""
+    """All claims, in the order of the table."""
     claims = []
     for module, variants in CLAIMS.items():
         get_config = importlib.import_module(module).get_config
@@ -52,14 +52,14 @@ def all_claims() -> list[Claim]:
 def matching(patterns: str) -> list[Claim]:
     """Claims whose name (text8/lstm), or name and target (ptb/lstm2/test), matches one of PATTERN,PATTERN,...
 
-    Patterns are those of a shell. A config is run for all its targets. Raises UserError where one matches nothing.
+    Patterns are as in a shell. A config is run for all its targets. Raises UserError for a pattern without a match.
     """
     claims, chosen = all_claims(), set()
     for pattern in patterns.split(","):
         found = {c.config.name for c in claims if any(fnmatch.fnmatchcase(n, pattern) for n in _names(c.config))}
         if not found:
             known = suggestions(pattern, [claim.config.name for claim in claims])
-            raise UserError(f"--targets={pattern} matches no config that has targets{known}")
+            raise UserError(f"--targets={pattern} matches no config with targets{known}")
         chosen |= found
     return [claim for claim in claims if claim.config.name in chosen]
 
@@ -69,14 +69,14 @@ def _names(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def suits(claim: Claim, corpus: str) -> bool:
-    """Whether the corpus is known and made as the claim's is: text8_prefix as text8."""
+    """True for a known corpus that is built like the claim's own: text8_prefix for text8."""
     return corpus in CORPORA and CORPORA[corpus].build is CORPORA[claim.config.data.corpus].build
 
 
 def on_corpus(claims: list[Claim], corpus: str) -> list[Claim]:
-    """The claims with those that can be run on `corpus` run on it: text8's on text8_prefix, the others as they are.
+    """Moves the claims that `corpus` suits to it, such as those of text8 to text8_prefix; the others stay as they are.
 
-    Raises UserError for an unknown corpus, and for one that suits none of them.
+    Raises UserError for an unknown corpus, and for one that suits no claim.
     """
     check_name(corpus, CORPORA, "--corpus")
     changed = []
@@ -86,5 +86,5 @@ def on_corpus(claims: list[Claim], corpus: str) -> list[Claim]:
             config.data.corpus = corpus
         changed.append(Claim(claim.path, config))
     if all(claim.config.data.corpus != corpus for claim in changed):
-        raise UserError(f"--corpus={corpus} is made another way than the corpora of these targets")
+        raise UserError(f"--corpus={corpus} is built differently from the corpora of these targets")
     return changed

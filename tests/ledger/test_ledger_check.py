@@ -26,7 +26,7 @@ def claims():
 
 @pytest.fixture(scope="module")
 def sound(claims, tmp_path_factory):
-    """A ledger of some of the committed records."""
+    """A ledger made of some of the committed records."""
     directory = tmp_path_factory.mktemp("sound")
     (directory / "records").mkdir()
     for name in (PTB, HELD, *(TEXT8.replace("seed0", f"seed{seed}") for seed in range(3))):
@@ -47,7 +47,7 @@ def edit(path, change):
     path.write_text(json.dumps(content))
 
 
-def test_what_is_sound_passes(ledger, claims):
+def test_an_unchanged_ledger_passes(ledger, claims):
     assert check(ledger, claims)["rows"]
 
 
