@@ -9,7 +9,7 @@ import functools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -22,6 +22,7 @@ OutputMask = Float[Array, "B P"] | None  # multiplies a projected state
 Vector = Float[Array, " N"]  # a parameter that is not a matrix: a bias, or one weight per unit
 Product = Callable[[str, Array], Array]  # product(name, u [B, m]) = u @ parameters[name]
 
+Carry = Any  # the state of a layer: a NamedTuple of arrays [B, *]
 Shape = tuple[int, ...]
 Parameters = dict[str, tuple[str, Shape]]  # name -> (role, shape); config.init has an initialiser for each role
 
@@ -37,7 +38,7 @@ class Cell:
     output:     P, the size of h, if it differs from H
     """
 
-    carry: type
+    carry: type[Any]
     equations: Callable
     shapes: tuple[tuple[str, str, str], ...]
     masks: tuple[str, ...] = ("hidden", "update")
@@ -86,7 +87,7 @@ class ParallelCell(Cell):
 
 
 def pointwise(
-    carry: type,
+    carry: type[Any],
     gates: int,
     equations: Callable,
     vectors: tuple[tuple[str, str], ...] = (),
@@ -111,7 +112,7 @@ class LSTMCarry(NamedTuple):
     h: Float[Array, "B P"]
 
 
-def zero_carry(cell: Cell, batch: int, units: int, dtype=jnp.float32):
+def zero_carry(cell: Cell, batch: int, units: int, dtype=jnp.float32) -> Carry:
     """The all-zero state. Each field has its own buffer, so that all can be donated."""
     sizes = {name: cell.output_size(units) if name == "h" else units for name in cell.carry._fields}
     return cell.carry(**{name: jnp.zeros((batch, size), dtype) for name, size in sizes.items()})

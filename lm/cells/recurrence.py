@@ -11,13 +11,14 @@ A `ParallelCell` has no product with the past and no loop: `solve_parallel` is i
 """
 
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Integer
 
-from lm.cells.kinds import Cell, ParallelCell, PointwiseCell, UnprojectedCell, masked
+from lm.cells.kinds import Carry, Cell, ParallelCell, PointwiseCell, UnprojectedCell, masked
 from lm.cells.products import multiplier, rows_times, weight_gradient
 
 Inputs = Float[Array, "T B D"] | Integer[Array, "T B"]  # integers are indices of one-hot vectors
@@ -38,12 +39,12 @@ class RecurrentNoise(NamedTuple):
     hidden: Float[Array, "B P"] | None = None
     update: Float[Array, "T B H"] | None = None
     carried: Float[Array, "T B P"] | None = None
-    zoneout: dict[str, Float[Array, "T B H"] | float] | None = None
+    zoneout: Mapping[str, Float[Array, "T B H"] | float] | None = None
 
 
 def run_cell(
-    cell: Cell, parameters: dict[str, Array], x: Inputs, carry: tuple, noise: RecurrentNoise | None = None
-) -> tuple[tuple, Float[Array, "T B P"]]:
+    cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry, noise: RecurrentNoise | None = None
+) -> tuple[Carry, Float[Array, "T B P"]]:
     """Runs one recurrent layer over a window. Returns (carry after the last step, outputs h).
 
     Raises ValueError for a mask that the cell's equations cannot apply.
@@ -60,7 +61,7 @@ def run_cell(
     return scan(step, z, weights, carry, vectors, fixed, timed)
 
 
-def prepare_loop(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: tuple) -> tuple:
+def prepare_loop(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry) -> tuple:
     """The arguments of `scan_plain` and `scan_steps`: (step, inputs of the loop [T, B, ...], weights, vectors).
 
     For cells that allow it, the input product x w_x + b is taken here, for the whole window at once.
@@ -234,8 +235,8 @@ Coefficients = Inexact[Array, "T B H"]
 
 
 def run_parallel(
-    cell: ParallelCell, parameters: dict[str, Array], x: Inputs, carry: tuple, noise: RecurrentNoise
-) -> tuple[tuple, Float[Array, "T B H"]]:
+    cell: ParallelCell, parameters: dict[str, Array], x: Inputs, carry: Carry, noise: RecurrentNoise
+) -> tuple[Carry, Float[Array, "T B H"]]:
     """Runs a parallel cell over a window, as `run_cell`.
 
     Zoneout and the mask `carried` act linearly on the state and so become part of the recurrence.

@@ -43,7 +43,7 @@ CELLS = {
 def make_cell(model: ml_collections.ConfigDict) -> Cell:
     """The cell of config.model. Raises UserError for an unknown name or a setting out of range."""
     entry = lookup(CELLS, model.cell, "config.model.cell")
-    return entry(model) if callable(entry) else entry
+    return entry if isinstance(entry, Cell) else entry(model)
 
 
 def check_bias(cell: Cell, initialiser: tuple):

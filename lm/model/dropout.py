@@ -21,6 +21,7 @@ step reads: its masks end with it, while the state is carried on.
 
 from collections.abc import Callable
 from dataclasses import field
+from typing import TypeGuard
 
 import flax.struct
 import jax
@@ -52,7 +53,7 @@ class Noise:
     parts: int = flax.struct.field(pytree_node=False, default=1)
 
 
-def active(noise: Noise | None, site: str) -> bool:
+def active(noise: Noise | None, site: str) -> TypeGuard[Noise]:
     """True if a site drops: in training, if its keep probability is configured below 1."""
     return noise is not None and site in noise.keep
 
@@ -71,7 +72,7 @@ def inverted_mask(
 
 def draw_rows(noise: Noise, draw: Callable, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """draw(shape), for shape [..., B, H]. If the model sees a part of the batch, its rows of the whole batch's draw."""
-    if noise.parts == 1:
+    if noise.part is None or noise.parts == 1:
         return draw(shape)
     rows = shape[-2]
     whole = draw((*shape[:-2], rows * noise.parts, shape[-1]))
@@ -79,7 +80,7 @@ def draw_rows(noise: Noise, draw: Callable, shape: tuple[int, ...]) -> Float[Arr
 
 
 def time_mask(
-    noise: Noise, site: str, shape: tuple[int, int, int], layer: int = 0, dtype=jnp.float32
+    noise: Noise, site: str, shape: tuple[int, ...], layer: int = 0, dtype=jnp.float32
 ) -> Float[Array, "T B H"]:
     """Mask of an active site for shape [T, B, H]. One that is shared through time has T = 1."""
     return window_mask(noise, site, (1, *shape[1:]) if noise.mask == "variational" else shape, layer, dtype)
@@ -96,7 +97,7 @@ def window_mask(
 
 
 def zoneout_mask(
-    noise: Noise, name: str, shape: tuple[int, int, int], layer: int = 0, dtype=jnp.float32
+    noise: Noise, name: str, shape: tuple[int, ...], layer: int = 0, dtype=jnp.float32
 ) -> Float[Array, "T B H"]:
     """1, which keeps the previous value, with probability rate, else 0. name: memory or output."""
     key = noise_key(noise, f"zoneout_{name}", layer)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float, Integer, Key, PyTree
 
-from lm.cells.kinds import Cell, zero_carry
+from lm.cells.kinds import Carry, Cell, zero_carry
 from lm.cells.table import check_bias, make_cell
 from lm.errors import UserError, check_name, lookup
 from lm.model.dropout import MASKS, Noise, drop, drop_rows
@@ -163,7 +163,7 @@ class LanguageModel(nn.Module):
         return tuple(start(self.cell, batch, units) for units in self.config.hidden)
 
 
-def first_unit_one(cell: Cell, batch: int, units: int):
+def first_unit_one(cell: Cell, batch: int, units: int) -> Carry:
     """A state of zeros, except the first unit of every field: 1 (Trask 2019, Grokking Deep Learning, ch. 14)."""
     return jax.tree.map(lambda x: x.at[:, 0].set(1.0), zero_carry(cell, batch, units))
 
@@ -220,7 +220,7 @@ def init_parameters(model: LanguageModel, key: Key[Array, ""]) -> dict:
 
 
 @functools.partial(jax.jit, static_argnums=0)  # compiled once for all seeds
-def _init(model: LanguageModel, *arguments) -> dict:
+def _init(model: LanguageModel, *arguments):
     return model.init(*arguments)
 
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 import ml_collections
 from jaxtyping import Array, Float
 
-from lm.cells.kinds import Cell, Parameters
+from lm.cells.kinds import Carry, Cell, Parameters
 from lm.cells.recurrence import Inputs, RecurrentNoise, run_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, active, drop_weights, time_mask, window_mask, zoneout_mask
@@ -17,7 +17,7 @@ ZONEOUT_FIELDS = {"memory": "c", "output": "h"}
 class RecurrentLayer(nn.Module):
     """One layer's parameters and its run over a window.
 
-    init: initialiser of each role, config.init
+    init_config: config.init, the initialiser of each role
     index: number of the layer, from 0 at the input; selects its noise
     zoneout: see LanguageModel
     """
@@ -25,16 +25,16 @@ class RecurrentLayer(nn.Module):
     cell: Cell
     inputs: int
     units: int
-    init: ml_collections.FrozenConfigDict
+    init_config: ml_collections.FrozenConfigDict
     index: int = 0
     zoneout: tuple[tuple[str, float], ...] = ()
 
     @nn.compact
-    def __call__(self, x: Inputs, carry: tuple, noise: Noise | None = None) -> tuple[tuple, Float[Array, "T B P"]]:
+    def __call__(self, x: Inputs, carry: Carry, noise: Noise | None = None) -> tuple[Carry, Float[Array, "T B P"]]:
         """Returns (carry after the window, outputs h). Integer x are indices of one-hot vectors."""
         roles = self.cell.parameters(self.inputs, self.units)
         parameters = {
-            name: self.param(name, initialiser(self.init[role]), shape) for name, (role, shape) in roles.items()
+            name: self.param(name, initialiser(self.init_config[role]), shape) for name, (role, shape) in roles.items()
         }
         if noise is None:
             inside = expected_noise(self.zoneout)
@@ -54,7 +54,7 @@ def expected_noise(zoneout: tuple[tuple[str, float], ...]) -> RecurrentNoise:
     return RecurrentNoise(zoneout={ZONEOUT_FIELDS[name]: rate for name, rate in zoneout})
 
 
-def drawn_noise(noise: Noise, carry: tuple, steps: int, units: int, layer: int) -> RecurrentNoise:
+def drawn_noise(noise: Noise, carry: Carry, steps: int, units: int, layer: int) -> RecurrentNoise:
     """Draws the noise of one layer's time loop over a window of T = steps. carry: the layer's state, fields [B, *]."""
     batch, dtype = carry[0].shape[0], carry[0].dtype
     masks = {}
