@@ -1,6 +1,7 @@
 """The reports of a ledger, Markdown and HTML, from its content and its records alone."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from experiments.ledger.plots import training_curves
 from experiments.ledger.verdicts import VERDICTS
@@ -127,27 +128,39 @@ def summary_line(rows: Sequence[dict]) -> str:
 # ---------------------------------------------------------------------------------------- reports
 
 
+class Table(NamedTuple):
+    """A table with its title, as both reports show it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence]
+
+
+def detail_tables(content: dict, records: Sequence[dict]) -> list[Table]:
+    """What stands behind the verdicts. content: of ledger.json; records: those behind it."""
+    rows, others = content["rows"], [other_cells(score) for score in content["other_scores"]]
+    tables = [
+        Table("The same models under protocols that their sources do not report", OTHER_COLUMNS, others),
+        Table("Sources", SOURCE_COLUMNS, select(rows, SOURCE_COLUMNS)),
+        Table("Costs and commands", COST_COLUMNS, select(cost_rows(rows), COST_COLUMNS)),
+        Table("Where the numbers come from", RUN_COLUMNS, [run_cells(record) for record in records]),
+        Table("Not run, and why", ("run", "why"), list(content["not_run"].items())),
+    ]
+    return [each for each in tables if each.rows]
+
+
 def render_markdown(content: dict, records: Sequence[dict]) -> str:
-    """report.md. content: of ledger.json; records: those behind it."""
+    """report.md"""
     rows = content["rows"]
+    points = select((row for row in rows if not is_final(row)), POINT_COLUMNS)
     parts = [
         f"# {TITLE}",
         f"{summary_line(rows)} Version of the numerics: {content['numerics']}.",
         LEGEND,
         table(COLUMNS, select(filter(is_final, rows), COLUMNS)),
-        "## Points of training curves",
-        table(POINT_COLUMNS, select((row for row in rows if not is_final(row)), POINT_COLUMNS)),
-        "## The same models under protocols that their sources do not report",
-        table(OTHER_COLUMNS, map(other_cells, content["other_scores"])),
-        "## Sources",
-        table(SOURCE_COLUMNS, select(rows, SOURCE_COLUMNS)),
-        "## Costs and commands",
-        table(COST_COLUMNS, select(cost_rows(rows), COST_COLUMNS)),
-        "## Where the numbers come from",
-        table(RUN_COLUMNS, map(run_cells, records)),
     ]
-    if content["not_run"]:
-        parts += ["## Not run", table(("run", "why"), list(content["not_run"].items()))]
+    for each in [Table("Points of training curves", POINT_COLUMNS, points), *detail_tables(content, records)]:
+        parts += [f"## {each.title}", table(each.columns, each.rows)]
     parts += ["## Commands of single runs", "\n".join(f"- `{command}`" for command in content["commands"].values())]
     return "\n\n".join(parts) + "\n"
 
@@ -155,7 +168,7 @@ def render_markdown(content: dict, records: Sequence[dict]) -> str:
 def render_html(
     content: dict, records: Sequence[dict], draw: Callable[[str, list, list], bytes] = training_curves
 ) -> str:
-    """report.html. content, records: as for `render_markdown`; draw: (config, its records, its rows) -> SVG"""
+    """report.html. draw: (config, its records, its rows) -> SVG"""
     rows, figures = content["rows"], []
     for name in dict.fromkeys(row["config"] for row in rows):
         own, its_rows = [r for r in records if r["name"] == name], [row for row in rows if row["config"] == name]
@@ -166,21 +179,13 @@ def render_html(
         "ledger.html",
         title=TITLE,
         content=content,
-        summary=summary_line(rows),
         legend=LEGEND,
         columns=COLUMNS,
         final=[row for row in rows if is_final(row)],
         figures=figures,
-        point_columns=[column for column in POINT_COLUMNS if column != "config"],
+        point_columns=POINT_COLUMNS,
+        tables=detail_tables(content, records),
+        samples=[record for record in records if record["seed"] == 0 and "samples" in record],
         cells=cells,
         summary_line=summary_line,
-        other_columns=OTHER_COLUMNS,
-        others=[other_cells(score) for score in content["other_scores"]],
-        source_columns=SOURCE_COLUMNS,
-        sources=select(rows, SOURCE_COLUMNS),
-        cost_columns=COST_COLUMNS,
-        costs=select(cost_rows(rows), COST_COLUMNS),
-        run_columns=RUN_COLUMNS,
-        runs=[run_cells(record) for record in records],
-        samples=[record for record in records if record["seed"] == 0 and "samples" in record],
     )
