@@ -69,7 +69,7 @@ def test_staircase_of_assignment_6():
 
 
 def test_epochs_of_ptb_word_lm():
-    """Epochs 1 to 5 at 1.0, the 6th at 0.5, the 15th at 0.001 (seed 001); a change comes with an epoch's first step."""
+    """Cognitive Class 2018: epochs 1 to 5 at 1.0, the 6th at 0.5, the 15th at 0.001, from an epoch's first step on."""
     epochs = np.repeat(np.arange(15), 7)
     found = rates(np.arange(15 * 7), schedule="epochs", decay_rate=0.5, hold_epochs=4)
     np.testing.assert_allclose(found, [0.5 ** max(epoch - 4, 0) for epoch in epochs], rtol=1e-6)
