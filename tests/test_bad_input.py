@@ -91,7 +91,7 @@ def test_pairs_of_too_many_symbols_are_refused():
     config = loading.load(str(loading.CONFIGS / "synthetic/lstm.py"))
     config.model.input, config.model.embedding_size = "bigram", 1
     make_model(config, 46_340)
-    with pytest.raises(UserError, match="more pairs than 32 bits count"):
+    with pytest.raises(UserError, match="too many pairs for 32 bits"):
         make_model(config, 46_341)
 
 

@@ -172,7 +172,7 @@ INITIAL_CARRIES = {"zeros": zero_carry, "first_unit_one": first_unit_one}
 
 
 def make_model(config: ml_collections.ConfigDict, vocabulary_size: int) -> LanguageModel:
-    """The model of an experiment's config. Raises UserError for names or sizes that make none."""
+    """The model of a config. Raises UserError for unknown names and for values that do not fit each other."""
     if not config.model.hidden or not all(0 < units < 2**31 for units in config.model.hidden):
         raise UserError(f"config.model.hidden must be a tuple of positive sizes below 2^31, not {config.model.hidden}")
     check_name(config.model.output, OUTPUTS, "config.model.output")
@@ -190,27 +190,30 @@ def make_model(config: ml_collections.ConfigDict, vocabulary_size: int) -> Langu
 
 
 def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, features: int):
-    """Raises UserError for settings that need another embedding table than the config's input has.
-
-    features: size of what the softmax reads
-    """
+    """Raises UserError for settings that do not fit config.model.input. features: numbers that the softmax reads."""
     model = config.model
     if model.input == "one_hot":
+        needs = "needs config.model.input=embedding or bigram, not one_hot"
         for site in ("input", "embedding"):
             if config.keep_prob[site] < 1:
-                raise UserError(f"config.keep_prob.{site} < 1 needs config.model.input=embedding or bigram, "
-                                "not one_hot")  # fmt: skip
+                raise UserError(f"config.keep_prob.{site} < 1 {needs}")
     elif not 0 < model.embedding_size < 2**31:
-        raise UserError("config.model.embedding_size must be positive and below 2^31 with config.model.input="
-                        f"{model.input}, not {model.embedding_size}")  # fmt: skip
+        raise UserError(
+            f"config.model.embedding_size must be positive and below 2^31 with config.model.input={model.input}, "
+            f"not {model.embedding_size}"
+        )
     if vocabulary_size ** CONTEXT[model.input] >= 2**31:
-        raise UserError(f"config.model.input={model.input}: {vocabulary_size} symbols make more pairs than 32 bits "
-                        "count; config.model.input=embedding has one input for each symbol")  # fmt: skip
+        raise UserError(
+            f"config.model.input={model.input}: {vocabulary_size} symbols form too many pairs for 32 bits; "
+            "config.model.input=embedding reads single symbols"
+        )
     if model.output == "tied" and model.input != "embedding":
         raise UserError(f"config.model.output=tied needs config.model.input=embedding, not {model.input}")
     if model.output == "tied" and model.embedding_size != features:
-        raise UserError(f"config.model.output=tied needs config.model.embedding_size equal to the size of the last "
-                        f"layer's output, {features}, not {model.embedding_size}")  # fmt: skip
+        raise UserError(
+            f"config.model.output=tied needs config.model.embedding_size={features}, the size of the last layer's "
+            f"output, not {model.embedding_size}"
+        )
 
 
 def init_parameters(model: LanguageModel, key: Key[Array, ""]) -> dict:
