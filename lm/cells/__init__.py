@@ -6,11 +6,12 @@ means the same dimension in every folder of lm/:
     T  time steps of a window                  V  symbols of the vocabulary
     B  rows of a batch, read side by side      E  size of an embedding
     W  tokens of a window, inputs and targets  D  size of a layer's input
-    N  tokens or targets in one long row       H  units of a layer
-    L  length of an example                    P  size of a layer's output h: H, unless it is projected
-    C  classes                                 GH  G gates of H units, side by side
+    R  tokens that a model reads               H  units of a layer
+    N  tokens or targets in one long row       P  size of a layer's output h: H, unless it is projected
+    L  length of an example                    GH  G gates of H units, side by side
+    C  classes                                 S  states of a Markov chain
 
-Time comes first, then the batch. `...` stands for any further dimensions, and a single letter has a leading space,
+Time comes first, then the batch. `...` means any further dimensions, and a single letter has a leading space,
 `" N"`, which tells linters that it is not a name. Numbers may be written out: `"T B 2"`, `"W-1 B"`.
 
 Frameworks differ in conventions that change numbers without an error. Those of this folder, for all cells:

@@ -81,7 +81,7 @@ class LanguageModel(nn.Module):
         if config.output != "dense_without_bias":
             self.output_bias = self.param("output_bias", initialiser(init.output_bias), shape[1:])
 
-    def input_ids(self, tokens: Integer[Array, "S B"]) -> Integer[Array, "S-{self.context}+1 B"]:
+    def input_ids(self, tokens: Integer[Array, "R B"]) -> Integer[Array, "R-{self.context}+1 B"]:
         """Input symbols of tokens. A bigram (a, b) is a + V * b."""
         if self.context == 1:
             return tokens
@@ -89,8 +89,8 @@ class LanguageModel(nn.Module):
         return tokens[:-1] + self.vocabulary_size * tokens[1:]
 
     def features(
-        self, tokens: Integer[Array, "S B"], carry: tuple, noise: Noise | None = None
-    ) -> tuple[tuple, Float[Array, "S-{self.context}+1 B P"]]:
+        self, tokens: Integer[Array, "R B"], carry: tuple, noise: Noise | None = None
+    ) -> tuple[tuple, Float[Array, "R-{self.context}+1 B P"]]:
         """Reads tokens. Returns (carry after them, the last layer's outputs under dropout)."""
         carry, x = self._raw_features(tokens, carry, noise)
         return carry, drop(noise, "output", x)
@@ -117,8 +117,8 @@ class LanguageModel(nn.Module):
         return kernel, self.output_bias
 
     def __call__(
-        self, tokens: Integer[Array, "S B"], carry: tuple
-    ) -> tuple[tuple, Float[Array, "S-{self.context}+1 B V"]]:
+        self, tokens: Integer[Array, "R B"], carry: tuple
+    ) -> tuple[tuple, Float[Array, "R-{self.context}+1 B V"]]:
         """Reads tokens without noise. Returns (carry after them, logits)."""
         carry, x = self.features(tokens, carry)
         kernel, bias = self._output()
