@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.pages import html
+from experiments.pages import render
 from experiments.sweeps.study import FINISHED, quiet
 from experiments.sweeps.table import how, short
 from lm.runs import metrics
@@ -45,24 +45,29 @@ def write_report(study: optuna.Study, workdir: str | Path):
 
 def page(study: optuna.Study, trials: list[FrozenTrial], complete: list[FrozenTrial], images: dict) -> str:
     """report.html. images: {name: (title, PNG)}"""
-    ended = sum(trial.state in FINISHED for trial in trials)
-    sections = [html.paragraph(f"{ended} trials have ended, {len(complete)} with a value.")]
+    best = ""
     if complete:
-        best = min(complete, key=lambda trial: trial.value)
-        settings = ", ".join(f"{key} = {short(value)}" for key, value in best.params.items())
-        text = f"Best: trial {best.number}, {PERPLEXITY} {best.value:.4f}, at {settings}."
-        sections.append(html.paragraph(f"{text} Values above {CEILING} times the best are drawn there."))
-    sections += [html.figure(image, "png", title, title) for title, image in images.values()]
+        first = min(complete, key=lambda trial: trial.value)
+        settings = ", ".join(f"{key} = {short(value)}" for key, value in first.params.items())
+        best = f"Best: trial {first.number}, {PERPLEXITY} {first.value:.4f}, at {settings}."
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
     rows = [
         [trial.number, *(trial.params.get(key) for key in keys), how(trial), trial.user_attrs.get("seconds")]
         for trial in trials
     ]
-    sections += [html.heading("Trials"), html.table(["trial", *keys, PERPLEXITY, "seconds"], rows)]
-    if definition := study.user_attrs.get("definition"):
-        sections.append(html.heading("The sweep"))
-        sections.append(html.details("config", html.preformatted(json.dumps(definition, indent=1))))
-    return html.page(f"Sweep {study.study_name}", sections)
+    definition = study.user_attrs.get("definition")
+    return render(
+        "sweep.html",
+        title=f"Sweep {study.study_name}",
+        ended=sum(trial.state in FINISHED for trial in trials),
+        complete=len(complete),
+        best=best,
+        ceiling=CEILING,
+        images=list(images.values()),
+        columns=["trial", *keys, PERPLEXITY, "seconds"],
+        rows=rows,
+        definition=json.dumps(definition, indent=1) if definition else "",
+    )
 
 
 def draw_all(study: optuna.Study, trials: list[FrozenTrial], complete: list[FrozenTrial]) -> dict:

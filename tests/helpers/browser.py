@@ -1,4 +1,4 @@
-"""What must hold of every page that experiments/pages/html.py makes, looked at in Debian's Chromium."""
+"""Checks that every page of experiments/pages must pass, in Debian's Chromium."""
 
 import contextlib
 import shutil

@@ -14,7 +14,7 @@ PAGE = """{% extends "base.html" %}
 {% import "parts.html" as parts %}
 {% block content %}
 <p>{{ text }}</p>
-{{ parts.table([text, "value"], [[text, "10.5 ± 0.1"], [None, 0.123456789]], text) }}
+{{ parts.table([text, "value"], [[text, "10.5 ± 0.1"], [None, 0.123456789], [3, 4]], text) }}
 {{ parts.figure(image, "png", text, text) }}
 {% endblock %}"""
 
@@ -43,6 +43,7 @@ def test_the_policy_admits_the_one_script(page):
 def test_cells_sort_by_the_number_they_begin_with(page):
     assert '<td class="number" data-number="10.5">10.5 ± 0.1</td>' in page
     assert '<td class="number" data-number="0.123457">0.123457</td>' in page
+    assert '<td class="number" data-number="3.0">3</td>' in page
     assert "<td></td>" in page
 
 
