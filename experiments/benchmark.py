@@ -29,8 +29,10 @@ from lm.errors import UserError, check_name
 from lm.machine.cores import available
 from lm.machine.processes import Child
 from lm.machine.signals import raising
-from lm.runs.metrics import plain, prepare_workdir, write_json
+from lm.runs.files import write_json
+from lm.runs.plain import plain
 from lm.runs.schema import read_json
+from lm.runs.workdir import prepare_workdir
 
 # What sweeps are measured against, of the peers that are asked for.
 SWEEP_PEERS = ("flax", "torch")

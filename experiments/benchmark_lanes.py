@@ -22,8 +22,9 @@ import jax.numpy as jnp
 from experiments.train import load_corpus
 from lm.data.batches import on_device
 from lm.machine.cores import one_device_per_core
-from lm.runs.metrics import prepare_workdir, write_json
+from lm.runs.files import write_json
 from lm.runs.provenance import provenance
+from lm.runs.workdir import prepare_workdir
 from lm.training.lanes import Lanes, lane_steps
 from lm.training.loop import Trainer
 from lm.training.step import train_steps

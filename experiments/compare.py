@@ -20,7 +20,8 @@ from experiments.pages import comparison_page, png_of
 from lm.data.corpora import Corpus, load
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
-from lm.runs.metrics import log_test_score, make_directory, read_config, write_bytes, write_json
+from lm.runs.files import make_directory, write_bytes, write_json
+from lm.runs.workdir import log_test_score, read_config
 from lm.scoring.protocols import Score, exact_nats, perplexity
 from lm.scoring.uncertainty import paired_bootstrap
 from lm.training.loop import Trainer

@@ -4,7 +4,7 @@ import os
 
 from experiments.train import load_corpus, print_results, test_text
 from lm.errors import UserError
-from lm.runs.metrics import write_json
+from lm.runs.files import write_json
 from lm.training.loop import Trainer
 
 

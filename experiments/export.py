@@ -10,7 +10,7 @@ import os
 from experiments.evaluate import load_run
 from lm.errors import UserError, check_name
 from lm.model.weights import save_weights
-from lm.runs.metrics import write_json
+from lm.runs.files import write_json
 from lm.training.step import evaluated_parameters
 
 

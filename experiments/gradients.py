@@ -17,7 +17,7 @@ from lm.cells.kinds import zero_carry
 from lm.cells.recurrence import run_cell
 from lm.cells.table import CELLS
 from lm.model.initialisers import initialiser
-from lm.runs.metrics import make_directory, write_bytes, write_json
+from lm.runs.files import make_directory, write_bytes, write_json
 
 WEIGHTS = np.array([[1.0, 4.0], [4.0, 1.0]])
 # Cell -> initialiser of its biases. A forget bias of 1 is customary (Jozefowicz et al. 2015).

@@ -14,7 +14,7 @@ from experiments.train import load_corpus
 from lm.errors import UserError
 from lm.model.weights import load_weights, vocabulary_order
 from lm.runs import lock
-from lm.runs.metrics import make_directory, prepare_workdir
+from lm.runs.workdir import prepare_workdir
 from lm.training.loop import Trainer
 
 
@@ -24,7 +24,7 @@ def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
         raise UserError("--experiment=import needs --weights=FILE.safetensors")
     corpus = load_corpus(config, data_dir)
     order = vocabulary_order(vocabulary, corpus.vocabulary.symbols) if vocabulary else None
-    with lock.alone(make_directory(workdir)):
+    with lock.alone(workdir):
         trainer = Trainer(config, corpus, workdir)
         if trainer.resumed:
             raise UserError(f"--workdir={workdir} holds a run already; import into a new directory")

@@ -15,7 +15,7 @@ import ml_collections
 from experiments.train import load_corpus, test_text
 from lm.errors import UserError
 from lm.machine.cores import one_device_per_core
-from lm.runs.metrics import write_json
+from lm.runs.files import write_json
 from lm.training.lanes import same_program, train_lanes
 
 

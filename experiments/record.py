@@ -18,7 +18,7 @@ from experiments.ledger.records import RECORDS, RESULTS, make_record, mismatches
 from experiments.ledger.storage import FILES, check, renew
 from experiments.peers import speed_table
 from lm.errors import UserError
-from lm.runs.metrics import make_directory, write_bytes
+from lm.runs.files import make_directory, write_bytes
 from lm.runs.schema import read_json
 
 

@@ -32,7 +32,7 @@ from lm.errors import UserError
 from lm.machine import cores, signals
 from lm.machine.processes import Supervisor
 from lm.runs import lock
-from lm.runs.metrics import make_directory
+from lm.runs.files import make_directory
 from lm.runs.schema import read_json
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}

@@ -44,7 +44,9 @@ from lm.machine.cores import available
 from lm.machine.processes import Child, stop
 from lm.machine.signals import Interrupted, raising
 from lm.runs import lock
-from lm.runs.metrics import make_directory, plain, prepare_workdir, write_json
+from lm.runs.files import make_directory, write_json
+from lm.runs.plain import plain
+from lm.runs.workdir import prepare_workdir
 
 POLL_SECONDS = 0.3
 LANES = 16  # at most, where the config leaves it open

@@ -12,7 +12,7 @@ import jax
 from lm.data.corpora import load
 from lm.errors import UserError
 from lm.machine.clock import process_seconds
-from lm.runs.metrics import read_config
+from lm.runs.workdir import read_config
 from lm.training import devices, estimates
 from lm.training.announce import LONG_SECONDS, announce
 from lm.training.loop import train

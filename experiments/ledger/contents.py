@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from experiments.ledger.claims import Claim
 from experiments.ledger.planned_runs import planned_run, row_command, run_titled
 from experiments.ledger.verdicts import measured, scored, verdict
-from lm.runs.metrics import plain
+from lm.runs.plain import plain
 from lm.runs.provenance import NUMERICS
 from lm.scoring.uncertainty import Seeds, summarize_seeds
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from experiments.ledger.claims import Claim, default_config, suits
 from experiments.ledger.planned_runs import planned_run, title_of
 from lm.errors import UserError
-from lm.runs.metrics import flat, make_directory, plain, write_bytes
+from lm.runs.files import make_directory, write_bytes
+from lm.runs.plain import flat, plain
 from lm.runs.provenance import DECIDES_NOTHING, NUMERICS, identity
 from lm.runs.schema import NUMBER, POSITIVE, read_json, read_rows
 

@@ -17,7 +17,7 @@ from experiments.ledger.contents import derive
 from experiments.ledger.planned_runs import missing_titles, run_titled
 from experiments.ledger.records import RECORD, RECORDS, load_records, mismatches, record_title
 from lm.errors import UserError
-from lm.runs.metrics import make_directory, write_bytes, write_json
+from lm.runs.files import make_directory, write_bytes, write_json
 from lm.runs.schema import read_json
 
 SUPERSEDED = "superseded"

@@ -2,7 +2,7 @@
 
 from experiments.pages import png_of
 from experiments.peers.workload import SWEEPS
-from lm.runs.metrics import write_bytes
+from lm.runs.files import write_bytes
 
 LABELS = {"lm": "this project", "floor": "floor: matrix products alone"}
 AXES = {

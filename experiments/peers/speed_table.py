@@ -16,7 +16,7 @@ from experiments.pages.markdown import ROOT
 from experiments.peers import plots
 from experiments.peers.worker import IMPLEMENTATIONS
 from lm.errors import UserError, first_line
-from lm.runs.metrics import make_directory, write_bytes
+from lm.runs.files import make_directory, write_bytes
 from lm.runs.schema import NUMBER, read_json
 
 PEERS = [name for name in IMPLEMENTATIONS if name not in ("lm", "floor")]

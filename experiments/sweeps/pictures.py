@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.pages import render
 from experiments.sweeps.study import FINISHED, quiet
 from experiments.sweeps.table import how, short
-from lm.runs import metrics
+from lm.runs.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,8 +39,8 @@ def write_report(study: optuna.Study, workdir: str | Path):
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.value)]
     images = draw_all(study, trials, complete)
     for name, (_, image) in images.items():
-        metrics.write_bytes(workdir / f"{name}.png", image)
-    metrics.write_bytes(workdir / "report.html", page(study, trials, complete, images).encode())
+        write_bytes(workdir / f"{name}.png", image)
+    write_bytes(workdir / "report.html", page(study, trials, complete, images).encode())
 
 
 def page(study: optuna.Study, trials: list[FrozenTrial], complete: list[FrozenTrial], images: dict) -> str:

@@ -3,35 +3,33 @@
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from lm.errors import UserError
+from lm.runs.files import make_directory
 
-NAME = ".lock"  # the file; the lock is on it, not in it, and goes with the process that holds it, however that ends
+NAME = ".lock"  # an empty file; the kernel holds the lock and drops it when the process ends, however it ends
 
 
 @contextlib.contextmanager
-def alone(directory):
-    """Holds the lock of a directory, which is made where it is missing. Nothing else in it may change before.
+def alone(directory: str | Path) -> Iterator[None]:
+    """Makes a directory if it is missing and holds its lock. Take it before changing anything else there.
 
-    Raises:
-        UserError: another process holds it, or the directory cannot be made or written.
+    Raises UserError if another process holds the lock, or the directory cannot be made or written.
     """
-    path = Path(directory, NAME)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir={directory}: cannot be made: {error.strerror}") from error
+    path = make_directory(directory) / NAME
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise UserError(f"--workdir={directory}: cannot be written: {error.strerror}") from error
+        raise UserError(f"directory {directory} cannot be written: {error.strerror}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(file)
-        raise UserError(f"--workdir={directory}: another process is at work there: wait for it, or choose another "
-                        "--workdir") from error  # fmt: skip
+        raise UserError(
+            f"directory {directory} is in use by another process: wait for it, or choose another directory"
+        ) from error
     try:
         yield
     finally:

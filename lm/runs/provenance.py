@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from lm.runs.metrics import flat, plain
+from lm.runs.plain import flat, plain
 
 # The version of what the code computes. Add 1 whenever a change alters results beyond rounding (an initialiser that
 # draws other numbers, another order of the text, a loss that weighs otherwise): every finished run is then of an older

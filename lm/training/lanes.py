@@ -26,7 +26,7 @@ from lm.errors import UserError
 from lm.machine import signals
 from lm.machine.signals import Interrupted
 from lm.runs import lock
-from lm.runs import metrics as metrics_lib
+from lm.runs.workdir import prepare_workdir
 from lm.training import memory, optim
 from lm.training.loop import ReadTest, Trainer, next_stop
 from lm.training.optim import Hyper
@@ -251,7 +251,7 @@ def train_lanes(
         for workdir in workdirs:
             locks.enter_context(lock.alone(workdir))
         for config, workdir in pairs:
-            metrics_lib.prepare_workdir(workdir, config)
+            prepare_workdir(workdir, config)
         tokens = on_device(corpus.splits["train"])
         trainers = [Trainer(config, corpus, workdir, tokens, read_test) for config, workdir in pairs]
         return Lanes(trainers, tokens, within).run()

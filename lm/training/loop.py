@@ -21,8 +21,10 @@ from lm.errors import NotFinite, UserError
 from lm.machine import signals
 from lm.machine.signals import Interrupted
 from lm.runs import lock, sampled_texts, schema
-from lm.runs import metrics as metrics_lib
 from lm.runs.checkpoint import Checkpoints
+from lm.runs.files import write_json
+from lm.runs.metrics import MetricsLog
+from lm.runs.workdir import prepare_workdir
 from lm.scoring.protocols import Score, evaluate, perplexity
 from lm.scoring.sampling import generate
 from lm.training import devices, memory, rollback, validation
@@ -239,7 +241,7 @@ class Trainer:
         if not self.writes:
             return contextlib.nullcontext()
         sampled_texts.cut(self.workdir, self.samples_bytes)
-        self.log = metrics_lib.MetricsLog(self.workdir, total_steps=self.total, start_step=self.done)
+        self.log = MetricsLog(self.workdir, total_steps=self.total, start_step=self.done)
         return self.log
 
     def finish(self) -> dict:
@@ -248,7 +250,7 @@ class Trainer:
         devices.wait_for_all("checkpoints are written")
         summary = self.summary()
         if self.writes:
-            metrics_lib.write_json(os.path.join(self.workdir, "summary.json"), summary)
+            write_json(os.path.join(self.workdir, "summary.json"), summary)
         return summary
 
     def _dispatch(self, stop: int):
@@ -393,7 +395,7 @@ def train(
 
         def prepare():
             held.enter_context(lock.alone(workdir))  # first: who is refused changes nothing
-            metrics_lib.prepare_workdir(workdir, config)
+            prepare_workdir(workdir, config)
 
         devices.first_does(prepare)
         return Trainer(config, corpus, workdir, read_test=read_test, observe=observe).run()

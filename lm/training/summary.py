@@ -7,8 +7,8 @@ import numpy as np
 
 from lm.errors import UserError
 from lm.model.language_model import count_parameters
-from lm.runs.metrics import log_test_score
 from lm.runs.provenance import provenance
+from lm.runs.workdir import log_test_score
 from lm.scoring.protocols import Score, perplexity
 from lm.training.step import TrainState
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.runs.metrics import prepare_workdir
+from lm.runs.workdir import prepare_workdir
 from lm.training import devices
 from lm.training.loop import Trainer
 from lm.training.optim import hyper_of

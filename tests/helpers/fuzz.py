@@ -35,7 +35,7 @@ from lm.data.text import plain_text
 from lm.errors import UserError
 from lm.model import weights
 from lm.runs.checkpoint import Checkpoints
-from lm.runs.metrics import prepare_workdir
+from lm.runs.workdir import prepare_workdir
 from lm.training.loop import Trainer, train
 from tests.helpers import tiny
 from tests.helpers.mutations import mutated

@@ -105,7 +105,7 @@ def test_a_signal_lets_what_runs_save_and_the_ledger_say_so(begun, number):
 def test_a_second_process_is_refused_and_changes_nothing(begun, monkeypatch):
     process, workdir = begun
     logs = {path: path.read_bytes() for path in workdir.glob("logs/*")}
-    with pytest.raises(UserError, match="another process is at work there"):
+    with pytest.raises(UserError, match="in use by another process"):
         reproduce.run(None, workdir, targets="text8/lstm")
     assert not (workdir / "ledger.json").exists()
     for path, content in logs.items():

@@ -208,7 +208,7 @@ def test_of_two_processes_in_one_workdir_the_second_is_refused(tmp_path):
     second = started(tmp_path, "--config.train.threads=1", train__steps=10_000_000, train__report_every=100)
     _, said = second.communicate(timeout=120)
     assert second.returncode == 2
-    assert said.startswith(f"error: --workdir={tmp_path}/run: another process is at work there")
+    assert said.startswith(f"error: directory {tmp_path}/run is in use by another process")
     assert (tmp_path / "run" / "config.json").read_bytes() == before
     status, [line] = ended(first, signal.SIGTERM)
     assert (status, line.startswith("stopped after ")) == (0, True)
@@ -222,7 +222,7 @@ def test_a_second_process_in_a_workdir_is_refused(tmp_path):
     train(config, corpus, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with lock.alone(tmp_path):
-        with pytest.raises(UserError, match=f"--workdir={tmp_path}: another process is at work there"):
+        with pytest.raises(UserError, match=f"directory {tmp_path} is in use by another process"):
             train(config, corpus, tmp_path)
         with pytest.raises(UserError, match="another process"):
             train_lanes([config], corpus, [tmp_path])

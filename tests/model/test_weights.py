@@ -12,7 +12,7 @@ from lm.errors import UserError
 from lm.model import weights
 from lm.model.language_model import make_model
 from lm.runs import lock
-from lm.runs.metrics import prepare_workdir
+from lm.runs.workdir import prepare_workdir
 from lm.training.loop import Trainer
 from tests.helpers import tiny
 
@@ -290,6 +290,6 @@ def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
         import_weights.run(config, second)
     third = tmp_path / "third"
     third.mkdir()
-    with lock.alone(third), pytest.raises(UserError, match="another process is at work there"):
+    with lock.alone(third), pytest.raises(UserError, match="in use by another process"):
         import_weights.run(config, str(third), weights=f"{directory}/model.safetensors")
     assert [path.name for path in third.iterdir()] == [lock.NAME]

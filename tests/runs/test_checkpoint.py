@@ -245,7 +245,7 @@ def test_keep_must_be_positive(tmp_path):
 
 SAVE_FOR_EVER = """
 import sys, jax.numpy as jnp
-from lm.checkpoint import Checkpoints
+from lm.runs.checkpoint import Checkpoints
 checkpoints = Checkpoints(sys.argv[1])
 for step in range(1, 10**6):
     checkpoints.save(step, {"x": jnp.full(1000, step, jnp.float32)}, {"n": step})

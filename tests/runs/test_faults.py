@@ -10,8 +10,10 @@ import pytest
 import lm.runs.tensorboard
 from experiments.train import print_results
 from lm.errors import UserError
+from lm.runs import files as files_lib
 from lm.runs import lock, metrics, sampled_texts
 from lm.runs.checkpoint import Checkpoints
+from lm.runs.workdir import prepare_workdir
 from lm.training.loop import Trainer, train
 from lm.training.step import StepMetrics
 from tests.training.test_resume import Interrupted, config, corpus, final_state, interrupt, rows_of
@@ -101,7 +103,7 @@ def fill_summary(patch):
     def filled(path, *arguments, **options):
         return full() if ".summary.json" in str(path) else builtins.open(path, *arguments, **options)
 
-    patch.setattr(metrics, "open", filled, raising=False)
+    patch.setattr(files_lib, "open", filled, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_a_save_under_way_is_written_however_the_run_is_left(tmp_path, monkeypat
     ("name", "is_directory"), [("samples.txt", True), ("tensorboard", False), ("checkpoints", False)]
 )
 def test_a_file_that_cannot_be_written_is_named(tmp_path, name, is_directory):
-    metrics.prepare_workdir(tmp_path, settings())
+    prepare_workdir(tmp_path, settings())
     (tmp_path / name).mkdir() if is_directory else (tmp_path / name).write_text("in the way")
     with pytest.raises(UserError, match=name) as caught:
         train(settings(), corpus(), tmp_path)
@@ -268,7 +270,7 @@ def test_checkpoints_of_another_architecture_are_refused_and_left_alone(undistur
     (tmp_path / "config.json").unlink()
     (tmp_path / "metrics.jsonl").rename(tmp_path / "kept")
     (tmp_path / "checkpoints").rename(tmp_path / "moved")
-    metrics.prepare_workdir(tmp_path, other)
+    prepare_workdir(tmp_path, other)
     (tmp_path / "moved").rename(tmp_path / "checkpoints")
     before = files(tmp_path)
     with pytest.raises(UserError, match=r"is of another model: .*\[3, 12\] there") as caught:

@@ -14,7 +14,7 @@ from pathlib import Path
 import hypothesis
 import jax
 
-from lm.runs.metrics import write_json
+from lm.runs.files import write_json
 from lm.runs.provenance import revision
 from tests.helpers.bad_input import SOUND, TEXTS, assert_sound, attempt, changes, pools, texts
 

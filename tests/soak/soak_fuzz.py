@@ -11,7 +11,7 @@ import re
 import time
 from pathlib import Path
 
-from lm.runs.metrics import write_json
+from lm.runs.files import write_json
 from lm.runs.provenance import revision
 from tests.helpers import fuzz
 

@@ -30,7 +30,7 @@ from configs import loading
 from experiments.lanes import make_configs
 from experiments.train import load_corpus
 from lm.runs.checkpoint import Checkpoints
-from lm.runs.metrics import write_json
+from lm.runs.files import write_json
 from lm.runs.provenance import revision
 from lm.training.optim import hyper_of
 from lm.training.step import initial_state, make_experiment

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from lm.runs.metrics import write_json
+from lm.runs.files import write_json
 from lm.runs.provenance import revision
 from lm.training.loop import train
 from tests.helpers import tiny

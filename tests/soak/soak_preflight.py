@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lm.runs.metrics import write_json
+from lm.runs.files import write_json
 from lm.runs.provenance import cpu_model, revision
 
 ROOT = Path(__file__).resolve().parents[2]

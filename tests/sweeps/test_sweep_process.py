@@ -14,7 +14,7 @@ from experiments.sweeps import pictures, worker
 from experiments.sweeps.plan import make_space
 from experiments.sweeps.study import Place, open_study, quiet
 from lm.errors import UserError
-from lm.runs import metrics
+from lm.runs import files, metrics
 from tests.helpers import tiny
 from tests.helpers.sweep_runs import CONFIG, finished, is_running, launched, trials_of, wait_for, workers_of
 from tests.test_sweep import RATE, SEED, make
@@ -139,7 +139,7 @@ def test_a_report_on_a_full_disk_is_refused_with_one_line(tmp_path, monkeypatch,
 
     study = optuna.create_study()
     study.tell(study.ask({"rate": optuna.distributions.FloatDistribution(0, 1)}), 3.0)
-    monkeypatch.setattr(metrics, "open", filled, raising=False)
+    monkeypatch.setattr(files, "open", filled, raising=False)
     with pytest.raises(UserError, match=f"{name}: No space left on device"):
         pictures.write_report(study, str(tmp_path))
     assert not (tmp_path / name).exists()

@@ -8,7 +8,7 @@ import pytest
 from configs import loading
 from experiments.ledger.records import RESULTS
 from experiments.sweeps.plan import make_space, number_of_trials, planned
-from lm.runs.metrics import plain
+from lm.runs.plain import plain
 from tests.helpers.browser import check_page, chromium, column, opened
 from tests.helpers.sweep_runs import ROOT
 

@@ -11,7 +11,7 @@ import pytest
 
 from experiments.lanes import make_configs
 from lm.errors import UserError
-from lm.runs.metrics import prepare_workdir
+from lm.runs.workdir import prepare_workdir
 from lm.training.lanes import same_program, stack_hypers, train_lanes
 from lm.training.loop import Trainer, train
 from lm.training.optim import hyper_of

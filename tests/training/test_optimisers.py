@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lm.errors import UserError
-from lm.runs import metrics, schema
+from lm.runs import schema
+from lm.runs.workdir import prepare_workdir
 from lm.scoring.protocols import Score
 from lm.training import optim, validation
 from lm.training.loop import Trainer
@@ -156,7 +157,7 @@ class ScriptedTrainer(Trainer):
 def trained(workdir, dies=None, script=SCRIPT, **changes):
     """A run in workdir -> (trainer, rows of metrics.jsonl without what a clock decides, summary)."""
     config = tiny.config(**(SETTINGS | changes))
-    metrics.prepare_workdir(workdir, config)
+    prepare_workdir(workdir, config)
     trainer = ScriptedTrainer(config, tiny.corpus(), workdir)
     trainer.script, trainer.dies = script, dies
     try:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lm.errors import UserError
-from lm.runs import metrics
+from lm.runs.metrics import MetricsLog
+from lm.runs.workdir import prepare_workdir
 from lm.training.loop import Trainer, train
 from tests.helpers import tiny
 
@@ -34,17 +35,17 @@ class Interrupted(Exception):
 def interrupt(workdir, patch, at, settings=None):
     """Trains in workdir until the row of step `at` is about to be written."""
     settings = settings or config()
-    write = metrics.MetricsLog.write
+    write = MetricsLog.write
 
     def failing(self, row):
         if row["step"] == at:
             raise Interrupted
         write(self, row)
 
-    metrics.prepare_workdir(workdir, settings)
+    prepare_workdir(workdir, settings)
     trainer = Trainer(settings, corpus(), workdir)
     with patch.context() as p:
-        p.setattr(metrics.MetricsLog, "write", failing)
+        p.setattr(MetricsLog, "write", failing)
         with pytest.raises(Interrupted):
             trainer.run()
     trainer.checkpoints.close()
