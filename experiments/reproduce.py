@@ -18,7 +18,7 @@ import concurrent.futures
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,56 +42,60 @@ SHOWN = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
 SAME_SIGNAL = 1.0
 
 
+class Request(NamedTuple):
+    """The flags of launch.py that say what to do."""
+
+    targets: str = "*"  # patterns as in `matching`
+    seeds: int = 0  # runs per config; 0: as many as it asks for
+    budget: str = ""  # such as 30m; when it is used up, no run starts, and those that train save and stop
+    corpus: str = ""  # as in `on_corpus`
+    check: bool = False  # derive the ledger again from its records, and raise UserError if it differs
+    dry_run: bool = False  # estimate only
+
+
 class Job(NamedTuple):
-    """What the runs of one command share. deadline: of time.monotonic(), or None without a budget."""
+    """What the runs of one command share. deadline: of time.monotonic(), infinite without a budget."""
 
     workdir: Path
     data_dir: str | None
-    deadline: float | None
+    request: Request
+    deadline: float
     supervisor: Supervisor
 
     def left(self) -> float:
         """Seconds of the budget that are left."""
-        return math.inf if self.deadline is None else self.deadline - time.monotonic()
+        return self.deadline - time.monotonic()
 
     def data_flag(self) -> list[str]:
         return [f"--data_dir={Path(self.data_dir).absolute()}"] if self.data_dir else []
 
 
-def run(config, workdir, data_dir=None, targets="*", seeds=0, budget="", corpus="", check=False, dry_run=False):
-    """Trains, scores and compares; returns what ledger.json holds, or the estimates of a dry run.
-
-    Args:
-        targets: patterns as in `matching`.
-        seeds: runs per config; 0: as many as it asks for.
-        budget: such as 30m. When it is used up, no run starts, and those that train save and stop.
-        corpus: as in `on_corpus`.
-        check: derives the ledger in workdir again from its records instead, and raises UserError if it differs.
-    """
+def run(config, workdir, data_dir=None, **flags):
+    """Trains, scores and compares; returns what ledger.json holds, or the estimates of a dry run. flags: of Request"""
     del config
     workdir = Path(workdir)
-    if check:
+    request = Request(**flags)
+    if request.check:
         return storage.check(workdir, all_claims())
-    claims = matching(targets)
-    if corpus:
-        claims = on_corpus(claims, corpus)
-    if seeds < 0:
-        raise UserError(f"--seeds={seeds} must be at least 1, or 0 for as many as each config asks for")
-    seconds, runs = duration(budget) if budget else None, plan(claims, seeds)
-    if dry_run:
+    claims = matching(request.targets)
+    if request.corpus:
+        claims = on_corpus(claims, request.corpus)
+    if request.seeds < 0:
+        raise UserError(f"--seeds={request.seeds} must be at least 1, or 0 for as many as each config asks for")
+    seconds, runs = duration(request.budget) if request.budget else math.inf, plan(claims, request.seeds)
+    if request.dry_run:
         return estimate([each for each in runs if not is_done(workdir, each)], data_dir)
     make_directory(workdir / "runs")
     with lock.alone(workdir), signals.raising():
         storage.stored_reasons(workdir)  # finds an unreadable ledger before anything is trained
-        job = Job(workdir, data_dir, time.monotonic() + seconds if budget else None, Supervisor())
-        return train_and_judge(job, runs, lambda: announce(job, runs, seeds, corpus))
+        return train_and_judge(Job(workdir, data_dir, request, time.monotonic() + seconds, Supervisor()), runs)
 
 
-def train_and_judge(job: Job, runs: list[PlannedRun], first: Callable[[], None]) -> dict:
+def train_and_judge(job: Job, runs: list[PlannedRun]) -> dict:
     """Trains what is not done. Afterwards, even after an exception, records what is done and writes the ledger."""
     reasons: dict[str, str] = {}
     try:
-        first()
+        announce(job, runs)
         train_all(job, runs, reasons)
     finally:
         for each in runs:
@@ -142,15 +146,16 @@ def estimate(runs: Sequence[PlannedRun], data_dir) -> list:
     return found
 
 
-def announce(job: Job, runs: Sequence[PlannedRun], seeds: int, corpus: str):
+def announce(job: Job, runs: Sequence[PlannedRun]):
     """Prints the estimates of a long job. A separate process measures, so that its memory is free afterwards."""
     due = [each for each in runs if not is_done(job.workdir, each) and 60 * each.config.claim.minutes <= job.left()]
     if sum(each.config.claim.minutes for each in due) < LONG:
         return
     print("timing a few steps of each shape: --dry_run does that alone", flush=True)
     names = ",".join(dict.fromkeys(each.config.name for each in due))
-    command = ["launch.py", "--experiment=reproduce", "--dry_run", f"--targets={names}", f"--seeds={seeds}"]
-    command += [f"--corpus={corpus}"] if any(each.config.data.corpus == corpus for each in due) else []
+    command = ["launch.py", "--experiment=reproduce", "--dry_run", f"--targets={names}", f"--seeds={job.request.seeds}"]
+    corpora = {each.config.data.corpus for each in due}
+    command += [f"--corpus={job.request.corpus}"] if job.request.corpus in corpora else []
     if job.supervisor.run([*command, f"--workdir={job.workdir.absolute()}", *job.data_flag()]):
         print("the time could not be estimated; training starts anyway", flush=True)
 
@@ -228,7 +233,7 @@ def run_command(job: Job, each: PlannedRun, directory: Path) -> tuple[int | None
     try:
         with open(log, "ab") as file:  # keeps the output of earlier processes
             start = file.tell()
-            status = job.supervisor.run(command, file, None if job.deadline is None else job.left())
+            status = job.supervisor.run(command, file, None if math.isinf(job.deadline) else job.left())
         lines = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
     except OSError as error:
         raise UserError(f"cannot write {log}: {error.strerror}") from error
