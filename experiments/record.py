@@ -84,7 +84,7 @@ def file_bytes(path: Path) -> bytes:
 
 
 def put_all(contents: Mapping[Path, bytes]):
-    """Writes all files or none: first beside their places, where a full disk shows, then into them.
+    """Writes all files or none: first beside their places, so that a full disk loses nothing, then into them.
 
     Raises UserError if one cannot be written.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# The network is closed while tests run: whatever a browser does of its own accord is switched off.
+# The network is closed while tests run, so everything that a browser sends by itself is switched off.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -20,7 +20,7 @@ ARGUMENTS = [
 
 @contextlib.contextmanager
 def chromium():
-    """A headless browser; skips the test where there is none."""
+    """A headless browser; skips the test if none is installed."""
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = shutil.which("chromium")
     if path is None:
@@ -35,7 +35,7 @@ def chromium():
 
 @contextlib.contextmanager
 def opened(browser, path: Path, width: int = 1200):
-    """The page of a file, as if double-clicked; fails at the end where it asked for anything or complained."""
+    """Opens a file from disk; fails at the end if the page requested anything or logged an error."""
     page = browser.new_page(viewport={"width": width, "height": 800})
     requests, complaints = [], []
     page.on("request", lambda request: requests.append(request.url))
@@ -50,7 +50,7 @@ def opened(browser, path: Path, width: int = 1200):
 
 
 def column(page, table: int, place: int) -> list[str]:
-    """The texts of a table's column, in their order on the page."""
+    """The texts of a table's column, in page order."""
     return page.evaluate(
         "([t, c]) => [...document.querySelectorAll('table')[t].tBodies[0].rows].map(r => r.cells[c].textContent)",
         [table, place],
@@ -63,7 +63,7 @@ def unfold(page):
 
 
 def check_fits(browser, path: Path, width: int):
-    """Nothing on the page scrolls sideways on a screen of so many pixels, folded parts and boxes of tables included."""
+    """Nothing scrolls sideways on a screen of this width in pixels, neither the page nor the box of a table."""
     with opened(browser, path, width) as page:
         unfold(page)
         wide = "[...document.querySelectorAll('html, .wide')].filter(e => e.scrollWidth > e.clientWidth)"
@@ -71,7 +71,7 @@ def check_fits(browser, path: Path, width: int):
 
 
 def check_page(browser, path: Path):
-    """Opens from disk, asks for nothing, complains of nothing, shows its pictures, sorts, fits a phone."""
+    """Opens from disk, requests nothing, logs no error, shows its pictures, sorts its tables and fits a phone."""
     with opened(browser, path) as page:
         unfold(page)
         for image in page.query_selector_all("img"):

@@ -7,40 +7,55 @@ import re
 import jinja2
 import pytest
 
-from experiments.pages import environment, markdown, render
-
-EVIL = """<script>document.title='bad'</script>|"'&"""
-PAGE = """{% extends "base.html" %}
-{% import "parts.html" as parts %}
-{% block content %}
-<p>{{ text }}</p>
-{{ parts.table([text, "value"], [[text, "10.5 ± 0.1"], [None, 0.123456789], [3, 4]], text) }}
-{{ parts.figure(image, "png", text, text) }}
-{% endblock %}"""
+from experiments.pages import markdown, number_at_start, render
+from tests.helpers.sample_page import sample_page
 
 
-@pytest.fixture
-def page(monkeypatch):
-    made = environment()
-    made.loader = jinja2.ChoiceLoader([jinja2.DictLoader({"page.html": PAGE}), made.loader])
-    monkeypatch.setattr("experiments.pages.environment", lambda: made)
-    return render("page.html", title=EVIL, text=EVIL, image=b"picture")
-
-
-def test_every_value_is_escaped(page):
+def test_all_text_is_escaped():
+    page = sample_page()
     assert "<script>document" not in page
-    assert page.count("&lt;script&gt;document.title=&#39;bad&#39;&lt;/script&gt;|&#34;&#39;&amp;") == 8
-    assert f'src="data:image/png;base64,{base64.b64encode(b"picture").decode()}"' in page
+    assert "<img src=x" not in page
+    assert page.count("&lt;script&gt;document.title=&#39;bad&#39;&lt;/script&gt;") == 11
+    assert page.count("<script>") == page.count("</script>") == 1
 
 
-def test_the_policy_admits_the_one_script(page):
+def test_a_page_names_no_other_place():
+    page = re.sub(r'src="data:[^"]*"', "", sample_page())
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_same_values_give_the_same_bytes():
+    assert sample_page() == sample_page()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("4.05 ± 0.02 (3 seeds)", 4.05),
+        ("1,000", 1000.0),
+        ("-3e2", -300.0),
+        ("12 min", 12.0),
+        ("about 3", None),
+        ("", None),
+        ("nan", None),
+        ("inf", None),
+        ("text8/lstm", None),
+    ],
+)
+def test_what_sorts_as_a_number(text, value):
+    assert number_at_start(text) == value
+
+
+def test_the_policy_admits_the_one_script():
+    page = sample_page()
     (script,) = re.findall("<script>(.*?)</script>", page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src &#39;sha256-{digest}&#39;" in page
     assert "default-src &#39;none&#39;" in page
 
 
-def test_cells_sort_by_the_number_they_begin_with(page):
+def test_cells():
+    page = sample_page()
     assert '<td class="number" data-number="10.5">10.5 ± 0.1</td>' in page
     assert '<td class="number" data-number="0.123457">0.123457</td>' in page
     assert '<td class="number" data-number="3.0">3</td>' in page
