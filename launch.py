@@ -140,7 +140,7 @@ def main(argv: list[str]) -> int:
 def explain_failure(argv: list[str], error: BaseException) -> int:
     """Prints why the command failed and returns the exit status. Raises `error` if it is a bug."""
     if isinstance(error, KeyboardInterrupt):
-        print(signals.how_to_go_on(str(error) or "interrupted"), file=sys.stderr)
+        print(signals.how_to_resume(str(error) or "interrupted"), file=sys.stderr)
         return signals.status_of(getattr(error, "signal", None))
     if isinstance(error, BrokenPipeError):  # `launch.py | head`: end without a traceback, as other programs do
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -138,10 +138,10 @@ def rewritten(run, **changes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"progress": {"report_nats": "many"}}, 'progress: report_nats is "many", which it cannot be'),
-        ({"progress": {"tomorrow": 1}}, "progress has tomorrow, which this version of the project does not know"),
+        ({"progress": {"report_nats": "many"}}, 'progress: report_nats has the wrong type: "many"'),
+        ({"progress": {"tomorrow": 1}}, "progress has tomorrow, which is unknown to this version of the project"),
         ({"progress": []}, "progress must be an object, not an array"),
-        ({"checks": {"losses": 1.0}}, "checks: losses is 1.0, which it cannot be"),
+        ({"checks": {"losses": 1.0}}, "checks: losses has the wrong type: 1.0"),
         ({"samples_bytes": -1}, "samples_bytes must be an integer of 0 or more, not -1"),
         ({"data": "of another text"}, "holds a run on other data"),
     ],

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept between processes, so that each is compiled once on a machine."""
+"""Keeps compiled programs between processes, so that each is compiled once per machine."""
 
 import hashlib
 import os
@@ -9,11 +9,11 @@ PROJECT = "recurrent-lm"  # names the directory in the user's cache
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache directory, where that can be written.
+    """Keeps compiled programs in the user's cache directory if it is writable.
 
-    JAX_COMPILATION_CACHE_DIR chooses another place, JAX_ENABLE_COMPILATION_CACHE=false none.
+    JAX_COMPILATION_CACHE_DIR sets another directory, JAX_ENABLE_COMPILATION_CACHE=false disables the cache.
     """
-    import jax  # here: a mistake on the command line is answered without it
+    import jax  # here: an error on the command line is reported without this import
 
     if jax.config.jax_compilation_cache_dir is not None:
         return
@@ -29,16 +29,16 @@ def use_compilation_cache() -> None:
 
 
 def is_used() -> bool:
-    """Whether what is compiled now will be found by the next process."""
+    """Whether the next process can reuse what is compiled now."""
     import jax
 
     return bool(jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir)
 
 
 def _processor() -> str:
-    """A name for what this machine's processor can do.
+    """A name for this processor's instruction set.
 
-    Compiled programs use all of it, and would fail on another machine that shares the directory.
+    Compiled programs use all of it and would fail on another processor that shares the directory.
     """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,6 +1,6 @@
-"""How JAX uses the cores of a machine's CPU. XLA reads this once, so both come before anything is computed.
+"""How JAX uses the CPU's cores. XLA reads these settings once: set them before the first computation.
 
-Accelerators are not touched by either.
+Accelerators are not affected.
 """
 
 import os
@@ -16,9 +16,9 @@ def available() -> int:
 
 
 def limit_threads(threads: int):
-    """Computes with so many threads; 0: as many as there are cores.
+    """Limits XLA to `threads` threads; 0: one per core.
 
-    The steps of a very small model cost more in handing work between threads than they gain from the second one.
+    In a very small model, passing work between threads costs more than a second thread gains.
     """
     if threads:
         os.environ["NPROC"] = str(threads)  # the size of XLA's pool of threads
@@ -27,7 +27,7 @@ def limit_threads(threads: int):
 
 
 def one_device_per_core():
-    """Makes JAX see every core as a device of one thread, for programs that divide their work over devices."""
+    """Makes every core a JAX device with one thread, for programs that split their work over devices."""
     os.environ["NPROC"] = str(available())
     _add_flag(_ONE_THREAD)
     jax.config.update("jax_num_cpu_devices", available())

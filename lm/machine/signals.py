@@ -1,7 +1,6 @@
-"""Ctrl-C and SIGTERM end whatever runs with a line that says how to go on; training finishes its step and saves first.
+"""Handles Ctrl-C and SIGTERM: stops the command and prints how to resume; training finishes its step and saves first.
 
-`ending` is around a whole command; while a run trains, `listening` takes its place, and `raising` where there are
-children or scratch files to take along.
+`ending` is for a whole command, `listening` for training, `raising` for code that must clean up children or files.
 """
 
 import contextlib
@@ -13,33 +12,33 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that was asked to end has saved and ends. signal: which one asked."""
+    """A run that was asked to end has saved and ends. signal: the number of the signal."""
 
     def __init__(self, number: int, message: str):
         super().__init__(message)
         self.signal = number
 
 
-def how_to_go_on(what: str) -> str:
+def how_to_resume(what: str) -> str:
     """The line that ends an interrupted command."""
-    return f"{what}: the same command goes on from the last checkpoint"
+    return f"{what}: run the same command again to resume from the last checkpoint"
 
 
 def status_of(number: int | None) -> int:
-    """The exit status after a signal: 0 after SIGTERM, which asks for an end; 130 after Ctrl-C, as shells have it."""
+    """The exit status after a signal: 0 after SIGTERM, a request to end; 130 after Ctrl-C, as in shells."""
     return 0 if number == signal.SIGTERM else 130
 
 
 @contextlib.contextmanager
 def ending():
-    """SIGINT and SIGTERM end the process at once, with the line: for whatever leaves no file half written.
+    """SIGINT and SIGTERM end the process at once with one line: for code that leaves no file half written.
 
-    No exception: it would come up wherever the main thread is, and an import of native code, or a callback of the
-    garbage collector, swallows it or crashes.
+    Raises no exception, because an import of native code or a callback of the garbage collector would swallow it or
+    crash.
     """
 
     def end(number, frame):
-        os.write(2, (how_to_go_on("interrupted") + "\n").encode())
+        os.write(2, (how_to_resume("interrupted") + "\n").encode())
         os._exit(status_of(number))
 
     with _handlers(dict.fromkeys(SIGNALS, end)):
@@ -48,7 +47,7 @@ def ending():
 
 @contextlib.contextmanager
 def raising():
-    """SIGINT and SIGTERM become a KeyboardInterrupt, where something has to be taken down first: children, scratch."""
+    """SIGINT and SIGTERM raise KeyboardInterrupt: for code that must first clean up children or scratch files."""
 
     def interrupt(number, frame):
         raise Interrupted(number, "interrupted")
@@ -59,7 +58,7 @@ def raising():
 
 @contextlib.contextmanager
 def _handlers(handlers: dict):
-    """Puts handlers in place for a while; in other threads than the main one, where Python knows none, nothing."""
+    """Installs handlers for a while. Does nothing outside the main thread, where Python handles no signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -73,10 +72,10 @@ def _handlers(handlers: dict):
 
 @contextlib.contextmanager
 def listening():
-    """Gives a function that returns the signal which has come meanwhile, or None.
+    """Yields a function that returns the pending signal, or None.
 
-    The first signal is only noted; a second Ctrl-C ends the process at once, as ever. Elsewhere than in the main
-    thread, where Python knows no signals, none is ever noted.
+    The first signal is only noted; a second Ctrl-C raises KeyboardInterrupt. Outside the main thread, where Python
+    handles no signals, none is noted.
     """
     noted: list[int] = []
 

@@ -1,17 +1,16 @@
 """Checkpoints: everything that decides the next step, written atomically through orbax.
 
-    <workdir>/checkpoints/last/<step>/    the newest steps, to continue from
+    <workdir>/checkpoints/last/<step>/    the newest steps, to resume from
     <workdir>/checkpoints/best/<step>/    the best by validation
 
-A save copies the state to the host and returns; a single background thread writes it. Orbax writes
-into a temporary directory and renames it, so that a kill at any moment leaves the earlier steps.
+A save copies the state to the host and returns; one background thread writes it. Orbax writes into a temporary
+directory and renames it, so a kill at any moment leaves the earlier steps intact.
 
-Each step holds two items: `state`, the bytes of all leaves one after another as a single array, and
-`record`, JSON with the caller's `extra`, the layout of those bytes ([path, shape, dtype, PRNG
-implementation] by leaf), and two SHA-256: over the rest of the record, and over all of it and the bytes. restore()
-checks the first and the layout before it reads the array, so that a stranger's checkpoint cannot ask for more memory
-than the model has, and then the second. One array, because orbax takes milliseconds for each: saving a small LSTM
-costs 20 ms so and 50 ms leaf by leaf.
+Each step holds two items: `state`, the bytes of all leaves concatenated into one array, and `record`, JSON with the
+caller's `extra`, the layout of those bytes ([path, shape, dtype, PRNG implementation] by leaf), and two SHA-256: over
+the rest of the record, and over the record and the bytes. restore() checks the first and the layout before it reads
+the array, so that an untrusted checkpoint cannot allocate more memory than the model has, and then the second. One
+array, because orbax takes milliseconds for each: saving a small LSTM takes 20 ms as one array, 50 ms leaf by leaf.
 """
 
 import collections
@@ -32,10 +31,8 @@ import numpy as np
 
 from lm.errors import UserError, first_line
 
-_PENDING = 2  # saves in flight before save() waits, so that memory holds that many host copies
-
-
-# Orbax numbers its saves for the whole process: two at once, of two runs, would take each other's directories.
+_PENDING = 2  # saves in flight, each with a host copy of the state, before save() waits
+# Orbax numbers its saves per process: two simultaneous saves of two runs would use each other's directories.
 _ORBAX = threading.Lock()
 
 
@@ -44,9 +41,8 @@ class Checkpoints:
 
     Args:
         workdir: the run's directory.
-        keep: newest steps kept in each of last/ and best/. With 2 a damaged newest one still leaves
-            another. Beside them stays in best/ what was the best at each step in last/, for a run that goes
-            back there.
+        keep: newest steps kept in each of last/ and best/. With 2, a damaged newest one leaves another. best/ also
+            keeps the best checkpoint as of each step in last/, so that a rollback finds it.
     """
 
     def __init__(self, workdir, keep: int = 2):
@@ -59,13 +55,12 @@ class Checkpoints:
         self._orbax = None
 
     def save(self, step: int, state, extra: dict) -> None:
-        """Saves as the newest step to continue from.
+        """Saves as the newest step to resume from.
 
         Args:
-            step: >= 0. Steps at or after it that are still there are replaced: they belong to a
-                history that this run has left.
-            state: pytree of arrays, typed PRNG keys among them; may be donated once this returns.
-            extra: what JSON can hold (tuples come back as lists; infinity and nan are allowed).
+            step: >= 0. Replaces existing steps at or after it: they belong to a history that a rollback abandoned.
+            state: pytree of arrays, including typed PRNG keys; may be donated once this returns.
+            extra: a JSON value (tuples come back as lists; infinity and nan are allowed).
 
         Raises:
             UserError: this save or an earlier one could not be written (disk full).
@@ -77,11 +72,11 @@ class Checkpoints:
         self._save("best", step, state, extra)
 
     def restore(self, template, which: str = "last", before: float = math.inf):
-        """The newest sound checkpoint, or None when there is none.
+        """Reads the newest sound checkpoint; None if there is no checkpoint.
 
         Args:
-            template: a pytree of the same structure, shapes and dtypes (arrays or, but for PRNG
-                keys, jax.ShapeDtypeStruct).
+            template: a pytree of the same structure, shapes and dtypes (arrays or, except for PRNG keys,
+                jax.ShapeDtypeStruct).
             which: 'last' or 'best'.
             before: only steps before this one count.
 
@@ -89,7 +84,7 @@ class Checkpoints:
             (state, extra, step): state of template's structure, bitwise as it was saved.
 
         Raises:
-            UserError: the checkpoint is of another model (names the leaves), or all are damaged.
+            UserError: the checkpoint belongs to another model (names the leaves), or all are damaged.
         """
         self.wait()
         directory = self._root / which
@@ -101,16 +96,16 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:  # orbax, tensorstore and json each raise their own kinds
-                print(f"warning: checkpoint {path} is damaged ({first_line(error)}): trying the one before it",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                warning = f"warning: checkpoint {path} is damaged ({first_line(error)}): trying the one before it"
+                print(warning, file=sys.stderr, flush=True)
                 continue
             return _unpack(template, packed, layout), extra, step
         if steps:
-            raise UserError(f"every checkpoint in {directory} is damaged: choose a new --workdir")
+            raise UserError(f"every checkpoint in {directory} is damaged: train in a new directory")
         return None
 
     def forget_best_after(self, step: int) -> None:
-        """Removes what was saved as the best after `step`: it belongs to a history that this run has left."""
+        """Removes best checkpoints after `step`: they belong to a history that a rollback abandoned."""
         self.wait()
         directory = self._root / "best"
         for other in _steps(directory):
@@ -118,7 +113,7 @@ class Checkpoints:
                 shutil.rmtree(directory / str(other))
 
     def wait(self) -> None:
-        """Returns when all that was saved is on disk; raises UserError where it could not be."""
+        """Waits until all saves are on disk. Raises UserError if one failed."""
         while self._pending:
             self._finish_oldest()
 
@@ -135,7 +130,7 @@ class Checkpoints:
     def __exit__(self, *unused):
         self.close()
 
-    # ------------------------------------------------------------------------------------ inside
+    # --- Writing and reading one step
 
     def _save(self, which: str, step: int, state, extra: dict) -> None:
         packed, layout = _pack(state)
@@ -158,14 +153,14 @@ class Checkpoints:
 
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.iterdir():
-            if not _is_step(path.name):  # left half written by a process that was killed
+            if not _is_step(path.name):  # left half written by a killed process
                 shutil.rmtree(path, ignore_errors=True)
         record = {"extra": json.loads(extra), "layout": layout}
         record |= {"record_sha256": _digest(layout, extra), "sha256": _digest(layout, extra, packed)}
         items = ocp.args.Composite(state=ocp.args.ArraySave(packed), record=ocp.args.JsonSave(record))
         with _ORBAX:
             self._checkpointer().save(directory / str(step), items, force=True)
-        # Only now that the new one is whole may others go.
+        # Older steps are removed only after the new one is complete.
         steps = _steps(directory)
         earlier = [other for other in steps if other <= step]
         kept = set(earlier[-self._keep :])
@@ -177,7 +172,7 @@ class Checkpoints:
     def _read(self, path: Path, template) -> tuple[np.ndarray, list, dict]:
         """(the bytes of all leaves [bytes] uint8, layout, extra).
 
-        Raises UserError where the leaves are not as the template's; any other exception means damage.
+        Raises UserError if the leaves differ from the template's; any other exception means damage.
         """
         import orbax.checkpoint as ocp
 
@@ -186,7 +181,7 @@ class Checkpoints:
 
         record = item(record=ocp.args.JsonRestore())["record"]
         layout, extra = record["layout"], record["extra"]
-        # Those of older versions do not have it; what is wrong with them is found later.
+        # Older versions did not write it: their damage is found below.
         if record.get("record_sha256") not in (None, _digest(layout, _text(extra))):
             raise ValueError("its record's checksum does not match its content")
         _check_layout(template, layout, path)
@@ -200,8 +195,8 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         if self._orbax is None:
-            logging.getLogger("absl").addFilter(_is_worth_saying)
-            # Orbax would have all processes of jax.distributed meet at each save; here each works alone.
+            logging.getLogger("absl").addFilter(_is_useful)
+            # By default all processes of jax.distributed synchronise at each save; here each works alone.
             alone = ocp.options.MultiprocessingOptions(
                 primary_host=jax.process_index(),
                 active_processes={jax.process_index()},
@@ -216,20 +211,20 @@ class Checkpoints:
         return self._orbax
 
 
-def _is_worth_saying(record: logging.LogRecord) -> bool:
-    """Orbax warns at each save that there was nothing to merge, which is how it should be here."""
+def _is_useful(record: logging.LogRecord) -> bool:
+    """False for the warning at each save that orbax had nothing to merge, as intended here."""
     return "Skipping merge of OCDBT" not in str(record.msg)
 
 
 def _steps(directory: Path) -> list[int]:
-    """The steps that were written whole, in order."""
+    """The completely written steps, in order."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if _is_step(path.name) and path.is_dir())
 
 
 def _is_step(name: str) -> bool:
-    """Whether a directory of this name is of a step: str.isdigit alone would take ² for one, too."""
+    """Whether a directory of this name holds a step. str.isdigit alone would accept ²."""
     return re.fullmatch("0|[1-9][0-9]*", name) is not None
 
 
@@ -255,25 +250,25 @@ def _pack(state) -> tuple[np.ndarray, list]:
     pairs, _ = jax.tree_util.tree_flatten_with_path(state)
     layout = [[_name(path), *_describe(leaf)] for path, leaf in pairs]
     raw = jax.device_get([jax.random.key_data(x) if _is_key(x) else x for _, x in pairs])
-    # concatenate copies, and must: on CPU these share memory with arrays that may be donated next.
+    # concatenate must copy: on a CPU these share memory with arrays that may be donated next.
     parts = [np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in raw]
     return np.concatenate(parts), layout
 
 
 def _check_layout(template, layout: list, path: Path):
-    """Raises UserError unless the checkpoint at `path` holds leaves as the template's."""
+    """Raises UserError unless the checkpoint at `path` has the template's leaves."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(template)
     wanted = [[_name(key), *_describe(leaf)] for key, leaf in pairs]
     if wanted != layout:
         if any(len(entry) != 4 or not isinstance(entry[0], str) for entry in layout):
-            raise ValueError("its layout is none")
-        raise UserError(f"{path} is of another model: {_differences(layout, wanted)}")
+            raise ValueError("its layout is invalid")
+        raise UserError(f"{path} belongs to another model: {_differences(layout, wanted)}")
 
 
 def _check_stored_size(path: Path, size: int):
-    """Raises ValueError unless the array's own description says that it has so many bytes, in one piece.
+    """Raises ValueError unless the array's metadata declares `size` bytes in one chunk.
 
-    Whoever reads it trusts that description, and would end the process where there is no room for so much.
+    Readers trust the metadata, and a size beyond the memory would kill the process.
     """
     import tensorstore
 
@@ -281,8 +276,8 @@ def _check_stored_size(path: Path, size: int):
     stored = tensorstore.open({"driver": "zarr", "kvstore": place}).result()
     piece = stored.chunk_layout.read_chunk.shape
     if (stored.shape, piece, stored.dtype.name) != ((size,), (size,), "uint8"):
-        raise ValueError(f"its array is {stored.dtype.name}{list(stored.shape)} in pieces of {list(piece or ())}, "
-                         f"not uint8[{size}] in one")  # fmt: skip
+        found = f"{stored.dtype.name}{list(stored.shape)} in chunks of {list(piece or ())}"
+        raise ValueError(f"its array is {found}, not uint8[{size}] in one chunk")
 
 
 def _unpack(template, packed: np.ndarray, layout: list):
@@ -306,7 +301,7 @@ def _size(shape: list, dtype: str) -> int:
 
 
 def _differences(found: list, wanted: list, shown: int = 4) -> str:
-    """What a user needs to see of two layouts that are not equal."""
+    """The differences of two layouts in words."""
 
     def show(layout, name):
         if name not in layout:
@@ -319,7 +314,7 @@ def _differences(found: list, wanted: list, shown: int = 4) -> str:
     lines = [f"{n} is {show(found, n)} there, {show(wanted, n)} here" for n in names[:shown]]
     if len(names) > shown:
         lines.append(f"and {len(names) - shown} more")
-    return "; ".join(lines) or "its leaves come in another order"
+    return "; ".join(lines) or "its leaves are in another order"
 
 
 def _text(extra: dict) -> str:
@@ -327,7 +322,7 @@ def _text(extra: dict) -> str:
 
 
 def _digest(layout: list, extra: str, packed: np.ndarray | None = None) -> str:
-    """SHA-256 over layout and `extra`, and over the bytes where they are given."""
+    """SHA-256 over layout and `extra`, and over the bytes if given."""
     digest = hashlib.sha256(json.dumps([layout, extra]).encode())
     if packed is not None:
         digest.update(packed)

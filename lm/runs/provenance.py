@@ -1,7 +1,7 @@
-"""Where a number comes from, and when two runs are the same run.
+"""Where a number comes from, and when two runs count as the same.
 
-`provenance` is what a summary says of versions, machine, revision, data and config. `identity` is the part of it that
-decides the numbers: two runs of one identity give the same ones, up to rounding.
+`provenance` records versions, machine, revision, data and config in a summary. `identity` hashes the part that
+determines the numbers: two runs of the same identity give the same numbers, up to rounding.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from pathlib import Path
 from lm.runs.plain import flat, plain
 
 # The version of what the code computes. Add 1 whenever a change alters results beyond rounding (an initialiser that
-# draws other numbers, another order of the text, a loss that weighs otherwise): every finished run is then of an older
-# identity, and `reproduce` trains it anew. tests/test_numerics.py fails where a change should have added 1: add it and
-# run `python -m tests.numerics`, which renews tests/numerics.json.
+# draws other numbers, another order of the text, another weighting of the loss). Every finished run then has an
+# outdated identity, and `reproduce` trains it again. tests/test_numerics.py fails if results changed: add 1 and run
+# `python -m tests.numerics`, which updates tests/numerics.json.
 NUMERICS = 1
 
-# Keys of a config that decide no number: what is claimed, and where and how fast it is computed. The text behind
-# data.path is known by its checksum, and sampling draws with keys of its own.
+# Config keys that affect no number: claims, and where and how fast it is computed. The text at data.path counts by its
+# checksum, and sampling has its own random keys.
 DECIDES_NOTHING = ("name", "source", "parameters", "data.path", "train.devices", "train.threads")
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -29,9 +29,9 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "ml_collections", "numpy")
 
 
 def identity(config: Mapping, data_checksum: str, numerics: int = NUMERICS) -> str:
-    """16 hexadecimal digits that stand for a run's numbers.
+    """16 hexadecimal digits that identify a run's numbers.
 
-    config: resolved, of a run, its seed in it; data_checksum: `lm.data.corpora.checksum` of its data
+    config: the resolved config of a run, with its seed; data_checksum: `lm.data.corpora.checksum` of its data
     """
     decides = {key: value for key, value in plain(config).items() if key not in ("claim", "targets", "sample")}
     decisive = {key: value for key, value in flat(decides).items() if key not in DECIDES_NOTHING}
@@ -73,16 +73,14 @@ def cpu_model() -> str:
 
 
 def revision(root: Path = _ROOT) -> dict | None:
-    """{'revision', 'dirty'} of the checkout at `root`; None where `root` is not the top of one."""
+    """{'revision', 'dirty'} of the checkout at `root`; None if `root` is not the top of one."""
 
     def ask(*arguments):
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True, text=True, check=True, timeout=10,
-        ).stdout.strip()  # fmt: skip
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        # A release unpacked inside some other repository must not borrow that one's revision.
+        # A release unpacked inside another repository must not report that repository's revision.
         if Path(ask("rev-parse", "--show-toplevel")).resolve() != root:
             return None
         revision = ask("rev-parse", "HEAD")

@@ -1,13 +1,13 @@
-"""JSON from anywhere: read whole, and checked to be of the form that its reader relies on.
+"""Reads JSON and validates its structure.
 
-A form is what `check` compares a value with:
+A form describes a structure:
 
-    str, int, bool          of that type; an int is no bool and at least 0
+    str, int, bool          that type; an int is at least 0, and a bool is not an int
     POSITIVE, NUMBER, None  an int above 0; a finite number; null
     (form, form, ...)       any of these
-    [form]                  an array of such
-    {"key": form}           an object with these keys; one written "key?" may be absent
-    {str: form}             an object all of whose other keys hold such
+    [form]                  an array of it
+    {"key": form}           an object with these keys, perhaps others; "key?" is optional
+    {str: form}             an object whose other keys all hold this form
 """
 
 import json
@@ -19,7 +19,7 @@ from lm.errors import UserError, first_line
 NUMBER = float  # an int will do
 POSITIVE = range(1, 2**63)
 _LARGEST = 1e308
-_DEEPEST = 40  # what is nested deeper is none of ours, and would exhaust the stack of whoever walks it
+_DEEPEST = 40  # levels; recursion over a deeper value could exhaust the stack
 
 _NAMES = {
     str: "a string",
@@ -32,7 +32,7 @@ _NAMES = {
 
 
 def read_json(path, form=None):
-    """The content of a JSON file, of a form where one is given. Raises UserError naming the file and what is wrong."""
+    """The content of a JSON file, validated against `form` if given. Raises UserError naming the file and the error."""
     try:
         value = parse(Path(path).read_bytes())
     except OSError as error:
@@ -45,7 +45,7 @@ def read_json(path, form=None):
 
 
 def read_rows(path, form=None) -> list:
-    """The lines of a file that has one JSON value a line; otherwise as `read_json`."""
+    """The values of a file with one JSON value per line; otherwise as `read_json`."""
     rows = []
     try:
         for line in Path(path).read_bytes().splitlines():
@@ -75,11 +75,11 @@ def parse(content: bytes):
 
 
 def _refuse(name: str):
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def check(value, form, where: str):
-    """Raises UserError, naming the place, unless the value is of the form."""
+    """Raises UserError, naming the place, unless the value has the form."""
     if isinstance(form, dict) and isinstance(value, dict):
         _check_object(value, form, where)
     elif isinstance(form, list) and isinstance(value, list):
@@ -131,21 +131,21 @@ def _shown(value) -> str:
 
 
 def build(kind: type[typing.NamedTuple], values, where: str):
-    """A named tuple of what its `_asdict` became in JSON; fields that are missing take their defaults.
+    """A named tuple from its `_asdict` read from JSON; missing fields take their defaults.
 
-    Infinity and nan are allowed, as Python's json writes them. Raises UserError naming what does not fit.
+    Infinity and nan are allowed, as Python's json writes them. Raises UserError naming the wrong field.
     """
     check(values, {}, where)
     hints = typing.get_type_hints(kind)
     for name, value in values.items():
         hint = hints.get(name)
         if hint is None:
-            raise UserError(f"{where} has {name[:40]}, which this version of the project does not know")
+            raise UserError(f"{where} has {name[:40]}, which is unknown to this version of the project")
         is_sequence = typing.get_origin(hint) is tuple
         items = value if is_sequence and isinstance(value, list) else [value]
         element = typing.get_args(hint)[0] if is_sequence else hint
         if is_sequence != isinstance(value, list) or not all(_fits(item, element) for item in items):
-            raise UserError(f"{where}: {name} is {_shown(value)}, which it cannot be")
+            raise UserError(f"{where}: {name} has the wrong type: {_shown(value)}")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 

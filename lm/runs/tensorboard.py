@@ -1,7 +1,7 @@
-"""Scalars as TensorBoard reads them: tensorboard/events.out.tfevents.NUMBER, one file for each time a run is begun.
+"""Writes scalars for TensorBoard: tensorboard/events.out.tfevents.NUMBER, one file each time a run starts or resumes.
 
-Written by this thread and at once. tensorboardX's own SummaryWriter writes in another one, whose death on a full disk
-stops the run for ever: the queue to it fills, and nobody reads it.
+Writes immediately, in the calling thread. tensorboardX's SummaryWriter writes in another thread; if that one dies on a
+full disk, its queue fills and the run hangs.
 """
 
 import time
@@ -12,10 +12,10 @@ NAME = "events.out.tfevents."
 
 
 class Events:
-    """Appends scalars to a new file in `directory`; whatever goes wrong is an OSError."""
+    """Appends scalars to a new file in `directory`. Raises OSError if it cannot be written."""
 
     def __init__(self, directory: Path, start_step: int = 0):
-        """start_step: TensorBoard is to forget what earlier files say of it and later ones; 0: they go."""
+        """start_step: TensorBoard ignores this and later steps of earlier files; 0 deletes the earlier files."""
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.record_writer import RecordWriter
 
@@ -24,7 +24,7 @@ class Events:
         if start_step == 0:
             for path in earlier:
                 path.unlink()
-        # Files are read in the order of their names, so each must have a later one, even if the clock went back.
+        # TensorBoard reads files in order of their names: each new name must be later, even if the clock went back.
         numbers = [int(path.name.removeprefix(NAME).split(".")[0]) for path in earlier]
         number = max([int(time.time()), *(n + 1 for n in numbers)])
         self._records = RecordWriter(str(directory / f"{NAME}{number:010}"))

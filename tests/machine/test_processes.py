@@ -95,7 +95,7 @@ def test_a_signal_lets_what_runs_save_and_the_ledger_say_so(begun, number):
     assert process.wait(60) == 77, "the exception goes on"
     assert of(workdir) == []
     [log] = workdir.glob("logs/*.log")
-    assert "all saved: the same command goes on" in log.read_text().splitlines()[-1]
+    assert "all saved: run the same command again to resume" in log.read_text().splitlines()[-1]
     assert len(list(workdir.glob("runs/*/checkpoints/last/*"))) == 1
     assert json.loads((workdir / "ledger.json").read_text())["not_run"] == {
         "tests_long.synthetic.seed0": "interrupted half done; run the same command again to resume"

@@ -124,7 +124,7 @@ def test_a_signal_while_lanes_are_scored_ends_them_before_the_next_is(tmp_path, 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_what_the_command_line_says_of_it(capsys, number, status):
     assert launch.explain_failure([], Interrupted(number, "stopped after 5 of 12 steps, all saved")) == status
-    said = "stopped after 5 of 12 steps, all saved: the same command goes on from the last checkpoint\n"
+    said = "stopped after 5 of 12 steps, all saved: run the same command again to resume from the last checkpoint\n"
     assert capsys.readouterr().err == said
 
 
@@ -176,7 +176,10 @@ def test_a_signal_at_the_start_ends_with_a_line(tmp_path, number, status, delay)
     process = started(tmp_path)
     wait_for(process, (tmp_path / "small.loaded").exists)
     time.sleep(delay)  # it imports JAX, NumPy and more, for a second or two
-    assert ended(process, number) == (status, ["interrupted: the same command goes on from the last checkpoint"])
+    assert ended(process, number) == (
+        status,
+        ["interrupted: run the same command again to resume from the last checkpoint"],
+    )
 
 
 def test_a_signal_while_a_run_or_an_evaluation_is_scored_ends_with_a_line(tmp_path):
@@ -185,7 +188,7 @@ def test_a_signal_while_a_run_or_an_evaluation_is_scored_ends_with_a_line(tmp_pa
     wait_for(process, saved.exists)
     time.sleep(0.3)
     status, [line] = ended(process, signal.SIGTERM)
-    assert (status, line.endswith("the same command goes on from the last checkpoint")) == (0, True)
+    assert (status, line.endswith("run the same command again to resume from the last checkpoint")) == (0, True)
     assert not summary.exists()
 
     (tmp_path / "small.loaded").unlink()
@@ -336,9 +339,12 @@ def test_the_best_of_a_history_that_was_left_is_forgotten(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Trainer, "account", fail_once)
     config = tiny.config(
-        on_nan="rollback", train__evaluate_every=1, checkpoint__every_steps=4, checkpoint__best="keep",
+        on_nan="rollback",
+        train__evaluate_every=1,
+        checkpoint__every_steps=4,
+        checkpoint__best="keep",
         checkpoint__keep=1,
-    )  # fmt: skip
+    )
     summary = train(config, tiny.corpus(), tmp_path)
     assert failed == [7]
     assert {row["step"] for row in summary["results"] if row["which"] == "best"} == {3}

@@ -273,7 +273,7 @@ def test_checkpoints_of_another_architecture_are_refused_and_left_alone(undistur
     prepare_workdir(tmp_path, other)
     (tmp_path / "moved").rename(tmp_path / "checkpoints")
     before = files(tmp_path)
-    with pytest.raises(UserError, match=r"is of another model: .*\[3, 12\] there") as caught:
+    with pytest.raises(UserError, match=r"belongs to another model: .*\[3, 12\] there") as caught:
         train(other, corpus(), tmp_path)
     assert "\n" not in str(caught.value)
     assert files(tmp_path) == before

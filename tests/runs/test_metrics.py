@@ -25,7 +25,7 @@ def make_config(**changes):
             "optim": {"learning_rate": 1.0, "clip": 5.0},
             "targets": {},
         }
-    )  # fmt: skip
+    )
     config.update_from_flattened_dict(changes)
     return config
 
@@ -249,8 +249,11 @@ def test_tensorboard_reads_the_scalars_of_a_resumed_run_once(tmp_path):
     events.Reload()
     assert events.Tags()["scalars"] == ["loss"]
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [
-        (0, 0.0), (100, 100.0), (200, 300.0), (300, 400.0),
-    ]  # fmt: skip
+        (0, 0.0),
+        (100, 100.0),
+        (200, 300.0),
+        (300, 400.0),
+    ]
 
 
 def test_an_unwritable_log_is_an_error(tmp_path):

@@ -20,8 +20,14 @@ def test_provenance_is_complete_and_json():
     assert record["identity"] == identity(tiny.config(), "00")
     assert record["numerics"] == NUMERICS
     assert set(record["versions"]) == {
-        "python", "jax", "jaxlib", "flax", "optax", "ml_collections", "numpy",
-    }  # fmt: skip
+        "python",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "ml_collections",
+        "numpy",
+    }
     assert record["device"]["platform"] == "cpu"
     assert record["device"]["count"] >= 1
     assert record["data"]["tokens"] == {"train": 5}
@@ -74,9 +80,16 @@ def test_what_decides_numbers_makes_another_run(changes):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"name": "b"}, {"source": "b"}, {"parameters": 5}, {"train__devices": 3}, {"train__threads": 1},
-     {"data__path": "elsewhere"}, {"sample__temperature": 0.5}],
-)  # fmt: skip
+    [
+        {"name": "b"},
+        {"source": "b"},
+        {"parameters": 5},
+        {"train__devices": 3},
+        {"train__threads": 1},
+        {"data__path": "elsewhere"},
+        {"sample__temperature": 0.5},
+    ],
+)
 def test_what_decides_none_does_not(changes):
     assert identity(tiny.config(**changes), "00") == identity(tiny.config(), "00")
 

@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_named(value, form, said):
     [
         (b"", "Expecting value"),
         (b'{"a": 1', "Expecting ',' delimiter"),
-        (b'{"a": NaN}', "NaN is no number of JSON"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
         (b'"\xff"', "can't decode byte 0xff"),
         (b"[" * 100_000, "nested too deeply"),
         (b"[" * 50 + b"]" * 50, "nested deeper than 40 levels"),
@@ -95,9 +95,19 @@ def test_a_named_tuple_comes_back_from_json():
 
 @pytest.mark.parametrize(
     "values",
-    [[], {"other": 1}, {"step": -1}, {"step": 1.0}, {"step": True}, {"nats": "1"}, {"nats": [1.0]}, {"on": 1},
-     {"losses": 1.0}, {"losses": ["1"]}],
-)  # fmt: skip
+    [
+        [],
+        {"other": 1},
+        {"step": -1},
+        {"step": 1.0},
+        {"step": True},
+        {"nats": "1"},
+        {"nats": [1.0]},
+        {"on": 1},
+        {"losses": 1.0},
+        {"losses": ["1"]},
+    ],
+)
 def test_what_does_not_fit_a_named_tuple_is_refused(values):
     with pytest.raises(UserError, match="file"):
         build(Kept, values, "file")

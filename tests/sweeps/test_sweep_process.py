@@ -72,8 +72,8 @@ def test_a_signal_lets_workers_save_and_the_same_command_goes_on(slow, tmp_path,
     send(process.pid, number)
     out, _ = process.communicate(timeout=60)
     assert out.splitlines()[-1] == (
-        "the sweep has stopped, and what its trials had come to is saved: the same command goes on from the last "
-        "checkpoint"
+        "the sweep has stopped, and what its trials had come to is saved: run the same command again to resume "
+        "from the last checkpoint"
     )
     assert process.returncode == status
     assert "Traceback" not in out
