@@ -1,4 +1,4 @@
-"""Sweeps: what is tried, that a killed sweep ends as an undisturbed one, and that failures are no end."""
+"""Sweeps: the planned trials, resuming after a kill, and failures of single trials."""
 
 import json
 import os
@@ -15,9 +15,13 @@ from configs.sweeps._definition import sweep as definition
 from experiments import sweep
 from experiments import train as train_experiment
 from experiments.sweeps import pictures, plan
-from experiments.sweeps.plan import Axis, changed, make_space, number_of_trials, planned
-from experiments.sweeps.study import Place, name_of, open_study, quiet
-from experiments.sweeps.worker import lowest, takes
+from experiments.sweeps.plan import number_of_trials, plan_trial
+from experiments.sweeps.space import Axis, make_space, set_parameters
+from experiments.sweeps.study import Place, Sweep, name_worker, open_sweep, quiet_optuna
+from experiments.sweeps.supervisor import handle_exit, lanes_at_once
+from experiments.sweeps.training import read_validations
+from experiments.sweeps.trials import origin
+from experiments.sweeps.worker import take_trials
 from lm.errors import UserError
 from lm.runs import lock
 from tests.helpers import tiny
@@ -40,7 +44,7 @@ SEED = ("seed", "integer", 0, 3)
 CELL = ("model.cell", "choice", "lstm", "gru")
 
 
-# --- what is tried
+# --- the plan
 
 
 @pytest.mark.parametrize(
@@ -52,37 +56,37 @@ CELL = ("model.cell", "choice", "lstm", "gru")
         (Axis("a", "choice", ("x", "y")), {0.0: "x", 0.49: "x", 0.5: "y", 0.999: "y"}),
     ],
 )
-def test_values_by_their_share_of_the_distribution(axis, shares):
+def test_quantiles_of_each_kind_of_axis(axis, shares):
     for share, value in shares.items():
-        assert axis.at(share) == (value if isinstance(value, str) else pytest.approx(value))
-        axis.distribution.to_internal_repr(axis.at(share))
+        assert axis.quantile(share) == (value if isinstance(value, str) else pytest.approx(value))
+        axis.distribution.to_internal_repr(axis.quantile(share))
 
 
-def test_a_grid_is_every_combination_with_the_last_axis_fastest():
+def test_a_grid_holds_every_combination_with_the_last_axis_fastest():
     config = make(CELL, ("seed", "choice", 1, 2, 3), sampler="grid")
     axes = make_space(config)
     assert number_of_trials(config, axes) == 6
-    tried = [tuple(planned(config, axes, n).values()) for n in range(6)]
-    assert tried == [("lstm", 1), ("lstm", 2), ("lstm", 3), ("gru", 1), ("gru", 2), ("gru", 3)]
+    planned = [tuple(plan_trial(config, axes, n).values()) for n in range(6)]
+    assert planned == [("lstm", 1), ("lstm", 2), ("lstm", 3), ("gru", 1), ("gru", 2), ("gru", 3)]
 
 
 @pytest.mark.parametrize("sampler", ["random", "quasi_random"])
-def test_trials_depend_on_seed_and_number_alone_and_fill_the_space(sampler):
+def test_planned_trials_depend_only_on_seed_and_number_and_fill_the_space(sampler):
     config = make(RATE, SEED, CELL, sampler=sampler, trials=64)
     axes = make_space(config)
-    tried = [planned(config, axes, n) for n in range(64)]
-    assert tried[5] == planned(config, axes, 5)
+    planned = [plan_trial(config, axes, n) for n in range(64)]
+    assert planned[5] == plan_trial(config, axes, 5)
     config.seed = 1
-    assert tried != [planned(config, axes, n) for n in range(64)]
-    low = sum(trial["optim.learning_rate"] < 0.1 for trial in tried)
+    assert planned != [plan_trial(config, axes, n) for n in range(64)]
+    low = sum(trial["optim.learning_rate"] < 0.1 for trial in planned)
     assert low == 32 if sampler == "quasi_random" else 20 <= low <= 44
-    assert {trial["seed"] for trial in tried} == {0, 1, 2, 3}
-    assert all(0.01 <= trial["optim.learning_rate"] <= 1.0 for trial in tried)
+    assert {trial["seed"] for trial in planned} == {0, 1, 2, 3}
+    assert all(0.01 <= trial["optim.learning_rate"] <= 1.0 for trial in planned)
 
 
 def test_joined_keys_get_the_same_value():
     config = make(("keep_prob.input+keep_prob.output", "uniform", 0.5, 1.0), trials=1)
-    run = changed(config.run, make_space(config), {"keep_prob.input+keep_prob.output": 0.75})
+    run = set_parameters(config.run, make_space(config), {"keep_prob.input+keep_prob.output": 0.75})
     assert (run.keep_prob.input, run.keep_prob.output) == (0.75, 0.75)
 
 
@@ -93,26 +97,26 @@ def test_joined_keys_get_the_same_value():
         ((("seed",),), {}, "must be (key, one of uniform"),
         ((("seed", "normal", 0, 1),), {}, "one of uniform"),
         ((("optim.learning_rte", "uniform", 0.1, 1.0),), {}, "no key optim.learning_rte"),
-        ((("optim.learning_rate", "choice", "fast", 1.0),), {}, "optim.learning_rate='fast' is no value"),
+        ((("optim.learning_rate", "choice", "fast", 1.0),), {}, "optim.learning_rate cannot be 'fast'"),
         ((("optim.learning_rate", "uniform", 1.0, 0.1),), {}, "needs low < high"),
-        ((("optim.learning_rate", "log_uniform", 0.0, 0.1),), {}, "needs low < high, both positive"),
+        ((("optim.learning_rate", "log_uniform", 0.0, 0.1),), {}, "log_uniform needs positive numbers"),
         ((("seed", "integer", 0.5, 2),), {}, "integer needs whole numbers"),
         ((RATE,), {"sampler": "grid"}, "a grid needs choices"),
-        ((RATE, RATE), {}, "is there twice"),
+        ((RATE, RATE), {}, "appears twice"),
         ((RATE,), {"sampler": "anneal"}, "config.sampler: unknown 'anneal'; known: grid, random"),
         ((RATE,), {"pruner": "hyperband"}, "config.pruner: unknown 'hyperband'; known: none, median, asha"),
         ((RATE,), {"trials": 0}, "config.trials must be positive"),
         ((RATE,), {"lanes": -1}, "config.lanes=-1"),
     ],
 )
-def test_mistakes_get_one_line(tmp_path, space, changes, words):
+def test_a_wrong_sweep_is_refused_before_it_writes_anything(tmp_path, space, changes, words):
     config = make(*space, **{"trials": 3, **changes})
     with pytest.raises(UserError, match=re.escape(words)):
         sweep.run(config, str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
 
 
-def test_a_storage_that_cannot_be_opened(tmp_path):
+def test_a_storage_that_cannot_be_opened_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no/such/place\.db cannot be opened"):
         sweep.run(make(RATE, trials=1), str(tmp_path), storage="sqlite:////no/such/place.db")
 
@@ -120,60 +124,73 @@ def test_a_storage_that_cannot_be_opened(tmp_path):
 def test_a_password_is_not_shown(tmp_path):
     config = make(RATE, trials=1)
     with pytest.raises(UserError, match=r"nosuch://me:\*\*\*@there/lm cannot be opened") as caught:
-        open_study(config, Place(str(tmp_path), None, "nosuch://me:secret@there/lm", True))
+        open_sweep(config, Place(str(tmp_path), None, "nosuch://me:secret@there/lm", True))
     assert "secret" not in str(caught.value)
 
 
-def shared_study(tmp_path, **changes):
-    """(config, place, study) of a shared study whose workers must give a sign of life every second."""
+def shared_sweep(tmp_path, **changes) -> Sweep:
+    """A sweep in a shared study, with a heartbeat every second."""
     config = make(RATE, heartbeat_seconds=1, **changes)
-    place = Place(str(tmp_path), None, f"sqlite:///{tmp_path}/study.db", True)
-    return config, place, open_study(config, place)
+    return open_sweep(config, Place(str(tmp_path), None, f"sqlite:///{tmp_path}/study.db", True))
 
 
-def test_a_trial_whose_worker_died_before_its_first_sign_of_life_is_taken_over(tmp_path):
-    config, place, study = shared_study(tmp_path, trials=1)
-    axes = make_space(config)
-    with quiet():
-        lost = study.ask({axis.key: axis.distribution for axis in axes})
-        [again] = next(takes(study, config, axes, place, 1, []))
-    assert again.params == lost.params
-    assert plan.origin(study.trials[again.number]) == lost.number
-    assert study.trials[lost.number].state.name == "FAIL"
+def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_repeated(tmp_path):
+    shared = shared_sweep(tmp_path, trials=1)
+    with quiet_optuna():
+        lost = shared.ask()
+        [repeated] = next(take_trials(shared, 1, []))
+    assert repeated.params == lost.params
+    assert origin(shared.study.trials[repeated.number]) == lost.number
+    assert shared.study.trials[lost.number].state.name == "FAIL"
 
 
-def test_the_death_of_a_worker_is_not_laid_on_another_machine(tmp_path):
-    """Whose worker happens to have the same process id."""
-    config, _, study = shared_study(tmp_path, trials=2)
-    with quiet():
-        trials = [study.ask({axis.key: axis.distribution for axis in make_space(config)}) for _ in range(2)]
-    trials[0].set_user_attr("worker", "elsewhere:77")
-    trials[1].set_user_attr("worker", name_of(77))
-    sweep.record_death(study, SimpleNamespace(pid=77, exitcode=-9))
-    assert [trial.state.name for trial in study.trials] == ["RUNNING", "FAIL"]
+def test_a_dead_worker_fails_no_trial_of_another_machine(tmp_path):
+    """Even if a worker there has the same process id."""
+    shared = shared_sweep(tmp_path, trials=2)
+    with quiet_optuna():
+        trials = [shared.ask() for _ in range(2)]
+        trials[0].set_user_attr("worker", "elsewhere:77")
+        trials[1].set_user_attr("worker", name_worker(77))
+        handle_exit(shared, SimpleNamespace(process=SimpleNamespace(pid=77, returncode=-9)))
+    assert [trial.state.name for trial in shared.study.trials] == ["RUNNING", "FAIL"]
+
+
+def test_an_adopted_trial_gets_the_parameters_that_it_lacks(tmp_path):
+    """Its process died while the study gave it parameters."""
+    config = make(RATE, SEED, CELL, trials=2)
+    alone = open_sweep(config, Place(str(tmp_path), None, f"sqlite:///{tmp_path}/study.db", False))
+    with quiet_optuna():
+        complete, bare = alone.ask(), alone.study.ask()
+        adopted = list(take_trials(alone, 1, [(complete.number,), (bare.number,)]))
+    assert [trial.params for [trial] in adopted] == [plan_trial(config, alone.axes, number) for number in range(2)]
 
 
 def test_another_sweep_in_the_same_place_is_refused(tmp_path):
-    config = make(RATE, trials=1)
-    sweep.prepare(tmp_path, config)
+    place = Place(str(tmp_path), None, f"sqlite:///{tmp_path}/study.db", False)
+    open_sweep(make(RATE, trials=1), place)
+    open_sweep(make(RATE, trials=9), place)  # more trials of the same sweep
+    with pytest.raises(UserError, match=r"another sweep named tests/sweep \(config\.space differ\)"):
+        open_sweep(make(SEED, trials=1), place)
+
+
+def test_another_sweep_in_the_same_directory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "supervise", lambda *arguments: None)
+    for trials in (1, 9):
+        with pytest.raises(UserError, match="no trial of the sweep has a value"):
+            sweep.run(make(RATE, trials=trials), str(tmp_path))
     with pytest.raises(UserError, match="different config"):
-        sweep.prepare(tmp_path, make(RATE, SEED, trials=1))
-    sweep.prepare(tmp_path, make(RATE, trials=9))  # more trials of the same
-    study = open_study(config, Place(str(tmp_path), None, f"sqlite:///{tmp_path}/study.db", False))
-    sweep.check_definition(study, config)
-    with pytest.raises(UserError, match="space differ"):
-        sweep.check_definition(study, make(SEED, trials=1))
+        sweep.run(make(RATE, SEED, trials=1), str(tmp_path))
 
 
-def test_two_at_work_in_one_directory_are_refused(tmp_path):
+def test_a_second_sweep_in_one_directory_is_refused(tmp_path):
     with lock.alone(tmp_path), pytest.raises(UserError, match="another process"):
         sweep.run(make(RATE, trials=1), str(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == [lock.NAME], "the refused one has written something"
+    assert [path.name for path in tmp_path.iterdir()] == [lock.NAME], "the refused sweep has written something"
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_an_estimate_is_of_as_many_trials_as_there_will_be(monkeypatch, capsys, sampler):
-    """Of a sampler that looks at results, random ones stand in; the test text is not scored."""
+def test_a_dry_run_estimates_every_trial_without_the_test_split(monkeypatch, capsys, sampler):
+    """Random trials stand in for those of a sampler that uses results."""
     asked = []
     monkeypatch.setattr(train_experiment, "estimate_all", lambda runs, data_dir, jobs: asked.append((runs, jobs)))
     config = make(RATE, SEED, sampler=sampler, trials=3)
@@ -181,13 +198,13 @@ def test_an_estimate_is_of_as_many_trials_as_there_will_be(monkeypatch, capsys, 
     sweep.run(config, "unused", jobs=2, dry_run=True)
     [(runs, jobs)] = asked
     config.sampler = "random"
-    rates = [planned(config, make_space(config), n)["optim.learning_rate"] for n in range(3)]
+    rates = [plan_trial(config, make_space(config), n)["optim.learning_rate"] for n in range(3)]
     assert ([run.optim.learning_rate for run in runs], jobs) == (rates, 2)
     assert all(run.evaluation.splits == ("valid",) for run in runs)
-    assert ("as many random ones stand in for them" in capsys.readouterr().out) == (sampler == "tpe")
+    assert ("the estimate is for random ones" in capsys.readouterr().out) == (sampler == "tpe")
 
 
-def test_configs_go_to_their_own_experiment():
+def test_a_config_of_another_experiment_is_refused():
     for argument, words in (
         (["--config=configs/sweeps/synthetic.py"], "is for --experiment=sweep, not for train"),
         (["--experiment=sweep"], "is for --experiment=train or evaluate"),
@@ -200,16 +217,20 @@ def test_configs_go_to_their_own_experiment():
 # --- lanes
 
 
-def test_trials_of_one_shape_are_packed_where_the_sampler_looks_at_no_results():
-    cores = len(os.sched_getaffinity(0))
-    one_shape = make(RATE, SEED, trials=8)
-    assert sweep.lanes_at_once(one_shape) == (8 if cores <= 8 else 1)
-    one_shape.lanes = 3
-    assert sweep.lanes_at_once(one_shape) == 3
-    assert sweep.lanes_at_once(make(RATE, SEED, trials=8, lanes=1)) == 1
-    assert sweep.lanes_at_once(make(RATE, SEED, trials=8, sampler="tpe")) == 1
-    assert sweep.lanes_at_once(make(RATE, SEED, trials=8, pruner="median")) == 1
-    assert sweep.lanes_at_once(make(RATE, ("data.unroll", "integer", 2, 40), trials=8)) == 1
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 8 if len(os.sched_getaffinity(0)) <= 8 else 1),
+        ({"lanes": 3}, 3),
+        ({"lanes": 1}, 1),
+        ({"sampler": "tpe"}, 1),
+        ({"pruner": "median"}, 1),
+        ({"space": (RATE, ("data.unroll", "integer", 2, 40))}, 1),
+    ],
+)
+def test_trials_of_one_shape_are_trained_in_lanes_unless_results_decide(changes, expected):
+    config = make(RATE, SEED, **{"trials": 8, **changes})
+    assert lanes_at_once(Sweep(config, None, make_space(config), None, None)) == expected
 
 
 # --- whole sweeps
@@ -231,12 +252,12 @@ def config_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(config_file, tmp_path_factory):
-    """(workdir, output) of a sweep by two workers: which of them takes a trial makes no difference."""
+    """(workdir, output) of a sweep that two workers ran without a kill."""
     workdir = tmp_path_factory.mktemp("sweep")
     return workdir, finished(launched(config_file, workdir, "--config.lanes=1", "--jobs=2"))
 
 
-def test_a_sweep_finds_its_best_trial(undisturbed):
+def test_a_sweep_reports_its_best_trial(undisturbed):
     workdir, out = undisturbed
     trials = trials_of(workdir)
     assert [trial["state"] for trial in trials] == ["complete"] * 5
@@ -247,7 +268,7 @@ def test_a_sweep_finds_its_best_trial(undisturbed):
         summary = json.loads((directory / "summary.json").read_text())
         assert summary["provenance"]["config"]["optim"]["learning_rate"] == trial["parameters"]["optim.learning_rate"]
         assert {row["split"] for row in summary["results"]} == {"valid"}, "selection sees validation only"
-        assert trial["value"] == lowest(directory)
+        assert trial["value"] == min(row["valid_perplexity"] for row in read_validations(directory))
     assert {"scatter.png", "parallel.png", "importances.png", "curves.png", "report.html"} <= set(os.listdir(workdir))
 
 
@@ -260,7 +281,7 @@ def test_a_finished_sweep_trains_nothing_again(undisturbed, config_file):
     assert trials_of(workdir) == trials
 
 
-def test_a_sweep_killed_three_times_ends_as_the_undisturbed_one(undisturbed, config_file, tmp_path):
+def test_a_sweep_killed_three_times_gives_the_same_trials(undisturbed, config_file, tmp_path):
     moments = ("trials/0000/metrics.jsonl", "trials/0002/metrics.jsonl", "trials/0003")
     for number, (moment, kill) in enumerate(zip(moments, ("group", "supervisor", "group"), strict=True)):
         killed(config_file, tmp_path, KILLS[kill], lambda moment=moment: (tmp_path / moment).exists(), 0.1 * number)
@@ -268,7 +289,7 @@ def test_a_sweep_killed_three_times_ends_as_the_undisturbed_one(undisturbed, con
     assert trials_of(tmp_path) == trials_of(undisturbed[0])
 
 
-def test_lanes_give_what_trials_alone_give(undisturbed, config_file, tmp_path):
+def test_lanes_give_the_values_of_trials_alone(undisturbed, config_file, tmp_path):
     out = finished(launched(config_file, tmp_path, "--config.lanes=5"))
     assert "best: trial" in out
     for alone, lane in zip(trials_of(undisturbed[0]), trials_of(tmp_path), strict=True):
@@ -278,8 +299,8 @@ def test_lanes_give_what_trials_alone_give(undisturbed, config_file, tmp_path):
     assert (tmp_path / "curves.png").exists(), "lanes report their validation checks, too"
 
 
-def test_failures_are_recorded_and_the_rest_goes_on(config_file, tmp_path):
-    """A loss that is not finite, and a process that is gone."""
+def test_failures_are_recorded_and_the_other_trials_finish(config_file, tmp_path):
+    """A loss that is not finite, and a worker that is killed."""
     path = tmp_path / "failing.py"
     path.write_text(with_grid("0.1, 1e38, 0.2, 0.3", 'config.run.optim.clipping = "none"'))
     process = launched(path, tmp_path / "run", "--config.lanes=1")
@@ -294,8 +315,8 @@ def test_failures_are_recorded_and_the_rest_goes_on(config_file, tmp_path):
     assert "its process ended with signal 9" in trials[2]["failure"]
 
 
-def test_a_pruner_ends_what_is_worse_than_the_median(tmp_path):
-    """Trials after the first four, which fill the median."""
+def test_the_median_pruner_ends_a_bad_trial(tmp_path):
+    """The first four trials give the median and are never pruned."""
     path = tmp_path / "pruned.py"
     path.write_text(with_grid("1.0, 0.9, 0.8, 0.7, 0.00001", 'config.pruner = "median"'))
     finished(launched(path, tmp_path / "run"))
@@ -309,7 +330,7 @@ def test_a_pruner_ends_what_is_worse_than_the_median(tmp_path):
 
 
 def quadratic(config, number_of_calls, study=None):
-    """A study of a function of the rate, asked as a worker asks."""
+    """A study with trials of a quadratic function of the rate."""
     axes = make_space(config)
     study = study or optuna.create_study(sampler=plan.make_sampler(config, axes))
     for _ in range(number_of_calls):
@@ -318,7 +339,7 @@ def quadratic(config, number_of_calls, study=None):
     return study
 
 
-def test_tpe_goes_on_after_a_restart_as_if_there_had_been_none():
+def test_tpe_gives_the_same_trials_after_a_restart():
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = make(RATE, SEED, sampler="tpe", trials=20)
     whole = quadratic(config, 20)
@@ -331,7 +352,7 @@ def test_tpe_goes_on_after_a_restart_as_if_there_had_been_none():
 
 
 @pytest.mark.parametrize("trials", [0, 1, 12])
-def test_reports_of_few_and_of_many_trials(tmp_path, trials):
+def test_the_report_of_few_and_of_many_trials(tmp_path, trials):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = quadratic(make(RATE, SEED, trials=20), trials)
     if trials:

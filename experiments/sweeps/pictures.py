@@ -18,8 +18,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.pages import render
-from experiments.sweeps.study import FINISHED, quiet
-from experiments.sweeps.table import how, short
+from experiments.sweeps.study import quiet_optuna
+from experiments.sweeps.table import format_value
+from experiments.sweeps.trials import FINISHED, describe_state, trials_without_surplus
 from lm.runs.files import write_bytes
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def write_report(study: optuna.Study, workdir: str | Path):
     Raises UserError for a file that cannot be written.
     """
     workdir = Path(workdir)
-    trials = [trial for trial in study.get_trials(deepcopy=False) if "surplus" not in trial.user_attrs]
+    trials = trials_without_surplus(study)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.value)]
     images = draw_all(study, trials, complete)
     for name, (_, image) in images.items():
@@ -48,11 +49,11 @@ def page(study: optuna.Study, trials: list[FrozenTrial], complete: list[FrozenTr
     best = ""
     if complete:
         first = min(complete, key=lambda trial: trial.value)
-        settings = ", ".join(f"{key} = {short(value)}" for key, value in first.params.items())
+        settings = ", ".join(f"{key} = {format_value(value)}" for key, value in first.params.items())
         best = f"Best: trial {first.number}, {PERPLEXITY} {first.value:.4f}, at {settings}."
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
     rows = [
-        [trial.number, *(trial.params.get(key) for key in keys), how(trial), trial.user_attrs.get("seconds")]
+        [trial.number, *(trial.params.get(key) for key in keys), describe_state(trial), trial.user_attrs.get("seconds")]
         for trial in trials
     ]
     definition = study.user_attrs.get("definition")
@@ -84,7 +85,7 @@ def draw_all(study: optuna.Study, trials: list[FrozenTrial], complete: list[Froz
     if any(trial.intermediate_values for trial in trials):
         pictures["curves"] = ("Learning curves by trial, the best darkest", draw_curves)
     pyplot.switch_backend("agg")
-    with quiet(), warnings.catch_warnings(), pyplot.rc_context({"text.parse_math": False}):
+    with quiet_optuna(), warnings.catch_warnings(), pyplot.rc_context({"text.parse_math": False}):
         warnings.simplefilter("ignore", UserWarning)  # of a single trial: its axis has no length
         return {name: (title, png_of(draw, study, ceiling)) for name, (title, draw) in pictures.items()}
 

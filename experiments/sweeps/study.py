@@ -1,31 +1,35 @@
-"""The study of a sweep: Optuna's record of its trials, in a database that one machine has or several share."""
+"""Opens the study of a sweep: Optuna's record of its trials, in a database of one machine or shared by several."""
 
 import contextlib
 import socket
 import time
 import warnings
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import ml_collections
 import optuna
-from optuna.trial import TrialState
+import sqlalchemy
+from ml_collections import ConfigDict
+from optuna.trial import FrozenTrial, TrialState
 
-from experiments.sweeps.plan import Axis, make_pruner, make_sampler, make_space, place_of
+from experiments.sweeps.plan import make_pruner, make_sampler, number_of_trials
+from experiments.sweeps.space import Axis, make_space
 from lm.errors import UserError, first_line
+from lm.runs.plain import plain
 from lm.runs.schema import NUMBER, check
 
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-RECONNECTING_SECONDS = 60  # how long a server that is away, for a restart say, is asked again
-# What is said of a trial beside its parameters and its value: forms of lm/runs/schema.py.
-SAID = {"worker?": str, "seconds?": (NUMBER, None), "failure?": (str, None), "surplus?": str}
-SAID_BY_OPTUNA = {"failed_trial?": int, "retry_history?": [int]}
+RECONNECT_SECONDS = 60  # how long to try to reach a server that has gone, as in a restart
+# Keys of a sweep that may differ between the commands that work on it.
+FREE = ("trials", "lanes", "heartbeat_seconds", "retries")
+# Attributes of a trial that are read here: forms of lm/runs/schema.py.
+USER_ATTRIBUTES = {"worker?": str, "seconds?": (NUMBER, None), "failure?": (str, None), "surplus?": str}
+SYSTEM_ATTRIBUTES = {"failed_trial?": int, "retry_history?": [int]}
 
 
 class Place(NamedTuple):
-    """Where a sweep lives.
+    """Where a sweep is kept.
 
-    storage: Optuna's URL; shared: whether processes of other machines may be at work on the study
+    storage: the URL of its database; shared: whether other machines may work on the same study
     """
 
     workdir: str
@@ -34,55 +38,130 @@ class Place(NamedTuple):
     shared: bool
 
 
-# ---------------------------------------------------------------------------------------- opening
+class Sweep(NamedTuple):
+    """A sweep that this process has opened. storage: the database of the study, which Optuna keeps private"""
+
+    config: ConfigDict
+    place: Place
+    axes: list[Axis]
+    study: optuna.Study
+    storage: optuna.storages.RDBStorage
+
+    @property
+    def total(self) -> int:
+        """The number of trials in the plan."""
+        return number_of_trials(self.config, self.axes)
+
+    def trials_in(self, state: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(state,))
+
+    def record_of(self, trial: optuna.trial.Trial) -> FrozenTrial:
+        """What the study knows of a trial now."""
+        return self.study.get_trials(deepcopy=False)[trial.number]
+
+    def ask(self) -> optuna.trial.Trial:
+        """The next waiting trial, or a new one."""
+        return self.study.ask({axis.key: axis.distribution for axis in self.axes})
+
+    def id_of(self, number: int) -> int:
+        """The database's id of a trial."""
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def resume(self, number: int) -> optuna.trial.Trial:
+        """A trial that is running, as its worker holds it."""
+        return optuna.trial.Trial(self.study, self.id_of(number))
 
 
-def open_study(config: ml_collections.ConfigDict, place: Place) -> optuna.Study:
-    """The study, made where there is none. Raises UserError where the storage cannot be opened."""
+def open_sweep(config: ConfigDict, place: Place) -> Sweep:
+    """Opens the study, or creates it.
+
+    Raises UserError for a storage that cannot be opened or read, and for a study of another sweep.
+    """
     axes = make_space(config)
-    with quiet():
+    with quiet_optuna():
         storage = open_storage(config, place)
         try:
             study = optuna.create_study(
-                storage=storage, study_name=config.name, load_if_exists=True, sampler=make_sampler(config, axes),
+                storage=storage,
+                study_name=config.name,
+                load_if_exists=True,
+                sampler=make_sampler(config, axes),
                 pruner=make_pruner(config),
-            )  # fmt: skip
-            _ = study.user_attrs, study.get_trials(deepcopy=False)  # damage shows here
-        except Exception as error:  # of many kinds: SQLAlchemy's, its drivers', Optuna's
-            where = without_password(place.storage)
-            raise UserError(f"the study in {where} cannot be read: {first_line(error)}") from error
-    return study
+            )
+            known, trials = study.user_attrs.get("definition"), study.get_trials(deepcopy=False)
+        except Exception as error:  # of SQLAlchemy, a driver or Optuna: a damaged database raises any of them
+            raise UserError(
+                f"the study in {hide_password(place.storage)} cannot be read: {first_line(error)}"
+            ) from error
+    definition = definition_of(config)
+    if known is None:
+        study.set_user_attr("definition", definition)
+    elif known != definition:
+        known = known if isinstance(known, dict) else {}
+        keys = ", ".join(f"config.{key}" for key in definition if known.get(key) != definition[key])
+        raise UserError(f"--storage has another sweep named {config.name} ({keys} differ): choose another config.name")
+    check_trials(trials, axes, f"the study {config.name}")
+    return Sweep(config, place, axes, study, storage)
 
 
-def open_storage(config: ml_collections.ConfigDict, place: Place) -> optuna.storages.RDBStorage:
-    """Raises UserError where it cannot be opened."""
-    beat = config.heartbeat_seconds if place.shared else None
+def definition_of(config: ConfigDict) -> dict:
+    """The keys of a sweep that decide its trials."""
+    return {key: value for key, value in plain(config).items() if key not in FREE}
+
+
+def check_trials(trials: list[FrozenTrial], axes: list[Axis], where: str):
+    """Raises UserError for a trial that is not of this space or has invalid values, as a foreign database may have."""
+    distributions = {axis.key: axis.distribution for axis in axes}
+    for trial in trials:
+        name = f"{where}, trial {trial.number}"
+        check(dict(trial.user_attrs), USER_ATTRIBUTES, name)
+        check(dict(trial.system_attrs), SYSTEM_ATTRIBUTES, name)
+        for key, distribution in trial.distributions.items():
+            if distributions.get(key) != distribution:
+                raise UserError(f"{name}: {key[:80]} is missing from config.space or has another range there")
+        if trial.state == TrialState.COMPLETE and trial.distributions.keys() != distributions.keys():
+            raise UserError(f"{name}: has a value but lacks parameters of config.space")
+        try:
+            optuna.create_trial(
+                state=trial.state, values=trial.values, params=trial.params, distributions=trial.distributions
+            )
+        except ValueError as error:
+            raise UserError(f"{name}: {first_line(error)}") from error
+
+
+# --------------------------------------------------------------------------------------- database
+
+
+def open_storage(config: ConfigDict, place: Place) -> optuna.storages.RDBStorage:
+    """Raises UserError for a storage that cannot be opened."""
     for attempts_left in reversed(range(5)):
         try:
-            with quiet():
-                storage = optuna.storages.RDBStorage(
-                    place.storage, engine_kwargs={"pool_pre_ping": True}, heartbeat_interval=beat
-                )
+            storage = optuna.storages.RDBStorage(
+                place.storage,
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=config.heartbeat_seconds if place.shared else None,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(config.retries),
+            )
             break
-        except Exception as error:  # of many kinds, as above
+        except Exception as error:  # of SQLAlchemy, a driver or Optuna
             reason = first_line(error)
-            # Of two that make the tables at the same moment, one fails so.
+            # Two processes that create the tables at the same moment: one fails.
             if attempts_left and ("already exists" in reason or "duplicate key" in reason):
                 time.sleep(0.5)
                 continue
-            raise UserError(f"--storage={without_password(place.storage)} cannot be opened: {reason}") from error
+            raise UserError(f"--storage={hide_password(place.storage)} cannot be opened: {reason}") from error
     if place.shared and storage.engine.name != "sqlite":
         reconnect_patiently(storage.engine)
     return storage
 
 
-def reconnect_patiently(engine):
-    """From now on a server that is away is asked again for a while. The first time it must be there."""
-    import sqlalchemy
+def reconnect_patiently(engine: sqlalchemy.engine.Engine):
+    """Retries lost connections for RECONNECT_SECONDS. The first one must have succeeded."""
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
     def connect(dialect, record, arguments, keywords):
-        for _ in range(RECONNECTING_SECONDS):
+        for _ in range(RECONNECT_SECONDS):
             with contextlib.suppress(dialect.loaded_dbapi.OperationalError):
                 return dialect.connect(*arguments, **keywords)
             time.sleep(1)
@@ -90,20 +169,20 @@ def reconnect_patiently(engine):
 
 
 @contextlib.contextmanager
-def storage_trouble(place: Place):
-    """Turns what a database that fails raises into a UserError that names it."""
+def storage_errors(place: Place) -> Iterator[None]:
+    """Turns a database error into a UserError that names the database."""
     try:
         yield
     except optuna.exceptions.StorageInternalError as error:
         reason = first_line(error.__cause__ or error)
-        raise UserError(f"the study in {without_password(place.storage)} cannot be used: {reason}; "
-                        "the same command goes on when it can") from error  # fmt: skip
+        raise UserError(
+            f"the study in {hide_password(place.storage)} cannot be used: {reason}; "
+            "run the same command again once it can"
+        ) from error
 
 
-def without_password(storage: str) -> str:
-    """A storage's URL as it may be shown."""
-    import sqlalchemy
-
+def hide_password(storage: str) -> str:
+    """The URL of a storage without its password."""
     try:
         return sqlalchemy.engine.make_url(storage).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:
@@ -111,8 +190,8 @@ def without_password(storage: str) -> str:
 
 
 @contextlib.contextmanager
-def quiet():
-    """Optuna says of every trial that it is over, and of heartbeats that they are experimental and not for `ask`."""
+def quiet_optuna() -> Iterator[None]:
+    """Silences Optuna's line per finished trial, and its warnings about heartbeats and experimental functions."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -120,40 +199,6 @@ def quiet():
         yield
 
 
-# --------------------------------------------------------------------------------------- checking
-
-
-def check_trials(study: optuna.Study, axes: list[Axis]):
-    """Raises UserError where a trial is none of this space, or says of itself what it cannot."""
-    distributions = {axis.key: axis.distribution for axis in axes}
-    for trial in study.get_trials(deepcopy=False):
-        where = f"the study {study.study_name}, trial {trial.number}"
-        check(dict(trial.user_attrs), SAID, where)
-        check(dict(trial.system_attrs), SAID_BY_OPTUNA, where)
-        for name, distribution in trial.distributions.items():
-            if distributions.get(name) != distribution:
-                raise UserError(f"{where}: {name[:80]} is no parameter of config.space, or another one there")
-        if trial.state == TrialState.COMPLETE and trial.distributions.keys() != distributions.keys():
-            raise UserError(f"{where}: has a value but lacks parameters of config.space")
-        try:
-            trial._validate()
-        except ValueError as error:
-            raise UserError(f"{where}: {first_line(error)}") from error
-
-
-# ----------------------------------------------------------------------------------------- trials
-
-
-def name_of(pid: int) -> str:
-    """A worker of this machine, told from one of the same number on another."""
+def name_worker(pid: int) -> str:
+    """The name of a worker of this machine, unique among machines."""
     return f"{socket.gethostname()}:{pid}"
-
-
-def frozen(trial: optuna.trial.Trial) -> optuna.trial.FrozenTrial:
-    """What the storage knows of a trial."""
-    return trial.study._storage.get_trial(trial._trial_id)
-
-
-def directory_of(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> Path:
-    """Where a trial is trained, under the sweep's workdir."""
-    return Path("trials", f"{place_of(study, trial):04}")

@@ -1,33 +1,36 @@
-"""A table of a sweep's trials that keeps up with it."""
+"""Shows the trials of a sweep while it runs."""
 
 import contextlib
 import sys
 import time
+from collections.abc import Iterator
+from typing import TextIO
 
-from optuna.trial import TrialState
+import optuna
+from optuna.trial import FrozenTrial, TrialState
 
-from experiments.sweeps.study import FINISHED
+from experiments.sweeps.trials import FINISHED, describe_state, trials_without_surplus
 from lm.machine.clock import h_mm_ss
 
 SHOWN = 15  # newest trials
 
 
 @contextlib.contextmanager
-def live_table(study, total: int, stream=None):
-    """A `Table` in a terminal that is drawn anew at each update(); elsewhere a line for each trial that ends."""
+def live_table(study: optuna.Study, total: int, stream: TextIO | None = None) -> Iterator["Table"]:
+    """A table that update() redraws in a terminal; elsewhere update() prints a line for each finished trial."""
     table = Table(study, total, stream or sys.stdout)
     with table.live or contextlib.nullcontext():
         yield table
 
 
 class Table:
-    """update() asks the study, so that trials of other processes are seen too."""
+    """Reads the study at each update(), so that it shows the trials of other processes, too."""
 
-    def __init__(self, study, total: int, stream):
+    def __init__(self, study: optuna.Study, total: int, stream: TextIO):
         self.study, self.total, self.stream = study, total, stream
         self.began = time.monotonic()
-        self.before = sum(trial.state in FINISHED for trial in self._trials())
-        self.said = {trial.number for trial in self._trials() if trial.state in FINISHED}
+        self.printed = {trial.number for trial in trials_without_surplus(study) if trial.state in FINISHED}
+        self.finished_before = len(self.printed)
         self.live = None
         if stream.isatty():
             from rich.console import Console
@@ -36,55 +39,45 @@ class Table:
             self.live = Live(console=Console(file=stream), refresh_per_second=2)
 
     def update(self):
-        trials = self._trials()
+        trials = trials_without_surplus(self.study)
         if self.live:
-            self.live.update(self._drawn(trials))
+            self.live.update(self._render(trials))
             return
         for trial in trials:
-            if trial.state in FINISHED and trial.number not in self.said:
-                self.said.add(trial.number)
-                print(f"{self._line(trial)}  ({self._summary(trials)})", file=self.stream, flush=True)
+            if trial.state in FINISHED and trial.number not in self.printed:
+                self.printed.add(trial.number)
+                parts = (f"trial {trial.number}", describe_parameters(trial), describe_state(trial))
+                line = "  ".join(part for part in parts if part)
+                print(f"{line}  ({self._summary(trials)})", file=self.stream, flush=True)
 
-    def _trials(self) -> list:
-        return [trial for trial in self.study.get_trials(deepcopy=False) if "surplus" not in trial.user_attrs]
-
-    def _line(self, trial) -> str:
-        return "  ".join(part for part in (f"trial {trial.number}", parameters(trial), how(trial)) if part)
-
-    def _summary(self, trials: list) -> str:
+    def _summary(self, trials: list[FrozenTrial]) -> str:
         """3 of 40 done, best 161.2 (trial 1), 0:12:30 left"""
-        ended = sum(trial.state in FINISHED for trial in trials)
+        finished = sum(trial.state in FINISHED for trial in trials)
         values = [(trial.value, trial.number) for trial in trials if trial.state == TrialState.COMPLETE]
-        best = "best {:.4g} (trial {})".format(*min(values)) if values else "none has a value yet"
-        here = ended - self.before
-        if not here or ended >= self.total:
-            return f"{ended} of {self.total} done, {best}"
-        left = (time.monotonic() - self.began) / here * (self.total - ended)
-        return f"{ended} of {self.total} done, {best}, {h_mm_ss(left)} left"
+        best = "best {:.4g} (trial {})".format(*min(values)) if values else "no value yet"
+        summary = f"{finished} of {self.total} done, {best}"
+        here = finished - self.finished_before
+        if not here or finished >= self.total:
+            return summary
+        left = (time.monotonic() - self.began) / here * (self.total - finished)
+        return f"{summary}, {h_mm_ss(left)} left"
 
-    def _drawn(self, trials: list):
+    def _render(self, trials: list[FrozenTrial]):
         from rich.table import Table as RichTable
 
-        drawn = RichTable(title=self._summary(trials), title_justify="left")
+        table = RichTable(title=self._summary(trials), title_justify="left")
         for column in ("trial", "parameters", "validation perplexity or state"):
-            drawn.add_column(column)
+            table.add_column(column)
         for trial in trials[-SHOWN:]:
-            drawn.add_row(str(trial.number), parameters(trial), how(trial))
-        return drawn
+            table.add_row(str(trial.number), describe_parameters(trial), describe_state(trial))
+        return table
 
 
-def parameters(trial) -> str:
+def describe_parameters(trial: FrozenTrial) -> str:
     """batch_size=32 learning_rate=0.00217"""
     names = {key: key.split("+")[0].rpartition(".")[2] for key in trial.params}
-    return " ".join(f"{names[key]}={short(value)}" for key, value in trial.params.items())
+    return " ".join(f"{names[key]}={format_value(value)}" for key, value in trial.params.items())
 
 
-def how(trial) -> str:
-    if trial.state == TrialState.COMPLETE:
-        return f"{trial.value:.4f}"
-    failure = trial.user_attrs.get("failure")
-    return trial.state.name.lower() + (f": {failure}" if failure else "")
-
-
-def short(value) -> str:
+def format_value(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

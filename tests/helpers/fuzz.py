@@ -28,7 +28,7 @@ from experiments.ledger import claims, report, storage
 from experiments.ledger.contents import derive
 from experiments.ledger.records import RECORDS, RESULTS, load_records, mismatches, write_record
 from experiments.peers import speed_table
-from experiments.sweeps import pictures, plan, study
+from experiments.sweeps import pictures, study
 from experiments.sweeps.table import live_table
 from lm.data import files
 from lm.data.text import plain_text
@@ -240,26 +240,22 @@ def sweep_database(directory: Path) -> Target:
     """The database of a sweep's trials."""
     config = loading.load(str(loading.CONFIGS / "sweeps/synthetic.py"))
     place = study.Place(str(directory), None, f"sqlite:///{directory}/study.db", False)
-    made = study.open_study(config, place)
-    sweep.check_definition(made, config)
+    made = study.open_sweep(config, place)
     for value in (4.0, 3.0):
-        trial = made.ask({axis.key: axis.distribution for axis in plan.make_space(config)})
+        trial = made.ask()
         trial.set_user_attr("worker", "there:1")
-        made.tell(trial, value)
+        made.study.tell(trial, value)
 
     def read():
-        axes = plan.make_space(config)
-        opened = study.open_study(config, place)
+        opened = study.open_sweep(config, place)
         try:
-            with study.storage_trouble(place):
-                sweep.check_definition(opened, config)
-                study.check_trials(opened, axes)
-                with live_table(opened, plan.number_of_trials(config, axes)) as table:
+            with study.storage_errors(place):
+                with live_table(opened.study, opened.total) as table:
                     table.update()
-                sweep.outcome(opened, config)
-                pictures.write_report(opened, str(directory))
+                sweep.summarise(opened.study, config.name)
+                pictures.write_report(opened.study, directory)
         finally:
-            opened._storage._backend.engine.dispose()  # else the file that is put back would meet the old connection
+            opened.storage.engine.dispose()  # else the file that is put back would meet the old connection
 
     return Target((directory / "study.db",), read, weight=0.1)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from configs import loading
 from experiments.ledger.records import RESULTS
-from experiments.sweeps.plan import changed, make_space
+from experiments.sweeps.space import make_space, set_parameters
 from experiments.train import load_corpus
 from lm.runs.checkpoint import Checkpoints
 from lm.runs.files import write_json
@@ -39,7 +39,7 @@ SOAKED = SOAKED.replace("trials = 5", f"trials = {TRIALS}")
 
 def parameters_of(config, trial: dict, directory: Path) -> str:
     """SHA-256 of all of a trial's last state."""
-    run = changed(config.run, make_space(config), trial["parameters"])
+    run = set_parameters(config.run, make_space(config), trial["parameters"])
     run.evaluation.splits = ("valid",)
     template = initial_state(make_experiment(run, load_corpus(run, None)), hyper_of(run))
     with Checkpoints(directory) as checkpoints:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.sweeps.study import Place, open_study, quiet
+from experiments.sweeps.study import Place, open_sweep
 from tests.helpers.sweep_runs import wait_for
 from tests.test_sweep import RATE, SEED, make
 
@@ -18,8 +18,7 @@ from tests.test_sweep import RATE, SEED, make
 def test_the_dashboard_shows_the_study(tmp_path):
     pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
     storage = f"sqlite:///{tmp_path}/study.db"
-    with quiet():
-        open_study(make(RATE, SEED, trials=1), Place(str(tmp_path), None, storage, False))
+    open_sweep(make(RATE, SEED, trials=1), Place(str(tmp_path), None, storage, False))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

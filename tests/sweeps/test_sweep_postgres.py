@@ -17,7 +17,9 @@ import optuna
 import pytest
 
 from configs import loading
-from experiments.sweeps.plan import make_space, origin, planned
+from experiments.sweeps.plan import plan_trial
+from experiments.sweeps.space import make_space
+from experiments.sweeps.trials import origin
 from tests.helpers.sweep_runs import CONFIG, launched, trials_of, wait_for
 
 # Long enough that a trial is caught half done.
@@ -113,7 +115,7 @@ def test_one_of_two_machines_is_killed(server, tmp_path):
     assert trials[origin(repeated)].state.name == "FAIL", "what the dead machine was at"
     plan = loading.load(str(config))
     for trial, place in zip(complete, places, strict=True):
-        assert trial.params == planned(plan, make_space(plan), place)
+        assert trial.params == plan_trial(plan, make_space(plan), place)
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(server, tmp_path):

@@ -10,9 +10,9 @@ import optuna
 import pytest
 
 from experiments import sweep
-from experiments.sweeps import pictures, worker
-from experiments.sweeps.plan import make_space
-from experiments.sweeps.study import Place, open_study, quiet
+from experiments.sweeps import pictures
+from experiments.sweeps.study import Place, open_sweep, quiet_optuna
+from experiments.sweeps.training import train_trials
 from lm.errors import UserError
 from lm.runs import files, metrics
 from tests.helpers import tiny
@@ -72,8 +72,7 @@ def test_a_signal_lets_workers_save_and_the_same_command_goes_on(slow, tmp_path,
     send(process.pid, number)
     out, _ = process.communicate(timeout=60)
     assert out.splitlines()[-1] == (
-        "the sweep has stopped, and what its trials had come to is saved: run the same command again to resume "
-        "from the last checkpoint"
+        "the sweep has stopped, and its trials are saved: run the same command again to resume from the last checkpoint"
     )
     assert process.returncode == status
     assert "Traceback" not in out
@@ -115,21 +114,21 @@ def test_a_full_disk_is_no_failure_of_a_trial(tmp_path, monkeypatch, together):
     config = make(RATE, SEED, trials=2)
     config.run.train.steps = 8
     place = Place(str(tmp_path), None, f"sqlite:///{tmp_path}/study.db", False)
-    axes, corpora = make_space(config), {repr(config.run.data.to_dict()): tiny.corpus()}
+    corpora = {repr(config.run.data.to_dict()): tiny.corpus()}
 
     def full(self, row):
         raise UserError("cannot write metrics.jsonl: No space left on device")
 
-    with quiet():
-        study = open_study(config, place)
-        trials = [study.ask({axis.key: axis.distribution for axis in axes}) for _ in range(together)]
+    with quiet_optuna():
+        opened = open_sweep(config, place)
+        trials = [opened.ask() for _ in range(together)]
         with monkeypatch.context() as patch:
             patch.setattr(metrics.MetricsLog, "write", full)
             with pytest.raises(UserError, match="No space left on device"):
-                worker.train_trials(study, trials, config, axes, place, corpora)
-        assert {trial.state.name for trial in study.trials} == {"RUNNING"}
-        worker.train_trials(study, trials, config, axes, place, corpora)
-        assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+                train_trials(opened, trials, corpora)
+        assert {trial.state.name for trial in opened.study.trials} == {"RUNNING"}
+        train_trials(opened, trials, corpora)
+        assert {trial.state.name for trial in opened.study.trials} == {"COMPLETE"}
 
 
 @pytest.mark.parametrize("name", ["scatter.png", "report.html"])

@@ -7,7 +7,8 @@ import pytest
 
 from configs import loading
 from experiments.ledger.records import RESULTS
-from experiments.sweeps.plan import make_space, number_of_trials, planned
+from experiments.sweeps.plan import number_of_trials, plan_trial
+from experiments.sweeps.space import make_space
 from lm.runs.plain import plain
 from tests.helpers.browser import check_page, chromium, column, opened
 from tests.helpers.sweep_runs import ROOT
@@ -32,7 +33,7 @@ def test_its_trials_are_those_that_the_config_plans(recorded, config):
     for number, trial in enumerate(recorded["trials"]):
         assert trial["number"] == number
         assert trial["parameters"].keys() == {axis.key for axis in axes}
-        for key, value in planned(config, axes, number).items():
+        for key, value in plan_trial(config, axes, number).items():
             assert trial["parameters"][key] == pytest.approx(value, rel=1e-12)
 
 

@@ -1,0 +1,101 @@
+"""The search space of a sweep: the keys of a run that vary, and their values."""
+
+import math
+from typing import Any, NamedTuple
+
+import optuna
+from ml_collections import ConfigDict
+
+from lm.errors import UserError
+
+KINDS = ("uniform", "log_uniform", "integer", "choice")
+
+
+class Axis(NamedTuple):
+    """One line of the space. key: a dotted key of the run, or several joined by + that get the same value."""
+
+    key: str
+    kind: str
+    values: tuple
+
+    @property
+    def keys(self) -> list[str]:
+        return self.key.split("+")
+
+    @property
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        if self.kind == "choice":
+            return optuna.distributions.CategoricalDistribution(self.values)
+        low, high = self.values
+        if self.kind == "integer":
+            return optuna.distributions.IntDistribution(low, high)
+        return optuna.distributions.FloatDistribution(low, high, log=self.kind == "log_uniform")
+
+    def quantile(self, share: float) -> Any:
+        """The value below which `share` (0 to 1) of the distribution lies."""
+        if self.kind == "choice":
+            return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
+        low, high = self.values
+        if self.kind == "integer":
+            return min(low + int(share * (high - low + 1)), high)
+        if self.kind == "uniform":
+            return low + share * (high - low)
+        return min(max(math.exp(math.log(low) + share * math.log(high / low)), low), high)
+
+    def suggest(self, trial: optuna.trial.Trial):
+        """Gives a trial its value on this axis, unless it has one."""
+        if self.kind == "choice":
+            trial.suggest_categorical(self.key, self.values)
+        elif self.kind == "integer":
+            trial.suggest_int(self.key, *self.values)
+        else:
+            trial.suggest_float(self.key, *self.values, log=self.kind == "log_uniform")
+
+
+def make_space(config: ConfigDict) -> list[Axis]:
+    """The axes of config.space. Raises UserError naming the line that is wrong."""
+    if not config.space:
+        raise UserError("config.space is empty: name at least one key of the run and its values")
+    for line in config.space:
+        if len(line) < 3 or line[1] not in KINDS:
+            raise UserError(f"config.space: {line} must be (key, one of {', '.join(KINDS)}, value, value, ...)")
+    axes = [Axis(line[0], line[1], tuple(line[2:])) for line in config.space]
+    for axis in axes:
+        if axis.kind != "choice":
+            _check_range(axis, config.sampler)
+        for value in (axis.values[0], axis.values[-1]):
+            set_parameters(config.run, [axis], {axis.key: value})
+    keys = [key for axis in axes for key in axis.keys]
+    if repeated := [key for key in keys if keys.count(key) > 1]:
+        raise UserError(f"config.space: {repeated[0]} appears twice")
+    return axes
+
+
+def _check_range(axis: Axis, sampler: str):
+    """Raises UserError for bounds that are not two numbers in ascending order, and for any range in a grid."""
+    start = f"config.space: {axis.key}:"
+    if len(axis.values) != 2 or not all(type(value) in (int, float) for value in axis.values):
+        raise UserError(f"{start} {axis.kind} needs two numbers, not {axis.values}")
+    low, high = axis.values
+    if low >= high:
+        raise UserError(f"{start} {axis.kind} needs low < high, not {axis.values}")
+    if axis.kind == "log_uniform" and low <= 0:
+        raise UserError(f"{start} log_uniform needs positive numbers, not {axis.values}")
+    if axis.kind == "integer" and not all(type(value) is int for value in axis.values):
+        raise UserError(f"{start} integer needs whole numbers, not {axis.values}")
+    if sampler == "grid":
+        raise UserError(f"{start} a grid needs choices, not {axis.kind}")
+
+
+def set_parameters(run: ConfigDict, axes: list[Axis], parameters: dict[str, Any]) -> ConfigDict:
+    """A copy of the run with the parameters {axis key: value}. Raises UserError for a wrong key or type."""
+    config = run.copy_and_resolve_references()
+    for axis in axes:
+        for key in axis.keys:
+            try:
+                config.update_from_flattened_dict({key: parameters[axis.key]})
+            except (KeyError, AttributeError) as error:
+                raise UserError(f"config.space: the run has no key {key}") from error
+            except (TypeError, ValueError) as error:
+                raise UserError(f"config.space: {key} cannot be {parameters[axis.key]!r}") from error
+    return config

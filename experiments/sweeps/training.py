@@ -1,0 +1,160 @@
+"""Trains the trials of a sweep and tells the study their results.
+
+A trial is an ordinary run in WORKDIR/trials/PLACE. Its value is its lowest validation perplexity.
+"""
+
+import contextlib
+import errno
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import optuna
+from ml_collections import ConfigDict
+from optuna.trial import Trial, TrialState
+
+from experiments.ledger.records import METRICS_ROW
+from experiments.sweeps.space import set_parameters
+from experiments.sweeps.study import Sweep
+from experiments.sweeps.trials import directory_of
+from experiments.train import load_corpus
+from lm.data.corpora import Corpus
+from lm.errors import UserError
+from lm.runs import lock
+from lm.runs.schema import read_rows
+from lm.training.lanes import same_program, train_lanes
+from lm.training.loop import train
+
+# A full disk, or one that cannot be written, would end every other trial, too.
+DISK_ERRORS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
+
+
+class TrialRun(NamedTuple):
+    """A trial, the config of its run, and its directory."""
+
+    trial: Trial
+    config: ConfigDict
+    directory: Path
+
+
+def train_trials(sweep: Sweep, trials: list[Trial], corpora: dict[str, Corpus]):
+    """Trains trials, those of one shape as lanes of one program, and tells the study how each ended.
+
+    corpora: the corpus that was loaded last, by its config; changed here
+    """
+    groups: list[list[TrialRun]] = []
+    for trial in trials:
+        config = set_parameters(sweep.config.run, sweep.axes, trial.params)
+        config.evaluation.splits = ("valid",)
+        directory = Path(sweep.place.workdir, directory_of(sweep.study, sweep.record_of(trial)))
+        group = next((group for group in groups if same_program(group[0].config, config)), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(TrialRun(trial, config, directory))
+    for group in groups:
+        for run in group:
+            wait_until_free(run.directory)
+        began = time.monotonic()
+        failures = train_group(sweep, group, corpora)
+        seconds = round(time.monotonic() - began, 2)  # of the whole group
+        for run, failure in zip(group, failures, strict=True):
+            tell_result(sweep, run, failure, seconds)
+
+
+def wait_until_free(directory: Path):
+    """Waits until no other process trains in a directory: one that was taken for dead, or is about to end."""
+    announced = False
+    while directory.is_dir():
+        try:
+            with lock.alone(directory):
+                return
+        except UserError as error:
+            if not isinstance(error.__cause__, BlockingIOError):
+                return  # training will report the error
+        if not announced:
+            print(f"{directory}: waiting for the process that trains there", flush=True)
+            announced = True
+        time.sleep(0.5)
+
+
+def train_group(sweep: Sweep, group: list[TrialRun], corpora: dict[str, Corpus]) -> list[Exception | None]:
+    """Trains trials of one shape, and returns for each the error that ended it. Raises one that would end any trial."""
+    configs, directories = [run.config for run in group], [str(run.directory) for run in group]
+    try:
+        key = repr(configs[0].data.to_dict())
+        if key not in corpora:
+            corpora.clear()  # only the last one is kept
+            corpora[key] = load_corpus(configs[0], sweep.place.data_dir)
+        if len(group) == 1:
+            return [train_alone(sweep, group[0], corpora[key])]
+        outcomes = train_lanes(configs, corpora[key], directories)
+        failures = [outcome if isinstance(outcome, UserError) else None for outcome in outcomes]
+        if general := [failure for failure in failures if failure and not concerns_one_trial(failure)]:
+            raise general[0]
+        return failures
+    except Exception as error:  # whatever a trial raises is recorded as its failure
+        if not concerns_one_trial(error):
+            raise
+        if len(group) == 1:
+            return [error]
+        return [train_group(sweep, [run], corpora)[0] for run in group]
+
+
+def concerns_one_trial(error: Exception) -> bool:
+    """Whether other trials may succeed in spite of this error."""
+    if isinstance(error, optuna.exceptions.StorageInternalError):
+        return False
+    return not any(reason in str(error) for reason in DISK_ERRORS)
+
+
+def train_alone(sweep: Sweep, run: TrialRun, corpus: Corpus) -> optuna.TrialPruned | None:
+    """Trains one trial and reports each validation check to the pruner, which may end it."""
+    reported = sweep.record_of(run.trial).intermediate_values  # before a kill
+
+    def observe(step: int, perplexity: float):
+        check = 1 + sum(row["step"] < step for row in read_validations(run.directory))
+        if check not in reported:
+            run.trial.report(perplexity, check)
+        if run.trial.should_prune():
+            raise optuna.TrialPruned(f"pruned at validation check {check}")
+
+    try:
+        train(run.config, corpus, str(run.directory), observe=observe)
+    except optuna.TrialPruned as pruned:
+        return pruned
+    return None
+
+
+def read_validations(directory: Path) -> list[dict]:
+    """The rows of metrics.jsonl that have a validation perplexity."""
+    path = directory / "metrics.jsonl"
+    rows = read_rows(path, METRICS_ROW) if path.is_file() else []
+    return [row for row in rows if row.get("valid_perplexity") is not None]
+
+
+def tell_result(sweep: Sweep, run: TrialRun, failure: Exception | None, seconds: float):
+    """Tells the study how a trial ended, unless another machine has, which took this one for dead."""
+    trial, checks = run.trial, []
+    if failure is None:
+        checks = [row["valid_perplexity"] for row in read_validations(run.directory)]
+        failure = None if checks else UserError("there was no validation check")
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        trial.set_user_attr("seconds", seconds)
+        if failure is None:
+            reported = sweep.record_of(trial).intermediate_values
+            for number, perplexity in enumerate(checks, 1):
+                if number not in reported:  # lanes do not report while they train
+                    trial.report(perplexity, number)
+            sweep.study.tell(trial, min(checks), skip_if_finished=True)
+        elif isinstance(failure, optuna.TrialPruned):
+            sweep.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        else:
+            trial.set_user_attr("failure", describe_error(failure))
+            sweep.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def describe_error(error: Exception) -> str:
+    """An error in one line; its type is named unless it is a UserError."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return (reason if isinstance(error, UserError) else f"{type(error).__name__}: {reason}")[:500]

@@ -1,0 +1,52 @@
+"""What a study records of its trials: place in the plan, directory, failure.
+
+A trial whose machine stops responding is repeated under a new number, at the place of the original. Of two workers that
+take the last trial at once, one gets a surplus trial, which has no place.
+"""
+
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def trials_without_surplus(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False) if "surplus" not in trial.user_attrs]
+
+
+def origin(trial: FrozenTrial) -> int:
+    """The number of the trial that this one repeats, or its own."""
+    return trial.system_attrs.get("failed_trial", trial.number)
+
+
+def originals(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that repeat no other, in order. Repeated and surplus trials leave gaps between their numbers."""
+    return [trial for trial in trials_without_surplus(study) if origin(trial) == trial.number]
+
+
+def place_of(study: optuna.Study, trial: FrozenTrial) -> int:
+    """Which trial of the plan this is, from 0."""
+    return sum(each.number < origin(trial) for each in originals(study))
+
+
+def directory_of(study: optuna.Study, trial: FrozenTrial) -> Path:
+    """The directory of a trial's run, relative to the sweep's."""
+    return Path("trials", f"{place_of(study, trial):04}")
+
+
+def failure_of(trial: FrozenTrial) -> str | None:
+    """Why a trial failed. Its worker or supervisor records the reason, unless the whole machine has gone."""
+    if trial.state != TrialState.FAIL:
+        return None
+    tries = 1 + len(trial.system_attrs.get("retry_history", []))
+    return trial.user_attrs.get("failure") or f"its machine stopped responding {tries} time{'s' if tries > 1 else ''}"
+
+
+def describe_state(trial: FrozenTrial) -> str:
+    """384.3491, running, or fail: the reason"""
+    if trial.state == TrialState.COMPLETE:
+        return f"{trial.value:.4f}"
+    failure = failure_of(trial)
+    return trial.state.name.lower() + (f": {failure}" if failure else "")
