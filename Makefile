@@ -4,7 +4,7 @@
 # make test   runs the tests.
 # make soak   runs the tests that take long: random kills, 100,000 steps, estimates against the clock.
 # make lint   checks style.
-# make results  renews README's tables of results and of speed from the committed records.
+# make results  updates the tables of README, docs/results.md and docs/speed.md from the committed records.
 # make lock   renews the hashed locks from the requirements files.
 #
 # PYTHON chooses the interpreter for a new .venv: make run PYTHON=python3.12
@@ -33,7 +33,7 @@ lint: $(VENV)/.installed-dev
 
 results: $(VENV)/.installed
 	$(BIN)/python -m experiments.ledger.results_page
-	$(BIN)/python -m experiments.peers.speed_table
+	$(BIN)/python -m experiments.peers.speed_page
 
 # Universal: one lock holds for every platform and for Python 3.11 and 3.12. The others are
 # constrained by the first, so that tests run on the very versions that users get.

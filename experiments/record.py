@@ -16,7 +16,7 @@ from pathlib import Path
 from experiments.ledger.claims import all_claims
 from experiments.ledger.records import RECORDS, RESULTS, make_record, mismatches, write_record
 from experiments.ledger.storage import FILES, check, renew
-from experiments.peers import speed_table
+from experiments.peers.records import record_benchmark, record_lanes
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_bytes
 from lm.runs.schema import read_json
@@ -27,9 +27,9 @@ def run(config, workdir, data_dir=None):
     del config, data_dir
     workdir = Path(workdir)
     if (workdir / "benchmark.json").is_file():
-        return speed_table.put_on_record(workdir)
+        return record_benchmark(workdir)
     if (workdir / "lanes_speed.json").is_file():
-        return speed_table.put_lanes_on_record(workdir)
+        return record_lanes(workdir)
     if (workdir / "ledger.json").is_file():
         return put_ledger_on_record(workdir)
     if (workdir / "sweep.json").is_file():

@@ -1,10 +1,11 @@
-"""The benchmark: all libraries run the same model, the floor counts what it should, and the record follows from times.
+"""The benchmark: all libraries run the same model, the floor counts its products, and times give the record.
 
-No speed is asserted here.
+No test asserts a speed.
 """
 
 import importlib.util
 import json
+import re
 import statistics
 import subprocess
 
@@ -18,8 +19,8 @@ import launch
 from configs import loading
 from configs.base import base
 from experiments import benchmark, benchmark_lanes, record
-from experiments.pages.markdown import README, with_section
-from experiments.peers import floor, ours, plots, speed_table, worker
+from experiments.pages.markdown import with_section
+from experiments.peers import floor, ours, plots, records, speed_page, worker
 from experiments.peers.floor import Product, Softmax
 from experiments.peers.workload import SWEEPS, WORKLOADS, Workload, draw_text, windows
 from lm.errors import UserError
@@ -300,11 +301,11 @@ def test_whole_runs_are_those_of_the_commands(tmp_path, monkeypatch):
     assert commands[2][5] == "--lanes=seed=0:2"
 
 
-# --- README's section -----------------------------------------------------------------------------------------------
+# --- docs/speed.md --------------------------------------------------------------------------------------------------
 
 
 def made_record() -> dict:
-    """Two workloads and two points of a sweep."""
+    """A benchmark of two workloads and two points of a sweep."""
 
     def row(workload, implementation, speed, ratio):
         shares = {"ratio": ratio, "fraction_of_floor": 0.51234, "peak_rss_mb": 512.0, "compile_s": 1.26}
@@ -314,26 +315,26 @@ def made_record() -> dict:
     rows = [row("ptb_train", "lm", 12345.678, 1.0), row("ptb_train", "torch", 6000.0, 2.0576), row("x", "lm", 9.0, 1.0)]
     rows += [row(f"cost_batch_{b}", name, 640.0 * b, 1.0) for b in (1, 4) for name in ("lm", "floor")]
     device = {"platform": "cpu", "kind": "cpu", "cpu": "Some CPU @ 2.0", "cores": 2, "threads": 2}
-    return {
-        "device": device, "versions": {"jax": "1.2", "torch": "3.4"}, "git": None, "date": "2026-01-02",
-        "absent": {"haiku": "is not installed"}, "rows": rows,
-    }  # fmt: skip
+    versions = {"jax": "1.2", "torch": "3.4"}
+    origin = {"device": device, "versions": versions, "git": None, "date": "2026-01-02"}
+    return origin | {"absent": {"haiku": "is not installed"}, "rows": rows}
 
 
-def test_a_benchmark_goes_on_record_and_into_the_readme(tmp_path, monkeypatch):
+def test_a_benchmark_is_recorded_and_shown_on_the_page(tmp_path, monkeypatch):
     (tmp_path / "benchmark.json").write_text(json.dumps(made_record()))
-    monkeypatch.setattr(speed_table, "put_on_record", lambda workdir: ("on record", workdir))
+    monkeypatch.setattr(record, "record_benchmark", lambda workdir: ("on record", workdir))
     assert record.run(None, tmp_path) == ("on record", tmp_path)
     monkeypatch.undo()
     results = tmp_path / "results"
-    path = speed_table.put_on_record(str(tmp_path), results)
+    path = records.record_benchmark(str(tmp_path), results)
     assert path == results / "benchmark.some-cpu-2-0-2-threads.json"
     assert (results / "benchmark.some-cpu-2-0-2-threads.cost_batch.png").stat().st_size > 10_000
-    [(found, kept)] = speed_table.records(results).items()
+    kept = speed_page.load(path)
     assert kept["rows"][0]["tokens_per_s"] == 12350
     assert kept["device"] == made_record()["device"]
-    monkeypatch.setattr(speed_table, "ROOT", tmp_path)
-    text = speed_table.section(found, kept)
+    monkeypatch.setattr(speed_page, "PAGE", tmp_path / "speed.md")
+    text = speed_page.section(results)
+    assert text == speed_page.device_section(path, kept)
     assert "**Some CPU @ 2.0, 2 threads**, float32, 2026-01-02; jax 1.2, torch 3.4." in text
     rows = table_rows(text)
     assert ["workload", "tokens/s", "of the floor", "x torch"] in rows
@@ -348,7 +349,7 @@ def test_a_benchmark_goes_on_record_and_into_the_readme(tmp_path, monkeypatch):
     assert "x flax" not in text  # not measured
 
 
-def test_what_was_aimed_at_stands_beside_what_was_reached():
+def test_aims_are_listed_with_the_numbers_reached():
     rows = [
         {"workload": "ptb_train", "implementation": name, "ratio": ratio, "fraction_of_floor": 0.75, "peak_rss_mb": mb}
         for name, ratio, mb in (("lm", 1.0, 300), ("flax", 1.99, 590))
@@ -357,23 +358,29 @@ def test_what_was_aimed_at_stands_beside_what_was_reached():
         "rows": [{"lanes": 8, "ratio": 3.0}, {"lanes": 16, "ratio": 1.9}],
         "whole_runs": {"lanes": 16, "ratio": 2.5},
     }
-    assert table_rows(speed_table.aim_lines({"rows": rows}, lanes))[2:] == [
+    assert table_rows(speed_page.aim_table({"rows": rows}, lanes))[2:] == [
         ["ptb_train", "x flax", "at least 2", "1.99", "no"],
         ["ptb_train", "of the floor", "at least 0.75", "0.75", "yes"],
         ["ptb_train", "peak memory, x flax", "at most 0.5", "0.51", "no"],
         ["16 lanes", "steps, x one after another", "at least 2", "1.90", "no"],
         ["16 lanes", "whole runs, x one after another", "at least 2", "2.50", "yes"],
     ]
-    assert speed_table.aim_lines({"rows": []}, None) == ""
+    assert speed_page.aim_table({"rows": []}, None) == ""
 
 
-def test_the_plots_show_milliseconds_a_step():
+def test_the_plots_show_milliseconds_per_step():
     times = plots.milliseconds(made_record(), "cost_batch")
     # 20 tokens a row of the batch
     assert times == {name: {1: 1000 * 20 / 640, 4: 1000 * 80 / (4 * 640)} for name in ("lm", "floor")}
     assert plots.AXES.keys() == SWEEPS.keys()
 
 
-def test_the_readme_section_is_current():
-    readme = README.read_text(encoding="utf-8")
-    assert with_section(readme, "speed", speed_table.render(speed_table.records())) == readme, "run `make results`"
+def test_the_page_is_current():
+    page = speed_page.PAGE.read_text(encoding="utf-8")
+    assert with_section(page, "speed", speed_page.section()) == page, "run `make results`"
+
+
+def test_images_on_the_page_exist():
+    links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", speed_page.PAGE.read_text(encoding="utf-8"))
+    assert len(links) == 4
+    assert all((speed_page.PAGE.parent / link).is_file() for link in links)

@@ -1,4 +1,4 @@
-"""Matrix products over time and batch, in the forms that run fastest (docs/results/speed.md).
+"""Matrix products over time and batch, in the forms that run fastest (docs/speed.md).
 
 Time and batch become the rows of one flat product: on a CPU, a product over both axes takes half as long again.
 """

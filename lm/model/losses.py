@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Integer
 from lm.cells.products import weight_gradient
 from lm.errors import check_name
 
-# Logits per chunk: 240 rows of 10,000 words measured best on two CPU cores (docs/results/speed.md).
+# Logits per chunk: 240 rows of 10,000 words measured best on two CPU cores (docs/speed.md).
 CHUNK_LOGITS = 2_400_000
 
 WEIGHTINGS = ("mean", "sum_over_time", "sum", "last_step_sum")

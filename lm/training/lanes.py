@@ -5,7 +5,7 @@ from lane to lane; so may how often a run is looked at. Each lane is an ordinary
 files that `lm.training.loop.train` would write, and equals that run alone up to rounding.
 
 The lanes are split over the devices. Within a device of a CPU they take turns, a dispatch each: products of several
-small matrices at once run badly there (docs/results/speed.md). Other devices compute them all at once (vmap).
+small matrices at once run badly there (docs/speed.md). Other devices compute them all at once (vmap).
 On a CPU it takes `cores.one_device_per_core` for more than one device.
 """
 

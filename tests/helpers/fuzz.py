@@ -27,7 +27,8 @@ from experiments import compare, record, sweep
 from experiments.ledger import claims, report, storage
 from experiments.ledger.contents import derive
 from experiments.ledger.records import RECORDS, RESULTS, load_records, mismatches, write_record
-from experiments.peers import speed_table
+from experiments.peers import records as speed_records
+from experiments.peers.speed_page import lanes_section
 from experiments.sweeps import pictures, study
 from experiments.sweeps.table import live_table
 from lm.data import files
@@ -266,7 +267,7 @@ def benchmark(directory: Path) -> Target:
     record = json.loads(found.read_text())
     record["rows"] = record["rows"][:3]
     (directory / "benchmark.json").write_text(json.dumps(record))
-    read = functools.partial(speed_table.put_on_record, str(directory), directory / "results")
+    read = functools.partial(speed_records.record_benchmark, str(directory), directory / "results")
     return Target((directory / "benchmark.json",), read)
 
 
@@ -277,8 +278,8 @@ def lanes_benchmark(directory: Path) -> Target:
 
     def read():
         (directory / "results").mkdir(exist_ok=True)
-        path = speed_table.put_lanes_on_record(str(directory), directory / "results")
-        speed_table.lane_lines(json.loads(path.read_text()))
+        path = speed_records.record_lanes(str(directory), directory / "results")
+        lanes_section(json.loads(path.read_text()))
 
     return Target((directory / "lanes_speed.json",), read)
 

@@ -1,0 +1,87 @@
+"""Copies measurements of speed to the committed records: one benchmark and one record of lanes per device."""
+
+import json
+import re
+from pathlib import Path
+
+from experiments.ledger.records import RESULTS
+from experiments.peers import plots
+from experiments.peers.speed_page import device_name, device_section
+from lm.errors import UserError, first_line
+from lm.runs.files import make_directory, write_bytes
+from lm.runs.schema import NUMBER, read_json
+
+# The parts of benchmark.json and lanes_speed.json that docs/speed.md shows, in the notation of lm/runs/schema.py.
+_ROW = {
+    "workload": str,
+    "implementation": str,
+    "tokens_per_s": NUMBER,
+    "spread": [NUMBER],
+    "ratio": NUMBER,
+    "fraction_of_floor": NUMBER,
+    "peak_rss_mb": NUMBER,
+    "compile_s": NUMBER,
+    "revision?": (str, None),
+    "date?": str,
+}
+BENCHMARK = {
+    "device": {"platform": str, "cpu": str, "kind": str, "threads": int},
+    "versions": {str: str},
+    "absent": {str: str},
+    "date": str,
+    "rows": [_ROW],
+}
+LANES_SPEED = {
+    "rows": [{"lanes": int, "tokens_per_s": NUMBER, "ratio": NUMBER, "ratio_lowest": NUMBER, "ratio_highest": NUMBER}],
+    "whole_runs?": {"lanes": int, "seconds_one_after_another": NUMBER, "seconds_as_lanes": NUMBER, "ratio": NUMBER},
+    "provenance": {
+        "config": {"name": str},
+        "device": {"platform": str, "cpu": str, "kind": str, "count": int},
+    },
+}
+
+
+def record_benchmark(workdir: str | Path, directory: Path = RESULTS) -> Path:
+    """Copies workdir/benchmark.json, rounded, to DIRECTORY/benchmark.DEVICE.json, and draws its plots beside it.
+
+    Raises UserError for a file that is not a complete benchmark.
+    """
+    source = Path(workdir, "benchmark.json")
+    benchmark = read_json(source, BENCHMARK)
+    path = directory / f"benchmark.{file_name(benchmark['device'])}.json"
+    try:
+        device_section(path, benchmark)
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+        raise UserError(f"{source} is not a valid benchmark ({type(error).__name__}: {first_line(error)})") from error
+    # One line per key and per row, which a diff shows well.
+    head = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in benchmark.items() if key != "rows"]
+    rows = ",\n".join(json.dumps(round_floats(row)) for row in benchmark["rows"])
+    make_directory(directory)
+    write_bytes(path, ("{\n" + ",\n".join(head) + ',\n"rows": [\n' + rows + "\n]}\n").encode())
+    plots.plot_all(benchmark, str(path.with_suffix("")) + ".")
+    print(f"wrote {path}")
+    return path
+
+
+def record_lanes(workdir: str | Path, directory: Path = RESULTS) -> Path:
+    """Copies workdir/lanes_speed.json, rounded, to DIRECTORY/lanes.DEVICE.json."""
+    lanes = read_json(Path(workdir, "lanes_speed.json"), LANES_SPEED)
+    device = lanes["provenance"]["device"]
+    path = directory / f"lanes.{file_name(device | {'threads': device['count']})}.json"
+    write_bytes(path, (json.dumps(round_floats(lanes), indent=1) + "\n").encode())
+    print(f"wrote {path}")
+    return path
+
+
+def file_name(device: dict) -> str:
+    """The device's name, in characters that suit a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", device_name(device).lower()).strip("-")[:80]
+
+
+def round_floats(value):
+    """Rounds to four significant digits, more than two measurements agree on."""
+    if isinstance(value, dict):
+        return {key: round_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [round_floats(item) for item in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -1,0 +1,177 @@
+"""Generates the tables of docs/speed.md from the committed records: experiments/peers/records.py.
+
+python -m experiments.peers.speed_page
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.ledger.records import RESULTS
+from experiments.pages.markdown import ROOT, table, write_section
+from experiments.peers import plots
+from experiments.peers.worker import IMPLEMENTATIONS
+
+PAGE = ROOT / "docs" / "speed.md"
+PEERS = [name for name in IMPLEMENTATIONS if name not in ("lm", "floor")]
+LIBRARIES = ("jax", "flax", "torch", "keras", "dm-haiku")
+
+
+class Aim(NamedTuple):
+    """An aim of this project on a CPU with two cores.
+
+    measure: ratio (our speed over the peer's) or fraction_of_floor, to be at least `wanted`; memory (our peak over the
+        peer's), to be at most `wanted`
+    """
+
+    workload: str
+    measure: str
+    wanted: float
+    peer: str = ""
+
+
+AIMS = (
+    *(Aim("ptb_train", "ratio", 2.0, peer) for peer in ("flax", "torch", "torch_compile")),
+    Aim("ptb_train", "fraction_of_floor", 0.75),
+    Aim("ptb_train", "memory", 0.5, "flax"),
+    *(Aim("text8_train", "ratio", 1.5, peer) for peer in ("flax", "torch", "torch_compile")),
+    Aim("text8_train", "fraction_of_floor", 0.6),
+    *(Aim("ptb_evaluate", "ratio", 3.0, peer) for peer in ("flax", "torch")),
+    Aim("text8_sample", "ratio", 5.0, "torch"),
+)
+LANES_AIM, LANES = 2.0, 16  # speed of 16 lanes over that of 16 runs one after another
+
+
+def section(directory: Path = RESULTS) -> str:
+    """The tables of all committed benchmarks, in order of their file names, as Markdown."""
+    paths = sorted(directory.glob("benchmark.*.json"))
+    return "\n\n".join(device_section(path, load(path)) for path in paths) or "No benchmark is on record yet."
+
+
+def load(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def device_section(path: Path, benchmark: dict) -> str:
+    """The tables and plots of one device. path: of its benchmark, which has the record of lanes and plots beside it"""
+    device, versions = benchmark["device"], benchmark["versions"]
+    libraries = ", ".join(f"{name} {versions[name]}" for name in LIBRARIES if name in versions)
+    intro = f"**{device_name(device)}**, float32, {dates_and_revisions(benchmark)}; {libraries}."
+    parts = [intro, speed_table(benchmark), cost_table(benchmark)]
+    if benchmark["absent"]:
+        parts.append(f"Absent: {'; '.join(f'{name}: {why}' for name, why in benchmark['absent'].items())}.")
+    lanes_path = path.with_name(path.name.replace("benchmark.", "lanes.", 1))
+    lanes = load(lanes_path) if lanes_path.is_file() else None
+    if lanes:
+        parts.append(lanes_section(lanes))
+    if device["platform"] == "cpu" and (aims := aim_table(benchmark, lanes)):
+        parts.append(aims)
+    for plot in sorted(path.parent.glob(f"{path.stem}.cost_*.png")):
+        axis = plots.AXES[plot.stem.rpartition(".")[2]]
+        parts.append(f"![cost against {axis}]({os.path.relpath(plot, PAGE.parent)})")
+    return "\n\n".join(parts)
+
+
+def device_name(device: dict) -> str:
+    """For example: AMD EPYC 7B13, 2 threads; or the name of the GPU."""
+    if device["platform"] == "cpu":
+        return f"{device['cpu']}, {device['threads']} threads"
+    return device["kind"]
+
+
+def dates_and_revisions(benchmark: dict) -> str:
+    """The day or span of days, and the revisions of this code that the rows name."""
+    days = sorted({row.get("date", benchmark["date"]) for row in benchmark["rows"]}) or [benchmark["date"]]
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    revisions = dict.fromkeys(row["revision"][:7] for row in benchmark["rows"] if row.get("revision"))
+    return f"{when}, at {' and '.join(revisions)}" if revisions else when
+
+
+def by_workload(benchmark: dict) -> dict[str, dict[str, dict]]:
+    """{workload: {implementation: row}}, without the sweeps, which are plotted."""
+    found: dict[str, dict[str, dict]] = {}
+    for row in benchmark["rows"]:
+        if not row["workload"].startswith("cost_"):
+            found.setdefault(row["workload"], {})[row["implementation"]] = row
+    return found
+
+
+def measured_peers(workloads: dict[str, dict[str, dict]]) -> list[str]:
+    return [peer for peer in PEERS if any(peer in rows for rows in workloads.values())]
+
+
+def speed_table(benchmark: dict) -> str:
+    """This project's speed, and its ratio to the floor and to each peer."""
+    workloads = by_workload(benchmark)
+    peers = measured_peers(workloads)
+    rows = []
+    for workload, found in workloads.items():
+        ours = found["lm"]
+        low, high = ours["spread"]
+        speed = f"{ours['tokens_per_s']:,.0f} ± {50 * (high - low) / ours['tokens_per_s']:.0f}%"
+        ratios = [f"{found[peer]['ratio']:.2f}" if peer in found else "" for peer in peers]
+        rows.append([workload, speed, f"{ours['fraction_of_floor']:.2f}", *ratios])
+    return table(("workload", "tokens/s", "of the floor", *(f"x {peer}" for peer in peers)), rows)
+
+
+def cost_table(benchmark: dict) -> str:
+    """Peak memory in MB and compile time in seconds of each implementation."""
+    workloads = by_workload(benchmark)
+    names = ["lm", *measured_peers(workloads)]
+    rows = []
+    for workload, found in workloads.items():
+        pairs = [(found[name]["peak_rss_mb"], found[name]["compile_s"]) if name in found else None for name in names]
+        rows.append([workload, *(f"{pair[0]:,.0f} / {pair[1]:.1f}" if pair else "" for pair in pairs)])
+    return table(("peak MB / compile s", *names), rows)
+
+
+def lanes_section(lanes: dict) -> str:
+    """Lanes against the same runs one after another, on one thread each (experiments/benchmark_lanes.py)."""
+    rows = []
+    for row in lanes["rows"]:
+        spread = f"{row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}"
+        rows.append([row["lanes"], f"{row['tokens_per_s']:,.0f}", f"{row['ratio']:.2f}", spread])
+    config = lanes["provenance"]["config"]["name"]
+    text = table((f"lanes of {config}", "tokens/s", "x one after another", "lowest to highest"), rows)
+    if whole := lanes.get("whole_runs"):
+        alone, together = whole["seconds_one_after_another"], whole["seconds_as_lanes"]
+        text += f"\n\nWhole runs, from command to summary: {whole['lanes']} one after another took {alone:.0f} s, "
+        text += f"as lanes {together:.0f} s: {whole['ratio']:.2f} times as fast."
+    return text
+
+
+def aim_table(benchmark: dict, lanes: dict | None) -> str:
+    """The aims and the numbers reached; "" if none was measured."""
+    workloads = by_workload(benchmark)
+    rows = []
+    for aim in AIMS:
+        found = workloads.get(aim.workload, {})
+        if {"lm", aim.peer or "lm"} <= found.keys():
+            rows.append(_aim_row(aim, found))
+    if lanes:
+        ratios = [("steps", row) for row in lanes["rows"]]
+        ratios += [("whole runs", lanes["whole_runs"])] if "whole_runs" in lanes else []
+        for what, row in ratios:
+            if row["lanes"] == LANES:
+                rows.append(_at_least(f"{LANES} lanes", f"{what}, x one after another", LANES_AIM, row["ratio"]))
+    return table(("aim", "measure", "wanted", "reached", "met"), rows) if rows else ""
+
+
+def _aim_row(aim: Aim, found: dict[str, dict]) -> list[str]:
+    """found: {implementation: row} of the aim's workload"""
+    if aim.measure == "fraction_of_floor":
+        return _at_least(aim.workload, "of the floor", aim.wanted, found["lm"]["fraction_of_floor"])
+    if aim.measure == "ratio":
+        return _at_least(aim.workload, f"x {aim.peer}", aim.wanted, found[aim.peer]["ratio"])
+    reached = found["lm"]["peak_rss_mb"] / found[aim.peer]["peak_rss_mb"]
+    met = "yes" if reached <= aim.wanted else "no"
+    return [aim.workload, f"peak memory, x {aim.peer}", f"at most {aim.wanted:g}", f"{reached:.2f}", met]
+
+
+def _at_least(aim: str, measure: str, wanted: float, reached: float) -> list[str]:
+    return [aim, measure, f"at least {wanted:g}", f"{reached:.2f}", "yes" if reached >= wanted else "no"]
+
+
+if __name__ == "__main__":
+    write_section(PAGE, "speed", section())
