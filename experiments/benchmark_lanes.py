@@ -26,7 +26,8 @@ from lm.runs.files import write_json
 from lm.runs.provenance import provenance
 from lm.runs.workdir import prepare_workdir
 from lm.training.lanes import Lanes, lane_steps
-from lm.training.loop import Trainer
+from lm.training.recorder import Recorder
+from lm.training.setup import Setup, make_setup
 from lm.training.step import train_steps
 
 LANES = (2, 4, 8, 16, 32)
@@ -40,29 +41,29 @@ def run(config, workdir, data_dir=None):
     one_device_per_core()
     corpus = load_corpus(config, data_dir)
     prepare_workdir(workdir, config)
-    trainer = Trainer(config, corpus, workdir, on_device(corpus.splits["train"]))
-    rows = [measure(trainer, lanes) for lanes in LANES]
+    setup = make_setup(config, corpus)
+    rows = [measure(setup, workdir, lanes) for lanes in LANES]
     whole = measure_whole_runs(config, Path(workdir), data_dir)
     report = {"rows": rows, "whole_runs": whole, "provenance": provenance(config, corpus)}
     write_json(f"{workdir}/lanes_speed.json", report)
     return report
 
 
-def measure(trainer: Trainer, lanes: int) -> dict:
+def measure(setup: Setup, workdir: str, lanes: int) -> dict:
     """Median seconds of one dispatch of `lanes` runs, one after another and as lanes, and the median of the ratios."""
-    steps = trainer.config.train.steps_per_dispatch
-    together = Lanes([trainer] * lanes, trainer.tokens)
-    state = jax.tree.map(jnp.copy, trainer.state)
+    steps, tokens = setup.config.train.steps_per_dispatch, on_device(setup.corpus.splits["train"])
+    together = Lanes([Recorder(setup, workdir)] * lanes, tokens)
+    state = setup.initial_state()
     states, counts = together.states, jnp.full(together.slots, steps, jnp.int32)
     alone_seconds, lane_seconds, first = [], [], None
     for round_ in range(ROUNDS + 1):  # the first compiles
         began = time.perf_counter()
         for _ in range(lanes):
-            state, measured = train_steps(trainer.experiment, state, trainer.tokens, trainer.hyper, steps)
+            state, measured = train_steps(setup, state, tokens, setup.hyper, steps)
             jax.block_until_ready(measured)
         between = time.perf_counter()
         states, measured = lane_steps(
-            together.part, together.mesh, together.within, states, together.tokens, together.hypers, counts
+            together.program, together.mesh, together.within, states, together.tokens, together.hypers, counts
         )
         jax.block_until_ready(measured)
         ended = time.perf_counter()
@@ -72,13 +73,13 @@ def measure(trainer: Trainer, lanes: int) -> dict:
         alone_seconds.append(between - began)
         lane_seconds.append(ended - between)
     ratios = [a / b for a, b in zip(alone_seconds, lane_seconds, strict=True)]
-    tokens = lanes * steps * trainer.streams.batch_size * trainer.streams.unroll
+    trained = lanes * steps * setup.streams.batch_size * setup.streams.unroll
     row = {
         "lanes": lanes,
         "devices": together.mesh.size,
         "within_a_device": together.within,
-        "tokens_per_s": tokens / statistics.median(lane_seconds),
-        "tokens_per_s_one_after_another": tokens / statistics.median(alone_seconds),
+        "tokens_per_s": trained / statistics.median(lane_seconds),
+        "tokens_per_s_one_after_another": trained / statistics.median(alone_seconds),
         "ratio": statistics.median(ratios),
         "ratio_lowest": min(ratios),
         "ratio_highest": max(ratios),

@@ -17,15 +17,16 @@ from flax.traverse_util import flatten_dict
 
 from experiments.ledger.records import make_record
 from experiments.pages import comparison_page, png_of
+from lm import run as opened_run
 from lm.data.corpora import Corpus, load
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
+from lm.run import CHECKPOINTS, open_run
 from lm.runs.files import make_directory, write_bytes, write_json
 from lm.runs.workdir import log_test_score, read_config
 from lm.scoring.protocols import Score, exact_nats, perplexity
 from lm.scoring.uncertainty import paired_bootstrap
-from lm.training.loop import Trainer
-from lm.training.step import evaluated_parameters
+from lm.training.setup import make_setup
 from lm.training.summary import result_row
 
 NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
@@ -46,7 +47,7 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
 
     config: any config of this version; it says which keys a run's config.json must have, and of what types
     """
-    check_name(checkpoint, ("last", "best"), "--checkpoint")
+    check_name(checkpoint, CHECKPOINTS, "--checkpoint")
     check_name(split, SPLITS, "--split")
     found = read_runs(runs)
     models = [load_model(each, config, data_dir, split, checkpoint) for each in found]
@@ -127,19 +128,17 @@ def config_of(run: Run, template: ml_collections.ConfigDict) -> ml_collections.C
 class Model(NamedTuple):
     """A run's model at its checkpoint, and the text to score."""
 
-    trainer: Trainer
-    parameters: dict
-    corpus: Corpus
-    step: int  # the last one made, from 0
+    opened: opened_run.Run
+    workdir: Path
     which: str  # final or best
 
     def nats(self, split: str) -> np.ndarray:
         """Of every target under the exact protocol: [N - context]. A look at the test split is logged in the run."""
-        nats = exact_nats(self.trainer.model, self.parameters, self.corpus.splits[split])
+        nats = exact_nats(self.opened.model, self.opened.parameters, self.opened.setup.corpus.splits[split])
         if split == "test":
             score = Score(float(nats.sum(dtype=np.float64)), len(nats))
-            row = result_row(split, "exact", score, self.step, self.which)
-            log_test_score(self.trainer.workdir, row | {"experiment": "compare"})
+            row = result_row(split, "exact", score, self.opened.step - 1, self.which)
+            log_test_score(self.workdir, row | {"experiment": "compare"})
         return nats
 
 
@@ -148,18 +147,8 @@ def load_model(run: Run, template, data_dir: str | None, split: str, checkpoint:
     config = config_of(run, template)
     config.train.devices = 1
     corpus = load(config.data, data_dir, tuple({"train", split}))
-    trainer = Trainer(config, corpus, str(run.workdir))
-    trainer.checkpoints.close()
-    state = trainer.state
-    if checkpoint == "best":
-        restored = trainer.checkpoints.restore(state, which="best")
-        if restored is None:
-            raise UserError(f"{run.workdir} holds no best checkpoint; config.checkpoint.best=keep keeps one")
-        state = restored[0]
-    elif not trainer.resumed:
-        raise UserError(f"{run.workdir} holds no checkpoint: it is no finished run")
-    which = "best" if checkpoint == "best" else "final"
-    return Model(trainer, evaluated_parameters(state), corpus, int(state.step) - 1, which)
+    opened = open_run(make_setup(config, corpus), run.workdir, checkpoint)
+    return Model(opened, run.workdir, "best" if checkpoint == "best" else "final")
 
 
 # --- What is compared -----------------------------------------------------------------------------------------------
@@ -212,7 +201,7 @@ def pairs(runs: list[Run], models: list[Model], split: str) -> list[dict]:
     rows = []
     for a, b in itertools.combinations(range(len(runs)), 2):
         row = {"a": runs[a].label, "b": runs[b].label}
-        if reason := why_not(models[a].corpus, models[b].corpus, split):
+        if reason := why_not(models[a].opened.setup.corpus, models[b].opened.setup.corpus, split):
             rows.append(row | {"verdict": "not compared", "reason": reason})
             continue
         count = min(len(nats(a)), len(nats(b)))  # a model that reads more tokens at once begins later

@@ -1,37 +1,26 @@
-"""Writes a run's weights to export/model.safetensors in its workdir, and what they mean to export/config.json.
+"""Writes a run's weights to export/model.safetensors in its work directory, and its config to export/config.json.
 
---checkpoint=best takes those of the best checkpoint by validation, which config.checkpoint.best=keep keeps, instead of
-the last one's.
+--checkpoint=best exports the best checkpoint by validation, which config.checkpoint.best=keep keeps, instead of the
+last one.
 """
 
 import dataclasses
 import os
 
-from experiments.evaluate import load_run
-from lm.errors import UserError, check_name
+from experiments.train import load_setup
+from lm.errors import check_name
 from lm.model.weights import save_weights
-from lm.runs.files import write_json
-from lm.training.step import evaluated_parameters
+from lm.run import CHECKPOINTS, open_run
+from lm.runs.files import make_directory, write_json
 
 
 def run(config, workdir, data_dir=None, checkpoint="last"):
     """Returns the directory of the export: model.safetensors, and config.json with config and vocabulary."""
-    check_name(checkpoint, ("last", "best"), "--checkpoint")
-    trainer = load_run(config, workdir, data_dir)
-    state = trainer.state
-    if checkpoint == "best":
-        restored = trainer.checkpoints.restore(state, which="best")
-        if restored is None:
-            raise UserError(f"--workdir={workdir} holds no best checkpoint; config.checkpoint.best=keep keeps one")
-        state = restored[0]
-    directory = os.path.join(workdir, "export")
-    try:
-        os.makedirs(directory, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make {directory}: {error.strerror}") from error
-    vocabulary = trainer.corpus.vocabulary
-    save_weights(os.path.join(directory, "model.safetensors"), evaluated_parameters(state), vocabulary)
-    description = {"config": config.to_dict(), "vocabulary": dataclasses.asdict(vocabulary)}
+    check_name(checkpoint, CHECKPOINTS, "--checkpoint")
+    opened = open_run(load_setup(config, data_dir), workdir, checkpoint)
+    directory = str(make_directory(os.path.join(workdir, "export")))
+    save_weights(os.path.join(directory, "model.safetensors"), opened.parameters, opened.vocabulary)
+    description = {"config": config.to_dict(), "vocabulary": dataclasses.asdict(opened.vocabulary)}
     write_json(os.path.join(directory, "config.json"), description)
-    print(f"wrote {directory}/model.safetensors and config.json: the {checkpoint} checkpoint, {int(state.step)} steps")
+    print(f"wrote {directory}/model.safetensors and config.json: the {checkpoint} checkpoint, {opened.step} steps")
     return directory

@@ -1,6 +1,6 @@
 """Makes a run from a safetensors file: our own export or a PyTorch state dict (layouts: lm/model/weights.py).
 
-The run stands before its first step: evaluate and sample read the imported weights, train goes on from them.
+No step of the run has been made: evaluate and sample read the imported weights, train continues from them.
 
 Row k of a PyTorch embedding is token k of its own vocabulary, which word_language_model and awd-lstm-lm order by first
 appearance in train, valid and test; ours is by frequency. --vocabulary=FILE, UTF-8, one token per line in the file's
@@ -10,27 +10,32 @@ order, puts the rows in ours; without it row k is taken for our token k. Beside 
     open("tokens.txt", "w", encoding="utf-8").write("\\n".join(words) + "\\n")
 """
 
-from experiments.train import load_corpus
+import jax
+import jax.numpy as jnp
+
+from experiments.train import load_setup
 from lm.errors import UserError
 from lm.model.weights import load_weights, vocabulary_order
 from lm.runs import lock
 from lm.runs.workdir import prepare_workdir
-from lm.training.loop import Trainer
+from lm.training.recorder import Recorder
 
 
 def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
     """Returns the imported parameters, which are also the workdir's checkpoint."""
     if not weights:
         raise UserError("--experiment=import needs --weights=FILE.safetensors")
-    corpus = load_corpus(config, data_dir)
-    order = vocabulary_order(vocabulary, corpus.vocabulary.symbols) if vocabulary else None
+    setup = load_setup(config, data_dir)
+    known = setup.corpus.vocabulary
+    order = vocabulary_order(vocabulary, known.symbols) if vocabulary else None
     with lock.alone(workdir):
-        trainer = Trainer(config, corpus, workdir)
-        if trainer.resumed:
+        recorder = Recorder(setup, workdir)
+        state = recorder.restore()
+        if recorder.resumed:
             raise UserError(f"--workdir={workdir} holds a run already; import into a new directory")
-        parameters, layout = load_weights(weights, trainer.model, corpus.vocabulary, order)
+        parameters, layout = load_weights(weights, setup.model, known, order)
         prepare_workdir(workdir, config)
-        trainer.adopt(parameters)
+        recorder.save(state._replace(parameters=jax.tree.map(jnp.asarray, parameters)), wait=True)
     print(f"imported {weights}, layout {layout}, into {workdir}")
     if layout != "ours" and order is None:
         print("without --vocabulary, row k of the file is taken for token k of the corpus")

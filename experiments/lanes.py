@@ -3,8 +3,8 @@
     python launch.py --experiment=lanes --config=configs/text8/lstm_fused.py --lanes='seed=0:16'
     python launch.py --experiment=lanes --config=... --lanes='seed=0:2 optim.learning_rate=5.0,10.0'
 
---lanes names keys of the config and their values, a:b being the integers from a to b - 1; there is one lane for every
-combination. Each is an ordinary run in WORKDIR/KEY=VALUE,...; the same command goes on where a killed one stopped.
+--lanes names keys of the config and their values, a:b being the integers from a to b - 1; every combination is one
+lane. Each is an ordinary run in WORKDIR/KEY=VALUE,...; after a kill run the same command again to resume.
 """
 
 import itertools
@@ -17,6 +17,7 @@ from lm.errors import UserError
 from lm.machine.cores import one_device_per_core
 from lm.runs.files import write_json
 from lm.training.lanes import same_program, train_lanes
+from lm.training.setup import make_setup
 
 
 def run(config, workdir, data_dir=None, lanes=None):
@@ -27,7 +28,8 @@ def run(config, workdir, data_dir=None, lanes=None):
     one_device_per_core()
     corpus = load_corpus(config, data_dir)
     workdirs = [os.path.join(workdir, name) for name in names]
-    outcomes = train_lanes(configs, corpus, workdirs, read_test=test_text(config, data_dir))
+    setups = [make_setup(each, corpus) for each in configs]
+    outcomes = train_lanes(setups, workdirs, read_test=test_text(config, data_dir))
     report = {
         name: {"error": str(outcome)} if isinstance(outcome, UserError) else outcome
         for name, outcome in zip(names, outcomes, strict=True)

@@ -1,10 +1,8 @@
-"""Trains the config in the workdir, going on from its last checkpoint, and prints what came of it.
+"""Trains the config in the work directory, resuming from its last checkpoint, and prints the results.
 
-Before a long run begins it says how long that will take and what memory it needs; --noeta leaves that out, --dry_run
-stops there and leaves nothing behind.
+A new run that looks long prints a time and memory estimate first (--noeta skips it); --dry_run stops after it.
 """
 
-import functools
 import math
 
 import jax
@@ -13,64 +11,95 @@ from lm.data.corpora import load
 from lm.errors import UserError
 from lm.machine.clock import process_seconds
 from lm.runs.workdir import read_config
-from lm.training import devices, estimates
-from lm.training.announce import LONG_SECONDS, announce
+from lm.training import devices, estimates, memory
+from lm.training.estimates import Estimate
 from lm.training.loop import train
+from lm.training.setup import Setup, make_setup
+
+LONG_SECONDS = 300.0  # timing takes some seconds: a few hundredths of this
 
 
 def run(config, workdir, data_dir=None, dry_run=False, eta=True):
-    """Returns the summary that `workdir`/summary.json holds; of a dry run the Estimate."""
+    """Returns the content of `workdir`/summary.json; of a dry run the Estimate."""
+    setup = load_setup(config, data_dir)
     if dry_run:
-        return estimate(config, data_dir)
-    corpus = load_corpus(config, data_dir)
-    if jax.process_count() == 1 and read_config(workdir) is None:  # what has begun says what is left of it
-        announce(config, corpus, LONG_SECONDS if eta else math.inf)
-    summary = train(config, corpus, workdir, test_text(config, data_dir))
+        return estimate(setup)
+    if jax.process_count() == 1 and read_config(workdir) is None:  # a new run
+        announce(setup, LONG_SECONDS if eta else math.inf)
+    summary = train(setup, workdir, test_text(config, data_dir))
     if devices.is_first():
         print_results(summary)
     return summary
 
 
-def estimate(config, data_dir) -> estimates.Estimate:
-    """Prints and returns what preflight finds."""
-    if jax.process_count() > 1:
-        raise UserError("--dry_run is for one process: leave --num_processes and its companions out")
-    found = estimates.estimate(config, load_corpus(config, data_dir), startup=process_seconds())
-    print(estimates.report(found))
-    return found
-
-
-def estimate_all(configs, data_dir, jobs=1) -> list[estimates.Estimate]:
-    """As estimate(), for several configs that `jobs` processes will run; each distinct shape is timed once."""
-    found = estimates.estimate_all(configs, functools.partial(load_corpus, data_dir=data_dir))
-    print(estimates.report_all(found, jobs))
-    return found
+def load_setup(config, data_dir) -> Setup:
+    """Reads the corpus, without its test split, and checks the config against it."""
+    return make_setup(config, load_corpus(config, data_dir))
 
 
 def load_corpus(config, data_dir):
-    """The corpus of the config as training and selection see it: without its test split."""
+    """The corpus as training and selection see it: without its test split."""
     return load(config.data, data_dir, ("train", "valid"))
 
 
 def test_text(config, data_dir):
-    """A function that reads the test split, [N] ids or None where the corpus has none.
+    """A function that reads the test split, [N] ids, or None if the corpus has none.
 
-    It is called when training is over and no choice is left to be made, so that nothing can have looked at the test
-    split before; without its file a run trains, and its summary says what was not scored.
+    It is called when training is over and no choice is left to be made, so that nothing can have used the test split
+    before. Without its file a run trains, and its summary says what was not scored.
     """
     return lambda: load(config.data, data_dir, ("test",)).splits.get("test")
 
 
+def announce(setup: Setup, long_seconds: float) -> Estimate | None:
+    """Checks the memory that the compiled programs need, and prints an estimate for a long run.
+
+    Returns the estimate, or None for a run of less than `long_seconds`. Raises UserError if memory does not suffice.
+    """
+    is_long = estimates.guess_seconds(setup) > long_seconds
+    if setup.config.train.devices > 1 and not is_long:  # memory.peak compiles the program of a single device
+        return None
+    needed = memory.peak(setup, all_programs=is_long)
+    if not is_long:
+        return None
+    from lm.training import timing
+
+    print(f"timing {setup.config.name or 'the config'} for some seconds; --noeta skips this", flush=True)
+    found = estimates.make_estimate(setup, needed, timing.measure(setup))
+    print(estimates.in_one_line(found), flush=True)
+    return found
+
+
+def estimate(setup: Setup) -> Estimate:
+    """Prints and returns the estimate of a run that starts in a process of its own."""
+    from lm.training import timing
+
+    if jax.process_count() > 1:
+        raise UserError("--dry_run works in one process: leave out --num_processes and the flags that go with it")
+    found = timing.estimate(setup, startup=process_seconds())
+    print(estimates.in_full(found))
+    return found
+
+
+def estimate_all(configs, data_dir, jobs=1) -> list[Estimate]:
+    """As estimate(), for several configs that `jobs` processes will run; each distinct shape is timed once."""
+    from lm.training import timing
+
+    found = timing.estimate_all(load_setup(config, data_dir) for config in configs)
+    print(estimates.in_one_table(found, jobs))
+    return found
+
+
 def print_results(summary: dict):
-    """One line per score, the targets of the source, the floor where the corpus has one, and samples."""
+    """Prints the scores, the source's reported numbers, the corpus's entropy if it is known, and samples."""
     for row in summary["results"]:
         print(
             f"{row['which']} {row['split']} perplexity {row['perplexity']:.4f} "
             f"({row['bits_per_symbol']:.4f} bits per symbol, protocol {row['protocol']}, {row['targets']} targets)"
         )
-    for what, reason in summary["not_scored"].items():
-        hint = "; --experiment=evaluate makes up for it" if what == "test" else ""
-        print(f"{what} is not scored: {reason}{hint}")
+    for name, reason in summary["not_scored"].items():
+        hint = "; --experiment=evaluate scores it later" if name == "test" else ""
+        print(f"{name} is not scored: {reason}{hint}")
     print("samples:", *summary["samples"], sep="\n  ")
     config, data = summary["provenance"]["config"], summary["provenance"]["data"]
     for name, target in config["targets"].items():

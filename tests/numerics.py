@@ -16,6 +16,7 @@ import numpy as np
 
 from lm.runs.provenance import NUMERICS
 from lm.training.loop import train
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 
 PATH = Path(__file__).resolve().parent / "numerics.json"
@@ -52,7 +53,7 @@ def measure(case: str) -> dict:
         | CASES[case]
     )
     with tempfile.TemporaryDirectory() as workdir:
-        summary = train(config, tiny.corpus(), workdir)
+        summary = train(make_setup(config, tiny.corpus()), workdir)
         rows = [json.loads(line) for line in Path(workdir, "metrics.jsonl").read_text().splitlines()]
     return {
         "loss": [digits(row["loss"]) for row in rows],

@@ -15,6 +15,7 @@ from experiments import compare
 from lm.data.corpora import load
 from lm.errors import UserError
 from lm.training.loop import train
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 from tests.helpers.markdown_tables import table_rows
 
@@ -31,7 +32,7 @@ def make_run(workdir, path, **changes):
     shape = {"model__hidden": (6,), "data__batch_size": 8, "data__unroll": 8}
     changes = shape | {"train__steps": 30, "train__evaluate_every": 10} | changes
     config = tiny.config(data__corpus="textfile", data__path=path, data__fractions=(0.7, 0.2, 0.1), **changes)
-    train(config, load(config.data, None, ("train", "valid")), str(workdir))
+    train(make_setup(config, load(config.data, None, ("train", "valid"))), str(workdir))
     return str(workdir)
 
 

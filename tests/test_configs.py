@@ -19,7 +19,7 @@ from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.language_model import count_parameters, init_parameters, make_model
 from lm.scoring.protocols import PROTOCOLS
-from lm.training.step import make_experiment
+from lm.training.setup import make_setup
 
 ROOT = Path(__file__).resolve().parent.parent
 # Symbols and training tokens of each corpus, except the user's own text.
@@ -173,8 +173,8 @@ def test_it_would_run(name):
     texts |= {split: np.zeros(10_000, np.uint8) for split in SPLITS.get(corpus, ("valid", "test"))}
     symbols = ("<eos>", *config.sample.prompt.split(), *(chr(0x4E00 + i) for i in range(size)))[:size]
     vocabulary = Vocabulary("word", symbols)
-    experiment = make_experiment(config, Corpus(corpus, vocabulary, texts, {}))
-    assert experiment.total_steps > 0
+    setup = make_setup(config, Corpus(corpus, vocabulary, texts, {}))
+    assert setup.total_steps > 0
     assert config.evaluation.during in PROTOCOLS
     assert set(config.evaluation.protocols) <= set(PROTOCOLS)
     assert set(config.evaluation.splits) <= set(texts), "a split to score that the corpus lacks"

@@ -13,6 +13,8 @@ from lm.data.files import RegisteredFile
 from lm.errors import UserError
 from lm.scoring.protocols import evaluate as score
 from lm.training.loop import Trainer
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 
 
@@ -27,24 +29,27 @@ def test_the_test_text_is_read_once_and_after_the_last_step(tmp_path):
     test, reads = tiny.text(50, seed=2), []
 
     def read_test():
-        reads.append(trainer.done)
+        reads.append(trainer.recorder.done)
         return test
 
-    trainer = Trainer(config(), tiny.corpus(), tmp_path, read_test=read_test)
+    trainer = Trainer(Recorder(make_setup(config(), tiny.corpus()), tmp_path, read_test=read_test))
     summary = trainer.run()
     assert reads == [12]
     rows = [row for row in summary["results"] if row["split"] == "test"]
     assert [(row["which"], row["protocol"]) for row in rows] == [
         ("final", "exact"), ("final", "batched"), ("best", "exact"), ("best", "batched"),
     ]  # fmt: skip
-    expected = score("exact", trainer.model, trainer.parameters, test, config().evaluation)
+    expected = score(
+        "exact", trainer.setup.model, trainer.recorder.parameters(trainer.state), test, config().evaluation
+    )
     assert rows[0]["nats"] == expected.nats
     assert summary["not_scored"] == {}
 
 
 def test_every_score_of_it_is_logged(tmp_path):
     summaries = [
-        Trainer(config(), tiny.corpus(), tmp_path, read_test=lambda: tiny.text(50, seed=2)).run() for _ in range(2)
+        Trainer(Recorder(make_setup(config(), tiny.corpus()), tmp_path, read_test=lambda: tiny.text(50, seed=2))).run()
+        for _ in range(2)
     ]
     log = [json.loads(line) for line in (tmp_path / "test_log.jsonl").read_text().splitlines()]
     rows = [row for summary in summaries for row in summary["results"] if row["split"] == "test"]
@@ -53,7 +58,7 @@ def test_every_score_of_it_is_logged(tmp_path):
 
 
 def test_scores_of_valid_are_not(tmp_path):
-    Trainer(config(), tiny.corpus(), tmp_path).run()
+    Trainer(Recorder(make_setup(config(), tiny.corpus()), tmp_path)).run()
     assert not (tmp_path / "test_log.jsonl").exists()
 
 
@@ -61,13 +66,13 @@ def test_a_run_without_its_test_file_trains_and_says_what_is_missing(tmp_path):
     def read_test():
         raise UserError("ptb.test.txt is not here")
 
-    summary = Trainer(config(), tiny.corpus(), tmp_path, read_test=read_test).run()
+    summary = Trainer(Recorder(make_setup(config(), tiny.corpus()), tmp_path, read_test=read_test)).run()
     assert summary["not_scored"] == {"test": "ptb.test.txt is not here"}
     assert {row["split"] for row in summary["results"]} == {"valid"}
 
 
 def test_a_corpus_without_a_test_split_has_nothing_to_score(tmp_path):
-    summary = Trainer(config(), tiny.corpus(), tmp_path, read_test=lambda: None).run()
+    summary = Trainer(Recorder(make_setup(config(), tiny.corpus()), tmp_path, read_test=lambda: None)).run()
     assert summary["not_scored"] == {}
 
 

@@ -12,6 +12,8 @@ from lm.errors import UserError
 from lm.model import weights
 from lm.runs.checkpoint import Checkpoints
 from lm.training.loop import Trainer, train
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
 from tests.helpers import fuzz, tiny
 
 TRIES = 40  # of a target of weight 1; tests/soak/soak_fuzz.py has many more
@@ -101,13 +103,13 @@ def test_a_pickle_is_not_run(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    train(fuzz.settings(), tiny.corpus(), str(tmp_path))
+    train(make_setup(fuzz.settings(), tiny.corpus()), str(tmp_path))
     return tmp_path
 
 
 def trainer(workdir):
-    made = Trainer(fuzz.settings(), tiny.corpus(), workdir)
-    made.checkpoints.close()
+    made = Trainer(Recorder(make_setup(fuzz.settings(), tiny.corpus()), workdir))
+    made.recorder.checkpoints.close()
     return made
 
 

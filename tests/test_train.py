@@ -10,7 +10,9 @@ import pytest
 from lm.errors import UserError
 from lm.training.loop import Trainer, train
 from lm.training.optim import hyper_of
-from lm.training.step import make_experiment, train_steps
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
+from lm.training.step import train_steps
 from tests.helpers import references, tiny
 
 STEPS = 12
@@ -30,23 +32,23 @@ def run(tmp_path_factory):
     """(workdir, summary, reference): 12 steps on 3 read heads, and the same steps in float64 NumPy."""
     workdir = tmp_path_factory.mktemp("run")
     config, corpus = run_config(), tiny.corpus()
-    trainer = Trainer(config, corpus, workdir / "unused")
+    trainer = Trainer(Recorder(make_setup(config, corpus), workdir / "unused"))
     parameters = references.float64(trainer.state.parameters)  # a run begins from these
-    trainer.checkpoints.close()
+    trainer.recorder.checkpoints.close()
 
     reference, state = [], references.zero_state(parameters, 3)
     generator = references.BatchGenerator(corpus.splits["train"], 3, 4)
     for _ in range(STEPS):
         parameters, state, loss, norm = references.sgd_step(parameters, state, generator.next(), 1.0, 1.0)
         reference.append({"loss": loss, "norm": norm, "parameters": parameters})
-    return workdir, train(config, corpus, workdir), reference
+    return workdir, train(make_setup(config, corpus), workdir), reference
 
 
 def test_the_whole_run_is_that_of_float64_numpy(run):
     """Twelve steps of carried state, clipped gradients and read heads, gradients by central differences."""
     workdir, _, reference = run
-    found = Trainer(run_config(), tiny.corpus(), workdir)
-    found.checkpoints.close()
+    found = Trainer(Recorder(make_setup(run_config(), tiny.corpus()), workdir))
+    found.recorder.checkpoints.close()
     assert found.done == STEPS
     leaves = references.leaves(found.state.parameters)
     for name, expected in references.leaves(reference[-1]["parameters"]).items():
@@ -129,7 +131,7 @@ def test_training_approaches_the_entropy_of_the_text(tmp_path):
     """400 steps from ln 5 or worse to within 12% of what no model can beat."""
     config = tiny.config(train__steps=400, train__report_every=100, optim__learning_rate=2.0)
     corpus = tiny.corpus(valid=1001)
-    summary = train(config, corpus, tmp_path)
+    summary = train(make_setup(config, corpus), tmp_path)
     losses = [row["loss"] for row in rows_of(tmp_path)]
     assert losses[0] > 1.5
     assert losses == sorted(losses, reverse=True) or losses[-1] < losses[1]
@@ -141,16 +143,16 @@ def test_epochs_are_counted_reported_and_begun_from_zero_state(tmp_path):
     """rows: 3 windows an epoch; a row after each epoch holds its own perplexity, whatever report_every says."""
     config = tiny.config(data__batching="rows", train__steps=0, train__epochs=2, train__report_every=4)
     corpus = tiny.corpus(train=3 * 14)
-    experiment, hyper = make_experiment(config, corpus), hyper_of(config)
-    assert experiment.total_steps == 6
-    trainer = Trainer(config, corpus, tmp_path)
+    setup, hyper = make_setup(config, corpus), hyper_of(config)
+    assert setup.total_steps == 6
+    trainer = Trainer(Recorder(make_setup(config, corpus), tmp_path))
     state, losses = trainer.state, []
     for _ in range(6):
-        state, measured = train_steps(experiment, state, jnp.asarray(corpus.splits["train"]), hyper, 1)
+        state, measured = train_steps(setup, state, jnp.asarray(corpus.splits["train"]), hyper, 1)
         losses.append(float(measured.loss[0]))
-    trainer.checkpoints.close()
+    trainer.recorder.checkpoints.close()
 
-    train(config, corpus, tmp_path / "whole")
+    train(make_setup(config, corpus), tmp_path / "whole")
     rows = {row["step"]: row for row in rows_of(tmp_path / "whole")}
     assert list(rows) == [0, 2, 4, 5]
     assert [step for step, row in rows.items() if "epoch_perplexity" in row] == [2, 5]
@@ -165,17 +167,17 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
     """A rate of 3e38 spoils the parameters within a few steps; clipping at 1e30 does nothing against it."""
     config = tiny.config(optim__learning_rate=3e38, optim__clip=1e30)
     corpus = tiny.corpus()
-    trainer = Trainer(config, corpus, tmp_path / "unused")
+    trainer = Trainer(Recorder(make_setup(config, corpus), tmp_path / "unused"))
     state, first_bad = trainer.state, None
-    trainer.checkpoints.close()
+    trainer.recorder.checkpoints.close()
     for step in range(STEPS):
-        state, measured = train_steps(trainer.experiment, state, trainer.tokens, trainer.hyper, 1)
+        state, measured = train_steps(trainer.setup, state, trainer.tokens, trainer.hyper, 1)
         if not np.isfinite(measured.loss[0]):
             first_bad = step
             break
     assert first_bad, "the first step's loss is finite, a later one's is not"
     with pytest.raises(UserError) as caught:
-        train(config, corpus, tmp_path / "run")
+        train(make_setup(config, corpus), tmp_path / "run")
     assert f"not finite at step {first_bad} " in str(caught.value)
     assert "config.optim.learning_rate" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -204,7 +206,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
 )
 def test_a_config_that_cannot_run_is_refused_before_the_first_step(tmp_path, changes, words):
     with pytest.raises(UserError) as caught, tiny.compilations() as compiled:
-        train(tiny.config(**changes), tiny.corpus(), tmp_path / "run")
+        train(make_setup(tiny.config(**changes), tiny.corpus()), tmp_path / "run")
     assert all(word in str(caught.value) for word in words), caught.value
     assert not any(tiny.STEPS in name for name in compiled)
     assert not any(tmp_path.rglob("*")), "a refused config leaves nothing in the workdir"
@@ -212,7 +214,7 @@ def test_a_config_that_cannot_run_is_refused_before_the_first_step(tmp_path, cha
 
 def test_a_corpus_without_a_validation_text_trains(tmp_path):
     corpus = tiny.corpus()
-    summary = train(tiny.config(), corpus._replace(splits={"train": corpus.splits["train"]}), tmp_path)
+    summary = train(make_setup(tiny.config(), corpus._replace(splits={"train": corpus.splits["train"]})), tmp_path)
     assert summary["results"] == []
     assert summary["train"]["steps"] == STEPS
     assert not any("valid_loss" in row for row in rows_of(tmp_path))

@@ -15,8 +15,8 @@ from lm.model.language_model import LanguageModel
 from lm.runs.provenance import provenance
 from lm.scoring.protocols import exact_nats
 from lm.scoring.sampling import generate
-from lm.training.optim import hyper_of
-from lm.training.step import initial_state, make_experiment, train_steps
+from lm.training.setup import Setup, make_setup
+from lm.training.step import train_steps
 
 CELLS = {"lstm": "lstm", "gru": "gru_reset_after", "elman": "elman_tanh"}
 
@@ -54,26 +54,26 @@ def build(workload: Workload, config: ml_collections.ConfigDict) -> Program:
     symbols = tuple(chr(first + i) if level == "char" else f"w{i}" for i in range(workload.vocabulary))
     corpus = Corpus("random", Vocabulary(level, symbols), {"train": text, "valid": text}, {})
     config = experiment_config(workload, config)
-    experiment = make_experiment(config, corpus)
+    setup = make_setup(config, corpus)
     parameters = flax.traverse_util.unflatten_dict(
         {name: jnp.asarray(value) for name, value in draw_parameters(workload).items()}, sep="."
     )
     if workload.kind == "train":
-        return _training(experiment, config, parameters, text)
+        return _training(setup, parameters, text)
     if workload.kind == "evaluate":
-        return _evaluation(workload, experiment.model, parameters, text)
-    return _sampling(workload, experiment.model, config.sample, parameters, corpus)
+        return _evaluation(workload, setup.model, parameters, text)
+    return _sampling(workload, setup.model, config.sample, parameters, corpus)
 
 
-def _training(experiment, config, parameters: dict, text: np.ndarray) -> Program:
-    hyper, tokens = hyper_of(config), on_device(text)
-    state = initial_state(experiment, hyper)._replace(parameters=parameters)
+def _training(setup: Setup, parameters: dict, text: np.ndarray) -> Program:
+    tokens, steps_per_dispatch = on_device(text), setup.config.train.steps_per_dispatch
+    state = setup.initial_state()._replace(parameters=parameters)
 
     def run(n: int) -> float:
         nonlocal state
         while n:
-            count = min(n, config.train.steps_per_dispatch)
-            state, measured = train_steps(experiment, state, tokens, hyper, count)
+            count = min(n, steps_per_dispatch)
+            state, measured = train_steps(setup, state, tokens, setup.hyper, count)
             measured = jax.tree.map(np.asarray, measured)  # as lm/training/loop.py does after every dispatch
             n -= count
         return float(measured.loss[count - 1])

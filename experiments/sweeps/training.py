@@ -25,6 +25,7 @@ from lm.runs import lock
 from lm.runs.schema import read_rows
 from lm.training.lanes import same_program, train_lanes
 from lm.training.loop import train
+from lm.training.setup import make_setup
 
 # A full disk, or one that cannot be written, would end every other trial, too.
 DISK_ERRORS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
@@ -88,7 +89,7 @@ def train_group(sweep: Sweep, group: list[TrialRun], corpora: dict[str, Corpus])
             corpora[key] = load_corpus(configs[0], sweep.place.data_dir)
         if len(group) == 1:
             return [train_alone(sweep, group[0], corpora[key])]
-        outcomes = train_lanes(configs, corpora[key], directories)
+        outcomes = train_lanes([make_setup(config, corpora[key]) for config in configs], directories)
         failures = [outcome if isinstance(outcome, UserError) else None for outcome in outcomes]
         if general := [failure for failure in failures if failure and not concerns_one_trial(failure)]:
             raise general[0]
@@ -120,7 +121,7 @@ def train_alone(sweep: Sweep, run: TrialRun, corpus: Corpus) -> optuna.TrialPrun
             raise optuna.TrialPruned(f"pruned at validation check {check}")
 
     try:
-        train(run.config, corpus, str(run.directory), observe=observe)
+        train(make_setup(run.config, corpus), run.directory, observe=observe)
     except optuna.TrialPruned as pruned:
         return pruned
     return None

@@ -1,12 +1,12 @@
 """Lanes: runs of one shape, trained side by side as one compiled program.
 
-Seeds, initial scales and all that `Hyper` traces (learning rates, keep probabilities, clip thresholds, ...) may differ
-from lane to lane; so may how often a run is looked at. Each lane is an ordinary run in a workdir of its own, with the
-files that `lm.training.loop.train` would write, and equals that run alone up to rounding.
+Seeds, initial scales and everything that `Hyper` traces (learning rates, keep probabilities, clip thresholds, ...) may
+differ from lane to lane; so may the steps at which a run reports, validates or saves. Each lane is an ordinary run in
+its own work directory, writes the files that `lm.training.loop.train` writes, and equals that run alone up to rounding.
 
-The lanes are split over the devices. Within a device of a CPU they take turns, a dispatch each: products of several
-small matrices at once run badly there (docs/speed.md). Other devices compute them all at once (vmap).
-On a CPU it takes `cores.one_device_per_core` for more than one device.
+The lanes are split over the devices. Lanes that share a CPU device take turns, one dispatch each: a batched product of
+several small matrices is slow there (docs/speed.md). Other devices compute their lanes together (vmap).
+Call `cores.one_device_per_core` first to use more than one core of a CPU.
 """
 
 import contextlib
@@ -21,23 +21,25 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lm.data.batches import on_device
-from lm.data.corpora import Corpus
 from lm.errors import UserError
 from lm.machine import signals
 from lm.machine.signals import Interrupted
 from lm.runs import lock
 from lm.runs.workdir import prepare_workdir
 from lm.training import memory, optim
-from lm.training.loop import ReadTest, Trainer, next_stop
+from lm.training.events import next_stop
 from lm.training.optim import Hyper
-from lm.training.step import Experiment, StepMetrics, TrainState, compiled_part, dispatch, make_experiment
+from lm.training.recorder import ReadTest, Recorder
+from lm.training.setup import Program, Setup
+from lm.training.state import TrainState
+from lm.training.step import StepMetrics, dispatch
 
 Array = jax.Array
 
 AXIS = "lanes"
 
-# What Trainer.events needs the state for.
-READ_STATE = {"validation", "sample", "checkpoint"}
+# Events for which the recorder needs the state.
+NEED_STATE = {"validation", "sample", "checkpoint"}
 
 
 # --- Which runs may be lanes of one program -------------------------------------------------------------------------
@@ -57,7 +59,7 @@ def same_program(a: ml_collections.ConfigDict, b: ml_collections.ConfigDict) -> 
 
 
 def _shared(config: ml_collections.ConfigDict) -> dict:
-    """What of a config all lanes must have in common."""
+    """The part of a config that all lanes must have in common."""
     shared = {key: value for key, value in config.to_dict().items() if key not in FREE}
     for group, free in FREE_IN.items():
         shared[group] = {key: value for key, value in shared[group].items() if key not in free}
@@ -75,7 +77,8 @@ def lane_mesh(lanes: int) -> Mesh:
 
 
 def stack_hypers(hypers: Sequence[Hyper]) -> Hyper:
-    """Hypers of N runs -> one of arrays [N]; what is off in some lanes only gets the value there that does nothing."""
+    """Stacks the hyperparameters of N runs into arrays [N]; a regulariser that some lanes switch off gets its neutral
+    value there."""
 
     def join(name, off):
         dictionaries = [getattr(hyper, name) for hyper in hypers]
@@ -90,20 +93,20 @@ def stack_hypers(hypers: Sequence[Hyper]) -> Hyper:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def lane_steps(
-    experiment: Experiment, mesh: Mesh, within: str, states: TrainState, tokens: Array, hypers: Hyper, counts: Array
+    program: Program, mesh: Mesh, within: str, states: TrainState, tokens: Array, hypers: Hyper, counts: Array
 ) -> tuple[TrainState, StepMetrics]:
     """`counts` [N] steps of N lanes; leaves of states and hypers have a leading axis [N], which the mesh divides.
 
-    experiment: the `compiled_part` of every lane; within: how lanes share a device, "in_turn" or "vmap"
+    program: of every lane; within: how lanes share a device, "in_turn" or "vmap"
     Returns (states, StepMetrics of arrays [N, steps_per_dispatch], of which the first counts[n] are filled).
     """
 
     def on_one_device(states, tokens, hypers, counts):
         if within == "vmap":
-            return jax.vmap(functools.partial(dispatch, experiment), in_axes=(0, None, 0, 0))(
+            return jax.vmap(functools.partial(dispatch, program), in_axes=(0, None, 0, 0))(
                 states, tokens, hypers, counts
             )
-        return jax.lax.map(lambda lane: dispatch(experiment, lane[0], tokens, *lane[1:]), (states, hypers, counts))
+        return jax.lax.map(lambda lane: dispatch(program, lane[0], tokens, *lane[1:]), (states, hypers, counts))
 
     lanes, whole = PartitionSpec(AXIS), PartitionSpec()
     # Without check_vma loops may begin from constants; lanes exchange nothing, so there is nothing to check.
@@ -123,135 +126,124 @@ def _put(states: TrainState, lane: int, state: TrainState) -> TrainState:
     return jax.tree.map(lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, lane, 0), states, state)
 
 
-def common_part(experiments: Sequence[Experiment]) -> Experiment:
-    """The compiled part that all lanes share. Raises UserError where they share none, or cannot be lanes."""
-    if any(experiment.config.on_nan == "rollback" for experiment in experiments):
-        raise UserError("config.on_nan=rollback is for a run of its own: a lane whose loss is not finite ends")
-    if any(experiment.config.train.devices > 1 for experiment in experiments):
-        raise UserError("config.train.devices must be 1 for lanes: whole runs are divided over devices, not rows")
-    parts = {compiled_part(experiment) for experiment in experiments}
-    if len(parts) != 1:
-        raise UserError("runs of different shapes cannot be lanes of one program: only seeds, initial values and "
-                        "numbers that a compiled step takes as arguments may differ")  # fmt: skip
-    return parts.pop()
+def common_program(setups: Sequence[Setup]) -> Program:
+    """The program that all lanes share. Raises UserError if they share none, or cannot be lanes."""
+    if any(setup.config.on_nan == "rollback" for setup in setups):
+        raise UserError("config.on_nan=rollback works only for a single run: a lane with a non-finite loss ends")
+    if any(setup.config.train.devices > 1 for setup in setups):
+        raise UserError("config.train.devices must be 1 for lanes: devices share whole runs, not rows of a batch")
+    programs = {setup.program for setup in setups}
+    if len(programs) != 1:
+        raise UserError(
+            "runs of different shapes cannot be lanes of one program: they may differ only in seeds, initial values "
+            "and numbers that a compiled step takes as arguments"
+        )
+    return programs.pop()
 
 
 # --- The loop -------------------------------------------------------------------------------------------------------
 
 
 class Lanes:
-    """N trainers whose steps are made together."""
+    """N runs whose steps are made together; a recorder for each."""
 
-    def __init__(self, trainers: Sequence[Trainer], tokens: Array, within: str | None = None):
-        self.part = common_part([trainer.experiment for trainer in trainers])
-        self.trainers, self.errors = list(trainers), {}
+    def __init__(self, recorders: Sequence[Recorder], tokens: Array, within: str | None = None):
+        self.program = common_program([recorder.setup for recorder in recorders])
+        self.recorders, self.errors, self.summaries = list(recorders), {}, {}
         self.within = within or ("in_turn" if jax.default_backend() == "cpu" else "vmap")
-        self.mesh = lane_mesh(len(trainers))
-        # Every device gets equally many: the first lane stands in for those that are missing, and makes no step.
-        self.slots = -(-len(trainers) // self.mesh.size) * self.mesh.size
-        padded = [*trainers, *[trainers[0]] * (self.slots - len(trainers))]
+        self.mesh = lane_mesh(len(recorders))
+        # Every device gets equally many: copies of the first lane fill the empty places, and make no step.
+        self.slots = -(-len(recorders) // self.mesh.size) * self.mesh.size
+        padding = self.slots - len(recorders)
         self.split = split = NamedSharding(self.mesh, PartitionSpec(AXIS))
         whole = NamedSharding(self.mesh, PartitionSpec())
-        states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(trainer.state for trainer in padded))
-        self.states = jax.device_put(states, split)
-        self.hypers = jax.device_put(stack_hypers([trainer.hyper for trainer in padded]), split)
+        states = [recorder.restore() for recorder in recorders]
+        hypers = [recorder.setup.hyper for recorder in recorders]
+        padded = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states, *states[:1] * padding)
+        self.states = jax.device_put(padded, split)
+        self.hypers = jax.device_put(stack_hypers([*hypers, *hypers[:1] * padding]), split)
         self.tokens = jax.device_put(tokens, whole)
-        self.summaries = {}
 
     def run(self) -> list[dict | UserError]:
-        """Trains all lanes to their ends: for each its summary, or what went wrong with it."""
+        """Trains all lanes to their ends. Returns the summary of each, or the error that ended it."""
         with contextlib.ExitStack() as logs:
-            for trainer in self.trainers:
-                logs.enter_context(trainer.open_log())
-                logs.enter_context(trainer.checkpoints)  # however this is left, saves under way are written
-            asked = logs.enter_context(signals.listening())
-            self._close_finished(asked)
-            while open_lanes := self._open():
-                if asked():
-                    self._save(open_lanes)
-                    raise Interrupted(asked(), f"stopped with {len(open_lanes)} lanes under way, all saved")
-                self._dispatch(open_lanes)
-                self._close_finished(asked)
-        return [self.summaries.get(lane, self.errors.get(lane)) for lane in range(len(self.trainers))]
+            for recorder in self.recorders:
+                logs.enter_context(recorder.open_log())
+                logs.enter_context(recorder.checkpoints)  # on any exit pending saves are written
+            pending = logs.enter_context(signals.listening())
+            self._finish_lanes(pending)
+            while active := self._active():
+                if pending():
+                    for lane in active:
+                        self.recorders[lane].save(self.state(lane), wait=True)
+                    raise Interrupted(pending(), f"stopped with {len(active)} unfinished lanes, all saved")
+                self._dispatch(active)
+                self._finish_lanes(pending)
+        return [self.summaries.get(lane, self.errors.get(lane)) for lane in range(len(self.recorders))]
 
-    def _open(self) -> list[int]:
-        """The lanes that have not ended."""
-        return [n for n in range(len(self.trainers)) if n not in self.summaries and n not in self.errors]
+    def _active(self) -> list[int]:
+        return [n for n in range(len(self.recorders)) if n not in self.summaries and n not in self.errors]
 
-    def _save(self, lanes: list[int]):
-        for lane in lanes:
-            self.trainers[lane].state = self.state(lane)
-            self.trainers[lane].save_here()
-
-    def _dispatch(self, open_lanes: list[int]):
-        """To the next moment that any lane must look. Lanes that a kill left behind catch up with the others first."""
-        done = {lane: self.trainers[lane].done for lane in open_lanes}
-        moving = [lane for lane in open_lanes if done[lane] == min(done.values())]
-        stops = [next_stop(self.trainers[lane].experiment, done[lane]) for lane in moving]
+    def _dispatch(self, active: list[int]):
+        """Advances the active lanes to the next event. Lanes that lag behind after a kill catch up first."""
+        done = {lane: self.recorders[lane].done for lane in active}
+        moving = [lane for lane in active if done[lane] == min(done.values())]
+        stops = [next_stop(self.recorders[lane].setup, done[lane]) for lane in moving]
         stop = min(stops + [steps for steps in done.values() if steps > min(done.values())])
         counts = np.zeros(self.slots, np.int32)
         counts[moving] = count = stop - min(done.values())
         began = time.perf_counter()
         self.states, measured = lane_steps(
-            self.part, self.mesh, self.within, self.states, self.tokens, self.hypers, jnp.asarray(counts)
+            self.program, self.mesh, self.within, self.states, self.tokens, self.hypers, jnp.asarray(counts)
         )
         measured = jax.tree.map(lambda x: np.asarray(x, np.float64)[:, :count], measured)
         seconds = time.perf_counter() - began
         for lane in moving:
             try:
-                self._account(lane, jax.tree.map(lambda x, lane=lane: x[lane], measured), seconds)
-            except UserError as error:  # this lane ends here; the others never see it
+                self._record(lane, jax.tree.map(lambda x, lane=lane: x[lane], measured), seconds)
+            except UserError as error:  # ends this lane; the others continue
                 self.errors[lane] = error
-                print(f"lane {lane} ({self.trainers[lane].workdir}) has ended: {error}")
+                print(f"lane {lane} ({self.recorders[lane].workdir}) failed: {error}")
 
-    def _account(self, lane: int, measured: StepMetrics, seconds: float):
-        """What follows a dispatch for one lane."""
-        trainer = self.trainers[lane]
-        trainer.account(measured, seconds)
-        reads = trainer.due() & READ_STATE
-        if reads:
-            before = trainer.state = self.state(lane)
-        trainer.events()
-        if reads and trainer.state is not before:  # validation has changed it: a rate decayed, an average begun
-            state = jax.device_put(trainer.state, NamedSharding(self.mesh, PartitionSpec()))
+    def _record(self, lane: int, measured: StepMetrics, seconds: float):
+        """Hands the measurements of a dispatch to one lane's recorder, and its state if an event needs it."""
+        recorder = self.recorders[lane]
+        recorder.account(measured, seconds)
+        before = self.state(lane) if recorder.due() & NEED_STATE else None
+        after = recorder.handle_events(before)
+        if after is not before:  # validation decayed a rate or began an average
+            state = jax.device_put(after, NamedSharding(self.mesh, PartitionSpec()))
             self.states = jax.device_put(_put(self.states, lane, state), self.split)
 
     def state(self, lane: int) -> TrainState:
         """A lane's own state, on the first device."""
         return jax.device_put(_take(self.states, lane), jax.devices()[0])
 
-    def _close_finished(self, asked: Callable[[], int | None]):
-        """Scores the lanes that have made their last step, until a signal asks for an end."""
-        for lane in self._open():
-            trainer = self.trainers[lane]
-            if trainer.finished and not asked():
-                self.summaries[lane] = trainer.finish()
+    def _finish_lanes(self, pending: Callable[[], int | None]):
+        """Scores the lanes that have made their last step, unless a signal is pending."""
+        for lane in self._active():
+            if self.recorders[lane].finished and not pending():
+                self.summaries[lane] = self.recorders[lane].finish(self.state(lane))
 
 
 def train_lanes(
-    configs: Sequence[ml_collections.ConfigDict],
-    corpus: Corpus,
-    workdirs: Sequence[str],
-    within: str | None = None,
-    read_test: ReadTest | None = None,
+    setups: Sequence[Setup], workdirs: Sequence[str], within: str | None = None, read_test: ReadTest | None = None
 ) -> list[dict | UserError]:
-    """Trains N configs on one corpus as lanes, each in its workdir, going on from its last checkpoint.
+    """Trains N setups of one corpus as lanes, each in its work directory, resuming from its last checkpoint.
 
-    within: how lanes share a device, "in_turn" or "vmap"; None: what suits it
-    read_test: as of `lm.training.loop.Trainer`
-    Returns for each lane its summary, or the UserError that ended it. Raises UserError where the configs are not of
-    one shape (`same_program`), or one of them is at fault before its first step.
+    within: how lanes share a device, "in_turn" or "vmap"; None: the faster one for this device
+    read_test: see lm/training/recorder.py
+    Returns for each lane its summary, or the UserError that ended it. Raises UserError if the setups do not share a
+    program, or one of them is at fault before its first step.
     """
-    experiments = [make_experiment(config, corpus) for config in configs]
-    common_part(experiments)  # what is refused leaves no trace
-    for experiment in experiments:
-        memory.check(experiment, copies=len(experiments))
-    pairs = list(zip(configs, workdirs, strict=True))
+    common_program(setups)  # before anything is written
+    for setup in setups:
+        memory.check(setup, copies=len(setups))
     with contextlib.ExitStack() as locks:
         for workdir in workdirs:
             locks.enter_context(lock.alone(workdir))
-        for config, workdir in pairs:
-            prepare_workdir(workdir, config)
-        tokens = on_device(corpus.splits["train"])
-        trainers = [Trainer(config, corpus, workdir, tokens, read_test) for config, workdir in pairs]
-        return Lanes(trainers, tokens, within).run()
+        for setup, workdir in zip(setups, workdirs, strict=True):
+            prepare_workdir(workdir, setup.config)
+        tokens = on_device(setups[0].corpus.splits["train"])
+        recorders = [Recorder(setup, workdir, read_test) for setup, workdir in zip(setups, workdirs, strict=True)]
+        return Lanes(recorders, tokens, within).run()

@@ -3,94 +3,98 @@
 On a CPU everything lies in the memory of the process; on an accelerator only what its programs hold is counted.
 """
 
-import functools
-
 import jax
 import ml_collections
 
-from lm.data.corpora import Corpus
 from lm.errors import UserError
 from lm.machine.memory import free_bytes, resident_bytes
 from lm.model.language_model import count_parameters
-from lm.scoring.protocols import PROTOCOLS, compile_stream
-from lm.training.optim import Hyper, hyper_of
-from lm.training.step import Experiment, TrainState, compile_steps, initial_state
+from lm.scoring.protocols import PROTOCOLS, compile_stream, window_shape
+from lm.training.setup import Setup
+from lm.training.step import compile_steps
 
 # Host copies of the state while a checkpoint is written: the packed bytes, and what orbax makes of them.
 CHECKPOINT_COPIES = 2
-# What compiling, orbax and TensorBoard's writer take: 290 to 450 MB were measured, the more the larger the programs.
+# Compiling, orbax and TensorBoard's writer: 290 to 450 MB were measured, the more the larger the programs.
 LIBRARIES = 350_000_000
 
 
-def check(experiment: Experiment, copies: int = 1):
-    """Raises UserError where what must be there at once exceeds the memory. Compiles nothing, allocates nothing.
+def check(setup: Setup, copies: int = 1):
+    """Rejects a setup whose parameters and state cannot fit in memory. Neither compiles nor allocates.
 
-    copies: states that must be there at once
+    copies: states that are in memory at once. Raises UserError.
     """
-    config, streams = experiment.config, experiment.streams
-    state, _ = shapes(experiment)
-    outputs = 4 * streams.unroll * streams.batch_size * sum(map(experiment.model.cell.output_size, config.model.hidden))
-    refuse_model(experiment, copies * size_of(state) + size_of(state.parameters) + outputs, "at least")
+    config, streams, state = setup.config, setup.streams, setup.state_shapes
+    outputs = 4 * streams.unroll * streams.batch_size * sum(map(setup.model.cell.output_size, config.model.hidden))
+    reject_model(setup, copies * size_of(state) + size_of(state.parameters) + outputs, "at least")
     sample, evaluation = config.sample, config.evaluation
-    texts = 4 * sample.number * (sample.length + experiment.model.vocabulary_size)
-    refuse_above_free(texts, "at least", "sampling", "config.sample.number or config.sample.length")
+    texts = 4 * sample.number * (sample.length + setup.model.vocabulary_size)
+    reject_above_free(texts, "at least", "sampling", "config.sample.number or config.sample.length")
     if any(PROTOCOLS[name].extent == "predictions" for name in (evaluation.during, *evaluation.protocols)):
-        positions = 8 * evaluation.predictions * (experiment.model.context + 1)
-        refuse_above_free(positions, "at least", "a notebook's protocol", "config.evaluation.predictions")
+        positions = 8 * evaluation.predictions * (setup.model.context + 1)
+        reject_above_free(positions, "at least", "a notebook's protocol", "config.evaluation.predictions")
 
 
-def refuse_model(experiment: Experiment, needed: int, how: str):
-    """Raises UserError where the `needed` bytes of a model and its training are more than there are."""
-    parameters = count_parameters(shapes(experiment)[0].parameters)
-    what = f"config.model.hidden={tuple(experiment.config.model.hidden)} with {parameters:,} parameters"
+def reject_model(setup: Setup, needed: int, qualifier: str):
+    """Raises UserError if a model and its training need more than the free memory. qualifier: "at least", "about"."""
+    parameters = count_parameters(setup.state_shapes.parameters)
+    subject = f"config.model.hidden={tuple(setup.config.model.hidden)} with {parameters:,} parameters"
     keys = "config.model.hidden, config.model.embedding_size, config.data.batch_size or config.data.unroll"
-    refuse_above_free(needed, how, what, keys)
+    reject_above_free(needed, qualifier, subject, keys)
 
 
-def refuse_above_free(needed: int, how: str, what: str, keys: str):
-    """Raises UserError where `needed` bytes are more than there are. keys: of the config, those to lower."""
+def reject_above_free(needed: int, qualifier: str, subject: str, keys: str):
+    """Raises UserError if `needed` bytes are more than the free memory. keys: the config keys to lower."""
     free = free_bytes()
     if free is not None and needed > free:
         raise UserError(
-            f"{what} needs {how} {megabytes(needed)} of memory and {megabytes(free)} are free: lower {keys}"
+            f"{subject} needs {qualifier} {megabytes(needed)} of memory and {megabytes(free)} are free: lower {keys}"
         )
 
 
-def peak(experiment: Experiment, corpus: Corpus) -> int:
-    """Bytes at the run's peak: what the process holds now, the state, and the most that a program or a save adds.
+def peak(setup: Setup, all_programs: bool = True) -> int:
+    """Bytes at the run's peak: the process as it is, the state, and the most that a program or a save adds.
 
-    The compiler says what each program needs: training, and every protocol's scoring. Allocates nothing.
-    Raises UserError where that is more than there is.
+    The compiler says how much each program needs; the run finds these programs compiled. Allocates nothing.
+    all_programs: compile scoring too; otherwise only if it could need more than a quarter of the free memory
+    Raises UserError if the run needs more than the free memory.
     """
-    check(experiment)
-    before = resident_bytes()
-    config, (state, hyper) = experiment.config, shapes(experiment)
-    tokens = corpus.splits["train"]
-    programs = [compile_steps(experiment, state, jax.ShapeDtypeStruct(tokens.shape, tokens.dtype), hyper)]
-    programs += [
-        compile_stream(protocol, experiment.model, state.parameters, corpus.splits[split], config.evaluation)
-        for split, protocol in scorings(config, corpus)
-    ]
-    above = max(_above_arguments(program.memory_analysis()) for program in programs)
+    check(setup)
+    before, free = resident_bytes(), free_bytes()
+    config, state, corpus = setup.config, setup.state_shapes, setup.corpus
+    training = above = _above_arguments(compile_steps(setup).memory_analysis())
+    scored = scorings(config, corpus.splits)
+    if all_programs or (free is not None and training * _scoring_share(setup, scored) > free / 4):
+        programs = [
+            compile_stream(protocol, setup.model, state.parameters, corpus.splits[split], config.evaluation)
+            for split, protocol in scored
+        ]
+        above = max(training, *(_above_arguments(program.memory_analysis()) for program in programs), 0)
     copies = CHECKPOINT_COPIES * size_of(state)
     on_cpu = jax.default_backend() == "cpu"
     each = config.train.devices if on_cpu else 1  # virtual devices of a CPU share one memory
-    adds = tokens.nbytes + each * (size_of(state) + above) + (LIBRARIES + copies if on_cpu else 0)
-    refuse_model(experiment, adds, "about")
+    tokens = corpus.splits["train"].nbytes
+    adds = tokens + each * (size_of(state) + above) + (LIBRARIES + copies if on_cpu else 0)
+    reject_model(setup, adds, "about")
     return adds + (before if on_cpu else 0)
 
 
-def scorings(config: ml_collections.ConfigDict, corpus: Corpus) -> list[tuple[str, str]]:
-    """(split, protocol) of all that a run scores on splits that are loaded, each once, validation first."""
+def _scoring_share(setup: Setup, scored: list[tuple[str, str]]) -> float:
+    """Tokens of the largest window that is scored over those of a training window.
+
+    A token in training needs at least the memory of one in scoring, since the backward pass reads what both compute.
+    """
+    evaluation, splits = setup.config.evaluation, setup.corpus.splits
+    shapes = [window_shape(protocol, setup.model, len(splits[split]), evaluation) for split, protocol in scored]
+    largest = max((size * batch for _, size, batch in shapes), default=0)
+    return largest / (setup.streams.unroll * setup.streams.batch_size)
+
+
+def scorings(config: ml_collections.ConfigDict, splits) -> list[tuple[str, str]]:
+    """Each (split, protocol) that a run scores on loaded splits, validation first."""
     pairs = [("valid", config.evaluation.during)]
     pairs += [(split, protocol) for split in config.evaluation.splits for protocol in config.evaluation.protocols]
-    return [(split, protocol) for split, protocol in dict.fromkeys(pairs) if split in corpus.splits]
-
-
-def shapes(experiment: Experiment) -> tuple[TrainState, Hyper]:
-    """The state before the first step as ShapeDtypeStructs, and the hyperparameters (scalars)."""
-    hyper = hyper_of(experiment.config)
-    return jax.eval_shape(functools.partial(initial_state, experiment, hyper)), hyper
+    return [(split, protocol) for split, protocol in dict.fromkeys(pairs) if split in splits]
 
 
 def size_of(tree) -> int:

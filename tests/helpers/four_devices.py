@@ -16,7 +16,9 @@ from lm.runs.workdir import prepare_workdir
 from lm.training import devices
 from lm.training.loop import Trainer
 from lm.training.optim import hyper_of
-from lm.training.step import make_experiment, train_steps
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
+from lm.training.step import train_steps
 from tests.helpers import tiny
 
 BATCH = {"data__batch_size": 8, "train__steps_per_dispatch": 4}
@@ -37,13 +39,13 @@ AVERAGED = {
 def trained(count, steps, **changes):
     """What `steps` steps on `count` devices measured and made: losses, gradient norms, parameters, carry."""
     config, corpus = tiny.config(train__devices=count, **(BATCH | changes)), tiny.corpus()
-    experiment, hyper = make_experiment(config, corpus), hyper_of(config)
-    state = devices.place(count, tiny.state(experiment, hyper))
+    setup, hyper = make_setup(config, corpus), hyper_of(config)
+    state = devices.place(count, tiny.state(setup))
     tokens, hyper = devices.replicate(count, (jnp.asarray(corpus.splits["train"]), hyper))
     losses, norms, dispatch = [], [], config.train.steps_per_dispatch
     with tiny.compilations() as compiled:
         for _ in range(steps // dispatch):
-            state, measured = train_steps(experiment, state, tokens, hyper, dispatch)
+            state, measured = train_steps(setup, state, tokens, hyper, dispatch)
             losses += np.asarray(measured.loss).tolist()
             norms += np.asarray(measured.gradient_norm).tolist()
     rows = jax.tree.leaves(state.carry)[0].addressable_shards
@@ -67,8 +69,8 @@ def run(workdir, count):
     changes = BATCH | EVERYTHING | AVERAGED
     config = tiny.config(train__devices=count, **changes)
     prepare_workdir(workdir, config)
-    trainer = Trainer(config, tiny.corpus(), workdir)
-    began = trainer.done
+    trainer = Trainer(Recorder(make_setup(config, tiny.corpus()), workdir))
+    began = trainer.recorder.done
     with tiny.compilations() as compiled:
         summary = trainer.run()
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -78,7 +80,7 @@ def run(workdir, count):
         "began": began,
         "rows": rows,
         "results": results,
-        "averaging": trainer.checks.averaging,
+        "averaging": trainer.recorder.checks.averaging,
         "compilations": sum("dispatch" in name for name in compiled),
     }
 

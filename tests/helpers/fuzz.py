@@ -38,6 +38,8 @@ from lm.model import weights
 from lm.runs.checkpoint import Checkpoints
 from lm.runs.workdir import prepare_workdir
 from lm.training.loop import Trainer, train
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 from tests.helpers.mutations import mutated
 
@@ -131,10 +133,10 @@ def vocabulary_file(directory: Path) -> Target:
 
 def checkpoint(directory: Path) -> Target:
     """Every file of a checkpoint, read by a run that goes on from it. What is opened is what was saved, bit for bit."""
-    train(settings(), tiny.corpus(), str(directory))
+    train(make_setup(settings(), tiny.corpus()), str(directory))
     files = [path for path in sorted((directory / "checkpoints" / "last").rglob("*")) if path.is_file()]
-    template = Trainer(settings(), tiny.corpus(), str(directory))
-    template.checkpoints.close()
+    template = Trainer(Recorder(make_setup(settings(), tiny.corpus()), str(directory)))
+    template.recorder.checkpoints.close()
     saved = json.loads(json.dumps(template._saved()))
 
     def read():
@@ -149,8 +151,8 @@ def checkpoint(directory: Path) -> Target:
 
 def saved_beside_the_state(directory: Path) -> Target:
     """What a checkpoint says beside the state, under a checksum that is right: by whoever wrote it on purpose."""
-    trainer = Trainer(settings(), tiny.corpus(), str(directory))
-    trainer.checkpoints.close()
+    trainer = Trainer(Recorder(make_setup(settings(), tiny.corpus()), str(directory)))
+    trainer.recorder.checkpoints.close()
     path = directory / "extra.json"
     path.write_text(json.dumps(trainer._saved()))
 
@@ -159,7 +161,7 @@ def saved_beside_the_state(directory: Path) -> Target:
             extra = json.loads(path.read_text())
         except (OSError, ValueError, RecursionError):  # orbax reads it: see `checkpoint`
             return
-        trainer.checkpoints.restore = lambda *arguments: (trainer.state, extra, 4)
+        trainer.recorder.checkpoints.restore = lambda *arguments: (trainer.state, extra, 4)
         trainer._resume()
 
     return Target((path,), read)

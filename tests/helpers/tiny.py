@@ -11,8 +11,9 @@ from configs.base import base
 from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
 from lm.model.language_model import LanguageModel, init_parameters, make_model
-from lm.training.optim import Hyper
-from lm.training.step import Experiment, TrainState, dispatch, initial_state
+from lm.training.setup import Setup, make_setup
+from lm.training.state import TrainState
+from lm.training.step import dispatch
 
 SYMBOLS = " abcd"
 V = len(SYMBOLS)
@@ -62,15 +63,19 @@ def draw(shapes, seed: int = 0):
     return jax.tree.map(lambda x: jnp.asarray(rng.uniform(-0.9, 0.9, x.shape).astype(x.dtype)), shapes)
 
 
-def state(experiment: Experiment, hyper: Hyper, seed: int = 0) -> TrainState:
-    """The state before step 0, but for the parameters, which are those of `model`."""
-    shapes = jax.eval_shape(functools.partial(initial_state, experiment, hyper))
+def setups(configs) -> list[Setup]:
+    return [make_setup(each, corpus()) for each in configs]
+
+
+def state(setup: Setup, seed: int = 0) -> TrainState:
+    """The state before step 0, with the parameters of `model`."""
+    shapes = setup.state_shapes
     return shapes._replace(
         step=jnp.int32(0),
         cursor=jnp.int32(0),
         parameters=draw(shapes.parameters, seed),
         optimiser=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.optimiser),
-        carry=experiment.model.initial_carry(experiment.streams.batch_size),
+        carry=setup.model.initial_carry(setup.streams.batch_size),
         key=jax.random.key(seed),
     )
 

@@ -19,6 +19,8 @@ from lm.runs import lock
 from lm.training import rollback
 from lm.training.lanes import train_lanes
 from lm.training.loop import Trainer, train
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
 from lm.training.step import StepMetrics
 from tests.helpers import tiny
 
@@ -50,13 +52,13 @@ def test_a_signal_ends_a_run_that_goes_on_bitwise(tmp_path, number):
 
     before = signal.getsignal(number)
     (tmp_path / "whole").mkdir()
-    whole = Trainer(tiny.config(**CONFIG), tiny.corpus(), tmp_path / "whole")
+    whole = Trainer(Recorder(make_setup(tiny.config(**CONFIG), tiny.corpus()), tmp_path / "whole"))
     whole.run()
     with pytest.raises(Interrupted, match="stopped after 5 of 12 steps, all saved") as caught:
-        train(tiny.config(**CONFIG), tiny.corpus(), tmp_path / "cut", observe=send)
+        train(make_setup(tiny.config(**CONFIG), tiny.corpus()), tmp_path / "cut", observe=send)
     assert caught.value.signal == number
     assert signal.getsignal(number) == before
-    again = Trainer(tiny.config(**CONFIG), tiny.corpus(), tmp_path / "cut")
+    again = Trainer(Recorder(make_setup(tiny.config(**CONFIG), tiny.corpus()), tmp_path / "cut"))
     assert again.done == 5
     again.run()
     for a, b in zip(leaves(whole), leaves(again), strict=True):
@@ -67,7 +69,7 @@ def test_a_signal_ends_a_run_that_goes_on_bitwise(tmp_path, number):
 def test_a_signal_ends_lanes_that_go_on(tmp_path, monkeypatch):
     configs = [tiny.config(**CONFIG, seed=seed) for seed in (0, 1)]
     paths = [[tmp_path / name / str(seed) for seed in (0, 1)] for name in ("whole", "cut")]
-    whole = train_lanes(configs, tiny.corpus(), paths[0])
+    whole = train_lanes(tiny.setups(configs), paths[0])
     original = Trainer._report
 
     def report(self, step, *rest):
@@ -77,9 +79,9 @@ def test_a_signal_ends_lanes_that_go_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_report", report)
     with pytest.raises(Interrupted, match="2 lanes under way, all saved"):
-        train_lanes(configs, tiny.corpus(), paths[1])
+        train_lanes(tiny.setups(configs), paths[1])
     monkeypatch.undo()
-    again = train_lanes(configs, tiny.corpus(), paths[1])
+    again = train_lanes(tiny.setups(configs), paths[1])
     for a, b in zip(whole, again, strict=True):
         assert a["results"] == b["results"]
     assert [rows(path) for path in paths[1]] == [rows(path) for path in paths[0]]
@@ -99,9 +101,9 @@ def test_a_signal_at_the_last_step_ends_before_the_scores(tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="stopped after all 12 steps, before they were scored"):
-        train(tiny.config(**CONFIG), tiny.corpus(), tmp_path, observe=send)
+        train(make_setup(tiny.config(**CONFIG), tiny.corpus()), tmp_path, observe=send)
     assert not (tmp_path / "summary.json").exists()
-    assert train(tiny.config(**CONFIG), tiny.corpus(), tmp_path)["train"]["steps"] == 12
+    assert train(make_setup(tiny.config(**CONFIG), tiny.corpus()), tmp_path)["train"]["steps"] == 12
 
 
 def test_a_signal_while_lanes_are_scored_ends_them_before_the_next_is(tmp_path, monkeypatch):
@@ -116,9 +118,9 @@ def test_a_signal_while_lanes_are_scored_ends_them_before_the_next_is(tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "finish", finish_and_send)
         with pytest.raises(Interrupted, match="1 lanes under way, all saved"):
-            train_lanes(configs, tiny.corpus(), workdirs)
+            train_lanes(tiny.setups(configs), workdirs)
     assert [(path / "summary.json").exists() for path in workdirs] == [True, False]
-    assert [summary["train"]["steps"] for summary in train_lanes(configs, tiny.corpus(), workdirs)] == [12, 12]
+    assert [summary["train"]["steps"] for summary in train_lanes(tiny.setups(configs), workdirs)] == [12, 12]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
@@ -222,25 +224,28 @@ def test_of_two_processes_in_one_workdir_the_second_is_refused(tmp_path):
 
 def test_a_second_process_in_a_workdir_is_refused(tmp_path):
     config, corpus = tiny.config(), tiny.corpus()
-    train(config, corpus, tmp_path)
+    train(make_setup(config, corpus), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with lock.alone(tmp_path):
         with pytest.raises(UserError, match=f"directory {tmp_path} is in use by another process"):
-            train(config, corpus, tmp_path)
+            train(make_setup(config, corpus), tmp_path)
         with pytest.raises(UserError, match="another process"):
-            train_lanes([config], corpus, [tmp_path])
+            train_lanes(tiny.setups([config]), [tmp_path])
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    train(config, corpus, tmp_path)
+    train(make_setup(config, corpus), tmp_path)
 
 
 def test_a_process_that_is_refused_changes_nothing(tmp_path):
     """Not even config.json, which may say another number of threads than the run that holds the lock."""
     config, corpus = tiny.config(), tiny.corpus()
-    train(config, corpus, tmp_path)
+    train(make_setup(config, corpus), tmp_path)
     before = (tmp_path / "config.json").read_bytes()
     other = tiny.config(train__threads=7)
     with lock.alone(tmp_path):
-        for attempt in (lambda: train(other, corpus, tmp_path), lambda: train_lanes([other], corpus, [tmp_path])):
+        for attempt in (
+            lambda: train(make_setup(other, corpus), tmp_path),
+            lambda: train_lanes(tiny.setups([other]), [tmp_path]),
+        ):
             with pytest.raises(UserError, match="another process"):
                 attempt()
     assert (tmp_path / "config.json").read_bytes() == before
@@ -248,9 +253,9 @@ def test_a_process_that_is_refused_changes_nothing(tmp_path):
 
 def test_a_run_on_a_text_that_has_changed_is_refused(tmp_path):
     corpus = tiny.corpus()._replace(provenance={"checksum": "00"})
-    train(tiny.config(), corpus, tmp_path)
+    train(make_setup(tiny.config(), corpus), tmp_path)
     with pytest.raises(UserError, match="its corpus tiny has changed since"):
-        train(tiny.config(), corpus._replace(provenance={"checksum": "01"}), tmp_path)
+        train(make_setup(tiny.config(), corpus._replace(provenance={"checksum": "01"})), tmp_path)
 
 
 # --- losses that are not finite
@@ -263,21 +268,21 @@ def diverging(**changes):
 
 def test_such_a_run_stops_and_names_step_rate_and_norm(tmp_path):
     with pytest.raises(NotFinite, match=r"not finite at step \d+ \(learning rate 3e\+38, gradient norm .*lower"):
-        train(diverging(), tiny.corpus(), tmp_path)
+        train(make_setup(diverging(), tiny.corpus()), tmp_path)
 
 
 def test_a_gradient_that_is_not_finite_stops_it_before_its_update_is_saved(tmp_path):
     """The loss of that step is finite still: it is of the parameters before the update."""
-    trainer = Trainer(tiny.config(), tiny.corpus(), tmp_path)
+    trainer = Trainer(Recorder(make_setup(tiny.config(), tiny.corpus()), tmp_path))
     ones = np.ones(2)
     with pytest.raises(NotFinite, match=r"the gradient is not finite at step 1 \(learning rate 1, gradient norm inf"):
-        trainer.account(StepMetrics(ones, np.array([1.0, np.inf]), ones), 0.1)
-    assert trainer.done == 0
-    trainer.checkpoints.close()
+        trainer.recorder.account(StepMetrics(ones, np.array([1.0, np.inf]), ones), 0.1)
+    assert trainer.recorder.done == 0
+    trainer.recorder.checkpoints.close()
 
 
 def test_a_rollback_halves_the_rate_and_goes_on(tmp_path, capsys):
-    summary = train(diverging(on_nan="rollback"), tiny.corpus(), tmp_path)
+    summary = train(make_setup(diverging(on_nan="rollback"), tiny.corpus()), tmp_path)
     rollbacks = summary["train"]["rollbacks"]
     assert 1 <= rollbacks <= 10
     assert capsys.readouterr().out.count("at half the learning rate") == rollbacks
@@ -291,7 +296,7 @@ def test_a_rollback_halves_the_rate_and_goes_on(tmp_path, capsys):
 @pytest.mark.parametrize("every", [100, 1])
 def test_a_kill_after_a_rollback_changes_nothing(tmp_path, monkeypatch, every):
     config = diverging(on_nan="rollback", checkpoint__every_steps=every)
-    whole = train(config, tiny.corpus(), tmp_path / "whole")
+    whole = train(make_setup(config, tiny.corpus()), tmp_path / "whole")
     original = rollback.roll_back
 
     class Killed(Exception):
@@ -304,9 +309,9 @@ def test_a_kill_after_a_rollback_changes_nothing(tmp_path, monkeypatch, every):
     for _ in range(whole["train"]["rollbacks"]):
         monkeypatch.setattr(rollback, "roll_back", roll_back)
         with pytest.raises(Killed):
-            train(config, tiny.corpus(), tmp_path / "cut")
+            train(make_setup(config, tiny.corpus()), tmp_path / "cut")
     monkeypatch.undo()
-    again = train(config, tiny.corpus(), tmp_path / "cut")
+    again = train(make_setup(config, tiny.corpus()), tmp_path / "cut")
     assert again["results"] == whole["results"]
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
 
@@ -314,7 +319,7 @@ def test_a_kill_after_a_rollback_changes_nothing(tmp_path, monkeypatch, every):
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_a_checkpoint_of_ruined_parameters_is_left_for_the_one_before(tmp_path, every):
     """The first step ruins the parameters, and its loss, taken before, is finite: it is saved."""
-    summary = train(diverging(on_nan="rollback", checkpoint__every_steps=every), tiny.corpus(), tmp_path)
+    summary = train(make_setup(diverging(on_nan="rollback", checkpoint__every_steps=every), tiny.corpus()), tmp_path)
     assert 1 <= summary["train"]["rollbacks"] <= 10
     written = rows(tmp_path)
     assert [row["step"] for row in written] == list(range(12))
@@ -345,7 +350,7 @@ def test_the_best_of_a_history_that_was_left_is_forgotten(tmp_path, monkeypatch)
         checkpoint__best="keep",
         checkpoint__keep=1,
     )
-    summary = train(config, tiny.corpus(), tmp_path)
+    summary = train(make_setup(config, tiny.corpus()), tmp_path)
     assert failed == [7]
     assert {row["step"] for row in summary["results"] if row["which"] == "best"} == {3}
     checks = [row for row in rows(tmp_path) if "valid_loss" in row]
@@ -356,11 +361,11 @@ def test_rollbacks_come_to_an_end(tmp_path):
     """Where the loss is not finite at any rate."""
     config = diverging(on_nan="rollback", init__output=("uniform", -3e38, 3e38))
     with pytest.raises(NotFinite):
-        train(config, tiny.corpus(), tmp_path)
+        train(make_setup(config, tiny.corpus()), tmp_path)
 
 
 def test_other_values_and_lanes_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"config\.on_nan: unknown 'ignore'; known: stop, rollback"):
-        train(tiny.config(on_nan="ignore"), tiny.corpus(), tmp_path)
+        train(make_setup(tiny.config(on_nan="ignore"), tiny.corpus()), tmp_path)
     with pytest.raises(UserError, match="on_nan=rollback is for a run of its own"):
-        train_lanes([tiny.config(on_nan="rollback")], tiny.corpus(), [tmp_path])
+        train_lanes(tiny.setups([tiny.config(on_nan="rollback")]), [tmp_path])

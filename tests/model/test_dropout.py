@@ -9,7 +9,8 @@ from lm.errors import UserError
 from lm.model.dropout import SITES, Noise, drop, inverted_mask
 from lm.model.language_model import make_model
 from lm.training.optim import hyper_of
-from lm.training.step import make_experiment, train_steps
+from lm.training.setup import make_setup
+from lm.training.step import train_steps
 from tests.helpers import tiny
 
 KEEP = 0.8
@@ -102,10 +103,10 @@ def losses_without_learning(keep, seed=0):
     dropout = {"keep_prob__input": keep, "keep_prob__output": keep}
     config = tiny.config(data__batching="rows", optim__learning_rate=1e-12, **embedding, **dropout)
     corpus = tiny.corpus(train=3 * 6)  # rows of 6 tokens and unroll 4: an epoch is a single window
-    experiment, hyper = make_experiment(config, corpus), hyper_of(config)
-    assert experiment.streams.windows_per_epoch == 1
-    state = tiny.state(experiment, hyper)._replace(key=jax.random.key(seed))
-    return np.asarray(train_steps(experiment, state, jnp.asarray(corpus.splits["train"]), hyper, 4)[1].loss)
+    setup, hyper = make_setup(config, corpus), hyper_of(config)
+    assert setup.streams.windows_per_epoch == 1
+    state = tiny.state(setup)._replace(key=jax.random.key(seed))
+    return np.asarray(train_steps(setup, state, jnp.asarray(corpus.splits["train"]), hyper, 4)[1].loss)
 
 
 def test_masks_change_with_the_step_and_the_seed_only():

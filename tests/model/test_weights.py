@@ -14,6 +14,8 @@ from lm.model.language_model import make_model
 from lm.runs import lock
 from lm.runs.workdir import prepare_workdir
 from lm.training.loop import Trainer
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 
 V, D, H = 7, 4, 5
@@ -269,14 +271,14 @@ def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
         )
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     prepare_workdir(first, config)
-    trained = Trainer(config, corpus, first)
+    trained = Trainer(Recorder(make_setup(config, corpus), first))
     trained.run()
     directory = export.run(config, first)
     with open(f"{directory}/config.json", encoding="utf-8") as file:
         assert json.load(file)["vocabulary"]["symbols"] == list(tiny.SYMBOLS)
     import_weights.run(config, second, weights=f"{directory}/model.safetensors")
-    again = Trainer(config, corpus, second)
-    assert again.resumed
+    again = Trainer(Recorder(make_setup(config, corpus), second))
+    assert again.recorder.resumed
     assert again.done == 0
     for ours, theirs in zip(jax.tree.leaves(trained.parameters), jax.tree.leaves(again.parameters), strict=True):
         np.testing.assert_array_equal(np.asarray(ours).view(np.uint32), np.asarray(theirs).view(np.uint32))

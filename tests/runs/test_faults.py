@@ -15,6 +15,8 @@ from lm.runs import lock, metrics, sampled_texts
 from lm.runs.checkpoint import Checkpoints
 from lm.runs.workdir import prepare_workdir
 from lm.training.loop import Trainer, train
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
 from lm.training.step import StepMetrics
 from tests.training.test_resume import Interrupted, config, corpus, final_state, interrupt, rows_of
 
@@ -28,13 +30,13 @@ def settings(**changes):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("undisturbed")
-    return workdir, train(settings(), corpus(), workdir)
+    return workdir, train(make_setup(settings(), corpus()), workdir)
 
 
 def assert_goes_on(workdir, undisturbed):
     """Begun again, the run in workdir ends as the undisturbed one."""
     expected, summary = undisturbed
-    again = train(settings(), corpus(), workdir)
+    again = train(make_setup(settings(), corpus()), workdir)
     assert again["results"] == summary["results"]
     assert rows_of(workdir) == rows_of(expected)
     assert (workdir / "samples.txt").read_bytes() == (expected / "samples.txt").read_bytes()
@@ -120,7 +122,7 @@ def test_a_full_disk_ends_a_run_with_one_line_and_loses_nothing(undisturbed, tmp
     with monkeypatch.context() as patch:
         fill(patch)
         with pytest.raises(UserError) as caught:
-            train(settings(), corpus(), tmp_path)
+            train(make_setup(settings(), corpus()), tmp_path)
     assert named in str(caught.value)
     assert NO_SPACE in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -144,7 +146,7 @@ def test_a_save_under_way_is_written_however_the_run_is_left(tmp_path, monkeypat
     monkeypatch.setattr(Checkpoints, "_write", slow)
     monkeypatch.setattr(metrics.MetricsLog, "write", failing)
     with pytest.raises(Interrupted):
-        train(settings(), corpus(), tmp_path)
+        train(make_setup(settings(), corpus()), tmp_path)
     assert sorted(path.name for path in (tmp_path / "checkpoints" / "last").iterdir()) == ["6", "9"]
 
 
@@ -158,7 +160,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path, name, is_directory):
     prepare_workdir(tmp_path, settings())
     (tmp_path / name).mkdir() if is_directory else (tmp_path / name).write_text("in the way")
     with pytest.raises(UserError, match=name) as caught:
-        train(settings(), corpus(), tmp_path)
+        train(make_setup(settings(), corpus()), tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -187,11 +189,11 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
 
 def test_a_run_whose_best_checkpoints_are_all_damaged_ends_and_says_so(undisturbed, tmp_path, capsys):
     expected = undisturbed[1]
-    train(settings(), corpus(), tmp_path)
+    train(make_setup(settings(), corpus()), tmp_path)
     (tmp_path / "summary.json").unlink()
     for path in (tmp_path / "checkpoints" / "best").glob("*/state/checkpoint/0"):
         damage(path, "truncated")
-    summary = train(settings(), corpus(), tmp_path)
+    summary = train(make_setup(settings(), corpus()), tmp_path)
     assert (tmp_path / "summary.json").is_file()
     assert summary["results"] == [row for row in expected["results"] if row["which"] == "final"]
     assert summary["not_scored"].keys() == {"best"}
@@ -221,7 +223,7 @@ def test_samples_that_a_crash_left_without_their_checkpoint_are_written_once(und
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", crash)
         with pytest.raises(Interrupted):
-            train(settings(), corpus(), tmp_path)
+            train(make_setup(settings(), corpus()), tmp_path)
     assert "step 8" in (tmp_path / "samples.txt").read_text()
     assert_goes_on(tmp_path, undisturbed)
 
@@ -231,12 +233,12 @@ def test_sums_of_losses_do_not_depend_on_where_dispatches_end(tmp_path):
     losses = np.random.default_rng(0).uniform(1, 3, 12)
     found = []
     for parts in ([12], [5, 1, 6], [1] * 12):
-        trainer = Trainer(settings(), corpus(), tmp_path)
+        trainer = Trainer(Recorder(make_setup(settings(), corpus()), tmp_path))
         for part in np.split(losses, np.cumsum(parts)[:-1]):
-            trainer.account(StepMetrics(part, np.ones_like(part), np.ones_like(part)), 1.0)
-        p = trainer.progress
+            trainer.recorder.account(StepMetrics(part, np.ones_like(part), np.ones_like(part)), 1.0)
+        p = trainer.recorder.progress
         found.append((p.report_nats, p.epoch_nats, p.lowest_running_nats))
-        trainer.checkpoints.close()
+        trainer.recorder.checkpoints.close()
     assert found[0] == found[1] == found[2]
     assert found[0][0] == pytest.approx(losses.sum())
 
@@ -274,6 +276,6 @@ def test_checkpoints_of_another_architecture_are_refused_and_left_alone(undistur
     (tmp_path / "moved").rename(tmp_path / "checkpoints")
     before = files(tmp_path)
     with pytest.raises(UserError, match=r"belongs to another model: .*\[3, 12\] there") as caught:
-        train(other, corpus(), tmp_path)
+        train(make_setup(other, corpus()), tmp_path)
     assert "\n" not in str(caught.value)
     assert files(tmp_path) == before

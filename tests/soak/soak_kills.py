@@ -32,8 +32,7 @@ from experiments.train import load_corpus
 from lm.runs.checkpoint import Checkpoints
 from lm.runs.files import write_json
 from lm.runs.provenance import revision
-from lm.training.optim import hyper_of
-from lm.training.step import initial_state, make_experiment
+from lm.training.setup import make_setup
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "docs" / "results" / "soak_kills.json"
@@ -174,7 +173,7 @@ def outcome(config, workdir: Path) -> dict:
         "summary.json": without_times(json.loads((workdir / "summary.json").read_text())),
         "samples.txt": (workdir / "samples.txt").read_text(),
     }
-    template = initial_state(make_experiment(config, load_corpus(config, None)), hyper_of(config))
+    template = make_setup(config, load_corpus(config, None)).initial_state()
     with Checkpoints(workdir) as checkpoints:
         for which in ("last", "best"):
             state, extra, step = checkpoints.restore(template, which)

@@ -17,6 +17,7 @@ import pytest
 from lm.runs.files import write_json
 from lm.runs.provenance import revision
 from lm.training.loop import train
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 
 RECORD = Path(__file__).resolve().parents[2] / "docs" / "results" / "soak_long.json"
@@ -50,7 +51,7 @@ def test_memory_is_flat_and_open_files_are_constant(tmp_path):
         seen.append((step, resident_bytes(), open_files(), len(jax.live_arrays())))
 
     began = time.monotonic()
-    summary = train(tiny.config(**SETTINGS), tiny.corpus(train=20_003, valid=203), tmp_path, observe=look)
+    summary = train(make_setup(tiny.config(**SETTINGS), tiny.corpus(train=20_003, valid=203)), tmp_path, observe=look)
     assert summary["train"]["steps"] == STEPS
 
     def median(column, first, end):

@@ -20,8 +20,7 @@ from experiments.train import load_corpus
 from lm.runs.checkpoint import Checkpoints
 from lm.runs.files import write_json
 from lm.runs.provenance import revision
-from lm.training.optim import hyper_of
-from lm.training.step import initial_state, make_experiment
+from lm.training.setup import make_setup
 from tests.helpers.sweep_runs import CONFIG, KILLS, finished, killed, launched, trials_of
 from tests.soak.soak_kills import digest, without_times
 
@@ -41,7 +40,7 @@ def parameters_of(config, trial: dict, directory: Path) -> str:
     """SHA-256 of all of a trial's last state."""
     run = set_parameters(config.run, make_space(config), trial["parameters"])
     run.evaluation.splits = ("valid",)
-    template = initial_state(make_experiment(run, load_corpus(run, None)), hyper_of(run))
+    template = make_setup(run, load_corpus(run, None)).initial_state()
     with Checkpoints(directory) as checkpoints:
         state, _, step = checkpoints.restore(template)
     assert step == run.train.steps

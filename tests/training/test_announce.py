@@ -8,17 +8,17 @@ from experiments import train as train_experiment
 from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
 from lm.errors import UserError
-from lm.training import announce, estimates, memory
+from lm.training import estimates, memory, timing
 from lm.training.loop import train
-from lm.training.step import make_experiment
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Times little: what is tested is not how exact the times are."""
-    monkeypatch.setattr(estimates, "TIMED_DISPATCHES", 2)
-    monkeypatch.setattr(estimates, "TIMED_SECONDS", 0.01)
+    monkeypatch.setattr(timing, "TIMED_DISPATCHES", 2)
+    monkeypatch.setattr(timing, "TIMED_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -35,13 +35,13 @@ def everything_is_long(monkeypatch):
 
 def test_the_guess_is_of_the_right_size(monkeypatch):
     """PTB's small model of Zaremba et al. trained at 12,660 tokens/s on two cores: 16 minutes for 12 million."""
-    monkeypatch.setattr(announce, "available", lambda: 2)
+    monkeypatch.setattr(estimates, "available", lambda: 2)
     text = np.broadcast_to(np.uint16(0), 929_589)
     vocabulary = Vocabulary("word", tuple(map(str, range(10_000))))
     ptb = Corpus("ptb", vocabulary, {"train": text, "valid": text[:1000]}, {})
-    experiment = make_experiment(get_config("small"), ptb)
-    tokens = experiment.total_steps * experiment.streams.batch_size * experiment.streams.unroll
-    assert tokens / 12_660 / 3 < announce.guess_seconds(experiment) < tokens / 12_660 * 3
+    setup = make_setup(get_config("small"), ptb)
+    tokens = setup.total_steps * setup.streams.batch_size * setup.streams.unroll
+    assert tokens / 12_660 / 3 < estimates.guess_seconds(setup) < tokens / 12_660 * 3
 
 
 def test_a_short_run_says_nothing(tmp_path, corpus, capsys):
@@ -50,7 +50,7 @@ def test_a_short_run_says_nothing(tmp_path, corpus, capsys):
 
 
 def test_a_long_run_says_how_long_and_ends_as_ever(tmp_path, corpus, capsys, everything_is_long):
-    expected = train(tiny.config(train__patience=5), corpus, tmp_path / "silent")
+    expected = train(make_setup(tiny.config(train__patience=5), corpus), tmp_path / "silent")
     capsys.readouterr()
     found = train_experiment.run(tiny.config(train__patience=5), str(tmp_path / "run"), eta=True)
     assert found["results"] == expected["results"]
@@ -73,9 +73,9 @@ def test_it_says_nothing_without_being_asked_or_where_it_goes_on(tmp_path, corpu
 def test_the_run_compiles_no_program_again(tmp_path, corpus, is_long):
     config = tiny.config(model__hidden=(4 + is_long,))  # no other test has compiled it
     with tiny.compilations() as before:
-        assert bool(announce.announce(config, corpus, 0.0 if is_long else 1e9)) == is_long
+        assert bool(train_experiment.announce(make_setup(config, corpus), 0.0 if is_long else 1e9)) == is_long
     with tiny.compilations() as during:
-        train(config, corpus, tmp_path)
+        train(make_setup(config, corpus), tmp_path)
     programs = {f"jit({name})" for name in (tiny.STEPS, "_stream_nats")}
     assert programs <= set(before)
     assert not programs & set(during)
@@ -84,7 +84,7 @@ def test_the_run_compiles_no_program_again(tmp_path, corpus, is_long):
 def test_what_the_compiled_programs_cannot_have_is_refused_without_a_trace(tmp_path, corpus, monkeypatch):
     """A state of some hundred bytes, and the libraries alone need more than is free: memory.check lets it pass."""
     monkeypatch.setattr(memory, "free_bytes", lambda: 10_000_000)
-    memory.check(make_experiment(tiny.config(), corpus))
+    memory.check(make_setup(tiny.config(), corpus))
     for eta in (True, False):
         with pytest.raises(UserError, match="needs about"):
             train_experiment.run(tiny.config(), str(tmp_path / "run"), eta=eta)
@@ -94,6 +94,6 @@ def test_what_the_compiled_programs_cannot_have_is_refused_without_a_trace(tmp_p
 def test_the_line():
     parts = (estimates.Part("start", 1, 1.0, 0.0), estimates.Part("training steps", 101, 0.5, 0.25))
     found = estimates.Estimate("tiny", 101, parts, 512_000_000, None, 0, 60)
-    assert announce.brief(found) == (
+    assert estimates.in_one_line(found) == (
         "101 steps of 250.000 ms, in all 0:00:26 (h:mm:ss); memory at the peak about 512 MB"
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lm.errors import UserError
-from lm.training.step import make_experiment
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +82,7 @@ def test_a_run_goes_on_with_another_number_of_devices(four, change):
 ])  # fmt: skip
 def test_bad_numbers_of_devices_are_named(devices, said):
     with pytest.raises(UserError, match=said):
-        make_experiment(tiny.config(train__devices=devices), tiny.corpus())
+        make_setup(tiny.config(train__devices=devices), tiny.corpus())
 
 
 # --- Two processes --------------------------------------------------------------------------------------------------

@@ -14,19 +14,19 @@ from lm.machine.clock import h_mm_ss
 from lm.model.language_model import count_parameters
 from lm.runs.checkpoint import Checkpoints
 from lm.scoring import protocols
-from lm.training import estimates, memory
-from lm.training.estimates import Part, Times, assemble, events
+from lm.training import estimates, memory, timing
+from lm.training.estimates import Part, Times, assemble, count_events
 from lm.training.lanes import train_lanes
 from lm.training.loop import train
-from lm.training.step import initial_state, make_experiment
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Times little: what is tested is not how exact the times are."""
-    monkeypatch.setattr(estimates, "TIMED_DISPATCHES", 2)
-    monkeypatch.setattr(estimates, "TIMED_SECONDS", 0.01)
+    monkeypatch.setattr(timing, "TIMED_DISPATCHES", 2)
+    monkeypatch.setattr(timing, "TIMED_SECONDS", 0.01)
 
 
 def written(workdir):
@@ -55,8 +55,8 @@ def test_events_are_those_that_a_run_makes(changes, tmp_path, monkeypatch):
     config, corpus, saved = tiny.config(**changes), tiny.corpus(train=203), []
     save = Checkpoints.save
     monkeypatch.setattr(Checkpoints, "save", lambda self, step, *rest: (saved.append(step), save(self, step, *rest))[1])
-    counts = events(make_experiment(config, corpus), corpus.splits)
-    train(config, corpus, tmp_path)
+    counts = count_events(make_setup(config, corpus))
+    train(make_setup(config, corpus), tmp_path)
     found = written(tmp_path) | {"checkpoint": len(saved)}
     assert {name: counts[name] for name in found} == found
     assert found["validation"] >= 2
@@ -65,10 +65,10 @@ def test_events_are_those_that_a_run_makes(changes, tmp_path, monkeypatch):
 
 def test_a_very_long_run_is_counted_from_its_beginning(monkeypatch):
     config, corpus = tiny.config(train__steps=40_000, train__evaluate_every=30), tiny.corpus()
-    experiment = make_experiment(config, corpus)
-    whole = events(experiment, corpus.splits)
+    setup = make_setup(config, corpus)
+    whole = count_events(setup)
     monkeypatch.setattr(estimates, "COUNTED_STEPS", 4_000)
-    part = events(experiment, corpus.splits)
+    part = count_events(setup)
     assert part.keys() >= {"dispatch", "report", "validation", "checkpoint"}
     for name, count in part.items():
         assert count == pytest.approx(whole[name], rel=0.01, abs=10), name
@@ -77,7 +77,7 @@ def test_a_very_long_run_is_counted_from_its_beginning(monkeypatch):
 def test_without_a_validation_text_there_is_no_validation():
     config, corpus = tiny.config(), tiny.corpus()
     corpus = corpus._replace(splits={"train": corpus.splits["train"]})
-    assert events(make_experiment(config, corpus), corpus.splits)["validation"] == 0
+    assert count_events(make_setup(config, corpus))["validation"] == 0
 
 
 # --- The sum
@@ -94,9 +94,8 @@ TIMES = Times(
 
 
 def parts_of(config, **counts):
-    corpus = tiny.corpus()
-    experiment = make_experiment(config, corpus)
-    return {part.name: part for part in assemble(experiment, corpus, collections.Counter(counts), TIMES, startup=1.0)}
+    setup = make_setup(config, tiny.corpus())
+    return {part.name: part for part in assemble(setup, collections.Counter(counts), TIMES, startup=1.0)}
 
 
 def test_the_sum_by_hand():
@@ -128,7 +127,7 @@ def test_a_part_that_never_happens_costs_nothing():
 def test_a_busy_machine_is_said(load, said, monkeypatch):
     monkeypatch.setattr(estimates, "available", lambda: 2)
     monkeypatch.setattr(estimates.os, "getloadavg", lambda: (load, 0.0, 0.0))
-    assert estimates.others() == said
+    assert estimates.foreign_load() == said
 
 
 def test_what_is_known_of_a_test_split_that_is_not_read():
@@ -136,7 +135,7 @@ def test_what_is_known_of_a_test_split_that_is_not_read():
     shares = {}
     for name in ("ptb", "tiny_shakespeare", "synthetic", "text8", "shakespeare_book"):
         config.data.corpus = name
-        shares[name] = estimates._unread_share(config)
+        shares[name] = estimates.unread_share(config)
     assert shares == {
         "ptb": 449_945 / 399_782, "tiny_shakespeare": 1.0, "synthetic": 1.0, "text8": None, "shakespeare_book": None,
     }  # fmt: skip
@@ -164,7 +163,7 @@ def test_a_dry_run_prints_the_estimate_and_leaves_nothing(embedded, tmp_path, mo
     load = train_experiment.load
     monkeypatch.setattr(train_experiment, "load", lambda *arguments: (asked.append(arguments[2]), load(*arguments))[1])
     (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(estimates.tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(timing.tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(tmp_path)
     found = train_experiment.run(embedded, str(tmp_path / "run"), dry_run=True)
     assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
@@ -178,19 +177,19 @@ def test_a_dry_run_prints_the_estimate_and_leaves_nothing(embedded, tmp_path, mo
     assert names["validation (exact)"] == 5
     assert names["final score: test, exact"] == 1
     assert found.seconds > sum(part.first for part in found.parts if part.count) - 1e-9
-    assert all(part.first >= 0 and part.again >= 0 for part in found.parts)
-    assert found.memory > memory.size_of(memory.shapes(make_experiment(embedded, tiny.corpus()))[0])
+    assert all(part.first >= 0 and part.later >= 0 for part in found.parts)
+    assert found.memory > memory.size_of(make_setup(embedded, tiny.corpus()).state_shapes)
 
 
 def test_several_configs_of_one_shape_are_timed_once(monkeypatch, capsys):
     measured = []
 
-    def measure(experiment, corpus):
-        measured.append(experiment.config.model.hidden)
-        return TIMES._replace(step=(3.0, float(experiment.config.model.hidden[0])))
+    def measure(setup):
+        measured.append(setup.config.model.hidden)
+        return TIMES._replace(step=(3.0, float(setup.config.model.hidden[0])))
 
-    monkeypatch.setattr(estimates, "measure", measure)
-    monkeypatch.setattr(memory, "peak", lambda experiment, corpus: 10**6)
+    monkeypatch.setattr(timing, "measure", measure)
+    monkeypatch.setattr(memory, "peak", lambda setup: 10**6)
     configs = [
         tiny.config(seed=1),
         tiny.config(model__hidden=(5,)),
@@ -215,7 +214,10 @@ def test_what_no_machine_holds_is_refused_before_it_is_allocated(tmp_path, monke
     """An LSTM of 200,000 units has 160 billion recurrent weights."""
     config, corpus = tiny.config(model__hidden=(200_000,)), tiny.corpus()
     before = memory.resident_bytes()
-    for attempt in (lambda: train(config, corpus, tmp_path / "run"), lambda: estimates.estimate(config, corpus)):
+    for attempt in (
+        lambda: train(make_setup(config, corpus), tmp_path / "run"),
+        lambda: timing.estimate(make_setup(config, corpus)),
+    ):
         with pytest.raises(UserError, match=r"config\.model\.hidden=\(200000,\).* at least .* MB") as caught:
             attempt()
         assert "\n" not in str(caught.value)
@@ -226,35 +228,35 @@ def test_what_no_machine_holds_is_refused_before_it_is_allocated(tmp_path, monke
 def test_lanes_count_a_state_each(tmp_path, monkeypatch):
     """Memory for two states of this model, but not for three."""
     config, corpus = tiny.config(model__hidden=(3000,)), tiny.corpus()
-    state = memory.size_of(memory.shapes(make_experiment(config, corpus))[0])
+    state = memory.size_of(make_setup(config, corpus).state_shapes)
     monkeypatch.setattr(memory, "free_bytes", lambda: 3.5 * state)
-    memory.check(make_experiment(config, corpus), copies=2)
+    memory.check(make_setup(config, corpus), copies=2)
     with pytest.raises(UserError, match=r"needs at least .* MB of memory"):
-        train_lanes([config] * 3, corpus, [tmp_path / str(n) for n in range(3)])
+        train_lanes(tiny.setups([config] * 3), [tmp_path / str(n) for n in range(3)])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_programs_count_too(monkeypatch):
     """A long window holds little state and much in between: only the compiler knows of it."""
     config, corpus = tiny.config(data__unroll=2000, data__batch_size=2), tiny.corpus(train=9000)
-    experiment = make_experiment(config, corpus)
-    state = memory.size_of(memory.shapes(experiment)[0])
+    setup = make_setup(config, corpus)
+    state = memory.size_of(setup.state_shapes)
     windows = 4 * 2000 * 2 * 3  # one float32 [T, B, H]
     monkeypatch.setattr(memory, "resident_bytes", lambda: 1000)
-    needed = memory.peak(experiment, corpus)
+    needed = memory.peak(setup)
     assert needed > 1000 + state + windows
     monkeypatch.setattr(memory, "free_bytes", lambda: needed - 1000)
-    assert memory.peak(experiment, corpus) == needed
+    assert memory.peak(setup) == needed
     monkeypatch.setattr(memory, "free_bytes", lambda: needed - 1001)
-    memory.check(experiment)
+    memory.check(setup)
     with pytest.raises(UserError, match=r"needs about .*config\.data\.unroll"):
-        memory.peak(experiment, corpus)
+        memory.peak(setup)
 
 
 def test_the_size_of_a_state_is_that_of_its_arrays():
-    experiment = make_experiment(tiny.config(optim__name="adam"), tiny.corpus())
-    shapes, hyper = memory.shapes(experiment)
-    state = initial_state(experiment, hyper)
+    setup = make_setup(tiny.config(optim__name="adam"), tiny.corpus())
+    shapes = setup.state_shapes
+    state = setup.initial_state()
     state = state._replace(key=jax.random.key_data(state.key))
     assert memory.size_of(shapes) == sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(state))
     assert memory.size_of(shapes) > 3 * 4 * count_parameters(state.parameters)  # Adam's two moments

@@ -15,6 +15,8 @@ from lm.runs.workdir import prepare_workdir
 from lm.training.lanes import same_program, stack_hypers, train_lanes
 from lm.training.loop import Trainer, train
 from lm.training.optim import hyper_of
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 
 # One dropout site is on in some lanes only, another in all.
@@ -56,7 +58,7 @@ def alone(tmp_path_factory):
     """Workdirs of the runs that differ, each trained by itself."""
     workdirs = [tmp_path_factory.mktemp(f"alone{n}") for n in range(len(DIFFERENT))]
     for workdir, changes in zip(workdirs, DIFFERENT, strict=True):
-        train(config(**changes), tiny.corpus(), workdir)
+        train(make_setup(config(**changes), tiny.corpus()), workdir)
     return workdirs
 
 
@@ -64,7 +66,7 @@ def alone(tmp_path_factory):
 def test_each_lane_is_the_run_alone(alone, tmp_path, within):
     workdirs = [tmp_path / str(n) for n in range(len(DIFFERENT))]
     with tiny.compilations() as compiled:
-        train_lanes([config(**changes) for changes in DIFFERENT], tiny.corpus(), workdirs, within)
+        train_lanes(tiny.setups([config(**changes) for changes in DIFFERENT]), workdirs, within)
     assert compiled.count("jit(lane_steps)") + compiled.count("lane_steps") == 1
     for found, expected in zip(workdirs, alone, strict=True):
         assert_same_run(found, expected)
@@ -75,7 +77,7 @@ def test_a_lane_that_fails_leaves_the_others_untouched(alone, tmp_path, within):
     """A learning rate that overflows: that lane ends with the reason, its neighbours go on."""
     configs = [config(**DIFFERENT[0]), config(seed=5, optim__learning_rate=1e38), config(**DIFFERENT[2])]
     workdirs = [tmp_path / name for name in ("first", "bad", "last")]
-    outcomes = train_lanes(configs, tiny.corpus(), workdirs, within)
+    outcomes = train_lanes(tiny.setups(configs), workdirs, within)
     assert isinstance(outcomes[1], UserError)
     assert "the loss is not finite at step" in str(outcomes[1])
     assert not (workdirs[1] / "summary.json").exists()
@@ -86,16 +88,16 @@ def test_a_lane_that_fails_leaves_the_others_untouched(alone, tmp_path, within):
 def test_lanes_that_a_kill_left_at_different_steps_meet_again(alone, tmp_path):
     """One lane stands at its end, one at step 4, one has not begun."""
     workdirs = [tmp_path / str(n) for n in range(3)]
-    train(config(**DIFFERENT[0]), tiny.corpus(), workdirs[0])
+    train(make_setup(config(**DIFFERENT[0]), tiny.corpus()), workdirs[0])
     half = config(**DIFFERENT[1])
     prepare_workdir(workdirs[1], half)
-    trainer = Trainer(half, tiny.corpus(), workdirs[1])
-    with trainer.open_log():
-        while trainer.done < 4:
-            trainer._dispatch(trainer.done + 1)
-            trainer.events()
-    trainer.checkpoints.close()
-    outcomes = train_lanes([config(**changes) for changes in DIFFERENT], tiny.corpus(), workdirs)
+    trainer = Trainer(Recorder(make_setup(half, tiny.corpus()), workdirs[1]))
+    with trainer.recorder.open_log():
+        while trainer.recorder.done < 4:
+            trainer._dispatch(trainer.recorder.done + 1)
+            trainer.state = trainer.recorder.handle_events(trainer.state)
+    trainer.recorder.checkpoints.close()
+    outcomes = train_lanes(tiny.setups([config(**changes) for changes in DIFFERENT]), workdirs)
     assert [outcome["train"]["steps"] for outcome in outcomes] == [12, 12, 7]
     for found, expected in zip(workdirs, alone, strict=True):
         assert_same_run(found, expected)
@@ -110,12 +112,12 @@ def test_what_validation_changes_reaches_the_lane(tmp_path, changes):
     configs = [config(seed=seed, train__evaluate_every=1, **changes) for seed in (0, 1)]
     expected = [tmp_path / f"alone{seed}" for seed in (0, 1)]
     for one, workdir in zip(configs, expected, strict=True):
-        train(one, tiny.corpus(), workdir)
+        train(make_setup(one, tiny.corpus()), workdir)
     found = [tmp_path / f"lane{seed}" for seed in (0, 1)]
-    train_lanes(configs, tiny.corpus(), found)
+    train_lanes(tiny.setups(configs), found)
     for a, b in zip(found, expected, strict=True):
         assert_same_run(a, b)
-    final = Trainer(configs[0], tiny.corpus(), found[0]).state
+    final = Trainer(Recorder(make_setup(configs[0], tiny.corpus()), found[0])).state
     changed = final.rate_factor < 1 if final.rate_factor is not None else final.average.count > 0
     assert bool(changed), "nothing happened: the test shows nothing"
 
@@ -131,7 +133,7 @@ def test_which_configs_are_one_program(tmp_path):
     cosine = config(optim__schedule="cosine")
     assert not same_program(cosine, config(optim__schedule="cosine", train__steps=13))
     with pytest.raises(UserError, match="different shapes"):
-        train_lanes([one, config(model__hidden=(4,))], tiny.corpus(), [tmp_path / "a", tmp_path / "b"])
+        train_lanes(tiny.setups([one, config(model__hidden=(4,))]), [tmp_path / "a", tmp_path / "b"])
     assert not list(tmp_path.iterdir())
 
 

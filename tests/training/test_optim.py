@@ -9,7 +9,8 @@ import pytest
 
 from lm.errors import UserError
 from lm.training.optim import hyper_of, learning_rate, transformation
-from lm.training.step import make_experiment, train_steps
+from lm.training.setup import make_setup
+from lm.training.step import train_steps
 from tests.helpers import references, tiny
 
 
@@ -191,12 +192,12 @@ def test_training_steps_are_those_of_a_float64_implementation():
         optim__learning_rate=0.7, optim__clip=0.8,
     )  # fmt: skip
     corpus = tiny.corpus(train=3 * 14)
-    experiment, hyper = make_experiment(config, corpus), hyper_of(config)
-    state, tokens = tiny.state(experiment, hyper), jnp.asarray(corpus.splits["train"])
+    setup, hyper = make_setup(config, corpus), hyper_of(config)
+    state, tokens = tiny.state(setup), jnp.asarray(corpus.splits["train"])
     parameters = references.float64(state.parameters)
 
     epoch = [np.concatenate([x, y[:, -1:]], axis=1).T for x, y in references.ptb_iterator(corpus.splits["train"], 3, 4)]
-    assert len(epoch) == experiment.streams.windows_per_epoch == 3
+    assert len(epoch) == setup.streams.windows_per_epoch == 3
     for step in range(7):
         if step % 3 == 0:
             carry = references.zero_state(parameters, 3)
@@ -204,7 +205,7 @@ def test_training_steps_are_those_of_a_float64_implementation():
         parameters, carry, loss, norm = references.sgd_step(
             parameters, carry, epoch[step % 3], rate, 0.8, weigh=lambda nats: nats.mean(axis=1).sum()
         )
-        state, measured = train_steps(experiment, state, tokens, hyper, 1)
+        state, measured = train_steps(setup, state, tokens, hyper, 1)
         assert measured.loss[0] == pytest.approx(loss, rel=1e-5), step
         assert measured.gradient_norm[0] == pytest.approx(norm, rel=1e-4), step
         assert measured.learning_rate[0] == pytest.approx(rate, rel=1e-6), step
@@ -226,10 +227,10 @@ def test_what_a_sweep_varies_compiles_nothing():
     def run(**changes):
         config = tiny.config(keep_prob__input=0.8, optim__weight_decay=0.01, **settings, **{})
         config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
-        experiment, hyper = make_experiment(config, corpus), hyper_of(config)
-        state = tiny.state(experiment, hyper)
+        setup, hyper = make_setup(config, corpus), hyper_of(config)
+        state = tiny.state(setup)
         with tiny.compilations() as compiled:
-            losses = np.asarray(train_steps(experiment, state, tokens, hyper, 3)[1].loss)
+            losses = np.asarray(train_steps(setup, state, tokens, hyper, 3)[1].loss)
         return compiled, losses
 
     compiled, first = run()

@@ -14,7 +14,9 @@ from lm.scoring.protocols import Score
 from lm.training import optim, validation
 from lm.training.loop import Trainer
 from lm.training.optim import hyper_of
-from lm.training.step import evaluated_parameters, make_experiment, train_steps
+from lm.training.setup import make_setup
+from lm.training.state import evaluated_parameters
+from lm.training.step import train_steps
 from lm.training.validation import Checks, decide
 from tests.helpers import tiny
 
@@ -158,13 +160,13 @@ def trained(workdir, dies=None, script=SCRIPT, **changes):
     """A run in workdir -> (trainer, rows of metrics.jsonl without what a clock decides, summary)."""
     config = tiny.config(**(SETTINGS | changes))
     prepare_workdir(workdir, config)
-    trainer = ScriptedTrainer(config, tiny.corpus(), workdir)
+    trainer = ScriptedTrainer(make_setup(config, tiny.corpus()), workdir)
     trainer.script, trainer.dies = script, dies
     try:
         summary = trainer.run()
     except Killed:
         summary = None
-    trainer.checkpoints.close()
+    trainer.recorder.checkpoints.close()
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return trainer, [{key: row[key] for key in row if key != "tokens_per_s"} for row in rows], summary
 
@@ -189,7 +191,7 @@ def test_the_average_is_that_of_all_parameters_since_its_trigger(run):
 
 def test_the_best_checkpoint_scores_its_average(run):
     trainer, _, summary, _ = run
-    state, extra, step = trainer.checkpoints.restore(trainer.state, which="best")
+    state, extra, step = trainer.recorder.checkpoints.restore(trainer.state, which="best")
     assert step == 10
     assert extra["checks"]["best_step"] == 9
     assert int(state.average.count) == 9 - AVERAGED_FROM + 1
@@ -246,18 +248,18 @@ def test_an_early_end_is_an_end(tmp_path):
 def test_asgd_averages_from_its_step_on():
     config = tiny.config(optim__name="asgd", optim__average_from=2, optim__learning_rate=0.5)
     corpus = tiny.corpus()
-    experiment, hyper = make_experiment(config, corpus), hyper_of(config)
-    state, tokens, seen = tiny.state(experiment, hyper), jnp.asarray(corpus.splits["train"]), []
+    setup, hyper = make_setup(config, corpus), hyper_of(config)
+    state, tokens, seen = tiny.state(setup), jnp.asarray(corpus.splits["train"]), []
     state = state._replace(average=optim.no_average(state.parameters))
     for step in range(6):
-        state, _ = train_steps(experiment, state, tokens, hyper, 1)
+        state, _ = train_steps(setup, state, tokens, hyper, 1)
         seen.append(jax.tree.map(np.array, state.parameters))
         expected = [seen[-1]] if step < 2 else seen[2:]
         found = evaluated_parameters(state)
         jax.tree.map(lambda x, *xs: np.testing.assert_allclose(x, np.mean(xs, 0), atol=1e-6), found, *expected)
     # Averaging is no part of the path: the parameters are those of plain SGD, whose state has no average at all.
-    sgd = make_experiment(tiny.config(optim__learning_rate=0.5), corpus)
-    plain = tiny.state(sgd, hyper)
+    sgd = make_setup(tiny.config(optim__learning_rate=0.5), corpus)
+    plain = tiny.state(sgd)
     assert plain.average is None
     plain, _ = train_steps(sgd, plain, tokens, hyper, 4)
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, plain.parameters), seen[3])
@@ -275,11 +277,11 @@ def test_strengths_of_regularisers_compile_nothing():
             "penalty__temporal_activation": factor, "loss__label_smoothing": smoothing,
         }  # fmt: skip
         config = tiny.config(**off, **changes)
-        experiment, hyper = make_experiment(config, corpus), hyper_of(config)
-        state = tiny.state(experiment, hyper)
+        setup, hyper = make_setup(config, corpus), hyper_of(config)
+        state = tiny.state(setup)
         state = state._replace(key=jax.random.key(0, impl="unsafe_rbg"))  # whose programs compile fastest
         with tiny.compilations() as compiled:
-            losses = np.asarray(train_steps(experiment, state, tokens, hyper, 3)[1].loss)
+            losses = np.asarray(train_steps(setup, state, tokens, hyper, 3)[1].loss)
         return compiled, losses
 
     compiled, first = run(0.8, 0.1, 1.0, 0.1)
@@ -303,9 +305,9 @@ NEEDS_VALIDATION = {
 def test_what_needs_a_validation_text_says_so(key):
     corpus = tiny.corpus()
     config = tiny.config(**NEEDS_VALIDATION[key])
-    make_experiment(config, corpus)
+    make_setup(config, corpus)
     with pytest.raises(UserError, match=f"^{key}.*needs a validation text"):
-        make_experiment(config, corpus._replace(splits={"train": corpus.splits["train"]}))
+        make_setup(config, corpus._replace(splits={"train": corpus.splits["train"]}))
 
 
 @pytest.mark.parametrize(
@@ -322,4 +324,4 @@ def test_values_out_of_range_are_named(key, value):
     config = tiny.config(**{key.replace(".", "__"): value})
     named = "optim.decay_rate" if value == "plateau" else key  # a plateau that does not lower the rate
     with pytest.raises(UserError, match=f"^config.{named}"):
-        make_experiment(config, tiny.corpus())
+        make_setup(config, tiny.corpus())

@@ -15,7 +15,8 @@ from lm.model import dropout, losses
 from lm.model.dropout import SITES, Noise, drop, drop_rows, drop_weights, time_mask, window_mask, zoneout_mask
 from lm.model.language_model import count_parameters, init_parameters, make_model
 from lm.training import optim
-from lm.training.step import initial_state, make_experiment, train_step
+from lm.training.setup import make_setup
+from lm.training.step import train_step
 from tests.helpers import tiny
 
 T, B, V, D, H = 3, 3, 11, 5, (4, 5)
@@ -274,11 +275,11 @@ def test_zoneout_in_training_keeps_whole_units_and_is_the_expectation_on_average
 
 def test_what_is_off_is_not_in_the_compiled_step():
     def program(**changes):
-        experiment = make_experiment(small_config(**changes), corpus())
-        hyper = optim.hyper_of(experiment.config)
-        state = jax.eval_shape(functools.partial(initial_state, experiment, hyper))
+        setup = make_setup(small_config(**changes), corpus())
+        hyper = optim.hyper_of(setup.config)
+        state = setup.state_shapes
         arguments = state, jnp.zeros(300, jnp.uint8), hyper
-        jaxpr = jax.make_jaxpr(functools.partial(train_step, experiment))(*arguments)
+        jaxpr = jax.make_jaxpr(functools.partial(train_step, setup.program))(*arguments)
         return hyper, str(jaxpr)
 
     hyper, plain = program()
@@ -375,4 +376,4 @@ BAD = {
 @pytest.mark.parametrize("key", BAD)
 def test_a_wrong_setting_is_an_error_that_names_its_key(key):
     with pytest.raises(UserError, match=f"^config.{key}"):
-        make_experiment(small_config(**BAD[key]), corpus())
+        make_setup(small_config(**BAD[key]), corpus())

@@ -10,6 +10,8 @@ from lm.errors import UserError
 from lm.runs.metrics import MetricsLog
 from lm.runs.workdir import prepare_workdir
 from lm.training.loop import Trainer, train
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 
 # Everything that a step's result may hang on: dropout, carried state, moments, a schedule, epochs, a best checkpoint.
@@ -43,22 +45,22 @@ def interrupt(workdir, patch, at, settings=None):
         write(self, row)
 
     prepare_workdir(workdir, settings)
-    trainer = Trainer(settings, corpus(), workdir)
+    trainer = Trainer(Recorder(make_setup(settings, corpus()), workdir))
     with patch.context() as p:
         p.setattr(MetricsLog, "write", failing)
         with pytest.raises(Interrupted):
             trainer.run()
-    trainer.checkpoints.close()
+    trainer.recorder.checkpoints.close()
     return trainer
 
 
 def final_state(workdir):
     """What a run begun again would go on from: {name: array}, with the step it stands at."""
-    trainer = Trainer(config(), corpus(), workdir)
-    trainer.checkpoints.close()
+    trainer = Trainer(Recorder(make_setup(config(), corpus()), workdir))
+    trainer.recorder.checkpoints.close()
     state = trainer.state._replace(key=jax.random.key_data(trainer.state.key))
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}, trainer.done
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}, trainer.recorder.done
 
 
 def rows_of(workdir):
@@ -70,7 +72,7 @@ def rows_of(workdir):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("uninterrupted")
-    summary = train(config(), corpus(), workdir)
+    summary = train(make_setup(config(), corpus()), workdir)
     return workdir, summary
 
 
@@ -79,7 +81,7 @@ def test_the_end_is_bitwise_the_same(uninterrupted, tmp_path, monkeypatch, at):
     whole, expected = uninterrupted
     for step in at:
         interrupt(tmp_path, monkeypatch, step)
-    summary = train(config(), corpus(), tmp_path)
+    summary = train(make_setup(config(), corpus()), tmp_path)
     found, done = final_state(tmp_path)
     wanted, _ = final_state(whole)
     assert done == 12
@@ -104,7 +106,7 @@ def test_dropout_and_moments_take_part(uninterrupted):
 def test_a_finished_run_begun_again_trains_no_further(uninterrupted, tmp_path):
     workdir, expected = uninterrupted
     before, rows = final_state(workdir)[0], rows_of(workdir)
-    again = train(config(), corpus(), workdir)
+    again = train(make_setup(config(), corpus()), workdir)
     after, done = final_state(workdir)
     assert done == 12
     for name, x in before.items():
@@ -123,6 +125,6 @@ def test_a_finished_run_begun_again_trains_no_further(uninterrupted, tmp_path):
 )
 def test_another_config_in_the_same_workdir_is_refused(uninterrupted, change, words):
     with pytest.raises(UserError) as caught:
-        train(config(**change), corpus(), uninterrupted[0])
+        train(make_setup(config(**change), corpus()), uninterrupted[0])
     assert all(word in str(caught.value) for word in words), caught.value
     assert "\n" not in str(caught.value)

@@ -1,0 +1,48 @@
+"""When the host looks at a run: the steps after which it reports, validates, samples and saves."""
+
+from lm.training.setup import Setup
+
+
+def happens(step: int, every: int, epoch: int, total: int) -> bool:
+    """Whether an event with period `every` follows step `step` (from 0): after steps 0, every, 2 every, …
+
+    A period of 0 means the end of every epoch (of `epoch` steps). The last step has every event.
+    """
+    if step == total - 1:
+        return True
+    return step % every == 0 if every else (step + 1) % epoch == 0
+
+
+def next_stop(setup: Setup, done: int) -> int:
+    """The number of steps made at the next moment when the host must look."""
+    train = setup.config.train
+    epoch, total = setup.streams.windows_per_epoch, setup.total_steps
+    stop = min(done + train.steps_per_dispatch, total)
+    for made in range(done + 1, stop):
+        step = made - 1
+        periods = (train.report_every, train.evaluate_every, train.sample_every or total, 0)
+        if any(happens(step, every, epoch, total) for every in periods):
+            return made
+        if made % setup.config.checkpoint.every_steps == 0:
+            return made
+    return stop
+
+
+def due(setup: Setup, done: int) -> set[str]:
+    """The events that follow step `done`: of report, epoch, validation, sample and checkpoint.
+
+    A corpus without a validation split has no validation.
+    """
+    step, total, train = done - 1, setup.total_steps, setup.config.train
+    epoch = setup.streams.windows_per_epoch
+    last = done == total
+    ends_epoch = setup.streams.batching == "rows" and done % epoch == 0
+    validates = "valid" in setup.corpus.splits and happens(step, train.evaluate_every, epoch, total)
+    when = {
+        "epoch": ends_epoch,
+        "validation": validates,
+        "report": ends_epoch or validates or happens(step, train.report_every, epoch, total),
+        "sample": last or happens(step, train.sample_every or total, epoch, total),
+        "checkpoint": last or done % setup.config.checkpoint.every_steps == 0,
+    }
+    return {name for name, is_due in when.items() if is_due}

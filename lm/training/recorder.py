@@ -1,0 +1,318 @@
+"""The host's side of one run: progress, validation, samples, checkpoints and files of record.
+
+A Recorder holds no training state. The loop (or one lane of several) makes steps on the device and hands the recorder
+what they measured; at an event it hands over the state and goes on with the one it gets back.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lm.errors import NotFinite, UserError
+from lm.runs import sampled_texts, schema
+from lm.runs.checkpoint import Checkpoints
+from lm.runs.files import write_json
+from lm.runs.metrics import MetricsLog
+from lm.runs.workdir import log_test_score
+from lm.scoring.protocols import Score, evaluate, perplexity
+from lm.scoring.sampling import generate
+from lm.training import devices, events, rollback, summary, validation
+from lm.training.optim import begin_average
+from lm.training.setup import Setup
+from lm.training.state import TrainState, evaluated_parameters
+from lm.training.step import StepMetrics
+
+# The test split, [N] ids, or None if the corpus has none. Raises UserError if its file is missing.
+ReadTest = Callable[[], np.ndarray | None]
+
+# Gets step and validation perplexity of each validation check, once its row is written. An exception ends the run.
+Observe = Callable[[int, float], None]
+
+
+class Progress(NamedTuple):
+    """What the host carries between dispatches; saved with every checkpoint. Sums in float64."""
+
+    report_nats: float = 0.0  # since the last report
+    report_steps: int = 0
+    epoch_nats: float = 0.0  # since the epoch began
+    epoch_steps: int = 0
+    last_loss: float = math.nan  # mean nats of the last report
+    lowest_running_nats: float = math.inf  # lowest mean since an epoch's beginning, over all steps and epochs
+    train_seconds: float = 0.0  # in dispatches, compilation left out
+    timed_steps: int = 0
+    rollbacks: int = 0  # times that a loss was not finite, the last checkpoint restored and the rate halved
+
+
+# What a checkpoint holds beside the state: a form of lm/runs/schema.py.
+SAVED = {"progress": {}, "checks": {}, "samples_bytes?": int, "data?": str, "tried?": bool}
+
+
+class Recorder:
+    """Records one run in one work directory. Use `checkpoints` as a context manager, so that pending saves finish.
+
+    done: steps made; finished: whether the run has ended; resumed: whether a checkpoint was found
+    """
+
+    def __init__(self, setup: Setup, workdir, read_test: ReadTest | None = None, observe: Observe | None = None):
+        self.setup, self.workdir, self._read_test, self._observe = setup, str(workdir), read_test, observe
+        self.writes = devices.is_first()
+        self.checkpoints = Checkpoints(workdir, keep=setup.config.checkpoint.keep)
+        self._checksum = setup.corpus.provenance.get("checksum", "")
+        self._compiled = False
+
+    # --- From and to checkpoints ------------------------------------------------------------------------------------
+
+    def restore(self) -> TrainState:
+        """The state of the last checkpoint, or the initial one; sets progress, checks and `done` accordingly."""
+        restored = self.checkpoints.restore(self.setup.state_shapes)
+        devices.check_same_step(restored[2] if restored else -1, self.workdir)
+        self.resumed = restored is not None
+        return self._continue_from(restored)
+
+    def _continue_from(self, restored: tuple[TrainState, dict, int] | None) -> TrainState:
+        """Raises UserError if the corpus has changed since the checkpoint, or its record is damaged."""
+        if restored is None:
+            state, self.done, self.samples_bytes = self.setup.initial_state(), 0, 0
+            self.progress, self.checks = Progress(), validation.Checks()
+        else:
+            state, extra, self.done = restored
+            self.progress, self.checks, self.samples_bytes = self._read_record(extra, self.done)
+        return devices.place(self.setup.config.train.devices, state)
+
+    def _read_record(self, extra: dict, step: int) -> tuple[Progress, validation.Checks, float]:
+        where = f"{self.workdir}: the checkpoint of step {step}"
+        if extra.get("data", self._checksum) != self._checksum:
+            raise UserError(
+                f"{self.workdir} holds a run on other data: its corpus {self.setup.corpus.name} has changed since; "
+                "use another work directory, or the old text"
+            )
+        schema.check(extra, SAVED, where)
+        progress = schema.build(Progress, extra["progress"], f"{where}: progress")
+        checks = schema.build(validation.Checks, extra["checks"], f"{where}: checks")
+        return progress, checks, extra.get("samples_bytes", math.inf)  # absent from older checkpoints
+
+    def save(self, state: TrainState, best: bool = False, wait: bool = False, **more):
+        """Saves the current step. best: as the best so far; wait: until it is on disk; more: of SAVED."""
+        whole = devices.gather(self.setup.config.train.devices, state)  # all processes must take part
+        if self.writes:
+            extra = {
+                "progress": self.progress._asdict(),
+                "checks": self.checks._asdict(),
+                "samples_bytes": self.samples_bytes,
+                "data": self._checksum,
+            }
+            save = self.checkpoints.save_best if best else self.checkpoints.save
+            save(self.done, whole, extra | more)
+        if wait:
+            self.checkpoints.wait()
+
+    def roll_back(self, error: NotFinite) -> TrainState:
+        """The state to continue from after a loss that is not finite, at half the learning rate.
+
+        Raises `error` unless the config asks for rollbacks and some are left. A kill in here changes nothing: the run
+        does it again.
+        """
+        rollbacks = rollback.count_rollback(self.setup.config.on_nan, self.progress.rollbacks, error)
+        self.checkpoints.wait()
+        devices.wait_for_all("checkpoints are written")
+        state = self._continue_from(rollback.find_checkpoint(self.checkpoints, self.setup.state_shapes))
+        halvings = rollbacks - self.progress.rollbacks  # more than one if the checkpoint predates the last rollback
+        self.progress = self.progress._replace(rollbacks=rollbacks)
+        state = state._replace(rate_factor=state.rate_factor * np.float32(0.5**halvings))
+        if self.writes:
+            self.checkpoints.forget_best_after(self.done)
+        self.save(state, wait=True, tried=True)  # a kill from here on resumes at the lower rate
+        self.say(f"{error}: back to step {self.done} at half the learning rate (rollback {rollbacks})")
+        return state
+
+    # --- During training --------------------------------------------------------------------------------------------
+
+    def open_log(self) -> MetricsLog:
+        """Opens metrics.jsonl, after cutting off what a killed run left behind; process 0 only."""
+        sampled_texts.cut(self.workdir, self.samples_bytes)
+        self.log = MetricsLog(self.workdir, total_steps=self.setup.total_steps, start_step=self.done)
+        return self.log
+
+    @property
+    def finished(self) -> bool:
+        return self.done >= self.setup.total_steps or self.checks.stopped
+
+    def account(self, measured: StepMetrics, seconds: float):
+        """Adds up what a dispatch measured: arrays [steps] in float64. Raises NotFinite."""
+        self._check_finite(measured)
+        p, count = self.progress, len(measured.loss)
+        # Added up one by one: then the sums do not depend on where dispatches begin and end.
+        report_nats, epoch_nats = (np.cumsum([start, *measured.loss])[1:] for start in (p.report_nats, p.epoch_nats))
+        running = epoch_nats / (p.epoch_steps + np.arange(1, count + 1))
+        timed = count if self._compiled else 0  # the first dispatch compiles
+        self._compiled = True
+        self._measured = measured
+        self.progress = p._replace(
+            report_nats=float(report_nats[-1]),
+            report_steps=p.report_steps + count,
+            epoch_nats=float(epoch_nats[-1]),
+            epoch_steps=p.epoch_steps + count,
+            lowest_running_nats=min(p.lowest_running_nats, float(running.min())),
+            train_seconds=p.train_seconds + (seconds if timed else 0.0),
+            timed_steps=p.timed_steps + timed,
+        )
+        self.done += count
+
+    def _check_finite(self, measured: StepMetrics):
+        bad = np.flatnonzero(~np.isfinite(measured.loss) | ~np.isfinite(measured.gradient_norm))
+        if len(bad):
+            what = "gradient" if np.isfinite(measured.loss[bad[0]]) else "loss"
+            raise NotFinite(
+                f"the {what} is not finite at step {self.done + bad[0]} (learning rate "
+                f"{measured.learning_rate[bad[0]]:g}, gradient norm {measured.gradient_norm[bad[0]]:g}); "
+                f"lower config.optim.learning_rate, or set config.on_nan=rollback, in another work directory; the last "
+                f"checkpoint in {self.workdir} is kept"
+            )
+
+    def due(self) -> set[str]:
+        """The events that follow the last step: lm/training/events.py."""
+        return events.due(self.setup, self.done)
+
+    def handle_events(self, state: TrainState | None) -> TrainState | None:
+        """Report, validation, samples and checkpoint, each if due; returns the state, changed if validation asks.
+
+        state: may be None if none of `NEED_STATE` is due
+        """
+        due, step = self.due(), self.done - 1
+        if "report" in due:
+            row = self._report_row(step, "epoch" in due)
+            if "validation" in due:
+                state, validated = self._validate(state, step)
+                row |= validated
+            if self.writes:
+                self.log.write(row)
+            if "validation" in due and self._observe:
+                self._observe(step, row["valid_perplexity"])
+        if "sample" in due or self.checks.stopped:
+            self._sample(state, step)
+        if "checkpoint" in due or self.checks.stopped:
+            self.save(state)
+        return state
+
+    def _report_row(self, step: int, ends_epoch: bool) -> dict:
+        p, measured = self.progress, self._measured
+        loss = p.report_nats / p.report_steps
+        row = {
+            "step": step,
+            "epoch": (step + 1) / self.setup.streams.windows_per_epoch,
+            "loss": loss,
+            "perplexity": perplexity(loss),
+            "bits_per_symbol": loss / math.log(2),
+            "minibatch_perplexity": perplexity(measured.loss[-1]),
+            "running_perplexity": perplexity(p.epoch_nats / p.epoch_steps),
+            "lowest_running_perplexity": perplexity(p.lowest_running_nats),
+            "learning_rate": measured.learning_rate[-1],
+            "gradient_norm": measured.gradient_norm[-1],
+            "tokens_per_s": self.tokens_per_second(),
+        }
+        p = p._replace(report_nats=0.0, report_steps=0, last_loss=loss)
+        if ends_epoch:
+            row["epoch_perplexity"] = perplexity(p.epoch_nats / p.epoch_steps)
+            p = p._replace(epoch_nats=0.0, epoch_steps=0)
+        self.progress = p
+        return row
+
+    def _validate(self, state: TrainState, step: int) -> tuple[TrainState, dict]:
+        config = self.setup.config
+        protocol = config.evaluation.during
+        score = self.score(state, self.setup.corpus.splits["valid"], protocol)
+        score = score._replace(nats=devices.as_first(score.nats))
+        mean = score.nats / score.targets
+        self.checks, decision = validation.decide(config, self.checks, mean, step)
+        if decision.best and config.checkpoint.best == "keep":
+            self.save(state, best=True)
+        row = {"valid_loss": mean, "valid_perplexity": score.perplexity, "valid_protocol": protocol}
+        return self._apply(state, decision), row
+
+    def _apply(self, state: TrainState, decision: validation.Decision) -> TrainState:
+        """Changes the state as a validation check decided. The values are traced, so nothing compiles again."""
+        config = self.setup.config
+        if decision.decay:
+            state = state._replace(rate_factor=state.rate_factor * np.float32(config.optim.decay_rate))
+        if decision.average:
+            state = state._replace(average=begin_average(state.parameters))
+        if decision.stop:
+            self.say(
+                f"stopped early after {self.done} of {self.setup.total_steps} steps: config.train.patience="
+                f"{config.train.patience} validation checks in a row were no better"
+            )
+        return state
+
+    def _sample(self, state: TrainState, step: int):
+        if self.writes:
+            key = jax.random.fold_in(jax.random.key(self.setup.config.sample.seed), step)
+            self.samples_bytes = sampled_texts.append(self.workdir, f"step {step}", self.sample(state, key))
+
+    # --- From a state -----------------------------------------------------------------------------------------------
+
+    def parameters(self, state: TrainState) -> dict:
+        """What evaluation and sampling read, on one device."""
+        return devices.local(self.setup.config.train.devices, evaluated_parameters(state))
+
+    def score(self, state: TrainState, tokens: np.ndarray, protocol: str) -> Score:
+        setup = self.setup
+        return evaluate(protocol, setup.model, self.parameters(state), tokens, setup.config.evaluation)
+
+    def sample(self, state: TrainState, key: jax.Array | None = None) -> list[str]:
+        """Texts as `config.sample` says. key: the default follows from config.sample.seed."""
+        setup = self.setup
+        return generate(setup.model, self.parameters(state), setup.corpus.vocabulary, setup.config.sample, key)
+
+    def tokens_per_second(self) -> float:
+        """Training tokens per second of dispatches, without the first, which compiles."""
+        p, streams = self.progress, self.setup.streams
+        return p.timed_steps * streams.batch_size * streams.unroll / p.train_seconds if p.train_seconds else 0.0
+
+    def say(self, text: str):
+        if self.writes:
+            print(text)
+
+    # --- At the end -------------------------------------------------------------------------------------------------
+
+    def finish(self, state: TrainState) -> dict:
+        """Scores the run, writes summary.json and returns its content."""
+        self.checkpoints.wait()
+        devices.wait_for_all("checkpoints are written")
+        content = self.summarise(state)
+        if self.writes:
+            write_json(os.path.join(self.workdir, "summary.json"), content)
+        return content
+
+    def summarise(self, state: TrainState) -> dict:
+        """Scores and provenance of this state and of the best checkpoint, if kept: what summary.json holds."""
+        setup = self.setup
+        texts, not_scored = summary.texts_to_score(setup, self._read_test)
+        scored = {"final": state}
+        if setup.config.checkpoint.best == "keep":
+            try:
+                best = self.checkpoints.restore(setup.state_shapes, which="best")
+            except UserError as error:  # the last one is sound, and its scores must not be lost
+                not_scored["best"] = str(error)
+            else:
+                scored |= {"best": best[0]} if best else {}
+        results = []
+        for which, each in scored.items():
+            for split, tokens in texts.items():
+                for protocol in setup.config.evaluation.protocols:
+                    score = self.score(each, tokens, protocol)
+                    results.append(summary.result_row(split, protocol, score, int(each.step) - 1, which))
+                    if split == "test" and self.writes:
+                        log_test_score(self.workdir, results[-1])
+        training = {
+            "final_mean_loss": self.progress.last_loss,
+            "lowest_running_perplexity": perplexity(self.progress.lowest_running_nats),
+            "tokens_per_s": self.tokens_per_second(),
+            "steps": self.done,
+            "wall_time_s": self.progress.train_seconds,
+            "rollbacks": self.progress.rollbacks,
+        }
+        return summary.summary(setup, results, not_scored, training, self.sample(state))

@@ -1,0 +1,113 @@
+"""A training setup: a config checked against its corpus and made concrete, once, before anything is allocated."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import ml_collections
+
+from lm.data.batches import Streams, make_streams
+from lm.data.corpora import Corpus
+from lm.errors import UserError, check_name
+from lm.model.language_model import LanguageModel, make_model
+from lm.model.losses import GRADIENTS, target_weights
+from lm.scoring.protocols import check_evaluation
+from lm.scoring.sampling import check_sample
+from lm.training import devices, optim, validation
+from lm.training.optim import Hyper
+from lm.training.state import TrainState, fresh_state
+
+
+class Program(NamedTuple):
+    """What a compiled training step depends on; hashable, static under jit. Setups of one Program share its code."""
+
+    config: ml_collections.FrozenConfigDict  # without the numbers that `Hyper` traces and what the host decides
+    model: LanguageModel
+    streams: Streams
+    total_steps: int  # 0 unless the learning rate depends on it
+
+
+class Setup:
+    """One run's config, corpus and everything made from both. `make_setup` makes and checks it.
+
+    config: frozen; hyper: the traced scalars of the config; state_shapes: the state's arrays as ShapeDtypeStructs
+    """
+
+    def __init__(self, config: ml_collections.FrozenConfigDict, corpus: Corpus, model: LanguageModel, streams: Streams):
+        self.config, self.corpus, self.model, self.streams = config, corpus, model, streams
+        self.total_steps = config.train.steps or config.train.epochs * streams.windows_per_epoch
+        self.hyper: Hyper = optim.hyper_of(config)
+
+    def initial_state(self) -> TrainState:
+        return fresh_state(self.config, self.model, self.hyper)
+
+    @functools.cached_property
+    def state_shapes(self) -> TrainState:
+        # The key is a real one: Checkpoints.restore reads its implementation.
+        return jax.eval_shape(self.initial_state)._replace(key=jax.random.key(0))
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """Leaves out all that the compiled step does not read, so that setups which differ only there share it."""
+        config = self.config
+        needed = ml_collections.FrozenConfigDict(
+            {
+                "dropout": config.dropout,
+                "loss": {"weighting": config.loss.weighting, "gradient": config.loss.gradient},
+                "optim": optim.static_part(config.optim),
+                "train": {"steps_per_dispatch": config.train.steps_per_dispatch, "devices": config.train.devices},
+            }
+        )
+        decays_over_run = config.optim.schedule == "cosine"
+        return Program(needed, self.model.for_training(), self.streams, self.total_steps if decays_over_run else 0)
+
+
+# A dispatch has room for the measurements of each of its steps; longer ones gain nothing.
+MOST_STEPS_PER_DISPATCH = 100_000
+
+
+def make_setup(config: ml_collections.ConfigDict, corpus: Corpus) -> Setup:
+    """Checks the config against the corpus and makes the setup. Raises UserError naming the key at fault."""
+    model = make_model(config, corpus.vocabulary.size)
+    data, train = config.data, config.train
+    streams = make_streams(data.batching, len(corpus.splits["train"]), data.batch_size, data.unroll, model.context)
+    if (train.steps > 0) == (train.epochs > 0):
+        raise UserError(
+            "exactly one of config.train.steps and config.train.epochs must be positive, "
+            f"not steps={train.steps} and epochs={train.epochs}"
+        )
+    at_least_one = {
+        "train.report_every": train.report_every,
+        "train.steps_per_dispatch": train.steps_per_dispatch,
+        "checkpoint.every_steps": config.checkpoint.every_steps,
+        "checkpoint.keep": config.checkpoint.keep,
+    }
+    for key, value in at_least_one.items():
+        if value < 1:
+            raise UserError(f"config.{key} must be at least 1, not {value}")
+    if train.steps_per_dispatch > MOST_STEPS_PER_DISPATCH:
+        raise UserError(f"config.train.steps_per_dispatch must be at most {MOST_STEPS_PER_DISPATCH}, not "
+                        f"{train.steps_per_dispatch}")  # fmt: skip
+    for key, seed in (("seed", config.seed), ("sample.seed", config.sample.seed)):
+        if not 0 <= seed < 2**32:  # JAX would take the lowest 32 bits of others, which are another seed's
+            raise UserError(f"config.{key} must be between 0 and {2**32 - 1}, not {seed}")
+    devices.check(train.devices, data.batch_size)
+    optim.hyper_of(config)
+    check_name(config.on_nan, ("stop", "rollback"), "config.on_nan")
+    check_name(config.loss.gradient, GRADIENTS, "config.loss.gradient")
+    target_weights(config.loss.weighting, 1, 1)
+    check_sample(config.sample, corpus.vocabulary, model.context)
+    check_evaluation(config.evaluation, model, corpus.splits)
+    validation.check(config, corpus.splits)
+    if config.penalty.temporal_activation and streams.unroll <= model.context:
+        raise UserError(
+            "config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "
+            f"of at least {model.context + 1}, not {streams.unroll}"
+        )
+    setup = Setup(ml_collections.FrozenConfigDict(config), corpus, model, streams)
+    if setup.total_steps >= 2**31:
+        raise UserError(
+            f"config.train asks for {setup.total_steps} steps, more than 32 bits count: lower config.train.steps "
+            "or config.train.epochs"
+        )
+    return setup

@@ -1,0 +1,170 @@
+"""Times a short trial run of a setup in a temporary directory: a few dispatches, scores, samples and saves."""
+
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+
+import jax
+import numpy as np
+
+from lm.data.batches import on_device
+from lm.machine import compilation_cache
+from lm.machine.signals import raising
+from lm.runs.checkpoint import Checkpoints
+from lm.runs.metrics import MetricsLog
+from lm.scoring.protocols import PROTOCOLS, evaluate, window_shape
+from lm.scoring.sampling import generate
+from lm.training import devices, memory
+from lm.training.estimates import Estimate, Times, count_events, final_scores, make_estimate, unread_share
+from lm.training.setup import Setup
+from lm.training.state import evaluated_parameters
+from lm.training.step import train_steps
+
+# Dispatches are timed until both are reached, or the time limit is. A dispatch is cut to the steps that fit.
+TIMED_DISPATCHES, TIMED_SECONDS, TIMED_LIMIT = 5, 4.0, 30.0
+# Targets at the start of a text on which scoring is timed; the rest costs as much per target.
+TIMED_TARGETS = 4096
+
+
+def estimate(setup: Setup, startup: float = 0.0) -> Estimate:
+    """Times a trial run after checking that its memory suffices. The corpus comes without its test split.
+
+    startup: seconds that the job spends on imports and reading the corpus. Raises UserError if the setup needs more
+    memory than is free.
+    """
+    return make_estimate(setup, *_measure_cold(setup), startup)
+
+
+def estimate_all(setups: Iterable[Setup]) -> list[Estimate]:
+    """An estimate for each setup, in order; setups that share programs and text lengths are timed once."""
+    known, found = {}, []
+    for setup in setups:
+        shape = _shape(setup)
+        if shape not in known:
+            known[shape] = _measure_cold(setup)
+        found.append(make_estimate(setup, *known[shape]))
+    return found
+
+
+def _measure_cold(setup: Setup) -> tuple[int, Times]:
+    """Peak bytes and times as a new process would find them."""
+    needed = memory.peak(setup)
+    if compilation_cache.is_used():
+        _Trial(setup).compile_all()  # the job will find all programs in that cache, and so must `measure`
+    jax.clear_caches()  # a new process starts without what this one holds compiled
+    return needed, measure(setup)
+
+
+def _shape(setup: Setup) -> tuple:
+    """Everything that the measured times depend on: equal for setups that differ in seeds, rates and the like."""
+    config, corpus = setup.config, setup.corpus
+    texts = tuple((name, len(ids)) for name, ids in sorted(corpus.splits.items()))
+    program = setup.program._replace(total_steps=0)
+    active = jax.tree.structure(setup.hyper)
+    sample = config.sample.copy_and_resolve_references().to_dict() | {"seed": 0}
+    return program, active, corpus.name, texts, config.evaluation, repr(sorted(sample.items()))
+
+
+def measure(setup: Setup) -> Times:
+    """Does everything that a run does, once and once more, in a temporary directory."""
+    began = time.perf_counter()
+    trial = _Trial(setup)
+    with raising(), tempfile.TemporaryDirectory(prefix="estimate-") as directory:
+        log = MetricsLog(directory, setup.total_steps, stream=io.StringIO())
+        with Checkpoints(directory, keep=1) as checkpoints, log:
+            seconds = time.perf_counter() - began
+            row = dict.fromkeys(("loss", "perplexity", "learning_rate", "gradient_norm", "tokens_per_s"), 1.0)
+            return Times(
+                setup=seconds,
+                step=trial.time_steps(),
+                report=_first_and_later(lambda: log.write({"step": 0, **row})),
+                sample=_first_and_later(trial.sample),
+                save=_first_and_later(lambda: trial.save(checkpoints)),
+                scores=trial.time_scores(at_least=0.5),
+            )
+
+
+def _seconds(function: Callable) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - began
+
+
+def _first_and_later(function: Callable, at_least: float = 0.0) -> tuple[float, float]:
+    """Seconds of the first call, and the median of later ones, as many as fill `at_least` seconds."""
+    first, later = _seconds(function), [_seconds(function)]
+    while sum(later) < at_least:
+        later.append(_seconds(function))
+    return first, statistics.median(later)
+
+
+class _Trial:
+    """A state on the device and the operations of a run on it."""
+
+    def __init__(self, setup: Setup):
+        self.setup, self.count = setup, setup.config.train.devices
+        self.hyper = devices.replicate(self.count, setup.hyper)
+        self.tokens = devices.replicate(self.count, on_device(setup.corpus.splits["train"]))
+        self.state = devices.place(self.count, setup.initial_state())
+
+    def compile_all(self):
+        self.steps(1)
+        self.sample()
+        self.time_scores(at_least=0.0)
+
+    def steps(self, count: int) -> float:
+        """Seconds of `count` steps in one dispatch."""
+
+        def dispatch():
+            self.state, measured = train_steps(self.setup, self.state, self.tokens, self.hyper, count)
+            return measured
+
+        return _seconds(dispatch)
+
+    def time_steps(self) -> tuple[float, float]:
+        """(seconds of the first step, with compiling; of a later one, in dispatches as long as the job's)."""
+        typical = self.setup.total_steps // count_events(self.setup)["dispatch"]
+        first, one = self.steps(1), self.steps(1)
+        count = max(1, min(typical, int(TIMED_SECONDS / one)))
+        self.steps(count)  # allocates memory that all later dispatches use again
+        taken = []
+        while (len(taken) < TIMED_DISPATCHES or sum(taken) < TIMED_SECONDS) and sum(taken) < TIMED_LIMIT:
+            taken.append(self.steps(count))
+        return first, statistics.median(taken) / count
+
+    def parameters(self) -> dict:
+        return devices.local(self.count, evaluated_parameters(self.state))
+
+    def sample(self):
+        setup = self.setup
+        generate(setup.model, self.parameters(), setup.corpus.vocabulary, setup.config.sample)
+
+    def save(self, checkpoints: Checkpoints):
+        """A whole save, as the last one of a run is; the others are written beside training and cost no more."""
+        checkpoints.save(0, devices.gather(self.count, self.state), {})
+        checkpoints.wait()
+
+    def time_scores(self, at_least: float) -> dict[tuple[str, str], tuple[float, float]]:
+        """(first, later) for each split and protocol that the run scores, timed at the start of each text."""
+        setup, splits, found = self.setup, self.setup.corpus.splits, {}
+        for split, protocol in memory.scorings(setup.config, splits):
+            found[split, protocol] = self.time_score(splits[split], protocol, at_least)
+        for split, protocol in final_scores(setup):
+            if split not in splits:  # the test split: of another length, so another program, except a notebook's
+                valid = splits["valid"]
+                first, later = found.get(("valid", protocol)) or self.time_score(valid, protocol, at_least)
+                scaled = later * unread_share(setup.config)
+                found[split, protocol] = (first - later + scaled, scaled)
+        return found
+
+    def time_score(self, tokens: np.ndarray, protocol: str, at_least: float) -> tuple[float, float]:
+        """(first, later) of scoring tokens [N]: timed at their start and scaled by the number of windows."""
+        settings, model, parameters = self.setup.config.evaluation, self.setup.model, self.parameters()
+        windows, size, batch = window_shape(protocol, model, len(tokens), settings)
+        timed = max(TIMED_TARGETS, 4 * size * batch)
+        start = tokens[:timed] if PROTOCOLS[protocol].extent == "text" and timed < len(tokens) else tokens
+        first, later = _first_and_later(lambda: evaluate(protocol, model, parameters, start, settings), at_least)
+        whole = later * windows / window_shape(protocol, model, len(start), settings)[0]
+        return first - later + whole, whole
