@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "lm.model": MODEL,
     "lm.scoring": MODEL,
     "lm.training": {*MODEL, "lm.runs", "lm.scoring"},
+    "lm.run": {"lm"},
     "configs": {"lm.errors"},
     "experiments": {"lm"},
     "launch": {"lm", "configs", "experiments"},

@@ -1,5 +1,7 @@
 """What a run says of itself before it begins: nothing where it is short, and at no cost in compiling."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,9 @@ from experiments import train as train_experiment
 from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
 from lm.errors import UserError
+from lm.scoring.protocols import compile_stream
 from lm.training import estimates, memory, timing
+from lm.training import setup as setup_module
 from lm.training.loop import train
 from lm.training.setup import make_setup
 from tests.helpers import tiny
@@ -76,9 +80,37 @@ def test_the_run_compiles_no_program_again(tmp_path, corpus, is_long):
         assert bool(train_experiment.announce(make_setup(config, corpus), 0.0 if is_long else 1e9)) == is_long
     with tiny.compilations() as during:
         train(make_setup(config, corpus), tmp_path)
-    programs = {f"jit({name})" for name in (tiny.STEPS, "_stream_nats")}
-    assert programs <= set(before)
-    assert not programs & set(during)
+    steps, scores = f"jit({tiny.STEPS})", "jit(_stream_nats)"
+    assert steps in before
+    assert steps not in during
+    assert (scores in before, scores in during) == (is_long, not is_long), "a short run compiles scoring when it scores"
+
+
+def test_a_fresh_run_makes_one_setup_and_traces_the_initial_state_once(tmp_path, corpus, monkeypatch):
+    made, traced = [], []
+    monkeypatch.setattr(train_experiment, "make_setup", lambda *args: made.append(make_setup(*args)) or made[-1])
+    shapes = setup_module.Setup.state_shapes.func
+    counted = functools.cached_property(lambda self: traced.append(self) or shapes(self))
+    counted.__set_name__(setup_module.Setup, "state_shapes")
+    monkeypatch.setattr(setup_module.Setup, "state_shapes", counted)
+    train_experiment.run(tiny.config(checkpoint__best="keep"), str(tmp_path / "run"))
+    assert len(made) == 1
+    assert traced == made
+
+
+def test_scoring_is_compiled_before_a_short_run_only_if_memory_may_not_suffice(corpus, monkeypatch):
+    """The exact protocol scores windows of 61 tokens, 5 times a training window's."""
+    setup = make_setup(tiny.config(evaluation__during="exact"), corpus)
+    needed = memory.peak(setup) - memory.resident_bytes()
+    compiled = []
+    monkeypatch.setattr(memory, "compile_stream", lambda *args: compiled.append(args[0]) or compile_stream(*args))
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10**12)
+    memory.peak(setup, all_programs=False)
+    assert compiled == []
+    monkeypatch.setattr(memory, "free_bytes", lambda: needed + 10**6)
+    monkeypatch.setattr(memory, "_scoring_share", lambda *args: 1e9)
+    memory.peak(setup, all_programs=False)
+    assert compiled == ["exact"]
 
 
 def test_what_the_compiled_programs_cannot_have_is_refused_without_a_trace(tmp_path, corpus, monkeypatch):
