@@ -12,9 +12,8 @@ from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.scoring.protocols import compile_stream
 from lm.training import estimates, memory, timing
-from lm.training import setup as setup_module
 from lm.training.loop import train
-from lm.training.setup import make_setup
+from lm.training.setup import Setup, make_setup
 from tests.helpers import tiny
 
 
@@ -89,10 +88,10 @@ def test_the_run_compiles_no_program_again(tmp_path, corpus, is_long):
 def test_a_fresh_run_makes_one_setup_and_traces_the_initial_state_once(tmp_path, corpus, monkeypatch):
     made, traced = [], []
     monkeypatch.setattr(train_experiment, "make_setup", lambda *args: made.append(make_setup(*args)) or made[-1])
-    shapes = setup_module.Setup.state_shapes.func
+    shapes = Setup.state_shapes.func
     counted = functools.cached_property(lambda self: traced.append(self) or shapes(self))
-    counted.__set_name__(setup_module.Setup, "state_shapes")
-    monkeypatch.setattr(setup_module.Setup, "state_shapes", counted)
+    counted.__set_name__(Setup, "state_shapes")
+    monkeypatch.setattr(Setup, "state_shapes", counted)
     train_experiment.run(tiny.config(checkpoint__best="keep"), str(tmp_path / "run"))
     assert len(made) == 1
     assert traced == made
