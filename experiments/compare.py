@@ -132,9 +132,13 @@ class Model(NamedTuple):
     workdir: Path
     which: str  # final or best
 
+    @property
+    def corpus(self) -> Corpus:
+        return self.opened.setup.corpus
+
     def nats(self, split: str) -> np.ndarray:
         """Of every target under the exact protocol: [N - context]. A look at the test split is logged in the run."""
-        nats = exact_nats(self.opened.model, self.opened.parameters, self.opened.setup.corpus.splits[split])
+        nats = exact_nats(self.opened.model, self.opened.parameters, self.corpus.splits[split])
         if split == "test":
             score = Score(float(nats.sum(dtype=np.float64)), len(nats))
             row = result_row(split, "exact", score, self.opened.step - 1, self.which)
@@ -201,7 +205,7 @@ def pairs(runs: list[Run], models: list[Model], split: str) -> list[dict]:
     rows = []
     for a, b in itertools.combinations(range(len(runs)), 2):
         row = {"a": runs[a].label, "b": runs[b].label}
-        if reason := why_not(models[a].opened.setup.corpus, models[b].opened.setup.corpus, split):
+        if reason := why_not(models[a].corpus, models[b].corpus, split):
             rows.append(row | {"verdict": "not compared", "reason": reason})
             continue
         count = min(len(nats(a)), len(nats(b)))  # a model that reads more tokens at once begins later

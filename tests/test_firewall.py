@@ -136,7 +136,7 @@ def test_ptb_trains_without_its_test_file_and_is_scored_once_it_is_there(tmp_pat
     assert summary["train"]["steps"] == 12
     assert {row["split"] for row in summary["results"]} == {"valid"}
     assert "ptb/ptb.test.txt is not in" in summary["not_scored"]["test"]
-    assert "--experiment=evaluate makes up for it" in capsys.readouterr().out
+    assert "--experiment=evaluate scores it later" in capsys.readouterr().out
     assert not (workdir / "test_log.jsonl").exists()
 
     (small_ptb / "ptb" / "ptb.test.txt").write_text(PTB_TEXTS["test"])

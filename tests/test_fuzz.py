@@ -134,7 +134,7 @@ def rewritten(run, **changes):
     """The checkpoint with other things beside its state, under a checksum that is right."""
     sound = trainer(str(run))
     with Checkpoints(run) as checkpoints:
-        checkpoints.save(4, sound.state, sound._saved() | changes)
+        checkpoints.save(4, sound.state, sound.recorder.record() | changes)
 
 
 @pytest.mark.parametrize(

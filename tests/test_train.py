@@ -49,7 +49,7 @@ def test_the_whole_run_is_that_of_float64_numpy(run):
     workdir, _, reference = run
     found = Trainer(Recorder(make_setup(run_config(), tiny.corpus()), workdir))
     found.recorder.checkpoints.close()
-    assert found.done == STEPS
+    assert found.recorder.done == STEPS
     leaves = references.leaves(found.state.parameters)
     for name, expected in references.leaves(reference[-1]["parameters"]).items():
         np.testing.assert_allclose(leaves[name], expected, rtol=0, atol=1e-4, err_msg=name)

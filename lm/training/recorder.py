@@ -99,16 +99,19 @@ class Recorder:
         """Saves the current step. best: as the best so far; wait: until it is on disk; more: of SAVED."""
         whole = devices.gather(self.setup.config.train.devices, state)  # all processes must take part
         if self.writes:
-            extra = {
-                "progress": self.progress._asdict(),
-                "checks": self.checks._asdict(),
-                "samples_bytes": self.samples_bytes,
-                "data": self._checksum,
-            }
             save = self.checkpoints.save_best if best else self.checkpoints.save
-            save(self.done, whole, extra | more)
+            save(self.done, whole, self.record() | more)
         if wait:
             self.checkpoints.wait()
+
+    def record(self) -> dict:
+        """What a checkpoint holds beside the state."""
+        return {
+            "progress": self.progress._asdict(),
+            "checks": self.checks._asdict(),
+            "samples_bytes": self.samples_bytes,
+            "data": self._checksum,
+        }
 
     def roll_back(self, error: NotFinite) -> TrainState:
         """The state to continue from after a loss that is not finite, at half the learning rate.

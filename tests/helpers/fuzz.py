@@ -137,7 +137,7 @@ def checkpoint(directory: Path) -> Target:
     files = [path for path in sorted((directory / "checkpoints" / "last").rglob("*")) if path.is_file()]
     template = Trainer(Recorder(make_setup(settings(), tiny.corpus()), str(directory)))
     template.recorder.checkpoints.close()
-    saved = json.loads(json.dumps(template._saved()))
+    saved = json.loads(json.dumps(template.recorder.record()))
 
     def read():
         with Checkpoints(directory) as checkpoints:
@@ -154,7 +154,7 @@ def saved_beside_the_state(directory: Path) -> Target:
     trainer = Trainer(Recorder(make_setup(settings(), tiny.corpus()), str(directory)))
     trainer.recorder.checkpoints.close()
     path = directory / "extra.json"
-    path.write_text(json.dumps(trainer._saved()))
+    path.write_text(json.dumps(trainer.recorder.record()))
 
     def read():
         try:

@@ -16,7 +16,6 @@ import launch
 from lm.errors import NotFinite, UserError
 from lm.machine.signals import Interrupted, listening
 from lm.runs import lock
-from lm.training import rollback
 from lm.training.lanes import train_lanes
 from lm.training.loop import Trainer, train
 from lm.training.recorder import Recorder
@@ -59,7 +58,7 @@ def test_a_signal_ends_a_run_that_goes_on_bitwise(tmp_path, number):
     assert caught.value.signal == number
     assert signal.getsignal(number) == before
     again = Trainer(Recorder(make_setup(tiny.config(**CONFIG), tiny.corpus()), tmp_path / "cut"))
-    assert again.done == 5
+    assert again.recorder.done == 5
     again.run()
     for a, b in zip(leaves(whole), leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -70,15 +69,15 @@ def test_a_signal_ends_lanes_that_go_on(tmp_path, monkeypatch):
     configs = [tiny.config(**CONFIG, seed=seed) for seed in (0, 1)]
     paths = [[tmp_path / name / str(seed) for seed in (0, 1)] for name in ("whole", "cut")]
     whole = train_lanes(tiny.setups(configs), paths[0])
-    original = Trainer._report
+    original = Recorder._report_row
 
     def report(self, step, *rest):
-        original(self, step, *rest)
-        if step == 4 and self.config.seed == 1:
+        if step == 4 and self.setup.config.seed == 1:
             os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, step, *rest)
 
-    monkeypatch.setattr(Trainer, "_report", report)
-    with pytest.raises(Interrupted, match="2 lanes under way, all saved"):
+    monkeypatch.setattr(Recorder, "_report_row", report)
+    with pytest.raises(Interrupted, match="2 unfinished lanes, all saved"):
         train_lanes(tiny.setups(configs), paths[1])
     monkeypatch.undo()
     again = train_lanes(tiny.setups(configs), paths[1])
@@ -109,15 +108,15 @@ def test_a_signal_at_the_last_step_ends_before_the_scores(tmp_path):
 def test_a_signal_while_lanes_are_scored_ends_them_before_the_next_is(tmp_path, monkeypatch):
     configs = [tiny.config(**CONFIG, seed=seed) for seed in (0, 1)]
     workdirs = [tmp_path / str(seed) for seed in (0, 1)]
-    finish = Trainer.finish
+    finish = Recorder.finish
 
-    def finish_and_send(self):
+    def finish_and_send(self, state):
         os.kill(os.getpid(), signal.SIGTERM)
-        return finish(self)
+        return finish(self, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "finish", finish_and_send)
-        with pytest.raises(Interrupted, match="1 lanes under way, all saved"):
+        patch.setattr(Recorder, "finish", finish_and_send)
+        with pytest.raises(Interrupted, match="1 unfinished lanes, all saved"):
             train_lanes(tiny.setups(configs), workdirs)
     assert [(path / "summary.json").exists() for path in workdirs] == [True, False]
     assert [summary["train"]["steps"] for summary in train_lanes(tiny.setups(configs), workdirs)] == [12, 12]
@@ -297,17 +296,17 @@ def test_a_rollback_halves_the_rate_and_goes_on(tmp_path, capsys):
 def test_a_kill_after_a_rollback_changes_nothing(tmp_path, monkeypatch, every):
     config = diverging(on_nan="rollback", checkpoint__every_steps=every)
     whole = train(make_setup(config, tiny.corpus()), tmp_path / "whole")
-    original = rollback.roll_back
+    original = Recorder.roll_back
 
     class Killed(Exception):
         pass
 
-    def roll_back(trainer, error):
-        original(trainer, error)
+    def roll_back(recorder, error):
+        original(recorder, error)
         raise Killed
 
     for _ in range(whole["train"]["rollbacks"]):
-        monkeypatch.setattr(rollback, "roll_back", roll_back)
+        monkeypatch.setattr(Recorder, "roll_back", roll_back)
         with pytest.raises(Killed):
             train(make_setup(config, tiny.corpus()), tmp_path / "cut")
     monkeypatch.undo()
@@ -330,11 +329,11 @@ def test_the_best_of_a_history_that_was_left_is_forgotten(tmp_path, monkeypatch)
     """Checks after steps 0 to 6 are each the best so far; at step 7 the loss is not finite, and step 4 is the last
     checkpoint; what follows is worse than what was best by then."""
     nats = iter([*(3.0 - 0.1 * step for step in range(7)), *[9.0] * 20])
-    score = Trainer.score
+    score = Recorder.score
     monkeypatch.setattr(
-        Trainer, "score", lambda self, *rest: score(self, *rest)._replace(nats=60 * next(nats), targets=60)
+        Recorder, "score", lambda self, *rest: score(self, *rest)._replace(nats=60 * next(nats), targets=60)
     )
-    account, failed = Trainer.account, []
+    account, failed = Recorder.account, []
 
     def fail_once(self, measured, seconds):
         if self.done == 7 and not failed:
@@ -342,7 +341,7 @@ def test_the_best_of_a_history_that_was_left_is_forgotten(tmp_path, monkeypatch)
             measured = measured._replace(loss=measured.loss * np.nan)
         account(self, measured, seconds)
 
-    monkeypatch.setattr(Trainer, "account", fail_once)
+    monkeypatch.setattr(Recorder, "account", fail_once)
     config = tiny.config(
         on_nan="rollback",
         train__evaluate_every=1,
@@ -367,5 +366,5 @@ def test_rollbacks_come_to_an_end(tmp_path):
 def test_other_values_and_lanes_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"config\.on_nan: unknown 'ignore'; known: stop, rollback"):
         train(make_setup(tiny.config(on_nan="ignore"), tiny.corpus()), tmp_path)
-    with pytest.raises(UserError, match="on_nan=rollback is for a run of its own"):
+    with pytest.raises(UserError, match="on_nan=rollback works only for a single run"):
         train_lanes(tiny.setups([tiny.config(on_nan="rollback")]), [tmp_path])

@@ -264,11 +264,7 @@ def test_an_export_fits_only_its_own_model_and_vocabulary(tmp_path):
 def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
     """Runs both experiments: the imported run has exactly the scores of the exported one."""
     corpus, config = tiny.corpus(), tiny.config()
-    for module in (export, import_weights):
-        monkeypatch.setattr(
-            "experiments.evaluate.load_corpus" if module is export else "experiments.import_weights.load_corpus",
-            lambda config, data_dir: corpus,
-        )
+    monkeypatch.setattr("experiments.train.load_corpus", lambda config, data_dir: corpus)
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     prepare_workdir(first, config)
     trained = Trainer(Recorder(make_setup(config, corpus), first))
@@ -279,11 +275,12 @@ def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
     import_weights.run(config, second, weights=f"{directory}/model.safetensors")
     again = Trainer(Recorder(make_setup(config, corpus), second))
     assert again.recorder.resumed
-    assert again.done == 0
-    for ours, theirs in zip(jax.tree.leaves(trained.parameters), jax.tree.leaves(again.parameters), strict=True):
+    assert again.recorder.done == 0
+    pairs = zip(jax.tree.leaves(trained.state.parameters), jax.tree.leaves(again.state.parameters), strict=True)
+    for ours, theirs in pairs:
         np.testing.assert_array_equal(np.asarray(ours).view(np.uint32), np.asarray(theirs).view(np.uint32))
-    valid = trained.corpus.splits["valid"]
-    assert trained.score(trained.state, valid, "exact") == again.score(again.state, valid, "exact")
+    scores = [each.recorder.score(each.state, corpus.splits["valid"], "exact") for each in (trained, again)]
+    assert scores[0] == scores[1]
     with pytest.raises(UserError, match="holds no best checkpoint"):
         export.run(config, first, checkpoint="best")
     with pytest.raises(UserError, match="holds a run already"):

@@ -14,6 +14,7 @@ from lm.scoring.protocols import Score
 from lm.training import optim, validation
 from lm.training.loop import Trainer
 from lm.training.optim import hyper_of
+from lm.training.recorder import Recorder
 from lm.training.setup import make_setup
 from lm.training.state import evaluated_parameters
 from lm.training.step import train_steps
@@ -132,7 +133,7 @@ class Killed(Exception):
     pass
 
 
-class ScriptedTrainer(Trainer):
+class ScriptedRecorder(Recorder):
     """Validation after step s gives script[s]; dies at the check after step `dies`. Keeps all parameters seen."""
 
     script, dies = SCRIPT, None
@@ -149,19 +150,17 @@ class ScriptedTrainer(Trainer):
         self.scored[step] = jax.tree.map(np.array, evaluated_parameters(state))
         return Score(self.script[step], 1)
 
-    def texts(self):
+    def sample(self, state, key=None):
         return []
-
-    def _sample(self, step):
-        pass
 
 
 def trained(workdir, dies=None, script=SCRIPT, **changes):
     """A run in workdir -> (trainer, rows of metrics.jsonl without what a clock decides, summary)."""
     config = tiny.config(**(SETTINGS | changes))
     prepare_workdir(workdir, config)
-    trainer = ScriptedTrainer(make_setup(config, tiny.corpus()), workdir)
-    trainer.script, trainer.dies = script, dies
+    recorder = ScriptedRecorder(make_setup(config, tiny.corpus()), workdir)
+    recorder.script, recorder.dies = script, dies
+    trainer = Trainer(recorder)
     try:
         summary = trainer.run()
     except Killed:
@@ -180,12 +179,12 @@ def run(tmp_path_factory):
 def test_the_average_is_that_of_all_parameters_since_its_trigger(run):
     trainer, *_ = run
     assert int(trainer.state.average.count) == len(SCRIPT) - AVERAGED_FROM
-    for step, scored in trainer.scored.items():
+    for step, scored in trainer.recorder.scored.items():
         # The check that triggers is still one of the parameters; from the next on, the average is what is scored.
         first = AVERAGED_FROM if step > AVERAGED_FROM else step
-        expected = [trainer.seen[s] for s in range(first, step + 1)]
+        expected = [trainer.recorder.seen[s] for s in range(first, step + 1)]
         jax.tree.map(lambda x, *xs: np.testing.assert_allclose(x, np.mean(xs, 0), atol=1e-6), scored, *expected)
-    moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), trainer.scored[11], trainer.seen[11])
+    moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), trainer.recorder.scored[11], trainer.recorder.seen[11])
     assert max(jax.tree.leaves(moved)) > 1e-3, "average and parameters are alike: the test shows nothing"
 
 
@@ -195,7 +194,7 @@ def test_the_best_checkpoint_scores_its_average(run):
     assert step == 10
     assert extra["checks"]["best_step"] == 9
     assert int(state.average.count) == 9 - AVERAGED_FROM + 1
-    jax.tree.map(np.testing.assert_array_equal, evaluated_parameters(state), trainer.scored[9])
+    jax.tree.map(np.testing.assert_array_equal, evaluated_parameters(state), trainer.recorder.scored[9])
     rows = {row["which"]: row for row in summary["results"]}
     assert rows["best"]["nats"] == 2.8
     assert rows["final"]["nats"] == 3.0
@@ -228,7 +227,7 @@ def test_a_killed_run_ends_bitwise_the_same(run, tmp_path, dies):
     pairs = jax.tree.leaves(found.state._replace(key=None)), jax.tree.leaves(whole.state._replace(key=None))
     for x, y in zip(*pairs, strict=True):
         np.testing.assert_array_equal(x, y)
-    assert found.checks == whole.checks
+    assert found.recorder.checks == whole.recorder.checks
     assert found_rows == rows
 
 
@@ -236,11 +235,11 @@ def test_an_early_end_is_an_end(tmp_path):
     script = (5.0, 4.0, 3.0, 3.5, 3.2, 3.1, 0.1, 0.1)
     changes = {"train__patience": 3, "checkpoint__every_steps": 1000}
     stopped, rows, summary = trained(tmp_path, script=script, **changes)
-    assert (stopped.done, summary["train"]["steps"], rows[-1]["step"]) == (6, 6, 5)
+    assert (stopped.recorder.done, summary["train"]["steps"], rows[-1]["step"]) == (6, 6, 5)
     assert {row["which"]: row["nats"] for row in summary["results"]} == {"final": 3.1, "best": 3.0}
     again, rows_again, summary_again = trained(tmp_path, script=script, **changes)
-    assert again.checks.stopped
-    assert again.done == 6
+    assert again.recorder.checks.stopped
+    assert again.recorder.done == 6
     assert rows_again == rows
     assert summary_again["results"] == summary["results"]
 
