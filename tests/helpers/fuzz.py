@@ -162,7 +162,7 @@ def saved_beside_the_state(directory: Path) -> Target:
         except (OSError, ValueError, RecursionError):  # orbax reads it: see `checkpoint`
             return
         trainer.recorder.checkpoints.restore = lambda *arguments: (trainer.state, extra, 4)
-        trainer._resume()
+        trainer.recorder.restore()
 
     return Target((path,), read)
 
