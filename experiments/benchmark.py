@@ -1,16 +1,15 @@
-"""Speed of training, evaluation and sampling beside other libraries, and beside the floor of the matrix products.
+"""Measures the speed of training, evaluation and sampling against other libraries and the floor of matrix products.
 
-Every implementation of a workload runs in a process of its own. One of them computes at a time: round 1 of each in
-turn, then round 2, ..., so that whatever else the machine does falls on all alike. All begin from the same parameters
-and read the same tokens, and their first losses are compared: an implementation that computes something else is
-listed as absent, not measured.
+Each implementation of a workload has its own process. One process computes at a time, and all take turns in rounds, so
+that other load on the machine affects all of them. They start from the same parameters and read the same tokens. An
+implementation whose first losses differ computes something else: it is listed as absent and not measured.
 
-Writes benchmark.json after every workload; the same command in the same workdir goes on with those that are missing.
-    rows    workload; revision and date of its measurement; implementation: lm (ours), floor or a peer;
-            tokens_per_s: median over the rounds; spread: lowest and highest; rounds: all; ratio: our speed over this
-            one's, and fraction_of_floor: this speed over the floor's, medians over the rounds; peak_rss_mb: 10^6
-            bytes; compile_s: first call less one unit of work
-    absent  what is not in rows, and why
+Writes benchmark.json after every workload. Run the same command again to measure the remaining workloads.
+    rows    workload; revision and date of the measurement; implementation: lm (this project), floor or a peer;
+            tokens_per_s: median over the rounds; spread: lowest and highest; rounds: all; ratio: this project's speed
+            over this row's; fraction_of_floor: this row's speed over the floor's; both medians over the rounds;
+            peak_rss_mb: 10^6 bytes; compile_s: time of the first call minus that of one unit of work
+    absent  implementations without a row: {name: reason}
 """
 
 import contextlib
@@ -34,25 +33,25 @@ from lm.runs.plain import plain
 from lm.runs.schema import read_json
 from lm.runs.workdir import prepare_workdir
 
-# What sweeps are measured against, of the peers that are asked for.
+# Sweeps are measured with these peers only.
 SWEEP_PEERS = ("flax", "torch")
 GROUPS = {"core": CORE, "sweeps": tuple(SWEEPS)}
 
-# The same parameters give the same first loss but for rounding. Later steps may differ a little more: torch, and keras
-# in a GRU, have a second bias, which doubles the gradient of their sum. Dropout draws other masks in each library.
+# The same parameters give the same first loss up to rounding. Later losses differ more: torch, and keras in a GRU, have
+# a second bias, so the sum of both moves twice as far. Dropout masks differ between libraries.
 FIRST_LOSS_TOLERANCE = 1e-4
 LATER_LOSS_TOLERANCE = 1e-2
 DROPOUT_TOLERANCE = 5e-2
 
 
 def run(config, workdir, data_dir=None):
-    """Returns what benchmark.json holds. Raises UserError for unknown names and settings out of range."""
+    """Returns the content of benchmark.json. Raises UserError for unknown names and settings out of range."""
     del data_dir
-    workloads, peers, threads = check(config)
+    workloads, peers, threads = check_config(config)
     prepare_workdir(workdir, config)
     path = Path(workdir, "benchmark.json")
-    record = read(path) if path.is_file() else {"rows": [], "absent": {}}
-    missing = {peer: reason for peer in peers if (reason := why_missing(peer))}
+    record = read_record(path) if path.is_file() else {"rows": [], "absent": {}}
+    missing = {peer: reason for peer in peers if (reason := missing_package(peer))}
     record["absent"] |= missing
     peers = tuple(peer for peer in peers if peer not in missing)
     with open(Path(workdir, "benchmark.log"), "a", encoding="utf-8") as log:
@@ -60,25 +59,25 @@ def run(config, workdir, data_dir=None):
             if workload.name in {row["workload"] for row in record["rows"]}:
                 continue
             compared = peers if workload.name in CORE else tuple(p for p in peers if p in SWEEP_PEERS)
-            rows, absent, about = measure(workload, compared, config, threads, log)
+            rows, absent, origin = measure(workload, compared, config, threads, log)
             record["rows"] += rows
             record["absent"] |= {f"{name} on {workload.name}": reason for name, reason in absent.items()}
-            versions = record.get("versions", {}) | about.pop("versions")
-            record = about | {"versions": versions} | {key: record[key] for key in ("rows", "absent")}
+            versions = record.get("versions", {}) | origin.pop("versions")
+            record = origin | {"versions": versions} | {key: record[key] for key in ("rows", "absent")}
             write_json(path, record)
-            print(table(rows, header=workload is workloads[0]), flush=True)
+            print(format_rows(rows, header=workload is workloads[0]), flush=True)
     for name, reason in record["absent"].items():
         print(f"absent: {name}: {reason}")
     plots.plot_all(record, os.path.join(workdir, ""))
     return record
 
 
-def check(config) -> tuple[list[Workload], tuple[str, ...], int]:
-    """(workloads, peers, threads) that the config asks for. Raises UserError."""
+def check_config(config) -> tuple[list[Workload], tuple[str, ...], int]:
+    """The workloads, peers and number of threads of the config. Raises UserError."""
     if "workloads" not in config:
         raise UserError("--experiment=benchmark needs --config=configs/benchmark.py")
-    wanted = [name for entry in names(config.workloads) for name in GROUPS.get(entry, (entry,))]
-    peers = names(config.peers)
+    wanted = [name for entry in split_names(config.workloads) for name in GROUPS.get(entry, (entry,))]
+    peers = split_names(config.peers)
     own = ("lm", "floor")  # always measured
     known_peers = [name for name in IMPLEMENTATIONS if name not in own]
     for key, given, known in (("workloads", wanted, [*GROUPS, *WORKLOADS]), ("peers", peers, known_peers)):
@@ -97,21 +96,21 @@ def check(config) -> tuple[list[Workload], tuple[str, ...], int]:
     return workloads, tuple(dict.fromkeys(peers)), config.threads or processors
 
 
-def names(value: tuple[str, ...]) -> list[str]:
-    """The names in a tuple; --config.peers=a,b is a tuple of one string."""
+def split_names(value: tuple[str, ...]) -> list[str]:
+    """The names in a tuple of names or of comma-separated lists: --config.peers=a,b gives a tuple of one string."""
     return [name.strip() for entry in value for name in entry.split(",") if name.strip()]
 
 
-def read(path: Path) -> dict:
-    """Raises UserError."""
+def read_record(path: Path) -> dict:
+    """The content of benchmark.json. Raises UserError."""
     try:
         return read_json(path, {"rows": [{}]})
     except UserError as error:
-        raise UserError(f"{error}; remove it to measure anew") from error
+        raise UserError(f"{error}; remove it to measure again") from error
 
 
-def why_missing(peer: str) -> str:
-    """Why no workload can be measured with a peer; empty where it is installed."""
+def missing_package(peer: str) -> str:
+    """Names the package that a peer lacks; "" if it is installed."""
     package = IMPLEMENTATIONS[peer].package
     installed = importlib.util.find_spec(package) is not None
     return "" if installed else f"{package} is not installed: pip install -r requirements-bench.txt"
@@ -121,7 +120,7 @@ def why_missing(peer: str) -> str:
 
 
 def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, log) -> tuple[list[dict], dict, dict]:
-    """(rows, {implementation: why it has none}, what there is to say of device and versions)."""
+    """Measures one workload: (rows, {implementation: reason why it has no row}, device, versions, git and date)."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(raising())
         variables = environment(stack.enter_context(tempfile.TemporaryDirectory(prefix="lm-benchmark-")), threads)
@@ -132,10 +131,10 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
             request = {"implementation": name, "workload": workload._asdict(), "threads": threads}
             if name == "lm":
                 request["config"] = plain(config.lm)
-            answer = ask(worker, request)
+            answer = request_answer(worker, request)
             reason = answer.get("absent", "")
             if name in peers and not reason:
-                reason = why_another_model(workload, answer["nats"], started["lm"]["nats"])
+                reason = explain_mismatch(workload, answer["nats"], started["lm"]["nats"])
             if not reason:
                 workers[name], started[name] = worker, answer
             elif name in ("lm", "floor"):
@@ -146,31 +145,29 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
         rates = {name: [] for name in workers}
         for _ in range(config.rounds):
             for name, worker in workers.items():
-                answer = ask(worker, {"measure": config.seconds_per_measurement})
+                answer = request_answer(worker, {"measure": config.seconds_per_measurement})
                 if "absent" in answer:
                     absent[name] = answer["absent"]
                 else:
                     rates[name].append(workload.tokens * answer["units"] / answer["seconds"])
-        memory = {name: ask(worker, {"finish": True}) for name, worker in workers.items() if name not in absent}
-    about = describe(started, threads)
-    measured = {name: rates[name] for name in memory}
-    rows = [row(workload, name, measured, started[name], memory[name]) for name in measured]
-    # A record may grow over days and revisions; the implementations of one workload were measured in turn.
-    return (
-        [each | {"revision": (about["git"] or {}).get("revision"), "date": about["date"]} for each in rows],
-        absent,
-        about,
-    )
+        finished = [name for name in workers if name not in absent]
+        memory = {name: request_answer(workers[name], {"finish": True}) for name in finished}
+    origin = describe_origin(started, threads)
+    # Workloads may be measured on other days or revisions than the rest of the record.
+    when = {"revision": (origin["git"] or {}).get("revision"), "date": origin["date"]}
+    rates = {name: rates[name] for name in finished}
+    rows = [make_row(workload, name, rates, started[name], memory[name]) | when for name in finished]
+    return rows, absent, origin
 
 
-def ask(worker: Child, request: dict) -> dict:
+def request_answer(worker: Child, request: dict) -> dict:
     """The worker's answer; {"absent": reason} if its process ended without one, for example out of memory."""
     worker.send(request)
     return worker.receive() or {"absent": f"its process ended with status {worker.process.wait()}"}
 
 
-def why_another_model(workload: Workload, theirs: list, ours: list) -> str:
-    """How an implementation's first losses (None: not finite) differ from ours; empty where they agree."""
+def explain_mismatch(workload: Workload, theirs: list, ours: list) -> str:
+    """Names the first loss (None: not finite) in which an implementation differs from ours; "" if all agree."""
     first, later = FIRST_LOSS_TOLERANCE, LATER_LOSS_TOLERANCE
     if workload.keep_prob < 1:
         first = later = DROPOUT_TOLERANCE
@@ -181,8 +178,8 @@ def why_another_model(workload: Workload, theirs: list, ours: list) -> str:
     return ""
 
 
-def row(workload: Workload, name: str, rates: dict[str, list[float]], started: dict, memory: dict) -> dict:
-    """rates: tokens per second of each implementation, round by round."""
+def make_row(workload: Workload, name: str, rates: dict[str, list[float]], started: dict, memory: dict) -> dict:
+    """A row of the record. rates: {implementation: tokens per second in each round}"""
     own = rates[name]
     return {
         "workload": workload.name,
@@ -197,7 +194,7 @@ def row(workload: Workload, name: str, rates: dict[str, list[float]], started: d
     }
 
 
-def describe(started: dict[str, dict], threads: int) -> dict:
+def describe_origin(started: dict[str, dict], threads: int) -> dict:
     """Device, versions, revision and date."""
     provenance = started["lm"]["provenance"]
     versions = provenance["versions"]
@@ -216,8 +213,8 @@ def describe(started: dict[str, dict], threads: int) -> dict:
 COLUMNS = "{:<22} {:<14} {:>12} {:>9} {:>10} {:>9} {:>9} {:>10}"
 
 
-def table(rows: list[dict], header: bool = True) -> str:
-    """One line per row; spread as half of (highest - lowest) over the median."""
+def format_rows(rows: list[dict], header: bool) -> str:
+    """A table with one line per row; the spread is half of (highest - lowest) over the median."""
     lines = []
     if header:
         titles = ("workload", "implementation", "tokens/s", "spread", "ours/this", "of floor", "RSS MB", "compile s")

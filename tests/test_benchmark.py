@@ -35,13 +35,13 @@ SMALLEST = TINY._replace(embedding=0, hidden=(4,))
 
 @pytest.fixture
 def lenient():
-    """Other libraries promote ranks, and warn, as they like."""
+    """Other libraries promote ranks."""
     with jax.numpy_rank_promotion("allow"):
         yield
 
 
 def losses(name: str, workload: Workload) -> list[float]:
-    """What worker.start compares. Skips where the library is missing."""
+    """The losses that worker.start compares. Skips the test if the library is not installed."""
     implementation = worker.IMPLEMENTATIONS[name]
     if importlib.util.find_spec(implementation.package) is None:  # importing keras here would choose its backend
         pytest.skip(f"{implementation.package} is not installed")
@@ -53,7 +53,7 @@ def losses(name: str, workload: Workload) -> list[float]:
 
 @pytest.fixture(scope="module")
 def our_losses():
-    """Ours for a workload, once each."""
+    """A function that gives our losses for a workload, computed once each."""
     made = {}
 
     def get(workload: Workload) -> list[float]:
@@ -78,14 +78,14 @@ def our_losses():
     ids=lambda value: value if isinstance(value, str) else f"{value.kind}-{value.cell}",
 )
 def test_every_library_gives_our_losses(peer, workload, our_losses):
-    """Training: of three steps, so that gradient, clipping and update agree, too."""
+    """Training compares three steps, so that gradient, clipping and update must agree too."""
     wanted = our_losses(workload)
     found = losses(peer, workload)
     assert found[0] == pytest.approx(wanted[0], rel=1e-5)
     # torch and keras' GRU have a second bias: the sum of both moves twice as far.
     exact = (peer, workload.cell) in {("flax", "lstm"), ("flax", "gru"), ("flax", "elman"), ("haiku", "lstm")}
     assert found == pytest.approx(wanted, rel=1e-5 if exact else 1e-2)
-    assert abs(wanted[0] - np.log(workload.vocabulary)) < 0.1  # small weights: next to uniform
+    assert abs(wanted[0] - np.log(workload.vocabulary)) < 0.1  # small weights: nearly uniform predictions
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -133,8 +133,9 @@ def test_workloads_have_the_sizes_of_the_committed_configs(name, module, argumen
     made = ours.experiment_config(workload, base())
     assert made.model.to_dict() == committed.model.to_dict()
     assert made.keep_prob.to_dict() == committed.keep_prob.to_dict()
-    for key in ("data.batch_size", "data.unroll", "loss.weighting", "optim.name", "optim.learning_rate",
-                "optim.clipping", "optim.clip"):  # fmt: skip
+    keys = ["data.batch_size", "data.unroll", "loss.weighting"]
+    keys += [f"optim.{key}" for key in ("name", "learning_rate", "clipping", "clip")]
+    for key in keys:
         group, leaf = key.split(".")
         assert made[group][leaf] == committed[group][leaf], key
 
@@ -161,7 +162,7 @@ def test_the_floor_counts_by_hand():
 
 
 @pytest.mark.parametrize("product", [Product(2, 3, 5), Product(2, 3, 5, 4), Product(2, 5, 3, 4)])
-def test_a_sequence_of_products_is_taken_one_by_one(product):
+def test_a_sequence_of_products_is_computed_one_by_one(product):
     left, right = (np.asarray(x, np.float64) for x in floor.operands(product))
     result, x = floor.multiply(product, *map(jnp.asarray, (left, right))), left.copy()
     for _ in range(product.times):
@@ -171,7 +172,7 @@ def test_a_sequence_of_products_is_taken_one_by_one(product):
 
 
 @pytest.mark.parametrize("chunks", [1, 3])
-def test_the_softmax_products_are_taken_chunk_by_chunk(chunks):
+def test_the_softmax_products_are_computed_chunk_by_chunk(chunks):
     features, kernel = floor.operands(Softmax(4, 3, 7, chunks))
     d_kernel, d_features = floor.multiply(Softmax(4, 3, 7, chunks), features, kernel)
     logits = features @ kernel
@@ -190,14 +191,14 @@ def config(**changes):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The tiny workload is one of the core."""
+    """Adds a tiny workload, as the only one of the core."""
     monkeypatch.setitem(WORKLOADS, "tiny", (SMALLEST._replace(name="tiny"),))
     monkeypatch.setattr(benchmark, "CORE", ("tiny",))
 
 
 @pytest.mark.usefixtures("tiny")
 def test_a_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
-    """Real processes; torch counts as missing, whether it is or not."""
+    """Uses real processes; torch counts as missing, even if it is installed."""
     find = benchmark.importlib.util.find_spec
     monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
     made = benchmark.run(config(peers=("flax,torch",)), tmp_path)
@@ -224,7 +225,7 @@ def test_a_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "ours/this" in out
     assert "absent: torch" in out
-    # The same command finds everything done; another config is refused.
+    # The same command has nothing left to measure; another config is refused.
     monkeypatch.setattr(benchmark, "measure", None)
     assert benchmark.run(config(peers=("flax,torch",)), tmp_path)["rows"] == made["rows"]
     with pytest.raises(UserError, match="rounds: 3 -> 2"):
@@ -246,46 +247,46 @@ def test_a_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
         (dict(threads=10_000), "config.threads must be between 0"),
     ],
 )
-def test_mistakes(changes, message, tmp_path):
+def test_mistakes_in_the_config_are_named(changes, message, tmp_path):
     with pytest.raises(UserError, match=message):
         benchmark.run(config(**changes), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
-def test_another_experiments_config_is_refused(tmp_path):
+def test_another_commands_config_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"needs --config=configs/benchmark\.py"):
         benchmark.run(base(), tmp_path)
 
 
-def test_names_are_given_as_the_command_line_has_them():
+def test_names_on_the_command_line_are_split_at_commas():
     path = loading.CONFIGS / "benchmark.py"
     arguments = [f"--config={path}", "--experiment=benchmark", "--config.workloads=ptb_train,cost_batch,ptb_train"]
     parsed = launch.parse_flags(["launch.py", *arguments, "--config.peers=('torch',)"])[0]["config"].value
-    workloads, peers, _ = benchmark.check(parsed)
+    workloads, peers, _ = benchmark.check_config(parsed)
     assert [w.name for w in workloads] == ["ptb_train", *(f"cost_batch_{n}" for n in (1, 4, 16, 64, 256))]
     assert peers == ("torch",)
 
 
-def test_another_model_is_not_measured():
+def test_different_losses_are_explained():
     same = [3.0, 3.1, 3.2]
-    assert benchmark.why_another_model(TINY, [3.0001, 3.11, 3.19], same) == ""
-    assert "loss 0 is 3.01" in benchmark.why_another_model(TINY, [3.01, 3.1, 3.2], same)
-    assert "loss 2 is None" in benchmark.why_another_model(TINY, [3.0, 3.1, None], same)
-    assert benchmark.why_another_model(TINY._replace(keep_prob=0.5), [3.1, 3.1, 3.2], same) == ""
+    assert benchmark.explain_mismatch(TINY, [3.0001, 3.11, 3.19], same) == ""
+    assert "loss 0 is 3.01" in benchmark.explain_mismatch(TINY, [3.01, 3.1, 3.2], same)
+    assert "loss 2 is None" in benchmark.explain_mismatch(TINY, [3.0, 3.1, None], same)
+    assert benchmark.explain_mismatch(TINY._replace(keep_prob=0.5), [3.1, 3.1, 3.2], same) == ""
 
 
-def test_a_worker_that_fails_or_dies_is_told_from_one_that_answers():
+def test_a_worker_that_fails_or_dies_gives_a_reason():
     worker = Child("experiments/peers/worker.py", errors=subprocess.DEVNULL)
     try:
         request = {"implementation": "no such", "workload": TINY._asdict(), "threads": 1}
-        assert benchmark.ask(worker, request) == {"absent": "'no such'"}
+        assert benchmark.request_answer(worker, request) == {"absent": "'no such'"}
         worker.process.kill()
-        assert benchmark.ask(worker, request) == {"absent": "its process ended with status -9"}
+        assert benchmark.request_answer(worker, request) == {"absent": "its process ended with status -9"}
     finally:
         worker.close()
 
 
-def test_whole_runs_are_those_of_the_commands(tmp_path, monkeypatch):
+def test_whole_runs_are_timed_by_their_commands(tmp_path, monkeypatch):
     """Two seeds of a config with a variant: three commands, and the ratio of the times they took."""
     commands = []
     monkeypatch.setattr(benchmark_lanes.subprocess, "run", lambda command, **_: commands.append(command[1:]))

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,14 +22,14 @@ from lm.machine.processes import to_parent
 
 
 class Implementation(NamedTuple):
-    """module: under experiments.peers; package: what must be installed; arguments: further ones of its build()."""
+    """module: in experiments.peers; package: must be installed; arguments: extra arguments of the module's build()"""
 
     module: str
     package: str
     arguments: dict = {}  # noqa: RUF012 (never changed)
 
 
-# The name in config.peers and in the record.
+# Names in config.peers and in the record.
 IMPLEMENTATIONS = {
     "lm": Implementation("ours", "jax"),
     "floor": Implementation("floor", "jax"),
@@ -39,8 +40,8 @@ IMPLEMENTATIONS = {
     "haiku": Implementation("haiku_peer", "haiku"),
 }
 
-# Units of work that every implementation does before it is measured: the first compiles, and the mean nats of all are
-# compared; after three training steps they tell of gradient, clipping and update, too.
+# Units of work before an implementation is measured. The first compiles; the mean nats of all are compared between
+# implementations, and three training steps also compare gradient, clipping and update.
 FIRST_UNITS = {"train": 3, "evaluate": 2, "sample": 2}
 
 
@@ -51,7 +52,7 @@ def main() -> int:
         if "implementation" in request:
             try:
                 program, message = start(request)
-            except Exception as error:  # whatever a library raises: the parent lists it with its reason
+            except Exception as error:  # any error of a library: the parent lists it as the reason
                 traceback.print_exc()
                 message = {"absent": first_line(error)}
             parent.send(message)
@@ -65,14 +66,14 @@ def main() -> int:
 
 
 class Started(NamedTuple):
-    """A program's run() and the seconds that one unit of its work takes."""
+    """A program's run(), and the seconds for one unit of its work."""
 
-    run: object
+    run: Callable[[int], float]
     unit_seconds: float
 
 
 def start(request: dict) -> tuple[Started, dict]:
-    """Builds and compiles; (the program, the reply). Raises whatever the library raises."""
+    """Builds and compiles a program. Returns it and the reply. Raises any error of the library."""
     from experiments.peers import workload as workload_lib
 
     use_threads(request["threads"])
@@ -116,7 +117,7 @@ def environment(scratch: str, threads: int) -> dict[str, str]:
 
 
 def use_threads(threads: int):
-    """Confines the process to as many processors as it may have threads; jax has no other way to say it on a CPU."""
+    """Confines the process to `threads` processors: JAX has no other limit on its threads on a CPU."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
@@ -128,9 +129,9 @@ def seconds(run, units: int) -> float:
 
 
 def peak_rss_mb() -> float:
-    """Highest resident memory of this process, in 10^6 bytes.
+    """Peak resident memory of this process, in 10^6 bytes.
 
-    Linux hands getrusage's ru_maxrss on from the parent that started the process; VmHWM is its own.
+    On Linux, getrusage's ru_maxrss is inherited from the parent that started the process; VmHWM is not.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
