@@ -1,13 +1,13 @@
-"""How much faster N runs of one shape are as lanes than one after another, for N = 2, 4, ..., 32.
+"""Measures how much faster N runs of one shape train as lanes than one after another, for N = 2, 4, ..., 32.
 
     python launch.py --experiment=benchmark_lanes --config=configs/text8/lstm_fused.py --config.data.corpus=text8_prefix
 
-Both sides make the very dispatches that training makes, in turn, several rounds; compilation and what happens between
-dispatches are left out. "One after another" is a run on one thread: for models as small as text8's, the fastest way to
-make one run (config.train.threads).
+Both sides take turns with the same dispatches as training, in several rounds. Compilation and the work between
+dispatches are left out. "One after another" uses one thread: the fastest way to train one model as small as text8's
+(config.train.threads).
 
-Whole runs are measured once: the command that trains 16 seeds as lanes against the 16 commands that train one each,
-with all that belongs to a run: the start of Python, loading, compilation or its cache, validation, checkpoints.
+Whole runs are measured once: one command that trains 16 seeds as lanes, against 16 commands that train one seed each.
+They include the start of Python, loading, compilation or its cache, validation and checkpoints.
 """
 
 import statistics
@@ -44,13 +44,13 @@ def run(config, workdir, data_dir=None):
     setup = make_setup(config, corpus)
     rows = [measure(setup, workdir, lanes) for lanes in LANES]
     whole = measure_whole_runs(config, Path(workdir), data_dir)
-    report = {"rows": rows, "whole_runs": whole, "provenance": provenance(config, corpus)}
-    write_json(f"{workdir}/lanes_speed.json", report)
-    return report
+    record = {"rows": rows, "whole_runs": whole, "provenance": provenance(config, corpus)}
+    write_json(f"{workdir}/lanes_speed.json", record)
+    return record
 
 
 def measure(setup: Setup, workdir: str, lanes: int) -> dict:
-    """Median seconds of one dispatch of `lanes` runs, one after another and as lanes, and the median of the ratios."""
+    """Speed of `lanes` runs one after another and as lanes, medians over rounds, and the median of their ratios."""
     steps, tokens = setup.config.train.steps_per_dispatch, on_device(setup.corpus.splits["train"])
     together = Lanes([Recorder(setup, workdir)] * lanes, tokens)
     state = setup.initial_state()
@@ -93,12 +93,12 @@ def measure(setup: Setup, workdir: str, lanes: int) -> dict:
 
 
 def measure_whole_runs(config, workdir: Path, data_dir, count: int = WHOLE_RUNS) -> dict:
-    """Seconds of `count` commands that train a seed each, and of the one that trains all of them as lanes."""
+    """Seconds for `count` commands that train one seed each, and for one command that trains all of them as lanes."""
     began = time.perf_counter()
     for seed in range(count):
-        launch(config, workdir / "alone" / str(seed), data_dir, f"--config.seed={seed}")
+        run_command(config, workdir / "alone" / str(seed), data_dir, f"--config.seed={seed}")
     between = time.perf_counter()
-    launch(config, workdir / "lanes", data_dir, "--experiment=lanes", f"--lanes=seed=0:{count}")
+    run_command(config, workdir / "lanes", data_dir, "--experiment=lanes", f"--lanes=seed=0:{count}")
     together, alone = time.perf_counter() - between, between - began
     ratio = alone / together
     print(f"{count} whole runs: {alone:.0f} s one after another, {together:.0f} s as lanes, {ratio:.2f} times")
@@ -106,8 +106,8 @@ def measure_whole_runs(config, workdir: Path, data_dir, count: int = WHOLE_RUNS)
     return {"lanes": count, **seconds, "ratio": ratio}
 
 
-def launch(config, workdir: Path, data_dir, *flags: str):
-    """One command of README's, for the config of this name on the same corpus. Raises CalledProcessError."""
+def run_command(config, workdir: Path, data_dir, *flags: str):
+    """Runs launch.py on the config file of this config, with the same corpus. Raises CalledProcessError."""
     file, _, variant = config.name.partition(":")
     command = [sys.executable, "launch.py", f"--config=configs/{file}.py" + (f":{variant}" if variant else "")]
     command += [f"--config.data.corpus={config.data.corpus}", f"--workdir={workdir.absolute()}", *flags]

@@ -2,9 +2,9 @@
 
     python launch.py --experiment=compare RUN_A RUN_B ... [--split=valid] [--checkpoint=last] [--workdir=DIR]
 
-Each run's own config.json and checkpoints decide. Nothing of a run is changed, but a look at the test split is logged
-in its test_log.jsonl. Models are compared by a paired block bootstrap over their nats for the same targets under the
-exact protocol (lm/scoring/uncertainty.py). Leaves compare.json, compare.md, curves.png and report.html in the workdir.
+Each run is read with its own config.json and checkpoints, and stays as it is, except that a score of the test split is
+logged in its test_log.jsonl. Models are compared by a paired block bootstrap over their nats for the same targets under
+the exact protocol (lm/scoring/uncertainty.py). Writes compare.json, compare.md, curves.png and report.html.
 """
 
 import itertools
@@ -13,16 +13,15 @@ from typing import NamedTuple
 
 import ml_collections
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from experiments.ledger.records import make_record
 from experiments.pages import comparison_page, png_of
-from lm import run as opened_run
 from lm.data.corpora import Corpus, load
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
-from lm.run import CHECKPOINTS, open_run
+from lm.run import CHECKPOINTS, Run, open_run
 from lm.runs.files import make_directory, write_bytes, write_json
+from lm.runs.plain import flat
 from lm.runs.workdir import log_test_score, read_config
 from lm.scoring.protocols import Score, exact_nats, perplexity
 from lm.scoring.uncertainty import paired_bootstrap
@@ -33,8 +32,8 @@ NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
 ABSENT = "(absent)"
 
 
-class Run(NamedTuple):
-    """A finished run. config: as config.json holds it; record: as experiments/ledger/records.py makes it."""
+class FinishedRun(NamedTuple):
+    """A run with its results. config: the content of config.json; record: from experiments/ledger/records.py"""
 
     label: str
     workdir: Path
@@ -43,9 +42,9 @@ class Run(NamedTuple):
 
 
 def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last"):
-    """runs: their work directories. Returns what `workdir`/compare.json holds.
+    """Compares the runs in the directories `runs`. Returns the content of `workdir`/compare.json.
 
-    config: any config of this version; it says which keys a run's config.json must have, and of what types
+    config: any config of this version; gives the known keys of a run's config.json and their types
     """
     check_name(checkpoint, CHECKPOINTS, "--checkpoint")
     check_name(split, SPLITS, "--split")
@@ -55,9 +54,9 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
         "split": split,
         "checkpoint": checkpoint,
         "runs": [{"label": each.label, "workdir": str(each.workdir), **each.record} for each in found],
-        "metrics": metrics(found),
-        "differences": differences(found),
-        "pairs": pairs(found, models, split),
+        "metrics": metric_table(found),
+        "differences": config_differences(found),
+        "pairs": compare_pairs(found, models, split),
     }
     directory = make_directory(workdir)
     write_json(directory / "compare.json", comparison)
@@ -73,11 +72,12 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
 # --- Reading runs ---------------------------------------------------------------------------------------------------
 
 
-def read_runs(workdirs: tuple[str, ...]) -> list[Run]:
-    """The finished runs in the directories, labelled by their shortest ends that tell them apart."""
+def read_runs(workdirs: tuple[str, ...]) -> list[FinishedRun]:
+    """Reads the finished runs in the directories. Raises UserError for fewer than two, and for an unfinished run."""
     if len(workdirs) < 2:
-        raise UserError("--experiment=compare needs the directories of two runs or more: "
-                        f"--experiment=compare RUN_A RUN_B; {len(workdirs)} given")  # fmt: skip
+        raise UserError(
+            f"compare needs the directories of two or more runs, such as RUN_A RUN_B; {len(workdirs)} given"
+        )
     paths = [Path(workdir) for workdir in workdirs]
     for path in paths:
         if not path.is_dir():
@@ -85,14 +85,12 @@ def read_runs(workdirs: tuple[str, ...]) -> list[Run]:
         missing = [name for name in NEEDED if not (path / name).exists()]
         if missing:
             raise UserError(f"{path} holds no finished run: {', '.join(missing)} is missing")
-    found = []
-    for label, path in zip(labels(paths), paths, strict=True):
-        found.append(Run(label, path, read_config(path), make_record(path)))
-    return found
+    labelled = zip(label_paths(paths), paths, strict=True)
+    return [FinishedRun(label, path, read_config(path), make_record(path)) for label, path in labelled]
 
 
-def labels(paths: list[Path]) -> list[str]:
-    """The last parts of each path, as many as tell all paths apart; a path given twice is numbered."""
+def label_paths(paths: list[Path]) -> list[str]:
+    """The last parts of each path, as few as distinguish all paths; a path that occurs twice gets a number."""
     parts = [path.resolve().parts for path in paths]
     different = len(set(parts))
     for count in range(1, max(map(len, parts)) + 1):
@@ -103,32 +101,32 @@ def labels(paths: list[Path]) -> list[str]:
     return [name if number == 1 else f"{name} ({number})" for name, number in zip(names, seen, strict=True)]
 
 
-def config_of(run: Run, template: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config of a run, its values of the types that the template has; a key that came later has the template's.
+def restore_config(run: FinishedRun, template: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config of a run, with the types of the template; keys that the run does not have yet keep its values.
 
     Raises UserError for unknown keys and for values of other types.
     """
     config = ml_collections.ConfigDict(template).unlock()
     config.targets = ml_collections.ConfigDict()
     own = {key: value for key, value in run.config.items() if key != "targets"}
-    known, given = flatten_dict(config.to_dict(), sep="."), flatten_dict(own, sep=".")
+    known, given = flat(config.to_dict()), flat(own)
     for key in sorted(given.keys() - known.keys()):
         raise UserError(
-            f"{run.workdir}/config.json has the unknown key {key}: it is of another version of this project"
+            f"{run.workdir}/config.json has the unknown key {key}: another version of this project wrote it"
         )
     for key, value in given.items():
         value = tuple(value) if isinstance(value, list) else value
         try:
             config.update_from_flattened_dict({key: value})
         except (TypeError, ValueError) as error:
-            raise UserError(f"{run.workdir}/config.json: {key}={value!r} is no value of that key") from error
+            raise UserError(f"{run.workdir}/config.json: {key}={value!r} has the wrong type") from error
     return config.lock()
 
 
 class Model(NamedTuple):
-    """A run's model at its checkpoint, and the text to score."""
+    """A run's model at one of its checkpoints, and its corpus."""
 
-    opened: opened_run.Run
+    opened: Run
     workdir: Path
     which: str  # final or best
 
@@ -137,7 +135,7 @@ class Model(NamedTuple):
         return self.opened.setup.corpus
 
     def nats(self, split: str) -> np.ndarray:
-        """Of every target under the exact protocol: [N - context]. A look at the test split is logged in the run."""
+        """Nats [N - context] of every target under the exact protocol. Logs a score of the test split in the run."""
         nats = exact_nats(self.opened.model, self.opened.parameters, self.corpus.splits[split])
         if split == "test":
             score = Score(float(nats.sum(dtype=np.float64)), len(nats))
@@ -146,25 +144,25 @@ class Model(NamedTuple):
         return nats
 
 
-def load_model(run: Run, template, data_dir: str | None, split: str, checkpoint: str) -> Model:
-    """Reads the run's corpus (its training text and `split`) and its checkpoint. Raises UserError where it cannot."""
-    config = config_of(run, template)
+def load_model(run: FinishedRun, template, data_dir: str | None, split: str, checkpoint: str) -> Model:
+    """Reads the run's corpus (the training text and `split`) and checkpoint. Raises UserError if one is missing."""
+    config = restore_config(run, template)
     config.train.devices = 1
     corpus = load(config.data, data_dir, tuple({"train", split}))
     opened = open_run(make_setup(config, corpus), run.workdir, checkpoint)
     return Model(opened, run.workdir, "best" if checkpoint == "best" else "final")
 
 
-# --- What is compared -----------------------------------------------------------------------------------------------
+# --- Comparing ------------------------------------------------------------------------------------------------------
 
 
-def metrics(runs: list[Run]) -> dict[str, list]:
-    """{metric: its value in each run, None where it has none}: final scores, then training."""
-    scores = [{named(row): row["perplexity"] for row in each.record["results"]} for each in runs]
-    return side_by_side(scores, None) | side_by_side([_of_training(each.record) for each in runs], None)
+def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
+    """{metric: its value in each run, or None}: final scores, then training."""
+    scores = [{describe_score(row): row["perplexity"] for row in each.record["results"]} for each in runs]
+    return side_by_side(scores, None) | side_by_side([training_metrics(each.record) for each in runs], None)
 
 
-def _of_training(record: dict) -> dict:
+def training_metrics(record: dict) -> dict:
     train = record["train"]
     return {
         "last mean training loss": train["final_mean_loss"],
@@ -177,24 +175,25 @@ def _of_training(record: dict) -> dict:
     }
 
 
-def named(row: dict) -> str:
-    """A row of summary.json's results in words."""
+def describe_score(row: dict) -> str:
+    """Describes a row of the results in summary.json."""
     return f"{row['which']} {row['split']} perplexity ({row['protocol']}, {row['targets']:,} targets)"
 
 
-def differences(runs: list[Run]) -> dict[str, list]:
-    """{dotted config key: its value in each run} of the keys that are not the same in all."""
-    table = side_by_side([flatten_dict(each.config, sep=".") for each in runs], ABSENT)
+def config_differences(runs: list[FinishedRun]) -> dict[str, list]:
+    """{dotted config key: its value in each run}, for keys that differ between runs."""
+    table = side_by_side([flat(each.config) for each in runs], ABSENT)
     return {key: values for key, values in sorted(table.items()) if any(value != values[0] for value in values)}
 
 
-def side_by_side(columns: list[dict], absent) -> dict[str, list]:
+def side_by_side(columns: list[dict], absent: str | None) -> dict[str, list]:
+    """{key of any column: its value in each column, or `absent`}"""
     keys = dict.fromkeys(itertools.chain.from_iterable(columns))
     return {key: [column.get(key, absent) for column in columns] for key in keys}
 
 
-def pairs(runs: list[Run], models: list[Model], split: str) -> list[dict]:
-    """For each pair of runs the difference of their models on the split, or why there is none."""
+def compare_pairs(runs: list[FinishedRun], models: list[Model], split: str) -> list[dict]:
+    """For each pair of runs, the difference of their models on the split, or the reason why they are not compared."""
     scored: dict[int, np.ndarray] = {}
 
     def nats(index: int) -> np.ndarray:
@@ -205,15 +204,15 @@ def pairs(runs: list[Run], models: list[Model], split: str) -> list[dict]:
     rows = []
     for a, b in itertools.combinations(range(len(runs)), 2):
         row = {"a": runs[a].label, "b": runs[b].label}
-        if reason := why_not(models[a].corpus, models[b].corpus, split):
+        if reason := pairing_problem(models[a].corpus, models[b].corpus, split):
             rows.append(row | {"verdict": "not compared", "reason": reason})
             continue
-        count = min(len(nats(a)), len(nats(b)))  # a model that reads more tokens at once begins later
+        count = min(len(nats(a)), len(nats(b)))  # a model that reads more context has fewer targets
         ours, theirs = nats(a)[-count:], nats(b)[-count:]
         found = paired_bootstrap(ours, theirs)
         rows.append(
             row
-            | {"verdict": in_words(found.verdict, runs[a].label, runs[b].label), "reason": ""}
+            | {"verdict": describe_verdict(found.verdict, runs[a].label, runs[b].label), "reason": ""}
             | {"targets": count, "a_perplexity": mean_perplexity(ours), "b_perplexity": mean_perplexity(theirs)}
             | {"difference": found.mean, "low": found.low, "high": found.high, "block": found.block}
         )
@@ -221,16 +220,17 @@ def pairs(runs: list[Run], models: list[Model], split: str) -> list[dict]:
 
 
 def mean_perplexity(nats: np.ndarray) -> float:
-    """Of a text whose targets have nats [N]."""
+    """Perplexity of a text whose targets have nats [N]."""
     return perplexity(float(nats.mean(dtype=np.float64)))
 
 
-def in_words(verdict: str, a: str, b: str) -> str:
+def describe_verdict(verdict: str, a: str, b: str) -> str:
+    """The verdict with the labels of the runs in place of a and b."""
     return {"a is better": f"{a} is better", "b is better": f"{b} is better"}.get(verdict, verdict)
 
 
-def why_not(a: Corpus, b: Corpus, split: str) -> str:
-    """Why nats on the split cannot be paired; empty where they can."""
+def pairing_problem(a: Corpus, b: Corpus, split: str) -> str:
+    """The reason why nats on the split cannot be paired; "" if they can."""
     missing = [each.name for each in (a, b) if split not in each.splits]
     if missing:
         return f"corpus {missing[0]} has no {split} text"

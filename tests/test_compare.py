@@ -1,4 +1,4 @@
-"""Compared runs: differences and verdicts of real tiny runs, and one line for each thing that is wrong."""
+"""Comparing runs: differences and verdicts of real tiny runs, and one line for each mistake."""
 
 import json
 import math
@@ -62,8 +62,8 @@ def pair(comparison, a, b):
     return found
 
 
-def test_the_better_run_is_called_better(compared, runs):
-    """The numbers are those of each run's own final score; the verdict follows from the interval."""
+def test_the_better_run_is_named(compared, runs):
+    """The numbers equal each run's own final score; the verdict follows from the interval."""
     found = pair(compared[1], "good", "bad")
     assert found["verdict"] == "good is better"
     assert found["low"] < found["difference"] < found["high"] < 0
@@ -82,7 +82,7 @@ def test_a_run_against_itself_is_not_distinguishable(compared):
 
 
 class Fixed(NamedTuple):
-    """A model of given nats."""
+    """Stands in for compare.Model, with given nats."""
 
     values: np.ndarray
     corpus: object
@@ -91,29 +91,29 @@ class Fixed(NamedTuple):
         return self.values
 
 
-def test_models_that_begin_later_are_compared_on_the_last_targets():
+def test_models_with_more_context_are_compared_on_the_last_targets():
     """A bigram model has no prediction for the text's second symbol: here that target alone would decide."""
     corpus, rng = tiny.corpus(), np.random.default_rng(0)
     a = rng.uniform(0.5, 1.5, 300)
     models = [Fixed(np.concatenate([[1e6], a]), corpus), Fixed(a + 0.25, corpus)]
-    named = [compare.Run(name, None, {}, {}) for name in "ab"]
-    [found] = compare.pairs(named, models, "valid")
+    named = [compare.FinishedRun(name, None, {}, {}) for name in "ab"]
+    [found] = compare.compare_pairs(named, models, "valid")
     assert (found["targets"], found["verdict"]) == (300, "a is better")
     assert found["difference"] == pytest.approx(-0.25)
     assert found["a_perplexity"] == pytest.approx(math.exp(a.mean()))
 
 
-def test_other_texts_of_one_vocabulary_are_not_compared():
+def test_different_texts_of_one_vocabulary_are_not_compared():
     corpus = tiny.corpus()
     other = corpus._replace(name="other", splits=corpus.splits | {"valid": tiny.text(61, seed=9)})
     models = [Fixed(np.ones(60), corpus), Fixed(np.ones(60), other)]
-    named = [compare.Run(name, None, {}, {}) for name in "ab"]
-    [found] = compare.pairs(named, models, "valid")
+    named = [compare.FinishedRun(name, None, {}, {}) for name in "ab"]
+    [found] = compare.compare_pairs(named, models, "valid")
     assert found["reason"] == "their valid texts differ (corpora tiny and other): there are no common targets"
-    assert "no test text" in compare.pairs(named, models, "test")[0]["reason"]
+    assert "no test text" in compare.compare_pairs(named, models, "test")[0]["reason"]
 
 
-def test_runs_of_other_vocabularies_are_shown_and_not_compared(compared):
+def test_runs_of_different_vocabularies_are_shown_but_not_compared(compared):
     found = pair(compared[1], "good", "other_run")
     assert found["verdict"] == "not compared"
     assert found["reason"].startswith("their vocabularies differ")
@@ -133,7 +133,7 @@ def test_only_keys_that_differ_are_listed(runs, tmp_path):
     assert "data.batch_size" not in text
 
 
-def test_files_hold_the_comparison(compared):
+def test_the_files_contain_the_comparison(compared):
     workdir, comparison = compared
     assert json.loads((workdir / "compare.json").read_text())["pairs"] == comparison["pairs"]
     assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -146,7 +146,7 @@ def test_files_hold_the_comparison(compared):
     assert not list(workdir.glob(".*"))
 
 
-def test_curves_are_those_of_the_runs(compared, runs):
+def test_curves_show_the_runs_metrics(compared, runs):
     figure = compare.comparison_page.draw_curves(compared[1])
     panels = figure.axes
     rows = [json.loads(line) for line in Path(runs["good"], "metrics.jsonl").read_text().splitlines()]
@@ -156,13 +156,13 @@ def test_curves_are_those_of_the_runs(compared, runs):
     np.testing.assert_allclose(panels[3].lines[0].get_xdata(), [row["epoch"] for row in validations], rtol=1e-5)
 
 
-def test_labels_are_the_shortest_that_differ(tmp_path):
+def test_labels_are_the_shortest_that_distinguish_paths(tmp_path):
     a, b = tmp_path / "a" / "run", tmp_path / "b" / "run"
-    assert compare.labels([a, b, a]) == ["a/run", "b/run", "a/run (2)"]
-    assert compare.labels([tmp_path / "x", tmp_path / "y"]) == ["x", "y"]
+    assert compare.label_paths([a, b, a]) == ["a/run", "b/run", "a/run (2)"]
+    assert compare.label_paths([tmp_path / "x", tmp_path / "y"]) == ["x", "y"]
 
 
-def test_a_look_at_the_test_split_is_logged_in_each_run(runs, tmp_path):
+def test_a_score_of_the_test_split_is_logged_in_each_run(runs, tmp_path):
     for name in ("good", "bad"):
         shutil.copytree(runs[name], tmp_path / name)
         assert not (tmp_path / name / "test_log.jsonl").exists()
@@ -176,7 +176,7 @@ def test_a_look_at_the_test_split_is_logged_in_each_run(runs, tmp_path):
         assert row["experiment"] == "compare"
 
 
-# --- What is wrong
+# --- Mistakes
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def says(capfd, monkeypatch):
 
 def test_bad_arguments_are_one_line(runs, says, tmp_path):
     good = runs["good"]
-    assert "two runs or more" in says()
+    assert "two or more runs" in says()
     assert "1 given" in says(good)
     assert f"{tmp_path}/none: there is no such directory" in says(good, tmp_path / "none")
     assert "holds no finished run: config.json, summary.json" in says(good, tmp_path)

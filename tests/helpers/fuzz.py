@@ -177,7 +177,7 @@ def finished_run(directory: Path) -> Target:
 
     def read():
         made = record.make_record(directory)
-        found = compare.Run("a", directory, {}, made)
+        found = compare.FinishedRun("a", directory, {}, made)
         compare.metrics([found, found])
 
     return Target(paths, read, weight=2)
@@ -190,7 +190,7 @@ def config_file(directory: Path) -> Target:
     def read():
         prepare_workdir(directory, settings())
         stored = compare.read_config(directory)
-        compare.config_of(compare.Run("a", directory, stored, {}), settings())
+        compare.restore_config(compare.FinishedRun("a", directory, stored, {}), settings())
 
     return Target((directory / "config.json",), read)
 
