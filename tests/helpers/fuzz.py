@@ -178,7 +178,7 @@ def finished_run(directory: Path) -> Target:
     def read():
         made = record.make_record(directory)
         found = compare.FinishedRun("a", directory, {}, made)
-        compare.metrics([found, found])
+        compare.metric_table([found, found])
 
     return Target(paths, read, weight=2)
 
