@@ -1,7 +1,8 @@
 # make run    installs what is needed into .venv and trains the default config in runs/first.
 #             Interrupted, it goes on from its last checkpoint when run again; finished, it shows
 #             its scores again. `rm -r runs/first` begins anew; WORKDIR=DIR trains elsewhere.
-# make test   runs the tests.
+# make test   runs the quick tests.
+# make test-all  runs all tests: also those with several processes, kills, servers and a browser.
 # make soak   runs the tests that take long: random kills, 100,000 steps, estimates against the clock.
 # make lint   checks style.
 # make results  updates the tables of README, docs/results.md and docs/speed.md from the committed records.
@@ -15,13 +16,16 @@ WORKDIR ?= runs/first
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run test soak lint results lock
+.PHONY: run test test-all soak lint results lock
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
 	$(BIN)/python launch.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 soak: $(VENV)/.installed-dev

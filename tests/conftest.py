@@ -17,7 +17,13 @@ _HOME = tempfile.TemporaryDirectory(prefix="lm-tests-")
 for _name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TFDS_DATA_DIR", "MPLCONFIGDIR"):
     os.environ[_name] = os.path.join(_HOME.name, _name.lower())
     os.mkdir(os.environ[_name])
-os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+
+# All processes of one test run share their compiled programs: pytest's workers and whatever tests start.
+_CACHE = None
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="lm-tests-programs-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 # Shapes and types in signatures are checked at every call. Installed before any of these modules is imported.
 jaxtyping.install_import_hook(["lm.cells", "lm.data", "lm.model", "lm.scoring"], f"{checked.__name__}.check")
@@ -35,6 +41,8 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     _HOME.cleanup()
+    if _CACHE:
+        _CACHE.cleanup()
 
 
 @pytest.fixture(autouse=True)

@@ -81,6 +81,7 @@ def test_a_config_that_cannot_run_is_refused_with_its_key(changed, said):
     assert said in outcome.said
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=150, deadline=None, database=None, derandomize=True)
 @hypothesis.given(bad_input.texts(), bad_input.changes())
 def test_whatever_is_drawn_trains_with_finite_losses_or_ends_with_one_line(text, changed):

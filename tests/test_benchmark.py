@@ -64,6 +64,7 @@ def our_losses():
     return get
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize(
@@ -196,6 +197,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(benchmark, "CORE", ("tiny",))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
     """Uses real processes; torch counts as missing, even if it is installed."""

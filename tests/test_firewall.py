@@ -89,6 +89,7 @@ def own_text(tmp_path):
     return c
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_and_lanes_read_it_at_the_end(tmp_path, own_text, monkeypatch):
     asked = []
 

@@ -51,6 +51,7 @@ def test_the_reach_of_a_linear_chain_is_known(monkeypatch):
     np.testing.assert_allclose(gradient_norms("elman_tanh", units, steps, key), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_writes_numbers_and_a_plot(tmp_path, capsys):
     gradients.run(tiny.config(model__hidden=(4,)), str(tmp_path))
     record = json.loads((tmp_path / "gradients.json").read_text())

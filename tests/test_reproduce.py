@@ -136,6 +136,7 @@ def test_a_run_from_before_a_key_existed_is_still_that_run(ledger, monkeypatch, 
     reproduce.run(None, ledger, check=True)
 
 
+@pytest.mark.slow
 def test_records_alone_are_enough_to_continue(ledger, tmp_path, monkeypatch):
     """From a copied ledger, only the added seed is trained."""
     begun = []

@@ -272,6 +272,7 @@ def test_a_sweep_reports_its_best_trial(undisturbed):
     assert {"scatter.png", "parallel.png", "importances.png", "curves.png", "report.html"} <= set(os.listdir(workdir))
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_trains_nothing_again(undisturbed, config_file):
     workdir, _ = undisturbed
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("metrics.jsonl")}
@@ -281,6 +282,7 @@ def test_a_finished_sweep_trains_nothing_again(undisturbed, config_file):
     assert trials_of(workdir) == trials
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_three_times_gives_the_same_trials(undisturbed, config_file, tmp_path):
     moments = ("trials/0000/metrics.jsonl", "trials/0002/metrics.jsonl", "trials/0003")
     for number, (moment, kill) in enumerate(zip(moments, ("group", "supervisor", "group"), strict=True)):
@@ -289,6 +291,7 @@ def test_a_sweep_killed_three_times_gives_the_same_trials(undisturbed, config_fi
     assert trials_of(tmp_path) == trials_of(undisturbed[0])
 
 
+@pytest.mark.slow
 def test_lanes_give_the_values_of_trials_alone(undisturbed, config_file, tmp_path):
     out = finished(launched(config_file, tmp_path, "--config.lanes=5"))
     assert "best: trial" in out
@@ -299,6 +302,7 @@ def test_lanes_give_the_values_of_trials_alone(undisturbed, config_file, tmp_pat
     assert (tmp_path / "curves.png").exists(), "lanes report their validation checks, too"
 
 
+@pytest.mark.slow
 def test_failures_are_recorded_and_the_other_trials_finish(config_file, tmp_path):
     """A loss that is not finite, and a worker that is killed."""
     path = tmp_path / "failing.py"
@@ -315,6 +319,7 @@ def test_failures_are_recorded_and_the_other_trials_finish(config_file, tmp_path
     assert "its process ended with signal 9" in trials[2]["failure"]
 
 
+@pytest.mark.slow
 def test_the_median_pruner_ends_a_bad_trial(tmp_path):
     """The first four trials give the median and are never pruned."""
     path = tmp_path / "pruned.py"

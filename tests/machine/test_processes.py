@@ -14,6 +14,8 @@ from experiments import reproduce
 from lm.errors import UserError
 from lm.machine.processes import Supervisor
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # A run of a million steps, and a ledger over it as launch.py would make it.

@@ -183,6 +183,7 @@ def test_a_signal_at_the_start_ends_with_a_line(tmp_path, number, status, delay)
     )
 
 
+@pytest.mark.slow
 def test_a_signal_while_a_run_or_an_evaluation_is_scored_ends_with_a_line(tmp_path):
     saved, summary = tmp_path / "run" / "checkpoints" / "last" / "20", tmp_path / "run" / "summary.json"
     process = started(tmp_path)
@@ -205,6 +206,7 @@ def test_a_signal_while_a_run_or_an_evaluation_is_scored_ends_with_a_line(tmp_pa
     assert json.loads(summary.read_text())["train"]["steps"] == 20
 
 
+@pytest.mark.slow
 def test_of_two_processes_in_one_workdir_the_second_is_refused(tmp_path):
     first = started(tmp_path, train__steps=10_000_000, train__report_every=100)
     wait_for(first, (tmp_path / "run" / "metrics.jsonl").exists)
@@ -292,6 +294,7 @@ def test_a_rollback_halves_the_rate_and_goes_on(tmp_path, capsys):
     assert all(row["loss"] is not None for row in written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [100, 1])
 def test_a_kill_after_a_rollback_changes_nothing(tmp_path, monkeypatch, every):
     config = diverging(on_nan="rollback", checkpoint__every_steps=every)

@@ -1,6 +1,7 @@
 """Pages and reports in the browser: they sort, fit, load nothing and run no foreign script."""
 
 import optuna
+import pytest
 
 from experiments.ledger import report
 from experiments.ledger.claims import all_claims
@@ -9,6 +10,8 @@ from experiments.ledger.records import RESULTS, load_records
 from experiments.sweeps import pictures
 from tests.helpers.browser import check_fits, check_page, chromium, column, opened
 from tests.helpers.sample_page import EVIL, sample_page
+
+pytestmark = pytest.mark.slow
 
 
 def test_in_the_browser(tmp_path):

@@ -43,6 +43,7 @@ def called_different(a, b, resamples, **options):
     return sum(verdict != "not distinguishable" for verdict in verdicts) / len(verdicts)
 
 
+@pytest.mark.slow
 def test_about_one_in_twenty_equal_models_is_called_different():
     """1,000 pairs of independent models with the same distribution: 5%, with a deviation of 0.7%.
 

@@ -14,6 +14,8 @@ from experiments.sweeps.study import Place, open_sweep
 from tests.helpers.sweep_runs import wait_for
 from tests.test_sweep import RATE, SEED, make
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_dashboard_shows_the_study(tmp_path):
     pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")

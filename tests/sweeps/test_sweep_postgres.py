@@ -22,6 +22,8 @@ from experiments.sweeps.space import make_space
 from experiments.sweeps.trials import origin
 from tests.helpers.sweep_runs import CONFIG, launched, trials_of, wait_for
 
+pytestmark = pytest.mark.slow
+
 # Long enough that a trial is caught half done.
 LONG = CONFIG.replace("train__steps=24, train__evaluate_every=6, train__report_every=6", "train__steps=6000, "
                       "train__evaluate_every=1000, train__report_every=1000").replace(

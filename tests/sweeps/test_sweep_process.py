@@ -19,6 +19,8 @@ from tests.helpers import tiny
 from tests.helpers.sweep_runs import CONFIG, finished, is_running, launched, trials_of, wait_for, workers_of
 from tests.test_sweep import RATE, SEED, make
 
+pytestmark = pytest.mark.slow
+
 # Three trials of seconds each, whose checkpoints are rare: what is saved in between was saved on demand.
 SLOW = CONFIG.replace("train__steps=24, train__evaluate_every=6", "train__steps=20000, train__evaluate_every=5000")
 SLOW = SLOW.replace("checkpoint__every_steps=6", "checkpoint__every_steps=100000").replace("trials = 5", "trials = 2")

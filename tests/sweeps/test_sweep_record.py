@@ -63,6 +63,7 @@ def test_the_config_says_what_came_of_it(recorded):
     assert f"batch {recorded['best']['parameters']['data.batch_size']}" in " ".join(said.split())
 
 
+@pytest.mark.slow
 def test_its_report_in_the_browser(recorded):
     with chromium() as browser:
         check_page(browser, RECORD / "report.html")

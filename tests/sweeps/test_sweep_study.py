@@ -103,6 +103,7 @@ def test_a_repeated_trial_that_completes_has_no_failure(tmp_path):
     assert (trial["state"], trial["failure"]) == ("complete", None)
 
 
+@pytest.mark.slow
 def test_heartbeats_continue_after_the_database_has_failed(tmp_path, monkeypatch):
     sweep = opened(tmp_path, trials=1)
     recorded = []

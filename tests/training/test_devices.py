@@ -37,6 +37,7 @@ def four(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["plain, a long dispatch", "everything"])
 def test_the_number_of_devices_changes_nothing_but_rounding(four, case):
     one = four[case].pop("1")
@@ -64,12 +65,14 @@ def assert_same_rows(found, expected):
     np.testing.assert_allclose(found["results"], expected["results"], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["2", "4"])
 def test_a_whole_run_on_several_devices_is_the_run_on_one(four, count):
     assert four["run"]["1"]["averaging"], "averaging never began: the test shows less than it should"
     assert_same_rows(four["run"][count], four["run"]["1"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["4 to 1", "1 to 4"])
 def test_a_run_goes_on_with_another_number_of_devices(four, change):
     assert four["continued"][change]["began"] == 6
@@ -120,6 +123,7 @@ def rows_of(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_processes_killed_on_the_way_give_the_run_of_one(tmp_path):
     finish([start(f"--workdir={tmp_path / 'one'}")])
     two = tmp_path / "two"

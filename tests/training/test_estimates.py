@@ -158,6 +158,7 @@ def embedded():
     return config
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_estimate_and_leaves_nothing(embedded, tmp_path, monkeypatch, capsys):
     asked = []
     load = train_experiment.load

@@ -103,6 +103,7 @@ def test_lanes_that_a_kill_left_at_different_steps_meet_again(alone, tmp_path):
         assert_same_run(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {"optim__schedule": "plateau", "optim__decay_rate": 0.5, "optim__patience": 1, "optim__learning_rate": 3.0},
     {"optim__name": "nt_asgd", "optim__nonmonotone_checks": 1, "optim__learning_rate": 3.0, "train__patience": 4},
@@ -145,6 +146,7 @@ def test_what_is_off_in_a_lane_does_nothing_there():
     np.testing.assert_allclose(stacked.objective["activation"], [2.0, 0.0])
 
 
+@pytest.mark.slow
 def test_lanes_on_several_devices(tmp_path):
     """Three lanes over the cores' devices, through launch.py, against the embedded corpus trained alone there.
 
