@@ -113,7 +113,7 @@ def test_nothing_heavy_is_imported_before_the_config_is_known_to_be_valid(name):
 @pytest.mark.parametrize("path", files_in("lm"), ids=name_of)
 def test_optional_modules_are_imported_where_they_are_used(path):
     roots = {name.split(".")[0] for name in imports(path, top_level_only=True)}
-    slow = {"matplotlib", "tensorflow_datasets", "orbax", "tensorboardX", "tqdm", "torch"}
+    slow = {"matplotlib", "tensorflow_datasets", "orbax", "tensorboard", "tqdm", "torch"}
     assert not roots & slow
 
 

@@ -43,8 +43,7 @@ class MetricsLog:
         self._shown = shown
         _keep_rows(self._path, start_step)
         self._events_path = Path(workdir) / "tensorboard"
-        with writing(self._events_path):
-            self._events = Events(self._events_path, start_step)
+        self._events = Events(self._events_path, start_step)
         with writing(self._path):
             self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
         self._bar = self._make_bar()
@@ -76,8 +75,6 @@ class MetricsLog:
         with writing(self._path):
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
             self._file.flush()
-        with writing(self._events_path):
-            self._events.write(row["step"], scalars)
         self.advance(row["step"] + 1)
         text = "  ".join(f"{key} {_short(scalars[key])}" for key in self._shown if key in scalars)
         if self._bar is not None:
@@ -85,6 +82,8 @@ class MetricsLog:
         else:
             line = f"step {row['step']} of {self._total}  {text}  {self._left()}"
             print(line.rstrip(), file=self._stream, flush=True)
+        with writing(self._events_path):
+            self._events.write(row["step"], scalars)
 
     def advance(self, done: int) -> None:
         """Moves the bar: `done` steps have been made."""
