@@ -39,12 +39,21 @@ class Setup:
         self.hyper: Hyper = optim.hyper_of(config)
 
     def initial_state(self) -> TrainState:
-        return fresh_state(self.config, self.model, self.hyper)
+        return fresh_state(*self._start)
+
+    @property
+    def _start(self) -> tuple:
+        """The arguments of `fresh_state`."""
+        config = self.config
+        has_rate_factor = config.optim.schedule == "plateau" or config.on_nan == "rollback"
+        settings = {"optim": optim.static_part(config.optim), "has_rate_factor": has_rate_factor}
+        key = jax.random.key(config.seed)
+        return self.model, ml_collections.FrozenConfigDict(settings), config.data.batch_size, key, self.hyper
 
     @functools.cached_property
     def state_shapes(self) -> TrainState:
         # The key is a real one: Checkpoints.restore reads its implementation.
-        return jax.eval_shape(self.initial_state)._replace(key=jax.random.key(0))
+        return fresh_state.eval_shape(*self._start)._replace(key=jax.random.key(0))
 
     @functools.cached_property
     def program(self) -> Program:

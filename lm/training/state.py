@@ -1,5 +1,6 @@
 """The training state: everything that decides the next step, saved with every checkpoint."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -26,20 +27,25 @@ class TrainState(NamedTuple):
     average: Average | None = None  # asgd, nt_asgd
 
 
-def fresh_state(config: ml_collections.ConfigDict, model: LanguageModel, hyper: Hyper) -> TrainState:
-    """The state before the first step: parameters drawn from `config.seed`, zero optimiser state, initial carry."""
-    parameter_key, noise_key = jax.random.split(jax.random.key(config.seed))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))  # one program for all seeds and rates of a model
+def fresh_state(
+    model: LanguageModel, settings: ml_collections.FrozenConfigDict, batch_size: int, key: Array, hyper: Hyper
+) -> TrainState:
+    """The state before the first step: parameters drawn from `key`, zero optimiser state, initial carry.
+
+    settings: {"optim": `optim.static_part`, "has_rate_factor": whether anything changes the rate during training}
+    """
+    parameter_key, noise_key = jax.random.split(key)
     parameters = init_parameters(model, parameter_key)
-    has_rate_factor = config.optim.schedule == "plateau" or config.on_nan == "rollback"
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         cursor=jnp.zeros((), jnp.int32),
         parameters=parameters,
-        optimiser=optim.transformation(config.optim, hyper).init(parameters),
-        carry=model.initial_carry(config.data.batch_size),
+        optimiser=optim.transformation(settings.optim, hyper).init(parameters),
+        carry=model.initial_carry(batch_size),
         key=noise_key,
-        rate_factor=jnp.ones((), jnp.float32) if has_rate_factor else None,
-        average=optim.no_average(parameters) if config.optim.name in optim.AVERAGED else None,
+        rate_factor=jnp.ones((), jnp.float32) if settings.has_rate_factor else None,
+        average=optim.no_average(parameters) if settings.optim.name in optim.AVERAGED else None,
     )
 
 
