@@ -29,10 +29,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as workdir:
         print(f"gate: training {CONFIG} on text8_prefix", flush=True)
         subprocess.run(
-            [sys.executable, "launch.py", f"--config={CONFIG}", f"--workdir={workdir}",
-             f"--data_dir={data_dir}", "--config.data.corpus=text8_prefix"],
-            cwd=ROOT, check=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "launch.py",
+                f"--config={CONFIG}",
+                f"--workdir={workdir}",
+                f"--data_dir={data_dir}",
+                "--config.data.corpus=text8_prefix",
+            ],
+            cwd=ROOT,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
         summary = json.loads(Path(workdir, "summary.json").read_text(encoding="utf-8"))
     return judge(summary)
 

@@ -20,9 +20,14 @@ from tests.helpers import tiny
 
 def config(**changes):
     return tiny.config(
-        evaluation__splits=("valid", "test"), evaluation__protocols=("exact", "batched"),
-        evaluation__batch_size=2, evaluation__unroll=3, checkpoint__best="keep", checkpoint__every_steps=6, **changes,
-    )  # fmt: skip
+        evaluation__splits=("valid", "test"),
+        evaluation__protocols=("exact", "batched"),
+        evaluation__batch_size=2,
+        evaluation__unroll=3,
+        checkpoint__best="keep",
+        checkpoint__every_steps=6,
+        **changes,
+    )
 
 
 def test_the_test_text_is_read_once_and_after_the_last_step(tmp_path):
@@ -37,8 +42,11 @@ def test_the_test_text_is_read_once_and_after_the_last_step(tmp_path):
     assert reads == [12]
     rows = [row for row in summary["results"] if row["split"] == "test"]
     assert [(row["which"], row["protocol"]) for row in rows] == [
-        ("final", "exact"), ("final", "batched"), ("best", "exact"), ("best", "batched"),
-    ]  # fmt: skip
+        ("final", "exact"),
+        ("final", "batched"),
+        ("best", "exact"),
+        ("best", "batched"),
+    ]
     expected = score(
         "exact", trainer.setup.model, trainer.recorder.parameters(trainer.state), test, config().evaluation
     )
@@ -83,9 +91,18 @@ def own_text(tmp_path):
     path.write_text("".join("abcd "[i] for i in np.concatenate([tiny.text(3000), tiny.text(900, seed=1)])))
     c = get_config()
     c.update_from_flattened_dict(
-        {"data.path": str(path), "model.hidden": (3,), "train.epochs": 0, "train.steps": 3, "data.batch_size": 3,
-         "data.unroll": 4, "train.report_every": 3, "evaluation.splits": ("valid", "test"), "model.input": "one_hot"}
-    )  # fmt: skip
+        {
+            "data.path": str(path),
+            "model.hidden": (3,),
+            "train.epochs": 0,
+            "train.steps": 3,
+            "data.batch_size": 3,
+            "data.unroll": 4,
+            "train.report_every": 3,
+            "evaluation.splits": ("valid", "test"),
+            "model.input": "one_hot",
+        }
+    )
     return c
 
 
@@ -146,6 +163,7 @@ def test_ptb_trains_without_its_test_file_and_is_scored_once_it_is_there(tmp_pat
     assert [row for row in again["results"] if row["split"] == "valid"] == summary["results"]
     tested = [row for row in again["results"] if row["split"] == "test"]
     assert [(row["which"], row["targets"]) for row in tested if row["protocol"] == "exact"] == [
-        ("final", 99), ("best", 99),  # 20 lines of four words and their end
-    ]  # fmt: skip
+        ("final", 99),
+        ("best", 99),  # 20 lines of four words and their end
+    ]
     assert len((workdir / "test_log.jsonl").read_text().splitlines()) == len(tested) == 4

@@ -104,9 +104,7 @@ def test_the_summary_holds_what_the_run_came_to(run):
         "perplexity": pytest.approx(math.exp(nats / targets), rel=1e-4),
         "bits_per_symbol": pytest.approx(nats / targets / math.log(2), rel=1e-4),
     }
-    assert result == {
-        "split": "valid", "protocol": "exact", "targets": 60, "step": 11, "which": "final", **expected
-    }  # fmt: skip
+    assert result == {"split": "valid", "protocol": "exact", "targets": 60, "step": 11, "which": "final", **expected}
     assert summary["parameters"] == (5 + 3 + 1) * 12 + (3 + 1) * 5
     assert (summary["name"], summary["corpus"], summary["seed"]) == ("tiny/run", "tiny", 0)
     assert summary["train"]["steps"] == STEPS

@@ -1,12 +1,12 @@
-"""Data parallel training: the rows of a batch and their carries are split over devices, all else is copied to each.
+"""Data-parallel training: splits the rows of a batch and their carries over devices and copies all else to each.
 
 jit divides the step by the shardings of its arguments. Only the gradient is divided by hand (`over_rows`): every
-device runs the same program as a single one would, on its own rows, and the gradients are added up, once a step. The
-weights of the targets are those of the whole batch, and so is the noise, of which a device keeps its rows; so the
-number of devices changes results by rounding only. With one device nothing here does anything.
+device runs the program of a single device on its own rows, and the gradients are added up once a step. Target weights
+and noise are those of the whole batch, and a device keeps its rows of them, so the number of devices changes results
+only by rounding. With one device these functions do nothing.
 
-Devices may belong to several processes that run the same program (`jax.distributed`). What is replicated can be read
-in each of them; the carry, which is split, must be gathered first. Process 0 writes for all.
+Devices may belong to several processes that run the same program (`jax.distributed`). Each process can read replicated
+arrays; the carry, which is split, must be gathered first. Process 0 writes all files.
 """
 
 import functools
@@ -33,8 +33,10 @@ def check(count: int, batch_size: int):
     if count < 1:
         raise UserError(f"config.train.devices must be at least 1, not {count}")
     if count % processes:
-        raise UserError(f"config.train.devices={count} must be a multiple of --num_processes={processes}: "
-                        "each process has its share of the devices")  # fmt: skip
+        raise UserError(
+            f"config.train.devices={count} must be a multiple of the {processes} processes: "
+            "each has an equal share of the devices"
+        )
     if batch_size % count:
         raise UserError(f"config.train.devices={count} must divide config.data.batch_size={batch_size}")
     wanted, here = count // processes, jax.local_device_count()
@@ -42,13 +44,13 @@ def check(count: int, batch_size: int):
         raise UserError(
             f"config.train.devices={count} needs {wanted} devices in this process, and there are {here} "
             f"({jax.local_devices()[0].platform}); XLA_FLAGS=--xla_force_host_platform_device_count={wanted} in the "
-            "environment makes as many virtual ones of a CPU"
+            "environment makes that many virtual devices of a CPU"
         )
 
 
 @functools.cache
 def make_mesh(count: int) -> Mesh:
-    """The mesh over `count` devices, equally many of each process, in the order of the processes."""
+    """The mesh over `count` devices, with an equal share of each process, in the order of the processes."""
     processes = jax.process_count()
     owned = [[device for device in jax.devices() if device.process_index == p] for p in range(processes)]
     return Mesh(np.array([device for some in owned for device in some[: count // processes]]), (AXIS,))
@@ -58,11 +60,11 @@ def make_mesh(count: int) -> Mesh:
 
 
 def over_rows(count: int, gradients_of: Callable) -> Callable:
-    """A function that does what `gradients_of` does, with the rows of the batch split over `count` devices.
+    """Returns `gradients_of` with the rows of the batch split over `count` devices.
 
     gradients_of(parameters, window [T + 1, B], carry, weights [T + 1 - context, B], noise, terms) -> (gradients,
-    carry, nats [T + 1 - context, B]), for an objective that is the sum over its rows, but for the terms of MEANS,
-    which are means over them.
+    carry, nats [T + 1 - context, B]), for an objective that is a sum over rows, except the terms of MEANS, which are
+    means over them.
     """
     if count == 1:
         return gradients_of
@@ -78,9 +80,7 @@ def over_rows(count: int, gradients_of: Callable) -> Callable:
     arguments = (_WHOLE, _COLUMNS, _ROWS, _COLUMNS, _WHOLE, _WHOLE)
     results = (_WHOLE, _ROWS, _COLUMNS)
     # Without check_vma loops may begin from constants. Gradients are taken inside, so nothing else hangs on it.
-    return jax.shard_map(
-        on_one_device, mesh=make_mesh(count), in_specs=arguments, out_specs=results, check_vma=False
-    )  # fmt: skip
+    return jax.shard_map(on_one_device, mesh=make_mesh(count), in_specs=arguments, out_specs=results, check_vma=False)
 
 
 def constrain(count: int, state):
@@ -113,7 +113,7 @@ def replicate(count: int, x):
 
 
 def gather(count: int, state):
-    """The whole state in every process, on its first device; all processes must ask."""
+    """The whole state on the first device of every process; all processes must call it."""
     if count == 1:
         return state
     return local(count, state._replace(**{SPLIT: replicate(count, getattr(state, SPLIT))}))
@@ -125,7 +125,7 @@ def local(count: int, x):
 
 
 def _copy(x, shardings):
-    """Through jit, which, unlike device_put, reaches devices of other processes."""
+    """Copies by jit, which, unlike device_put, reaches devices of other processes."""
     return jax.jit(_identity, out_shardings=shardings)(x)
 
 
@@ -142,7 +142,7 @@ def is_first() -> bool:
 
 
 def first_does(function: Callable):
-    """Calls function() in process 0 only; all processes wait, and its UserError is raised in all of them."""
+    """Calls function() in process 0 only. All processes wait for it, and its UserError is raised in all of them."""
     if jax.process_count() == 1:
         return function()
     reason = ""
@@ -159,7 +159,7 @@ def first_does(function: Callable):
 
 
 def as_first(value: float) -> float:
-    """Process 0's value, in every process, so that what is decided by it is decided alike. Bitwise."""
+    """Process 0's value, bitwise, in every process, so that all take the same decision from it."""
     if jax.process_count() == 1:
         return value
     said = np.frombuffer(np.float64(value).tobytes(), np.uint8)
@@ -167,16 +167,17 @@ def as_first(value: float) -> float:
 
 
 def check_same_step(step: int, workdir: str):
-    """Raises UserError in all processes where they found checkpoints of different steps, or some found none (-1)."""
+    """Raises UserError in all processes if they found checkpoints of different steps (-1: no checkpoint)."""
     if jax.process_count() == 1:
         return
     found = np.asarray(multihost_utils.process_allgather(np.int32(step))).ravel().tolist()
     if len(set(found)) > 1:
-        raise UserError(f"--workdir={workdir} must be one directory that all processes share: their last checkpoints "
-                        f"are of steps {found}")  # fmt: skip
+        raise UserError(
+            f"{workdir} must be one directory that all processes share: they found checkpoints of steps {found}"
+        )
 
 
 def wait_for_all(what: str):
-    """Returns when every process has come here."""
+    """Waits until every process has called it."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)

@@ -1,7 +1,7 @@
-"""Optimisers: config -> an optax chain, and the learning-rate schedule.
+"""Optimisers as optax chains, and learning-rate schedules.
 
-Rates and clip thresholds arrive as traced scalars (`Hyper`), so changing one compiles nothing. The chain ends
-before the learning rate: a step is `parameters - rate * update`, with rate = `learning_rate(...)`.
+Rates and clip thresholds are traced scalars (`Hyper`), so changing one compiles nothing. The chain ends before the
+learning rate: a step is `parameters - rate * update`, with rate = `learning_rate(...)`.
 """
 
 from typing import NamedTuple
@@ -19,9 +19,9 @@ LARGEST = float(jnp.finfo(jnp.float32).max)
 
 
 class Hyper(NamedTuple):
-    """The scalars that a sweep varies without compiling anew (each a float32 scalar).
+    """The scalars that a sweep varies without compiling again, each a float32 array [].
 
-    The dictionaries hold what is active only: what is off is absent from the compiled step.
+    The dictionaries hold active terms only: a term that is off is absent from the compiled step.
     """
 
     learning_rate: Array
@@ -152,7 +152,7 @@ AVERAGED = ("asgd", "nt_asgd")
 
 
 class Average(NamedTuple):
-    """The mean of `count` successive parameters; 0: not begun, `parameters` then means nothing."""
+    """The mean of `count` successive parameters; a count of 0 means that averaging has not begun."""
 
     count: Array  # int32 scalar
     parameters: dict
@@ -163,14 +163,14 @@ def no_average(parameters: dict) -> Average:
 
 
 def begin_average(parameters: dict) -> Average:
-    """The mean of these parameters alone; a copy, so that it can be donated beside them."""
+    """The average of these parameters alone; a copy, so that both can be donated."""
     return Average(jnp.ones((), jnp.int32), jax.tree.map(jnp.copy, parameters))
 
 
 def extend_average(optim: ml_collections.ConfigDict, average: Average, parameters: dict, step: Array) -> Average:
     """The average once step `step` (from 0) has made `parameters`.
 
-    asgd begins with the parameters after step `average_from`; nt_asgd goes on where `begin_average` began.
+    asgd begins with the parameters after step `average_from`; nt_asgd continues from `begin_average`.
     """
     begun = (step >= optim.average_from) if optim.name == "asgd" else (average.count > 0)
     count = average.count + begun.astype(jnp.int32)

@@ -1,7 +1,7 @@
 """The host's side of one run: progress, validation, samples, checkpoints and files of record.
 
 A Recorder holds no training state. The loop (or one lane of several) makes steps on the device and hands the recorder
-what they measured; at an event it hands over the state and goes on with the one it gets back.
+their measurements; at an event it hands over the state and continues with the returned one.
 """
 
 import math

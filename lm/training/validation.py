@@ -1,6 +1,6 @@
-"""What validation feeds back into training: the best, rate decay on a plateau, averaging, and an early end.
+"""Decisions taken after validation: keep the best checkpoint, decay the rate, start averaging, stop early.
 
-All of it is decided from `Checks`, which is saved with every checkpoint, so a resumed run decides the same.
+They follow from `Checks`, which is saved with every checkpoint, so a resumed run takes the same ones.
 """
 
 import math
@@ -12,7 +12,7 @@ from lm.errors import UserError, check_name
 
 
 class Checks(NamedTuple):
-    """What the loop remembers of its validation checks. Losses are mean nats."""
+    """The history of validation checks that decisions depend on. Losses are mean nats."""
 
     best_nats: float = math.inf  # lowest so far
     best_step: int = 0  # the step (from 0) after which it was measured
@@ -24,7 +24,7 @@ class Checks(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a validation check brings about."""
+    """The actions that follow a validation check."""
 
     best: bool  # the lowest loss so far
     decay: bool  # multiply the learning rate by config.optim.decay_rate
@@ -33,12 +33,12 @@ class Decision(NamedTuple):
 
 
 def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step: int) -> tuple[Checks, Decision]:
-    """Takes a check's mean nats, measured after `step` (from 0), into account.
+    """Updates the history by a check's mean nats, measured after `step` (from 0), and decides.
 
     best      nats is lower than ever; nan is never better
-    decay     schedule plateau: `optim.patience` checks in a row without a new best, counted anew after each decay
-    average   nt_asgd: nats is higher than the lowest of all checks but the newest `optim.nonmonotone_checks` before
-              this one (Merity et al. 2017, algorithm 1, as in awd-lstm-lm)
+    decay     schedule plateau: `optim.patience` checks in a row without a new best since the last decay
+    average   nt_asgd: nats is higher than the lowest of all earlier checks except the newest
+              `optim.nonmonotone_checks` (Merity et al. 2017, algorithm 1, as in awd-lstm-lm)
     stop      `train.patience` checks in a row without a new best
     """
     optim, patience = config.optim, config.train.patience

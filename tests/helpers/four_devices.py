@@ -24,16 +24,35 @@ from tests.helpers import tiny
 BATCH = {"data__batch_size": 8, "train__steps_per_dispatch": 4}
 # All noise, all terms of the objective, moments, carries that go back to zero.
 EVERYTHING = {
-    "model__input": "embedding", "model__embedding_size": 5, "model__hidden": (4, 3), "data__batching": "rows",
-    "keep_prob__input": 0.7, "keep_prob__between": 0.7, "keep_prob__output": 0.7, "keep_prob__recurrent": 0.8,
-    "keep_prob__carried": 0.9, "keep_prob__hidden": 0.8, "keep_prob__embedding": 0.8, "keep_prob__weight_drop": 0.8,
-    "zoneout__memory": 0.1, "zoneout__output": 0.1, "penalty__activation": 2.0, "penalty__temporal_activation": 1.0,
-    "loss__label_smoothing": 0.1, "optim__name": "adam", "optim__learning_rate": 0.01,
-}  # fmt: skip
+    "model__input": "embedding",
+    "model__embedding_size": 5,
+    "model__hidden": (4, 3),
+    "data__batching": "rows",
+    "keep_prob__input": 0.7,
+    "keep_prob__between": 0.7,
+    "keep_prob__output": 0.7,
+    "keep_prob__recurrent": 0.8,
+    "keep_prob__carried": 0.9,
+    "keep_prob__hidden": 0.8,
+    "keep_prob__embedding": 0.8,
+    "keep_prob__weight_drop": 0.8,
+    "zoneout__memory": 0.1,
+    "zoneout__output": 0.1,
+    "penalty__activation": 2.0,
+    "penalty__temporal_activation": 1.0,
+    "loss__label_smoothing": 0.1,
+    "optim__name": "adam",
+    "optim__learning_rate": 0.01,
+}
 AVERAGED = {
-    "optim__name": "nt_asgd", "optim__nonmonotone_checks": 1, "optim__learning_rate": 3.0, "train__evaluate_every": 1,
-    "train__report_every": 1, "checkpoint__every_steps": 3, "checkpoint__keep": 9,
-}  # fmt: skip
+    "optim__name": "nt_asgd",
+    "optim__nonmonotone_checks": 1,
+    "optim__learning_rate": 3.0,
+    "train__evaluate_every": 1,
+    "train__report_every": 1,
+    "checkpoint__every_steps": 3,
+    "checkpoint__keep": 9,
+}
 
 
 def trained(count, steps, **changes):

@@ -117,9 +117,14 @@ def torch_weights(directory: Path) -> Target:
     model, _ = tiny.model(model__input="embedding", model__embedding_size=3)
     rng, path = np.random.default_rng(0), directory / "model.safetensors"
     shapes = {
-        "encoder.weight": (5, 3), "rnn.weight_ih_l0": (12, 3), "rnn.weight_hh_l0": (12, 3), "rnn.bias_ih_l0": (12,),
-        "rnn.bias_hh_l0": (12,), "decoder.weight": (5, 3), "decoder.bias": (5,),
-    }  # fmt: skip
+        "encoder.weight": (5, 3),
+        "rnn.weight_ih_l0": (12, 3),
+        "rnn.weight_hh_l0": (12, 3),
+        "rnn.bias_ih_l0": (12,),
+        "rnn.bias_hh_l0": (12,),
+        "decoder.weight": (5, 3),
+        "decoder.bias": (5,),
+    }
     save_file({name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}, path)
     return Target((path,), lambda: weights.load_weights(str(path), model, tiny.corpus().vocabulary))
 

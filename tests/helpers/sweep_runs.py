@@ -31,9 +31,14 @@ def launched(config: Path, workdir: Path, *flags):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "launch.py", "--experiment=sweep", f"--config={config}", f"--workdir={workdir}", *flags]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def finished(process) -> str:

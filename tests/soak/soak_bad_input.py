@@ -67,10 +67,19 @@ def test_every_bad_input_ends_with_one_line():
 
     several_at_once()
     tried = tally.statuses.total()
-    write_json(RECORD, {
-        "tried": tried, "one_at_a_time": one_at_a_time, "drawn": tried - one_at_a_time, "seed": SEED,
-        "trained": tally.statuses[0], "refused": tally.statuses[2], "kinds_of_message": len(tally.messages),
-        "messages": sorted(tally.messages.values()), "soak_s": round(time.monotonic() - began),
-        "git": revision(),
-    })  # fmt: skip
+    write_json(
+        RECORD,
+        {
+            "tried": tried,
+            "one_at_a_time": one_at_a_time,
+            "drawn": tried - one_at_a_time,
+            "seed": SEED,
+            "trained": tally.statuses[0],
+            "refused": tally.statuses[2],
+            "kinds_of_message": len(tally.messages),
+            "messages": sorted(tally.messages.values()),
+            "soak_s": round(time.monotonic() - began),
+            "git": revision(),
+        },
+    )
     assert tally.statuses[2] >= 500

@@ -33,9 +33,11 @@ def test_mutated_files_are_opened_or_refused(tmp_path):
             if said:
                 messages.setdefault(re.sub(r"\W*\d[\d.]*\W*|'.*?'", "#", said)[:60], said[:200])
         rows[name] = {
-            "tried": counts.total(), **counts, "kinds_of_message": len(messages),
+            "tried": counts.total(),
+            **counts,
+            "kinds_of_message": len(messages),
             "messages": list(messages.values())[:SHOWN],
-        }  # fmt: skip
+        }
     tried = sum(row["tried"] for row in rows.values())
     soak_s = round(time.monotonic() - began)
     write_json(RECORD, {"tried": tried, "seed": SEED, "soak_s": soak_s, "git": revision(), "targets": rows})

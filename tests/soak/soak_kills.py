@@ -74,15 +74,20 @@ RUNS = {
     "lstm": Run({"optim.name": "adam", "optim.learning_rate": 5e-3, "optim.schedule": "cosine"}),
     "nt_asgd": Run(
         {
-            "optim.name": "nt_asgd", "optim.learning_rate": 20.0, "optim.nonmonotone_checks": 2, "model.hidden": (24,),
-            "keep_prob.weight_drop": 0.7, "optim.weight_decay": 1e-6, "train.steps": 1600,
+            "optim.name": "nt_asgd",
+            "optim.learning_rate": 20.0,
+            "optim.nonmonotone_checks": 2,
+            "model.hidden": (24,),
+            "keep_prob.weight_drop": 0.7,
+            "optim.weight_decay": 1e-6,
+            "train.steps": 1600,
         }
     ),
     "lanes": Run(
         {"optim.name": "momentum", "optim.schedule": "plateau", "optim.decay_rate": 0.7, "train.evaluate_every": 20},
         lanes="seed=0:2 train.steps=500,700",
     ),
-}  # fmt: skip
+}
 
 
 class Harness:
@@ -99,9 +104,11 @@ class Harness:
         if self.lanes:
             command += ["--experiment=lanes", f"--lanes={self.lanes}"]
         environment = os.environ | {
-            "XDG_CACHE_HOME": str(self.cache), "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": str(ROOT / "tests" / "helpers" / "probe"), "PROBE_FILE": str(self.probe),
-        }  # fmt: skip
+            "XDG_CACHE_HOME": str(self.cache),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(ROOT / "tests" / "helpers" / "probe"),
+            "PROBE_FILE": str(self.probe),
+        }
         self.probe.unlink(missing_ok=True)
         self.workdir, self.began = workdir, time.monotonic()
         self.marks = self.newest_checkpoints()
@@ -287,14 +294,27 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(name, tmp_p
     harness.finish()
     expected, found = outcomes(harness, whole), outcomes(harness, killed)
     different = differences(found, expected)
-    record(name, {
-        "config": RUNS[name].changes, "lanes": RUNS[name].lanes, "seed": SEED, "kills": phases.total(),
-        "kills_by_phase": dict(phases.most_common()), "steps": last_step + 1,
-        "resumed": workdir_log(killed).count("resuming "), "starts": starts + 1, "different": different,
-        "sha256": {run: {"uninterrupted": expected[run]["last"]["sha256"], "killed": found[run]["last"]["sha256"]}
-                   for run in expected},
-        "uninterrupted_s": round(sum(times), 1), "soak_s": round(time.monotonic() - began), "git": revision(),
-    })  # fmt: skip
+    record(
+        name,
+        {
+            "config": RUNS[name].changes,
+            "lanes": RUNS[name].lanes,
+            "seed": SEED,
+            "kills": phases.total(),
+            "kills_by_phase": dict(phases.most_common()),
+            "steps": last_step + 1,
+            "resumed": workdir_log(killed).count("resuming "),
+            "starts": starts + 1,
+            "different": different,
+            "sha256": {
+                run: {"uninterrupted": expected[run]["last"]["sha256"], "killed": found[run]["last"]["sha256"]}
+                for run in expected
+            },
+            "uninterrupted_s": round(sum(times), 1),
+            "soak_s": round(time.monotonic() - began),
+            "git": revision(),
+        },
+    )
     assert phases.total() >= KILLS
     assert not different
 

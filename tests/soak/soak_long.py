@@ -25,11 +25,22 @@ STEPS = 100_000
 GROWTH = 0.02  # most that memory may grow by, from the second tenth of the run to any later moment
 
 SETTINGS = {
-    "model__input": "embedding", "model__embedding_size": 4, "model__hidden": (8, 8), "keep_prob__between": 0.8,
-    "data__batching": "rows", "optim__name": "adam", "optim__learning_rate": 1e-3, "optim__schedule": "cosine",
-    "train__steps": STEPS, "train__steps_per_dispatch": 100, "train__report_every": 100, "train__evaluate_every": 500,
-    "train__sample_every": 2_000, "checkpoint__every_steps": 1_000, "checkpoint__best": "keep",
-}  # fmt: skip
+    "model__input": "embedding",
+    "model__embedding_size": 4,
+    "model__hidden": (8, 8),
+    "keep_prob__between": 0.8,
+    "data__batching": "rows",
+    "optim__name": "adam",
+    "optim__learning_rate": 1e-3,
+    "optim__schedule": "cosine",
+    "train__steps": STEPS,
+    "train__steps_per_dispatch": 100,
+    "train__report_every": 100,
+    "train__evaluate_every": 500,
+    "train__sample_every": 2_000,
+    "checkpoint__every_steps": 1_000,
+    "checkpoint__best": "keep",
+}
 
 
 def resident_bytes() -> int:
@@ -62,11 +73,16 @@ def test_memory_is_flat_and_open_files_are_constant(tmp_path):
     files = {(a, b): min(row[2] for row in seen if a * STEPS <= row[0] < b * STEPS) for a, b in [(0.1, 0.2), (0.9, 1)]}
     arrays = median(3, 0.1, 0.2), median(3, 0.9, 1.0)
     row = {
-        "steps": STEPS, "seconds": round(time.monotonic() - began), "looks": len(seen),
+        "steps": STEPS,
+        "seconds": round(time.monotonic() - began),
+        "looks": len(seen),
         "resident_MB": {"second tenth": early / 1e6, "most after it": most / 1e6, "end": seen[-1][1] / 1e6},
-        "growth": most / early - 1, "open_files": list(files.values()), "live_arrays": arrays,
-        "git": revision(), "curve_MB": [round(r[1] / 1e6, 1) for r in seen[:: len(seen) // 20]],
-    }  # fmt: skip
+        "growth": most / early - 1,
+        "open_files": list(files.values()),
+        "live_arrays": arrays,
+        "git": revision(),
+        "curve_MB": [round(r[1] / 1e6, 1) for r in seen[:: len(seen) // 20]],
+    }
     print(row)
     write_json(RECORD, row)
     assert most / early - 1 < GROWTH

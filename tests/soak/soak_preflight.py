@@ -69,11 +69,16 @@ def test_an_estimate_is_within_a_fifth(name, tmp_path):
     seconds, peak = foreseen(launched(tmp_path, *flags, "--dry_run").said)
     real = launched(tmp_path, *flags, f"--workdir={tmp_path}/run", "--noeta")
     row = {
-        "command": " ".join(flags), "predicted_s": round(seconds, 1), "wall_s": round(real.seconds, 1),
-        "seconds_ratio": round(seconds / real.seconds, 3), "predicted_peak_MB": round(peak / 1e6),
-        "peak_MB": round(real.peak / 1e6), "peak_ratio": round(peak / real.peak, 3), "cpu": cpu_model(),
+        "command": " ".join(flags),
+        "predicted_s": round(seconds, 1),
+        "wall_s": round(real.seconds, 1),
+        "seconds_ratio": round(seconds / real.seconds, 3),
+        "predicted_peak_MB": round(peak / 1e6),
+        "peak_MB": round(real.peak / 1e6),
+        "peak_ratio": round(peak / real.peak, 3),
+        "cpu": cpu_model(),
         "git": revision(),
-    }  # fmt: skip
+    }
     print(row)
     rows = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     write_json(RECORD, rows | {name: row})

@@ -86,8 +86,15 @@ def test_a_sweep_killed_three_times_ends_as_an_uninterrupted_one(tmp_path):
             "different": [part for part in expected if found[part] != expected[part]],
             "sha256": {part: {"uninterrupted": expected[part], "killed": found[part]} for part in expected},
         }
-    write_json(RECORD, {
-        "git": written_of, "seed": SEED, "trials": TRIALS, "uninterrupted_s": round(uninterrupted_s, 1),
-        "soak_s": round(time.monotonic() - began), "killed": rows,
-    })  # fmt: skip
+    write_json(
+        RECORD,
+        {
+            "git": written_of,
+            "seed": SEED,
+            "trials": TRIALS,
+            "uninterrupted_s": round(uninterrupted_s, 1),
+            "soak_s": round(time.monotonic() - began),
+            "killed": rows,
+        },
+    )
     assert not any(row["different"] for row in rows.values())

@@ -25,10 +25,14 @@ from tests.helpers.sweep_runs import CONFIG, launched, trials_of, wait_for
 pytestmark = pytest.mark.slow
 
 # Long enough that a trial is caught half done.
-LONG = CONFIG.replace("train__steps=24, train__evaluate_every=6, train__report_every=6", "train__steps=6000, "
-                      "train__evaluate_every=1000, train__report_every=1000").replace(
-                      "checkpoint__every_steps=6", "checkpoint__every_steps=1000").replace(
-                      "config.trials = 5", "config.trials = 4; config.heartbeat_seconds = 1")  # fmt: skip
+LONG = (
+    CONFIG.replace(
+        "train__steps=24, train__evaluate_every=6, train__report_every=6",
+        "train__steps=6000, train__evaluate_every=1000, train__report_every=1000",
+    )
+    .replace("checkpoint__every_steps=6", "checkpoint__every_steps=1000")
+    .replace("config.trials = 5", "config.trials = 4; config.heartbeat_seconds = 1")
+)
 
 
 def programs() -> Path:

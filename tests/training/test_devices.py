@@ -79,10 +79,14 @@ def test_a_run_goes_on_with_another_number_of_devices(four, change):
     assert_same_rows(four["continued"][change], four["run"]["1"])
 
 
-@pytest.mark.parametrize(("devices", "said"), [
-    (0, "config.train.devices must be at least 1"), (2, "must divide config.data.batch_size=3"),
-    (3, "--xla_force_host_platform_device_count=3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [
+        (0, "config.train.devices must be at least 1"),
+        (2, "must divide config.data.batch_size=3"),
+        (3, "--xla_force_host_platform_device_count=3"),
+    ],
+)
 def test_bad_numbers_of_devices_are_named(devices, said):
     with pytest.raises(UserError, match=said):
         make_setup(tiny.config(train__devices=devices), tiny.corpus())
@@ -91,10 +95,15 @@ def test_bad_numbers_of_devices_are_named(devices, said):
 # --- Two processes --------------------------------------------------------------------------------------------------
 
 SETTINGS = (
-    "--config.train.steps=40", "--config.model.hidden=(3,)", "--config.train.evaluate_every=10",
-    "--config.evaluation.splits=('valid',)", "--config.train.report_every=5", "--config.checkpoint.every_steps=10",
-    "--config.train.steps_per_dispatch=5", "--config.keep_prob.output=0.8",
-)  # fmt: skip
+    "--config.train.steps=40",
+    "--config.model.hidden=(3,)",
+    "--config.train.evaluate_every=10",
+    "--config.evaluation.splits=('valid',)",
+    "--config.train.report_every=5",
+    "--config.checkpoint.every_steps=10",
+    "--config.train.steps_per_dispatch=5",
+    "--config.keep_prob.output=0.8",
+)
 
 
 def start(*arguments):
@@ -148,11 +157,15 @@ def test_two_processes_killed_on_the_way_give_the_run_of_one(tmp_path):
     assert len(list((two / "tensorboard").iterdir())) == 2
 
 
-@pytest.mark.parametrize("arguments", [
-    ("--num_processes=2",), ("--coordinator_address=127.0.0.1:1", "--num_processes=2"),
-    ("--coordinator_address=127.0.0.1:1", "--num_processes=2", "--process_id=2"),
-    ("--coordinator_address=nowhere", "--num_processes=2", "--process_id=0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--num_processes=2",),
+        ("--coordinator_address=127.0.0.1:1", "--num_processes=2"),
+        ("--coordinator_address=127.0.0.1:1", "--num_processes=2", "--process_id=2"),
+        ("--coordinator_address=nowhere", "--num_processes=2", "--process_id=0"),
+    ],
+)
 def test_incomplete_or_impossible_processes_are_refused(tmp_path, arguments):
     process = start(f"--workdir={tmp_path}", *arguments)
     output = process.communicate(timeout=120)[0]

@@ -137,8 +137,12 @@ def test_what_is_known_of_a_test_split_that_is_not_read():
         config.data.corpus = name
         shares[name] = estimates.unread_share(config)
     assert shares == {
-        "ptb": 449_945 / 399_782, "tiny_shakespeare": 1.0, "synthetic": 1.0, "text8": None, "shakespeare_book": None,
-    }  # fmt: skip
+        "ptb": 449_945 / 399_782,
+        "tiny_shakespeare": 1.0,
+        "synthetic": 1.0,
+        "text8": None,
+        "shakespeare_book": None,
+    }
 
 
 # --- Real estimates

@@ -21,9 +21,12 @@ from tests.helpers import tiny
 
 # One dropout site is on in some lanes only, another in all.
 SETTINGS = {
-    "model__input": "embedding", "model__embedding_size": 6, "keep_prob__input": 0.7, "train__evaluate_every": 4,
+    "model__input": "embedding",
+    "model__embedding_size": 6,
+    "keep_prob__input": 0.7,
+    "train__evaluate_every": 4,
     "checkpoint__every_steps": 4,
-}  # fmt: skip
+}
 DIFFERENT = (
     {"seed": 0},
     {"seed": 1, "optim__learning_rate": 0.5, "keep_prob__output": 0.6, "train__report_every": 3},
@@ -104,10 +107,13 @@ def test_lanes_that_a_kill_left_at_different_steps_meet_again(alone, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [
-    {"optim__schedule": "plateau", "optim__decay_rate": 0.5, "optim__patience": 1, "optim__learning_rate": 3.0},
-    {"optim__name": "nt_asgd", "optim__nonmonotone_checks": 1, "optim__learning_rate": 3.0, "train__patience": 4},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optim__schedule": "plateau", "optim__decay_rate": 0.5, "optim__patience": 1, "optim__learning_rate": 3.0},
+        {"optim__name": "nt_asgd", "optim__nonmonotone_checks": 1, "optim__learning_rate": 3.0, "train__patience": 4},
+    ],
+)
 def test_what_validation_changes_reaches_the_lane(tmp_path, changes):
     """A rate that decays, an average that begins and an early end, each lane at its own time."""
     configs = [config(seed=seed, train__evaluate_every=1, **changes) for seed in (0, 1)]
@@ -127,9 +133,14 @@ def test_which_configs_are_one_program(tmp_path):
     one = config()
     assert all(same_program(one, config(**changes)) for changes in DIFFERENT)
     others = (
-        {"model__hidden": (4,)}, {"data__batch_size": 2}, {"optim__name": "adam"}, {"dropout__mask": "variational"},
-        {"optim__weight_decay": 0.1}, {"train__steps_per_dispatch": 3}, {"loss__weighting": "sum"},
-    )  # fmt: skip
+        {"model__hidden": (4,)},
+        {"data__batch_size": 2},
+        {"optim__name": "adam"},
+        {"dropout__mask": "variational"},
+        {"optim__weight_decay": 0.1},
+        {"train__steps_per_dispatch": 3},
+        {"loss__weighting": "sum"},
+    )
     assert not any(same_program(one, config(**changes)) for changes in others)
     cosine = config(optim__schedule="cosine")
     assert not same_program(cosine, config(optim__schedule="cosine", train__steps=13))
@@ -152,10 +163,18 @@ def test_lanes_on_several_devices(tmp_path):
 
     Its rate decays on a plateau, which changes one lane's state on whatever device it is.
     """
-    settings = ["--config.optim.schedule=plateau", "--config.optim.decay_rate=0.5", "--config.optim.learning_rate=50.0",
-                "--config.optim.patience=1", "--config.optim.name=sgd",
-                "--config.train.steps=12", "--config.model.hidden=(3,)", "--config.train.evaluate_every=2",
-                "--config.evaluation.splits=('valid',)", "--config.train.report_every=4"]  # fmt: skip
+    settings = [
+        "--config.optim.schedule=plateau",
+        "--config.optim.decay_rate=0.5",
+        "--config.optim.learning_rate=50.0",
+        "--config.optim.patience=1",
+        "--config.optim.name=sgd",
+        "--config.train.steps=12",
+        "--config.model.hidden=(3,)",
+        "--config.train.evaluate_every=2",
+        "--config.evaluation.splits=('valid',)",
+        "--config.train.report_every=4",
+    ]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
 
     def launch(*arguments):
@@ -178,11 +197,18 @@ def test_every_combination_of_values_is_a_lane():
     assert [(c.seed, c.optim.learning_rate) for c in configs] == [(0, 0.5), (0, 1.0), (1, 0.5), (1, 1.0)]
 
 
-@pytest.mark.parametrize(("lanes", "said"), [
-    ("seed", "'seed' must be KEY=VALUE"), ("seeds=1", "no config.seeds"), ("optim=1", "config.optim must be"),
-    ("seed=a", "seed=a must be ints"), ("seed=3:3", "seed=3:3"), ("seed=1,1", "the same run twice"),
-    ("data.batch_size=2,3", "differ in config.data.batch_size are not one program"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lanes", "said"),
+    [
+        ("seed", "'seed' must be KEY=VALUE"),
+        ("seeds=1", "no config.seeds"),
+        ("optim=1", "config.optim must be"),
+        ("seed=a", "seed=a must be ints"),
+        ("seed=3:3", "seed=3:3"),
+        ("seed=1,1", "the same run twice"),
+        ("data.batch_size=2,3", "differ in config.data.batch_size are not one program"),
+    ],
+)
 def test_bad_lanes_are_named(lanes, said):
     with pytest.raises(UserError, match=said):
         make_configs(config(), lanes)

@@ -16,10 +16,18 @@ from tests.helpers import tiny
 
 # Everything that a step's result may hang on: dropout, carried state, moments, a schedule, epochs, a best checkpoint.
 SETTINGS = {
-    "model__input": "embedding", "model__embedding_size": 6, "keep_prob__input": 0.7, "keep_prob__output": 0.7,
-    "data__batching": "rows", "optim__name": "adam", "optim__learning_rate": 0.05, "optim__schedule": "cosine",
-    "train__evaluate_every": 6, "checkpoint__every_steps": 3, "checkpoint__best": "keep",
-}  # fmt: skip
+    "model__input": "embedding",
+    "model__embedding_size": 6,
+    "keep_prob__input": 0.7,
+    "keep_prob__output": 0.7,
+    "data__batching": "rows",
+    "optim__name": "adam",
+    "optim__learning_rate": 0.05,
+    "optim__schedule": "cosine",
+    "train__evaluate_every": 6,
+    "checkpoint__every_steps": 3,
+    "checkpoint__best": "keep",
+}
 
 
 def config(**changes):
