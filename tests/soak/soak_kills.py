@@ -1,5 +1,5 @@
 """A run that SIGKILL ends at 50 random moments and more, and that the same command begins again each time, ends as an
-uninterrupted one does: parameters, metrics.jsonl, summary.json and samples.txt, but for times and speeds.
+uninterrupted one does: parameters, metrics.jsonl, summary.json and samples.txt, except times and speeds.
 
     python -m pytest tests/soak/soak_kills.py            # some ten minutes each; -k lstm: one of them
 

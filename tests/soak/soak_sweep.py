@@ -1,5 +1,5 @@
 """A sweep that SIGKILL ends three times, and that the same command begins again each time, ends as an uninterrupted
-one: trials, values, rows, samples, summaries and parameters, but for times and speeds.
+one: trials, values, rows, samples, summaries and parameters, except times and speeds.
 
     python -m pytest tests/soak/soak_sweep.py            # some four minutes
 
