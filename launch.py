@@ -25,6 +25,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs.loading import CONFIGS, DEFAULT_CONFIG, check_tuples, explain_error
+from configs.rules import RULES
 from lm.errors import UserError, check_name, first_line, suggestions
 from lm.machine import signals
 from lm.machine.compilation_cache import use_compilation_cache
@@ -321,8 +322,7 @@ def one_of_several_processes(argv: list[str], values: flags.FlagValues):
 def use_threads(config: ConfigDict) -> None:
     """Limits the CPU to config.train.threads threads, before jax starts."""
     threads = config.train.threads if "train" in config else 0
-    if threads < 0:
-        raise UserError(f"config.train.threads must be 0 (all cores) or positive, not {threads}")
+    RULES["train.threads"].check("config.train.threads", threads)
     if threads:
         from lm.machine.cores import limit_threads
 

@@ -14,13 +14,13 @@ Writes benchmark.json after every workload. Run the same command again to measur
 
 import contextlib
 import importlib.util
-import math
 import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+from configs.rules import BENCHMARK_RULES, check_values
 from experiments.peers import plots
 from experiments.peers.worker import IMPLEMENTATIONS, environment
 from experiments.peers.workload import CORE, SWEEPS, WORKLOADS, Workload
@@ -76,6 +76,7 @@ def check_config(config) -> tuple[list[Workload], tuple[str, ...], int]:
     """The workloads, peers and number of threads of the config. Raises UserError."""
     if "workloads" not in config:
         raise UserError("--experiment=benchmark needs --config=configs/benchmark.py")
+    check_values(config, BENCHMARK_RULES)
     wanted = [name for entry in split_names(config.workloads) for name in GROUPS.get(entry, (entry,))]
     peers = split_names(config.peers)
     own = ("lm", "floor")  # always measured
@@ -85,13 +86,9 @@ def check_config(config) -> tuple[list[Workload], tuple[str, ...], int]:
             check_name(name, known, f"config.{key}")
     if not wanted:
         raise UserError(f"config.workloads is empty: name some of {', '.join([*GROUPS, *WORKLOADS])}")
-    if config.rounds < 1:
-        raise UserError(f"config.rounds must be at least 1, not {config.rounds}")
-    if not 0 < config.seconds_per_measurement < math.inf:
-        raise UserError(f"config.seconds_per_measurement must be positive, not {config.seconds_per_measurement}")
     processors = available()
-    if not 0 <= config.threads <= processors:
-        raise UserError(f"config.threads must be between 0 (all) and {processors}, not {config.threads}")
+    if config.threads > processors:
+        raise UserError(f"config.threads must be at most {processors}, the processors here, not {config.threads}")
     workloads = [workload for name in dict.fromkeys(wanted) for workload in WORKLOADS[name]]
     return workloads, tuple(dict.fromkeys(peers)), config.threads or processors
 

@@ -7,6 +7,7 @@ import math
 
 import jax
 
+from configs.rules import check_values
 from lm.data.corpora import load
 from lm.errors import UserError
 from lm.machine.clock import process_seconds
@@ -38,7 +39,8 @@ def load_setup(config, data_dir) -> Setup:
 
 
 def load_corpus(config, data_dir):
-    """The corpus as training and selection see it: without its test split."""
+    """The corpus as training and selection see it: without its test split. Checks the config's values first."""
+    check_values(config)
     return load(config.data, data_dir, ("train", "valid"))
 
 

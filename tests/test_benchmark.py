@@ -244,9 +244,13 @@ def test_a_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
         ),
         (dict(workloads=("",)), "config.workloads is empty"),
         (dict(peers=("flax", "lm")), "config.peers: unknown 'lm'; known: flax, torch"),
-        (dict(rounds=0), "config.rounds must be at least 1"),
-        (dict(seconds_per_measurement=0.0), "config.seconds_per_measurement must be positive"),
-        (dict(threads=10_000), "config.threads must be between 0"),
+        (dict(rounds=0), "config.rounds must be at least 1, not 0"),
+        (dict(threads=-1), "config.threads must be at least 0, not -1"),
+        (
+            dict(seconds_per_measurement=0.0),
+            "config.seconds_per_measurement must be above 0 and",
+        ),
+        (dict(threads=10_000), "config.threads must be at most "),
     ],
 )
 def test_mistakes_in_the_config_are_named(changes, message, tmp_path):

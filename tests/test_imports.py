@@ -18,10 +18,10 @@ MAY_IMPORT = {
     "lm.runs": MACHINE,
     "lm.model": MODEL,
     "lm.scoring": MODEL,
-    "lm.training": {*MODEL, "lm.runs", "lm.scoring"},
+    "lm.training": {*MODEL, "lm.runs", "lm.scoring", "configs.rules"},
     "lm.run": {"lm"},
     "configs": {"lm.errors"},
-    "experiments": {"lm"},
+    "experiments": {"lm", "configs.rules"},
     "launch": {"lm", "configs", "experiments"},
 }
 OURS = ("lm", "configs", "experiments", "launch", "tests")
@@ -99,7 +99,7 @@ def test_lm_reads_no_flags(path):
 
 @pytest.mark.parametrize("path", [path for path in files_in("configs") if path.name != "loading.py"], ids=name_of)
 def test_configs_import_only_ml_collections_errors_and_configs(path):
-    harmless = {"math", "typing"}  # what neither reads the machine nor changes it
+    harmless = {"collections", "dataclasses", "importlib", "inspect", "math", "operator", "typing"}  # none reads files
     names = imports(path) - {"lm.errors"}
     assert {name.split(".")[0] for name in names} <= {"ml_collections", "configs"} | harmless
 

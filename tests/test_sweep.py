@@ -106,7 +106,11 @@ def test_joined_keys_get_the_same_value():
         ((RATE,), {"sampler": "anneal"}, "config.sampler: unknown 'anneal'; known: grid, random"),
         ((RATE,), {"pruner": "hyperband"}, "config.pruner: unknown 'hyperband'; known: none, median, asha"),
         ((RATE,), {"trials": 0}, "config.trials must be positive"),
-        ((RATE,), {"lanes": -1}, "config.lanes=-1"),
+        (((1, 2, 3),), {}, "config.space: (1, 2, 3) must be (key, one of uniform"),
+        ((1,), {}, "config.space: 1 must be (key, one of uniform"),
+        ((("optim.learning_rate", "uniform", -1.0, 1.0),), {}, "config.optim.learning_rate must be above 0 and"),
+        ((("model.cell", "choice", "lstm", "ltsm", "gru"),), {}, "config.model.cell: unknown 'ltsm'; known: "),
+        ((RATE,), {"lanes": -1}, "config.lanes must be at least 0, not -1"),
     ],
 )
 def test_a_wrong_sweep_is_refused_before_it_writes_anything(tmp_path, space, changes, words):

@@ -13,9 +13,10 @@ import numpy as np
 import optuna
 from ml_collections import ConfigDict
 
+from configs.rules import SWEEP_RULES, check_values
 from experiments.sweeps.space import Axis
 from experiments.sweeps.trials import place_of
-from lm.errors import UserError, check_name
+from lm.errors import UserError
 
 PLANNED = ("grid", "random", "quasi_random")  # samplers that ignore results
 SAMPLERS = (*PLANNED, "tpe")
@@ -24,11 +25,7 @@ PRUNERS = ("none", "median", "asha")
 
 def check_settings(config: ConfigDict):
     """Raises UserError for a wrong setting of the sampler, the pruner or the workers."""
-    check_name(config.sampler, SAMPLERS, "config.sampler")
-    check_name(config.pruner, PRUNERS, "config.pruner")
-    for key, least in (("heartbeat_seconds", 1), ("retries", 0), ("lanes", 0), ("pruner_warmup", 0), ("trials", 0)):
-        if config[key] < least:
-            raise UserError(f"config.{key}={config[key]}: must be at least {least}")
+    check_values(config, SWEEP_RULES)
     if config.sampler != "grid" and not config.trials:
         raise UserError("config.trials must be positive for every sampler except grid")
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import optuna
 from ml_collections import ConfigDict
 
+from configs.rules import check_values
 from lm.errors import UserError
 
 KINDS = ("uniform", "log_uniform", "integer", "choice")
@@ -57,14 +58,14 @@ def make_space(config: ConfigDict) -> list[Axis]:
     if not config.space:
         raise UserError("config.space is empty: name at least one key of the run and its values")
     for line in config.space:
-        if len(line) < 3 or line[1] not in KINDS:
+        if not isinstance(line, tuple) or len(line) < 3 or line[1] not in KINDS:
             raise UserError(f"config.space: {line} must be (key, one of {', '.join(KINDS)}, value, value, ...)")
     axes = [Axis(line[0], line[1], tuple(line[2:])) for line in config.space]
     for axis in axes:
         if axis.kind != "choice":
             _check_range(axis, config.sampler)
-        for value in (axis.values[0], axis.values[-1]):
-            set_parameters(config.run, [axis], {axis.key: value})
+        for value in axis.values:
+            check_values(set_parameters(config.run, [axis], {axis.key: value}))
     keys = [key for axis in axes for key in axis.keys]
     if repeated := [key for key in keys if keys.count(key) > 1]:
         raise UserError(f"config.space: {repeated[0]} appears twice")

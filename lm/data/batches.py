@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Integer
 
-from lm.errors import UserError, check_name
+from lm.errors import UserError
+
+BATCHINGS = ("heads", "rows")
 
 
 class Streams(NamedTuple):
@@ -41,11 +43,8 @@ class Streams(NamedTuple):
 
 def make_streams(batching: str, tokens: int, batch_size: int, unroll: int, context: int = 1) -> Streams:
     """Returns checked Streams. Raises UserError for sizes that leave no whole window of `context` + 1 tokens."""
-    check_name(batching, ("heads", "rows"), "config.data.batching")
     if tokens >= 2**30:  # positions are sums of two such numbers, in 32 bits
         raise UserError(f"the text is too long: it has {tokens} tokens, and a run can read fewer than {2**30}")
-    if batch_size < 1:
-        raise UserError(f"config.data.batch_size must be at least 1, not {batch_size}")
     if unroll < context:
         raise UserError(f"config.data.unroll must be at least {context}, not {unroll}")
     streams = Streams(batching, tokens, batch_size, unroll)

@@ -17,7 +17,6 @@ from jaxtyping import UInt
 from lm.data import synthetic
 from lm.data.files import RegisteredFile, read_text
 from lm.data.text import (
-    LEVELS,
     SPLITS,
     TEXT8_ALPHABET,
     Vocabulary,
@@ -27,7 +26,7 @@ from lm.data.text import (
     text8_vocabulary,
     word_vocabulary,
 )
-from lm.errors import UserError, check_name, lookup
+from lm.errors import UserError, lookup
 
 # Split -> ids. A builder returns the vocabulary, the ids of each split, and further provenance.
 Arrays = dict[str, UInt[np.ndarray, " _N"]]
@@ -75,8 +74,6 @@ def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[st
 
     vocabulary, arrays, more = definition.build(data, text, splits)
     arrays = {name: ids for name, ids in arrays.items() if name in splits}
-    if data.train_tokens < 0:
-        raise UserError(f"config.data.train_tokens={data.train_tokens}: must be positive, or 0 for all")
     if data.train_tokens and "train" in arrays:
         arrays["train"] = arrays["train"][: data.train_tokens]
     provenance = {
@@ -133,8 +130,8 @@ def _text8(data, text, splits) -> Built:
     vocabulary = text8_vocabulary()
     ids = vocabulary.encode(text("text"))
     cut = data.valid_chars
-    if not 0 <= cut < len(ids):
-        raise UserError(f"config.data.valid_chars={cut}: must be at least 0 and below {len(ids)}")
+    if cut >= len(ids):
+        raise UserError(f"config.data.valid_chars must be below {len(ids)}, the characters of the text, not {cut}")
     return vocabulary, {"train": ids[cut:], "valid": ids[:cut]} if cut else {"train": ids}, {}
 
 
@@ -166,9 +163,6 @@ def _textfile(data, text, splits) -> Built:
 
     Encodes all parts whatever is requested: the vocabulary has an unknown symbol if any part needs one.
     """
-    check_name(data.level, LEVELS, "config.data.level")
-    if data.max_vocabulary < 0 or data.max_vocabulary == 1:
-        raise UserError(f"config.data.max_vocabulary={data.max_vocabulary}: must be 0 (all) or above 1")
     content = _own_file(data)
     digest, size = hashlib.sha256(content).hexdigest(), len(content)
     parts = divide(plain_text(content, f"config.data.path={data.path}"), data.fractions, data.level)

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from lm.errors import UserError
-
 CHILD_SEEDS = {"chain": 0, "train": 1, "valid": 2, "test": 3}
 _SLOTS = 64  # probabilities are multiples of 1 / _SLOTS
 
@@ -166,14 +164,7 @@ def _stationary(transition: Float[np.ndarray, "S S"]) -> Float[np.ndarray, " S"]
 
 
 def generate_splits(size: int, seed: int) -> tuple[dict[str, str], Chain]:
-    """Generates train (`size` characters), valid and test (size // 20 each, at least 1,000). Also returns their chain.
-
-    Raises UserError for a size or seed out of range.
-    """
-    if not 0 < size < 2**30:
-        raise UserError(f"config.data.size={size}: the number of characters must be positive and below 2^30")
-    if seed < 0:
-        raise UserError(f"config.data.seed={seed}: a seed must not be negative")
+    """Generates train (`size` characters), valid and test (size // 20 each, at least 1,000), and their chain."""
     chain = make_chain(seed)
     held_out = max(1000, size // 20)
     sizes = {"train": size, "valid": held_out, "test": held_out}

@@ -1,15 +1,10 @@
 """Parameter initialisers by name: a specification is a tuple (name, *numbers), such as ("uniform", -0.1, 0.1)."""
 
-import inspect
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
-
-from lm.errors import UserError, lookup
-
-LARGEST = float(jnp.finfo(jnp.float32).max)
 
 PRNGKey = Key[Array, ""]
 Shape = tuple[int, ...]
@@ -91,15 +86,6 @@ INITIALISERS = {
     "lru_ring": lru_ring,
     "lru_phase": lru_phase,
 }
-
-
-def check(key: str, specification: tuple):
-    """Raises UserError, naming the config's key, unless this is a known name and as many finite numbers as it takes."""
-    name, *numbers = specification or ("",)
-    wanted = list(inspect.signature(lookup(INITIALISERS, name, key)).parameters)[3:]
-    if len(numbers) != len(wanted) or not all(isinstance(x, int | float) and abs(x) <= LARGEST for x in numbers):
-        form = ", ".join([repr(name), *wanted])
-        raise UserError(f"{key} must be ({form}) with numbers that 32 bits hold, not {specification}")
 
 
 def initialiser(specification: tuple) -> Callable[..., Values]:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
 from lm.cells.products import weight_gradient
-from lm.errors import check_name
 
 # Logits per chunk: 240 rows of 10,000 words measured best on two CPU cores (docs/speed.md).
 CHUNK_LOGITS = 2_400_000
@@ -28,7 +27,6 @@ def target_weights(weighting: str, steps: int, batch: int, dtype=jnp.float32) ->
     sum             1: sum over everything
     last_step_sum   1 on the last time step, 0 before (Grokking Deep Learning ch. 14: only that loss is propagated)
     """
-    check_name(weighting, WEIGHTINGS, "config.loss.weighting")
     if weighting == "last_step_sum":
         return jnp.zeros((steps, batch), dtype).at[-1].set(1.0)
     scale = {"mean": 1.0 / (steps * batch), "sum_over_time": 1.0 / batch, "sum": 1.0}

@@ -46,8 +46,6 @@ class Checkpoints:
     """
 
     def __init__(self, workdir, keep: int = 2):
-        if keep < 1:
-            raise UserError(f"checkpoint.keep must be at least 1, not {keep}")
         self._root = Path(workdir).absolute() / "checkpoints"
         self._keep = keep
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")

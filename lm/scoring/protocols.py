@@ -16,8 +16,7 @@ from jaxtyping import Array, Float, Integer
 from ml_collections import ConfigDict
 
 from lm.data.batches import make_streams, on_device
-from lm.data.text import SPLITS
-from lm.errors import UserError, check_name
+from lm.errors import UserError
 from lm.model.language_model import LanguageModel
 
 Tokens = Integer[np.ndarray, " _N"]
@@ -167,14 +166,6 @@ def check_evaluation(settings: ConfigDict, model: LanguageModel, texts: dict[str
 
     Raises UserError that names the wrong key, or the text that is too short.
     """
-    check_name(settings.during, PROTOCOLS, "config.evaluation.during")
-    for protocol in settings.protocols:
-        check_name(protocol, PROTOCOLS, "config.evaluation.protocols")
-    for split in settings.splits:
-        check_name(split, SPLITS, "config.evaluation.splits")
-    for key in ("predictions", "batch_size", "unroll"):
-        if settings[key] < 1:
-            raise UserError(f"config.evaluation.{key} must be at least 1, not {settings[key]}")
     scored = {(split, protocol) for split in settings.splits for protocol in settings.protocols}
     for split, protocol in sorted(scored | {("valid", settings.during)}):
         if split in texts:

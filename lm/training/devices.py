@@ -30,8 +30,6 @@ _WHOLE, _ROWS, _COLUMNS = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(No
 def check(count: int, batch_size: int):
     """Checks `config.train.devices`. Raises UserError."""
     processes = jax.process_count()
-    if count < 1:
-        raise UserError(f"config.train.devices must be at least 1, not {count}")
     if count % processes:
         raise UserError(
             f"config.train.devices={count} must be a multiple of the {processes} processes: "

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jax
 import ml_collections
 
+from configs.rules import check_values
 from lm.data.batches import Streams, make_streams
 from lm.data.corpora import Corpus
-from lm.errors import UserError, check_name
+from lm.errors import UserError
 from lm.model.language_model import LanguageModel, make_model
-from lm.model.losses import GRADIENTS, target_weights
 from lm.scoring.protocols import check_evaluation
 from lm.scoring.sampling import check_sample
 from lm.training import devices, optim, validation
@@ -71,12 +71,9 @@ class Setup:
         return Program(needed, self.model.for_training(), self.streams, self.total_steps if decays_over_run else 0)
 
 
-# A dispatch has room for the measurements of each of its steps; longer ones gain nothing.
-MOST_STEPS_PER_DISPATCH = 100_000
-
-
 def make_setup(config: ml_collections.ConfigDict, corpus: Corpus) -> Setup:
     """Checks the config against the corpus and makes the setup. Raises UserError naming the key at fault."""
+    check_values(config)
     model = make_model(config, corpus.vocabulary.size)
     data, train = config.data, config.train
     streams = make_streams(data.batching, len(corpus.splits["train"]), data.batch_size, data.unroll, model.context)
@@ -85,26 +82,8 @@ def make_setup(config: ml_collections.ConfigDict, corpus: Corpus) -> Setup:
             "exactly one of config.train.steps and config.train.epochs must be positive, "
             f"not steps={train.steps} and epochs={train.epochs}"
         )
-    at_least_one = {
-        "train.report_every": train.report_every,
-        "train.steps_per_dispatch": train.steps_per_dispatch,
-        "checkpoint.every_steps": config.checkpoint.every_steps,
-        "checkpoint.keep": config.checkpoint.keep,
-    }
-    for key, value in at_least_one.items():
-        if value < 1:
-            raise UserError(f"config.{key} must be at least 1, not {value}")
-    if train.steps_per_dispatch > MOST_STEPS_PER_DISPATCH:
-        raise UserError(f"config.train.steps_per_dispatch must be at most {MOST_STEPS_PER_DISPATCH}, not "
-                        f"{train.steps_per_dispatch}")  # fmt: skip
-    for key, seed in (("seed", config.seed), ("sample.seed", config.sample.seed)):
-        if not 0 <= seed < 2**32:  # JAX would take the lowest 32 bits of others, which are another seed's
-            raise UserError(f"config.{key} must be between 0 and {2**32 - 1}, not {seed}")
     devices.check(train.devices, data.batch_size)
-    optim.hyper_of(config)
-    check_name(config.on_nan, ("stop", "rollback"), "config.on_nan")
-    check_name(config.loss.gradient, GRADIENTS, "config.loss.gradient")
-    target_weights(config.loss.weighting, 1, 1)
+    optim.check(config.optim)
     check_sample(config.sample, corpus.vocabulary, model.context)
     check_evaluation(config.evaluation, model, corpus.splits)
     validation.check(config, corpus.splits)

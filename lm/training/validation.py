@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from lm.errors import UserError, check_name
+from lm.errors import UserError
 
 
 class Checks(NamedTuple):
@@ -61,9 +61,6 @@ def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step:
 
 def check(config: ml_collections.ConfigDict, splits: dict):
     """Raises UserError where config asks for validation and the corpus, with these splits, has no text for it."""
-    if config.train.patience < 0:
-        raise UserError(f"config.train.patience must be 0 (never) or positive, not {config.train.patience}")
-    check_name(config.checkpoint.best, ("none", "keep"), "config.checkpoint.best")
     wanted = {
         f"train.patience={config.train.patience}": config.train.patience > 0,
         "optim.schedule=plateau": config.optim.schedule == "plateau",

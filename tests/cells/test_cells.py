@@ -284,8 +284,10 @@ def test_large_preactivations_stay_finite(name):
     ("changes", "message"),
     [
         ({"model__cell": "ltsm"}, "config.model.cell: unknown 'ltsm'; known: elman_sigmoid,"),
-        ({"model__cell": "lstm_projection"}, "config.model.projection must be positive"),
-        ({"model__cell": "mogrifier", "model__mogrifier_rounds": -1}, "config.model.mogrifier_rounds must be"),
+        (
+            {"model__cell": "lstm_projection"},
+            "config.model.projection must be at least 1 with",
+        ),
         ({"model__cell": "gru", "init__bias": ("lstm_bias", 1.0)}, "config.init.bias: lstm_bias fits cells"),
         ({"model__cell": "elman_tanh", "keep_prob__recurrent": 0.5}, "config.keep_prob.recurrent does not fit"),
         ({"model__cell": "lru", "keep_prob__hidden": 0.5}, "config.keep_prob.hidden does not fit"),

@@ -82,8 +82,6 @@ def test_positions_of_100_million_tokens_do_not_overflow():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("columns", 100, 4, 5), ["config.data.batching", "columns", "heads", "rows"]),
-        (("heads", 100, 0, 5), ["config.data.batch_size", "0"]),
         (("heads", 100, 4, 0), ["config.data.unroll", "0"]),
         (("rows", 100, 4, 25), ["100", "batch_size=4", "unroll=25", "104"]),
         (("heads", 3, 4, 1), ["3", "batch_size=4", "8"]),

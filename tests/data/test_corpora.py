@@ -44,7 +44,7 @@ def test_a_cached_file_is_not_needed_again(cache, data_dir, tmp_path, monkeypatc
     assert [path.name for path in folder.iterdir()] == ["1.0.0"]
 
 
-@pytest.mark.parametrize("characters", [-1, 44, 45])
+@pytest.mark.parametrize("characters", [44, 45])
 def test_valid_chars_out_of_range(characters, data_dir, tmp_path, monkeypatch):
     place_text8(data_dir, tmp_path, monkeypatch)
     data = data_config(corpus="text8", valid_chars=characters)
@@ -181,9 +181,6 @@ def test_textfile_of_one_character(tmp_path):
         (b"", {}, "mine.txt: the file has no text"),
         (b"ab\0c", {}, "mine.txt: byte 2 is NUL"),
         (b"abc\xff", {}, "mine.txt: byte 3 (0xff) is not UTF-8"),
-        (b"abc", {"level": "bytes"}, "config.data.level: unknown 'bytes'; known: char, word"),
-        (b"abc", {"max_vocabulary": -1}, "config.data.max_vocabulary=-1"),
-        (b"abc", {"max_vocabulary": 1}, "config.data.max_vocabulary=1"),
         (b"abc", {"fractions": (0.5, 0.1, 0.1)}, "config.data.fractions=(0.5, 0.1, 0.1)"),
     ],
 )

@@ -10,7 +10,6 @@ import pytest
 from lm.data import synthetic
 from lm.data.synthetic import GRAMMAR, WORDS, Chain, generate_splits, make_chain
 from lm.data.text import TEXT8_ALPHABET
-from lm.errors import UserError
 
 # sha256 of the texts of seed 0 and 20,000 characters.
 DIGESTS = {
@@ -135,10 +134,3 @@ def test_chain_that_cannot_reach_a_word_is_drawn_again():
     assert not synthetic._is_irreducible(np.array([[1, 0], [1, 1]]))
     ring = np.roll(np.eye(99, dtype=int), 1, axis=1)
     assert synthetic._is_irreducible(ring)
-
-
-def test_sizes_and_seeds_out_of_range():
-    with pytest.raises(UserError, match=r"config\.data\.size=0"):
-        generate_splits(0, 0)
-    with pytest.raises(UserError, match=r"config\.data\.seed=-1"):
-        generate_splits(10, -1)

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from lm.errors import UserError
-from lm.model.initialisers import INITIALISERS, check, initialiser
+from lm.model.initialisers import INITIALISERS, initialiser
 
 KEY = jax.random.key(0)
 SHAPE = (300, 500)
@@ -113,14 +112,3 @@ def test_values_depend_on_the_key_alone(name):
     first, again, other = (np.asarray(make(jax.random.key(seed), (8, 8))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any() == (name not in ("zeros", "constant", "lstm_bias"))
-
-
-def test_an_unknown_name_is_named_with_the_known_ones():
-    with pytest.raises(UserError, match=r"init\.input: unknown 'xavier'; known: zeros,.*glorot_uniform"):
-        check("config.init.input", ("xavier",))
-
-
-@pytest.mark.parametrize("numbers", [(), (0.1,), (0.1, 0.2, 0.3), (0.1, "a"), (0.1, math.nan), (-math.inf, 0.1)])
-def test_the_form_is_named_where_the_numbers_do_not_fit(numbers):
-    with pytest.raises(UserError, match=r"^config\.init\.input must be \('uniform', low, high\) with numbers that"):
-        check("config.init.input", ("uniform", *numbers))

@@ -238,11 +238,6 @@ def test_extra_that_json_cannot_hold_is_refused_at_once(checkpoints):
         checkpoints.save(1, {"x": jnp.zeros(3)}, {"a": object()})
 
 
-def test_keep_must_be_positive(tmp_path):
-    with pytest.raises(UserError, match="keep"):
-        Checkpoints(tmp_path, keep=0)
-
-
 SAVE_FOR_EVER = """
 import sys, jax.numpy as jnp
 from lm.runs.checkpoint import Checkpoints

@@ -1,0 +1,288 @@
+"""The rule of every key of base(): its type and its range or allowed names.
+
+`check_values` refuses a value that breaks its key's rule, always in the same words. A rule between two keys, or between
+a key and the text, is checked where both are used. Allowed names are those of a table given as "module:NAME", which is
+imported when a value is checked: a new cell or corpus needs no change here.
+"""
+
+import importlib
+import inspect
+import operator
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import ml_collections
+
+from lm.errors import UserError, check_name, lookup
+
+INT32 = 2**31 - 1
+FLOAT32 = 3.4028234663852886e38  # the largest finite value
+
+
+class Rule(Protocol):
+    """What the value of a key must be."""
+
+    def check(self, key: str, value: object) -> None:
+        """Raises UserError, naming the key, if the value breaks the rule."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Any text."""
+
+    def check(self, key: str, value: object) -> None:
+        if not isinstance(value, str):
+            raise refusal(key, "text", value)
+
+
+@dataclass(frozen=True)
+class Integer:
+    """An integer from low to high, or one exception; high None: no limit."""
+
+    low: int
+    high: int | None = None
+    exception: int | None = None
+
+    @property
+    def words(self) -> str:
+        words = f"at least {self.low}" if self.high is None else f"between {self.low} and {self.high}"
+        return words if self.exception is None else f"{self.exception} or {words}"
+
+    def check(self, key: str, value: object) -> None:
+        if type(value) is not int:  # bool is a subclass
+            raise refusal(key, "an integer", value)
+        inside = self.low <= value and (self.high is None or value <= self.high)
+        if not inside and value != self.exception:
+            raise refusal(key, self.words, value)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number from low to high, neither NaN nor infinite; one of the two may be excluded."""
+
+    low: float
+    high: float = FLOAT32
+    excluding: float | None = None
+
+    @property
+    def words(self) -> str:
+        low = f"{'above' if self.excluding == self.low else 'at least'} {self.low:g}"
+        if self.high == FLOAT32:
+            return f"{low} and finite in 32 bits"
+        return f"{low} and {'below' if self.excluding == self.high else 'at most'} {self.high:g}"
+
+    def check(self, key: str, value: object) -> None:
+        if type(value) not in (int, float):
+            raise refusal(key, "a number", value)
+        if not self.low <= value <= self.high or value == self.excluding:
+            raise refusal(key, self.words, value)
+
+
+@dataclass(frozen=True)
+class Name:
+    """One of the names themselves, or of a table "module:NAME"."""
+
+    allowed: tuple[str, ...] | str
+
+    @property
+    def known(self) -> Collection[str]:
+        return imported(self.allowed) if isinstance(self.allowed, str) else self.allowed
+
+    def check(self, key: str, value: object) -> None:
+        Text().check(key, value)
+        check_name(value, self.known, key)
+
+
+@dataclass(frozen=True)
+class TupleOf:
+    """A tuple of at least `least` and at most `most` items, each of which keeps a rule; most None: no limit."""
+
+    item: Rule
+    least: int = 0
+    most: int | None = None
+
+    @property
+    def words(self) -> str:
+        return f"a tuple of {self.least if self.least == self.most else f'at least {self.least}'}"
+
+    def check(self, key: str, value: object) -> None:
+        if not isinstance(value, tuple):
+            raise refusal(key, "a tuple", value)
+        if len(value) < self.least or (self.most is not None and len(value) > self.most):
+            raise refusal(key, self.words, value)
+        for index, item in enumerate(value):
+            self.item.check(f"{key}[{index}]", item)
+
+
+@dataclass(frozen=True)
+class Initialiser:
+    """A tuple (name, *numbers): a function of lm/model/initialisers.py and its arguments."""
+
+    def check(self, key: str, value: object) -> None:
+        if not isinstance(value, tuple):
+            raise refusal(key, "a tuple", value)
+        name, *numbers = value or ("",)
+        Text().check(key, name)
+        function = lookup(imported("lm.model.initialisers:INITIALISERS"), name, key)
+        wanted = list(inspect.signature(function).parameters)[3:]  # after key, shape, dtype
+        finite = all(type(number) in (int, float) and abs(number) <= FLOAT32 for number in numbers)
+        if len(numbers) != len(wanted) or not finite:
+            raise refusal(key, f"({', '.join([repr(name), *wanted])}) with numbers finite in 32 bits", value)
+
+
+def refusal(key: str, words: str, value: object) -> UserError:
+    """The error "KEY must be WORDS, not VALUE"."""
+    return UserError(f"{key} must be {words}, not {value!r}")
+
+
+def imported(reference: str) -> Mapping | Collection[str]:
+    """The table that "module:NAME" refers to."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+# --- The table, in the order of base() ------------------------------------------------------------------------------
+
+COUNT = Integer(1)
+COUNT_OR_ZERO = Integer(0)
+COUNT_32 = Integer(1, INT32)  # what compiled programs count
+COUNT_OR_ZERO_32 = Integer(0, INT32)
+SEED = Integer(0, 2**32 - 1)  # JAX would take the lowest 32 bits of others, which are another seed's
+POSITIVE = Number(0, excluding=0)
+POSITIVE_OR_ZERO = Number(0)
+KEEP_PROBABILITY = Number(0, 1, excluding=0)
+RATE = Number(0, 1, excluding=1)
+SHARE = Number(0, 1)
+PROTOCOL = Name("lm.scoring.protocols:PROTOCOLS")
+
+RULES: dict[str, Rule] = {
+    "name": Text(),
+    "source": Text(),
+    "seed": SEED,
+    "data.corpus": Name("lm.data.corpora:CORPORA"),
+    "data.path": Text(),
+    "data.level": Name("lm.data.text:LEVELS"),
+    "data.fractions": TupleOf(SHARE, 3, 3),
+    "data.max_vocabulary": Integer(2, exception=0),
+    "data.valid_chars": COUNT_OR_ZERO,
+    "data.train_tokens": COUNT_OR_ZERO,
+    "data.size": Integer(1, 2**30 - 1),
+    "data.seed": COUNT_OR_ZERO,
+    "data.batching": Name("lm.data.batches:BATCHINGS"),
+    "data.batch_size": COUNT,
+    "data.unroll": COUNT,
+    "model.cell": Name("lm.cells.table:CELLS"),
+    "model.input": Name("lm.model.language_model:CONTEXT"),
+    "model.embedding_size": COUNT_OR_ZERO_32,
+    "model.hidden": TupleOf(COUNT_32, 1),
+    "model.projection": COUNT_OR_ZERO_32,
+    "model.mogrifier_rounds": Integer(0, 100),  # each is compiled for itself; 5 to 6 were best (Melis et al. 2020)
+    "model.output": Name("lm.model.language_model:OUTPUTS"),
+    "model.initial_carry": Name("lm.model.language_model:INITIAL_CARRIES"),
+    "init.embedding": Initialiser(),
+    "init.input": Initialiser(),
+    "init.recurrent": Initialiser(),
+    "init.bias": Initialiser(),
+    "init.vector": Initialiser(),
+    "init.ring": Initialiser(),
+    "init.phase": Initialiser(),
+    "init.output": Initialiser(),
+    "init.output_bias": Initialiser(),
+    "keep_prob.input": KEEP_PROBABILITY,
+    "keep_prob.between": KEEP_PROBABILITY,
+    "keep_prob.output": KEEP_PROBABILITY,
+    "keep_prob.recurrent": KEEP_PROBABILITY,
+    "keep_prob.carried": KEEP_PROBABILITY,
+    "keep_prob.hidden": KEEP_PROBABILITY,
+    "keep_prob.embedding": KEEP_PROBABILITY,
+    "keep_prob.weight_drop": KEEP_PROBABILITY,
+    "dropout.mask": Name("lm.model.dropout:MASKS"),
+    "zoneout.memory": RATE,
+    "zoneout.output": RATE,
+    "penalty.activation": POSITIVE_OR_ZERO,
+    "penalty.temporal_activation": POSITIVE_OR_ZERO,
+    "loss.weighting": Name("lm.model.losses:WEIGHTINGS"),
+    "loss.gradient": Name("lm.model.losses:GRADIENTS"),
+    "loss.label_smoothing": RATE,
+    "optim.name": Name("lm.training.optim:OPTIMISERS"),
+    "optim.learning_rate": POSITIVE,
+    "optim.schedule": Name("lm.training.optim:SCHEDULES"),
+    "optim.decay_rate": POSITIVE,
+    "optim.decay_steps": COUNT_32,
+    "optim.hold_epochs": COUNT_OR_ZERO_32,
+    "optim.patience": COUNT_32,
+    "optim.final_fraction": SHARE,
+    "optim.warmup_steps": COUNT_OR_ZERO_32,
+    "optim.clipping": Name("lm.training.optim:CLIPPING"),
+    "optim.clip": POSITIVE,
+    "optim.momentum": RATE,
+    "optim.beta1": RATE,
+    "optim.beta2": RATE,
+    "optim.epsilon": POSITIVE,
+    "optim.weight_decay": POSITIVE_OR_ZERO,
+    "optim.average_from": COUNT_OR_ZERO_32,
+    "optim.nonmonotone_checks": COUNT_32,
+    "train.steps": COUNT_OR_ZERO,
+    "train.epochs": COUNT_OR_ZERO,
+    "train.report_every": COUNT,
+    "train.evaluate_every": COUNT_OR_ZERO,
+    "train.sample_every": COUNT_OR_ZERO,
+    "train.patience": COUNT_OR_ZERO,
+    "train.threads": COUNT_OR_ZERO,
+    "train.steps_per_dispatch": Integer(1, 100_000),  # a dispatch has room for the metrics of all its steps
+    "train.devices": COUNT,
+    "evaluation.during": PROTOCOL,
+    "evaluation.protocols": TupleOf(PROTOCOL),
+    "evaluation.splits": TupleOf(Name("lm.data.text:SPLITS")),
+    "evaluation.predictions": COUNT,
+    "evaluation.batch_size": COUNT,
+    "evaluation.unroll": COUNT,
+    "sample.number": COUNT,
+    "sample.length": COUNT,
+    "sample.prompt": Text(),
+    "sample.stop": Text(),
+    "sample.strategy": Name("lm.scoring.sampling:STRATEGIES"),
+    "sample.temperature": Number(1e-4, 1e4),  # for the most likely symbol: sample.strategy = "greedy"
+    "sample.top_k": COUNT_OR_ZERO,
+    "sample.top_p": KEEP_PROBABILITY,
+    "sample.seed": SEED,
+    "checkpoint.every_steps": COUNT,
+    "checkpoint.keep": COUNT,
+    "checkpoint.best": Name(("none", "keep")),
+    "on_nan": Name(("stop", "rollback")),
+    "claim.minutes": POSITIVE_OR_ZERO,
+    "claim.seeds": COUNT,
+    "parameters": COUNT_OR_ZERO,
+}
+
+# Of sweeps (configs/sweeps/_definition.py), without config.run, which has the rules above, and config.space, which
+# experiments/sweeps/plan.py reads.
+SWEEP_RULES: dict[str, Rule] = {
+    "kind": Name(("sweep",)),
+    "name": Text(),
+    "sampler": Name("experiments.sweeps.plan:SAMPLERS"),
+    "trials": COUNT_OR_ZERO,
+    "seed": COUNT_OR_ZERO,
+    "pruner": Name("experiments.sweeps.plan:PRUNERS"),
+    "pruner_warmup": COUNT_OR_ZERO,
+    "lanes": COUNT_OR_ZERO,
+    "heartbeat_seconds": COUNT,
+    "retries": COUNT_OR_ZERO,
+}
+
+# Of configs/benchmark.py, without config.lm, which has the rules above.
+BENCHMARK_RULES: dict[str, Rule] = {
+    "kind": Name(("benchmark",)),
+    "workloads": TupleOf(Text()),  # several names may be in one text, separated by commas
+    "peers": TupleOf(Text()),
+    "rounds": COUNT,
+    "seconds_per_measurement": POSITIVE,
+    "threads": COUNT_OR_ZERO,
+}
+
+
+def check_values(config: ml_collections.ConfigDict, rules: Mapping[str, Rule] = RULES) -> None:
+    """Raises UserError, naming the first key whose value breaks its rule."""
+    for key, rule in rules.items():
+        rule.check(f"config.{key}", operator.attrgetter(key)(config))
