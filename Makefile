@@ -4,7 +4,7 @@
 # make test   runs the quick tests.
 # make test-all  runs all tests: also those with several processes, kills, servers and a browser.
 # make soak   runs the tests that take long: random kills, 100,000 steps, estimates against the clock.
-# make lint   checks style.
+# make lint   checks style and types.
 # make results  updates the tables of README, docs/results.md and docs/speed.md from the committed records.
 # make lock   renews the hashed locks from the requirements files.
 #
@@ -31,9 +31,13 @@ test-all: $(VENV)/.installed-dev
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/soak/soak_*.py
 
+# The type checker covers these rooms; CONTRIBUTING.md says what is left.
+TYPED := lm/errors.py lm/run.py lm/cells lm/model
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/ty check --quiet --python $(VENV) $(TYPED)
 
 results: $(VENV)/.installed
 	$(BIN)/python -m experiments.ledger.results_page
