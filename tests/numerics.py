@@ -26,24 +26,44 @@ TOLERANCE = 1e-4  # relative
 CASES = {
     "lstm with dropout": {"keep_prob__output": 0.7, "keep_prob__between": 0.8, "model__hidden": (4, 3)},
     "gru of other weights": {
-        "model__cell": "gru", "init__recurrent": ("he_normal",), "init__input": ("glorot_uniform",),
-        "init__output": ("truncated_normal", 0.0, 0.5), "init__embedding": ("normal", 0.0, 0.5),
-        "model__input": "embedding", "model__embedding_size": 4,
+        "model__cell": "gru",
+        "init__recurrent": ("he_normal",),
+        "init__input": ("glorot_uniform",),
+        "init__output": ("truncated_normal", 0.0, 0.5),
+        "init__embedding": ("normal", 0.0, 0.5),
+        "model__input": "embedding",
+        "model__embedding_size": 4,
     },
     "rows, adam, cosine": {
-        "data__batching": "rows", "optim__name": "adam", "optim__learning_rate": 0.05, "optim__schedule": "cosine",
-        "model__input": "bigram", "model__embedding_size": 4,
+        "data__batching": "rows",
+        "optim__name": "adam",
+        "optim__learning_rate": 0.05,
+        "optim__schedule": "cosine",
+        "model__input": "bigram",
+        "model__embedding_size": 4,
     },
     "nt_asgd": {
-        "optim__name": "nt_asgd", "optim__learning_rate": 5.0, "optim__nonmonotone_checks": 1,
-        "keep_prob__weight_drop": 0.7, "optim__weight_decay": 1e-3, "train__evaluate_every": 2,
+        "optim__name": "nt_asgd",
+        "optim__learning_rate": 5.0,
+        "optim__nonmonotone_checks": 1,
+        "keep_prob__weight_drop": 0.7,
+        "optim__weight_decay": 1e-3,
+        "train__evaluate_every": 2,
     },
     "variational": {
-        "dropout__mask": "variational", "keep_prob__input": 0.7, "keep_prob__embedding": 0.8, "keep_prob__output": 0.7,
-        "model__input": "embedding", "model__embedding_size": 3, "model__output": "tied", "zoneout__output": 0.1,
-        "evaluation__during": "batched", "evaluation__batch_size": 2, "evaluation__unroll": 5,
+        "dropout__mask": "variational",
+        "keep_prob__input": 0.7,
+        "keep_prob__embedding": 0.8,
+        "keep_prob__output": 0.7,
+        "model__input": "embedding",
+        "model__embedding_size": 3,
+        "model__output": "tied",
+        "zoneout__output": 0.1,
+        "evaluation__during": "batched",
+        "evaluation__batch_size": 2,
+        "evaluation__unroll": 5,
     },
-}  # fmt: skip
+}
 
 
 def measure(case: str) -> dict:
@@ -84,8 +104,10 @@ def renew() -> int:
         both = kept["cases"].keys() & cases.keys()
         changed = sorted(case for case in both if differences(cases[case], kept["cases"][case]))
         if changed:
-            print(f"error: other numbers of {', '.join(changed)}: add 1 to NUMERICS in lm/runs/provenance.py first",
-                  file=sys.stderr)  # fmt: skip
+            print(
+                f"error: other numbers of {', '.join(changed)}: add 1 to NUMERICS in lm/runs/provenance.py first",
+                file=sys.stderr,
+            )
             return 1
     PATH.write_text(json.dumps({"numerics": NUMERICS, "cases": cases}, indent=1) + "\n")
     return 0

@@ -27,7 +27,7 @@ SPLIT = "carry"  # the one field of the state that is split, over the first axis
 _WHOLE, _ROWS, _COLUMNS = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, AXIS)
 
 
-def check(count: int, batch_size: int):
+def check_devices(count: int, batch_size: int):
     """Checks `config.train.devices`. Raises UserError."""
     processes = jax.process_count()
     if count % processes:

@@ -238,7 +238,7 @@ def train_lanes(
     """
     common_program(setups)  # before anything is written
     for setup in setups:
-        memory.check(setup, copies=len(setups))
+        memory.check_memory(setup, copies=len(setups))
     with contextlib.ExitStack() as locks:
         for workdir in workdirs:
             locks.enter_context(lock.alone(workdir))

@@ -77,7 +77,7 @@ def train(setup: Setup, workdir, read_test: ReadTest | None = None, observe: Obs
     read_test, observe: see lm/training/recorder.py. Raises UserError before it changes anything if the memory does not
     suffice or another process works in `workdir`.
     """
-    memory.check(setup)
+    memory.check_memory(setup)
     with contextlib.ExitStack() as held:
 
         def prepare():

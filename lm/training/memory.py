@@ -19,7 +19,7 @@ CHECKPOINT_COPIES = 2
 LIBRARIES = 350_000_000
 
 
-def check(setup: Setup, copies: int = 1):
+def check_memory(setup: Setup, copies: int = 1):
     """Rejects a setup whose parameters and state cannot fit in memory. Neither compiles nor allocates.
 
     copies: states that are in memory at once. Raises UserError.
@@ -59,7 +59,7 @@ def peak(setup: Setup, all_programs: bool = True) -> int:
     all_programs: compile scoring too; otherwise only if it could need more than a quarter of the free memory
     Raises UserError if the run needs more than the free memory.
     """
-    check(setup)
+    check_memory(setup)
     before, free = resident_bytes(), free_bytes()
     config, state, corpus = setup.config, setup.state_shapes, setup.corpus
     training = above = _above_arguments(compile_steps(setup).memory_analysis())

@@ -51,7 +51,7 @@ def scalar(x: float) -> Array:
     return jnp.asarray(x, jnp.float32)
 
 
-def check(optim: ml_collections.ConfigDict):
+def check_schedule(optim: ml_collections.ConfigDict):
     """Raises UserError if `config.optim` has a plateau schedule that does not lower the rate."""
     if optim.schedule == "plateau" and optim.decay_rate >= 1:
         raise UserError(f"config.optim.decay_rate must be below 1, not {optim.decay_rate}, for schedule=plateau")

@@ -82,11 +82,11 @@ def make_setup(config: ml_collections.ConfigDict, corpus: Corpus) -> Setup:
             "exactly one of config.train.steps and config.train.epochs must be positive, "
             f"not steps={train.steps} and epochs={train.epochs}"
         )
-    devices.check(train.devices, data.batch_size)
-    optim.check(config.optim)
+    devices.check_devices(train.devices, data.batch_size)
+    optim.check_schedule(config.optim)
     check_sample(config.sample, corpus.vocabulary, model.context)
     check_evaluation(config.evaluation, model, corpus.splits)
-    validation.check(config, corpus.splits)
+    validation.check_validation(config, corpus.splits)
     if config.penalty.temporal_activation and streams.unroll <= model.context:
         raise UserError(
             "config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "

@@ -59,7 +59,7 @@ def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step:
     return checks._replace(stopped=stop), Decision(best, decay, average, stop)
 
 
-def check(config: ml_collections.ConfigDict, splits: dict):
+def check_validation(config: ml_collections.ConfigDict, splits: dict):
     """Raises UserError where config asks for validation and the corpus, with these splits, has no text for it."""
     wanted = {
         f"train.patience={config.train.patience}": config.train.patience > 0,

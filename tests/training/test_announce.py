@@ -113,9 +113,9 @@ def test_scoring_is_compiled_before_a_short_run_only_if_memory_may_not_suffice(c
 
 
 def test_what_the_compiled_programs_cannot_have_is_refused_without_a_trace(tmp_path, corpus, monkeypatch):
-    """A state of some hundred bytes, and the libraries alone need more than is free: memory.check lets it pass."""
+    """A state of some hundred bytes, and the libraries alone need more than is free: check_memory lets it pass."""
     monkeypatch.setattr(memory, "free_bytes", lambda: 10_000_000)
-    memory.check(make_setup(tiny.config(), corpus))
+    memory.check_memory(make_setup(tiny.config(), corpus))
     for eta in (True, False):
         with pytest.raises(UserError, match="needs about"):
             train_experiment.run(tiny.config(), str(tmp_path / "run"), eta=eta)

@@ -162,9 +162,14 @@ def test_optimisers_are_their_papers():
         found = {}
         for name, decay in cases:
             config = tiny.config(
-                optim__name=name, optim__clipping="none", optim__momentum=0.8, optim__epsilon=1e-3,
-                optim__beta1=0.7, optim__beta2=0.95, optim__weight_decay=decay,
-            )  # fmt: skip
+                optim__name=name,
+                optim__clipping="none",
+                optim__momentum=0.8,
+                optim__epsilon=1e-3,
+                optim__beta1=0.7,
+                optim__beta2=0.95,
+                optim__weight_decay=decay,
+            )
             found[name, decay] = updates(config, gradients, parameters)
         return {str(case): value for case, value in found.items()}
 
@@ -187,9 +192,13 @@ def test_training_steps_are_those_of_a_float64_implementation():
     the reference are central differences.
     """
     config = tiny.config(
-        data__batching="rows", loss__weighting="sum_over_time", optim__schedule="epochs", optim__decay_rate=0.5,
-        optim__learning_rate=0.7, optim__clip=0.8,
-    )  # fmt: skip
+        data__batching="rows",
+        loss__weighting="sum_over_time",
+        optim__schedule="epochs",
+        optim__decay_rate=0.5,
+        optim__learning_rate=0.7,
+        optim__clip=0.8,
+    )
     corpus = tiny.corpus(train=3 * 14)
     setup, hyper = make_setup(config, corpus), hyper_of(config)
     state, tokens = tiny.state(setup), jnp.asarray(corpus.splits["train"])

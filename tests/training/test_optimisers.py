@@ -46,8 +46,9 @@ def test_five_steps_are_torchs():
     def ours(parameters, gradients):
         found = {}
         for name, clipping in cases:
-            config = tiny.config(optim__name=name, optim__clipping=clipping, optim__clip=0.9,
-                                 optim__weight_decay=0.1, **MOMENTS)  # fmt: skip
+            config = tiny.config(
+                optim__name=name, optim__clipping=clipping, optim__clip=0.9, optim__weight_decay=0.1, **MOMENTS
+            )
             chain = optim.transformation(config.optim, hyper_of(config))
             state, p = chain.init(parameters), parameters
             for g in gradients:
@@ -123,10 +124,17 @@ def test_patience_ends_a_run():
 SCRIPT = (5.0, 4.0, 3.0, 3.5, 3.2, 2.9, 3.1, 3.3, 2.95, 2.8, 3.0, 3.0)
 AVERAGED_FROM = 6  # 3.1 is the first above min(5, 4, 3, 3.5), all but the two newest checks before it
 SETTINGS = {
-    "optim__name": "nt_asgd", "optim__nonmonotone_checks": 2,
-    "optim__schedule": "plateau", "optim__patience": 2, "optim__decay_rate": 0.5, "optim__learning_rate": 0.5,
-    "train__evaluate_every": 1, "train__report_every": 1, "checkpoint__every_steps": 3, "checkpoint__best": "keep",
-}  # fmt: skip
+    "optim__name": "nt_asgd",
+    "optim__nonmonotone_checks": 2,
+    "optim__schedule": "plateau",
+    "optim__patience": 2,
+    "optim__decay_rate": 0.5,
+    "optim__learning_rate": 0.5,
+    "train__evaluate_every": 1,
+    "train__report_every": 1,
+    "checkpoint__every_steps": 3,
+    "checkpoint__best": "keep",
+}
 
 
 class Killed(Exception):
@@ -211,8 +219,15 @@ def test_neither_compiles_the_step_anew(run, tmp_path):
     """Nor do other numbers in the config."""
     *_, compiled = run
     assert len([name for name in compiled if tiny.STEPS in name]) == 1
-    changes = {"optim__learning_rate": 0.1, "optim__decay_rate": 0.3, "optim__patience": 1, "optim__clip": 2.0,
-               "optim__nonmonotone_checks": 1, "train__patience": 5, "seed": 3}  # fmt: skip
+    changes = {
+        "optim__learning_rate": 0.1,
+        "optim__decay_rate": 0.3,
+        "optim__patience": 1,
+        "optim__clip": 2.0,
+        "optim__nonmonotone_checks": 1,
+        "train__patience": 5,
+        "seed": 3,
+    }
     with tiny.compilations() as compiled:
         trainer, *_ = trained(tmp_path, **changes)
     assert not [name for name in compiled if tiny.STEPS in name]
@@ -272,9 +287,12 @@ def test_strengths_of_regularisers_compile_nothing():
 
     def run(keep, zoneout, factor, smoothing):
         changes = {f"keep_prob__{site}": keep for site in sites} | {
-            "zoneout__memory": zoneout, "zoneout__output": zoneout, "penalty__activation": factor,
-            "penalty__temporal_activation": factor, "loss__label_smoothing": smoothing,
-        }  # fmt: skip
+            "zoneout__memory": zoneout,
+            "zoneout__output": zoneout,
+            "penalty__activation": factor,
+            "penalty__temporal_activation": factor,
+            "loss__label_smoothing": smoothing,
+        }
         config = tiny.config(**off, **changes)
         setup, hyper = make_setup(config, corpus), hyper_of(config)
         state = tiny.state(setup)
@@ -312,13 +330,25 @@ def test_what_needs_a_validation_text_says_so(key):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("optim.momentum", 1.0), ("optim.beta1", 1.0), ("optim.beta2", -0.1), ("optim.epsilon", 0.0),
-        ("optim.weight_decay", -1e-6), ("optim.decay_rate", 0.0), ("optim.decay_steps", 0), ("optim.patience", 0),
-        ("optim.hold_epochs", -1), ("optim.warmup_steps", -1), ("optim.final_fraction", 1.5),
-        ("optim.average_from", -1), ("optim.nonmonotone_checks", 0), ("optim.learning_rate", float("inf")),
-        ("optim.schedule", "plateau"), ("train.patience", -1), ("checkpoint.best", "best"),
+        ("optim.momentum", 1.0),
+        ("optim.beta1", 1.0),
+        ("optim.beta2", -0.1),
+        ("optim.epsilon", 0.0),
+        ("optim.weight_decay", -1e-6),
+        ("optim.decay_rate", 0.0),
+        ("optim.decay_steps", 0),
+        ("optim.patience", 0),
+        ("optim.hold_epochs", -1),
+        ("optim.warmup_steps", -1),
+        ("optim.final_fraction", 1.5),
+        ("optim.average_from", -1),
+        ("optim.nonmonotone_checks", 0),
+        ("optim.learning_rate", float("inf")),
+        ("optim.schedule", "plateau"),
+        ("train.patience", -1),
+        ("checkpoint.best", "best"),
     ],
-)  # fmt: skip
+)
 def test_values_out_of_range_are_named(key, value):
     config = tiny.config(**{key.replace(".", "__"): value})
     named = "optim.decay_rate" if value == "plateau" else key  # a plateau that does not lower the rate
