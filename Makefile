@@ -1,6 +1,6 @@
 # make run    installs what is needed into .venv and trains the default config in runs/first.
-#             Interrupted, it goes on from its last checkpoint when run again; finished, it shows
-#             its scores again. `rm -r runs/first` begins anew; WORKDIR=DIR trains elsewhere.
+#             Run it again after an interruption to resume, or after the end to see the scores.
+#             `rm -r runs/first` starts over; WORKDIR=DIR trains elsewhere.
 # make test   runs the quick tests.
 # make test-all  runs all tests: also those with several processes, kills, servers and a browser.
 # make soak   runs the tests that take long: random kills, 100,000 steps, estimates against the clock.
