@@ -217,6 +217,7 @@ def test_a_config_of_another_version_is_one_line(runs, says, tmp_path):
     for change, expected in (
         ({"novelty": 1}, "has the unknown key novelty"),
         ({"model": config["model"] | {"hidden": "wide"}}, "model.hidden='wide'"),
+        ({"data": config["data"] | {"corpus": "synthetic", "seed": -1}}, "data.seed must be at least 0, not -1"),
     ):
         (copy / "config.json").write_text(json.dumps(config | change))
         assert expected in says(runs["good"], copy, f"--workdir={tmp_path}/out")
