@@ -14,10 +14,10 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 
-from configs.rules import check_values
 from experiments.ledger.records import make_record
 from experiments.pages import comparison_page, png_of
-from lm.data.corpora import Corpus, load
+from experiments.train import load_corpus
+from lm.data.corpora import Corpus
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
 from lm.run import CHECKPOINTS, Run, open_run
@@ -149,8 +149,7 @@ def load_model(run: FinishedRun, template, data_dir: str | None, split: str, che
     """Reads the run's corpus (the training text and `split`) and checkpoint. Raises UserError if one is missing."""
     config = restore_config(run, template)
     config.train.devices = 1
-    check_values(config)  # first: reading the corpus depends on them
-    corpus = load(config.data, data_dir, tuple({"train", split}))
+    corpus = load_corpus(config, data_dir, tuple({"train", split}))
     opened = open_run(make_setup(config, corpus), run.workdir, checkpoint)
     return Model(opened, run.workdir, "best" if checkpoint == "best" else "final")
 

@@ -38,10 +38,10 @@ def load_setup(config, data_dir) -> Setup:
     return make_setup(config, load_corpus(config, data_dir))
 
 
-def load_corpus(config, data_dir):
-    """The corpus as training and selection see it: without its test split. Checks the config's values first."""
+def load_corpus(config, data_dir, splits=("train", "valid")):
+    """The corpus, by default as training and selection see it: without its test split. Checks the values first."""
     check_values(config)
-    return load(config.data, data_dir, ("train", "valid"))
+    return load(config.data, data_dir, splits)
 
 
 def test_text(config, data_dir):

@@ -42,7 +42,7 @@ def measured(target: Mapping, record: dict) -> float | None:
 
 
 def scored(target: Mapping, record: dict) -> dict | None:
-    """The record's score with the split, protocol and checkpoint of a target; None if there is none."""
+    """The record's score with the split, protocol and checkpoint of a target, or None."""
     wanted = (target["split"], target["protocol"], target["at"])
     scores = (row for row in record["results"] if (row["split"], row["protocol"], row["which"]) == wanted)
     return next(scores, None)

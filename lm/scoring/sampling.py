@@ -36,7 +36,7 @@ class SamplingRule(NamedTuple):
         temperature      draws from softmax(logits / temperature)
         greedy           takes the most likely symbol
         first_exceeding  takes the first symbol, in the order of the vocabulary, whose probability exceeds one uniform
-                         draw, or symbol 0 if there is none. This is no draw from the distribution (Trask 2019, ch. 14)
+                         draw, or symbol 0 if there is none. This does not sample the distribution (Trask 2019, ch. 14)
     top_k: keeps only the k most likely symbols, of equally likely ones the first; 0 keeps all
     nucleus: keeps only the smallest set of symbols with probability >= top_p (Holtzman et al. 2020)
     """

@@ -24,7 +24,7 @@ from lm.training.setup import Setup
 
 # What training reached, in floating-point operations per second: per core of a CPU, and the least of an accelerator.
 CORE_SPEED, ACCELERATOR_SPEED = 5e10, 1e13
-# Events are counted over so many steps (half a second); a longer run is extrapolated from them.
+# Steps over which events are counted (half a second); a longer run is extrapolated.
 COUNTED_STEPS = 300_000
 
 

@@ -38,9 +38,6 @@ Array = jax.Array
 
 AXIS = "lanes"
 
-# Events for which the recorder needs the state.
-NEED_STATE = {"validation", "sample", "checkpoint"}
-
 
 # --- Which runs may be lanes of one program -------------------------------------------------------------------------
 
@@ -209,7 +206,7 @@ class Lanes:
         """Hands the measurements of a dispatch to one lane's recorder, and its state if an event needs it."""
         recorder = self.recorders[lane]
         recorder.account(measured, seconds)
-        before = self.state(lane) if recorder.due() & NEED_STATE else None
+        before = self.state(lane) if recorder.needs_state() else None
         after = recorder.handle_events(before)
         if after is not before:  # validation decayed a rate or began an average
             state = jax.device_put(after, NamedSharding(self.mesh, PartitionSpec()))

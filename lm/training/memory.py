@@ -69,7 +69,7 @@ def peak(setup: Setup, all_programs: bool = True) -> int:
             compile_stream(protocol, setup.model, state.parameters, corpus.splits[split], config.evaluation)
             for split, protocol in scored
         ]
-        above = max(training, *(_above_arguments(program.memory_analysis()) for program in programs), 0)
+        above = max([training, *(_above_arguments(program.memory_analysis()) for program in programs)])
     copies = CHECKPOINT_COPIES * size_of(state)
     on_cpu = jax.default_backend() == "cpu"
     each = config.train.devices if on_cpu else 1  # virtual devices of a CPU share one memory

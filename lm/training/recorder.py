@@ -176,16 +176,16 @@ class Recorder:
                 f"checkpoint in {self.workdir} is kept"
             )
 
-    def due(self) -> set[str]:
-        """The events that follow the last step: lm/training/events.py."""
-        return events.due(self.setup, self.done)
+    def needs_state(self) -> bool:
+        """Whether the events that follow the last step read the state; a report alone does not."""
+        return bool(events.due(self.setup, self.done) & {"validation", "sample", "checkpoint"})
 
     def handle_events(self, state: TrainState | None) -> TrainState | None:
         """Report, validation, samples and checkpoint, each if due; returns the state, changed if validation asks.
 
-        state: may be None if none of `NEED_STATE` is due
+        state: may be None unless `needs_state`
         """
-        due, step = self.due(), self.done - 1
+        due, step = events.due(self.setup, self.done), self.done - 1
         if "report" in due:
             row = self._report_row(step, "epoch" in due)
             if "validation" in due:

@@ -8,7 +8,7 @@ from lm.errors import NotFinite
 from lm.runs.checkpoint import Checkpoints
 from lm.training.state import TrainState
 
-# After so many the rate is a thousandth of what it was.
+# Ten halvings leave a thousandth of the learning rate.
 MOST_ROLLBACKS = 10
 
 

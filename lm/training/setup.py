@@ -41,7 +41,7 @@ class Setup:
     def initial_state(self) -> TrainState:
         return fresh_state(*self._start)
 
-    @property
+    @functools.cached_property
     def _start(self) -> tuple:
         """The arguments of `fresh_state`."""
         config = self.config

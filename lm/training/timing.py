@@ -12,14 +12,12 @@ import numpy as np
 from lm.data.batches import on_device
 from lm.machine import compilation_cache
 from lm.machine.signals import raising
-from lm.runs.checkpoint import Checkpoints
 from lm.runs.metrics import MetricsLog
-from lm.scoring.protocols import PROTOCOLS, evaluate, window_shape
-from lm.scoring.sampling import generate
+from lm.scoring.protocols import PROTOCOLS, window_shape
 from lm.training import devices, memory
 from lm.training.estimates import Estimate, Times, count_events, final_scores, make_estimate, unread_share
+from lm.training.recorder import Recorder
 from lm.training.setup import Setup
-from lm.training.state import evaluated_parameters
 from lm.training.step import train_steps
 
 # Dispatches are timed until both are reached, or the time limit is. A dispatch is cut to the steps that fit.
@@ -52,7 +50,7 @@ def _measure_cold(setup: Setup) -> tuple[int, Times]:
     """Peak bytes and times as a new process would find them."""
     needed = memory.peak(setup)
     if compilation_cache.is_used():
-        _Trial(setup).compile_all()  # the job will find all programs in that cache, and so must `measure`
+        compile_all(setup)  # the job will find all programs in that cache, and so must `measure`
     jax.clear_caches()  # a new process starts without what this one holds compiled
     return needed, measure(setup)
 
@@ -67,13 +65,22 @@ def _shape(setup: Setup) -> tuple:
     return program, active, corpus.name, texts, config.evaluation, repr(sorted(sample.items()))
 
 
+def compile_all(setup: Setup):
+    """Compiles the programs that `measure` times."""
+    with raising(), tempfile.TemporaryDirectory(prefix="estimate-") as directory:
+        trial = _Trial(setup, directory)
+        trial.steps(1)
+        trial.sample()
+        trial.time_scores(at_least=0.0)
+
+
 def measure(setup: Setup) -> Times:
     """Does everything that a run does, once and once more, in a temporary directory."""
     began = time.perf_counter()
-    trial = _Trial(setup)
     with raising(), tempfile.TemporaryDirectory(prefix="estimate-") as directory:
+        trial = _Trial(setup, directory)
         log = MetricsLog(directory, setup.total_steps, stream=io.StringIO())
-        with Checkpoints(directory, keep=1) as checkpoints, log:
+        with trial.recorder.checkpoints, log:
             seconds = time.perf_counter() - began
             row = dict.fromkeys(("loss", "perplexity", "learning_rate", "gradient_norm", "tokens_per_s"), 1.0)
             return Times(
@@ -81,7 +88,7 @@ def measure(setup: Setup) -> Times:
                 step=trial.time_steps(),
                 report=_first_and_later(lambda: log.write({"step": 0, **row})),
                 sample=_first_and_later(trial.sample),
-                save=_first_and_later(lambda: trial.save(checkpoints)),
+                save=_first_and_later(trial.save),
                 scores=trial.time_scores(at_least=0.5),
             )
 
@@ -101,18 +108,14 @@ def _first_and_later(function: Callable, at_least: float = 0.0) -> tuple[float, 
 
 
 class _Trial:
-    """A state on the device and the operations of a run on it."""
+    """A state on the device, and the operations of a run on it by the recorder of a run in `directory`."""
 
-    def __init__(self, setup: Setup):
-        self.setup, self.count = setup, setup.config.train.devices
-        self.hyper = devices.replicate(self.count, setup.hyper)
-        self.tokens = devices.replicate(self.count, on_device(setup.corpus.splits["train"]))
-        self.state = devices.place(self.count, setup.initial_state())
-
-    def compile_all(self):
-        self.steps(1)
-        self.sample()
-        self.time_scores(at_least=0.0)
+    def __init__(self, setup: Setup, directory: str):
+        self.setup, count = setup, setup.config.train.devices
+        self.hyper = devices.replicate(count, setup.hyper)
+        self.tokens = devices.replicate(count, on_device(setup.corpus.splits["train"]))
+        self.recorder = Recorder(setup, directory)
+        self.state = self.recorder.restore()
 
     def steps(self, count: int) -> float:
         """Seconds of `count` steps in one dispatch."""
@@ -134,17 +137,12 @@ class _Trial:
             taken.append(self.steps(count))
         return first, statistics.median(taken) / count
 
-    def parameters(self) -> dict:
-        return devices.local(self.count, evaluated_parameters(self.state))
-
     def sample(self):
-        setup = self.setup
-        generate(setup.model, self.parameters(), setup.corpus.vocabulary, setup.config.sample)
+        self.recorder.sample(self.state)
 
-    def save(self, checkpoints: Checkpoints):
+    def save(self):
         """A whole save, as the last one of a run is; the others are written beside training and cost no more."""
-        checkpoints.save(0, devices.gather(self.count, self.state), {})
-        checkpoints.wait()
+        self.recorder.save(self.state, wait=True)
 
     def time_scores(self, at_least: float) -> dict[tuple[str, str], tuple[float, float]]:
         """(first, later) for each split and protocol that the run scores, timed at the start of each text."""
@@ -161,10 +159,10 @@ class _Trial:
 
     def time_score(self, tokens: np.ndarray, protocol: str, at_least: float) -> tuple[float, float]:
         """(first, later) of scoring tokens [N]: timed at their start and scaled by the number of windows."""
-        settings, model, parameters = self.setup.config.evaluation, self.setup.model, self.parameters()
+        settings, model = self.setup.config.evaluation, self.setup.model
         windows, size, batch = window_shape(protocol, model, len(tokens), settings)
         timed = max(TIMED_TARGETS, 4 * size * batch)
         start = tokens[:timed] if PROTOCOLS[protocol].extent == "text" and timed < len(tokens) else tokens
-        first, later = _first_and_later(lambda: evaluate(protocol, model, parameters, start, settings), at_least)
+        first, later = _first_and_later(lambda: self.recorder.score(self.state, start, protocol), at_least)
         whole = later * windows / window_shape(protocol, model, len(start), settings)[0]
         return first - later + whole, whole

@@ -3,7 +3,7 @@ trains with finite losses or ends with one clear line.
 
     python -m pytest tests/soak/soak_bad_input.py        # some 20 minutes
 
-The outcome goes on record in docs/results/soak_bad_input.json.
+The outcome is recorded in docs/results/soak_bad_input.json.
 """
 
 import collections

@@ -2,7 +2,7 @@
 
     python -m pytest tests/soak/soak_fuzz.py        # some two minutes
 
-The outcome goes on record in docs/results/soak_fuzz.json.
+The outcome is recorded in docs/results/soak_fuzz.json.
 """
 
 import collections

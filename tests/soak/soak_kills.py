@@ -6,7 +6,7 @@ uninterrupted one does: parameters, metrics.jsonl, summary.json and samples.txt,
 Moments are drawn uniformly from three stretches of a process's life, so that load on the machine decides neither how
 far a run gets nor which phases are hit: its start (half of the time with nothing compiled yet), what follows its first
 new checkpoint, and what follows the last row. tests/helpers/probe tells what a process was doing when it died. The
-outcome goes on record in docs/results/soak_kills.json.
+outcome is recorded in docs/results/soak_kills.json.
 """
 
 import collections

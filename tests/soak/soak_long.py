@@ -2,7 +2,7 @@
 
     python -m pytest tests/soak/soak_long.py         # one to three minutes
 
-The outcome goes on record in docs/results/soak_long.json.
+The outcome is recorded in docs/results/soak_long.json.
 """
 
 import gc

@@ -3,7 +3,7 @@
     python -m pytest tests/soak/soak_preflight.py            # a quarter of an hour; -k bigram: one of them
 
 Corpora are looked for in LM_DATA_DIR. The estimate fills the cache of compiled programs, and the run finds them there.
-The machine must have nothing else to do: the estimate is of that. The outcome goes on record in
+The machine must have nothing else to do: the estimate is of that. The outcome is recorded in
 docs/results/soak_preflight.json.
 """
 

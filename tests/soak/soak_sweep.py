@@ -4,7 +4,7 @@ one: trials, values, rows, samples, summaries and parameters, except times and s
     python -m pytest tests/soak/soak_sweep.py            # some four minutes
 
 Once the whole group of processes is killed each time, once the supervisor alone. Moments are drawn from some seconds
-after a trial's first row. The outcome goes on record in docs/results/soak_sweep.json.
+after a trial's first row. The outcome is recorded in docs/results/soak_sweep.json.
 """
 
 import hashlib
