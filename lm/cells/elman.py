@@ -6,10 +6,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lm.cells.kinds import Gates, HiddenCarry, Mask, Product, StepCell, Vector, masked, pointwise
+from lm.cells.kinds import Gates, HiddenCarry, Mask, Product, Step, StepCell, Vector, masked, pointwise
 
 
-def elman(activation: Callable, z_x: Gates, z_h: Gates, carry: HiddenCarry) -> HiddenCarry:
+def elman(activation: Callable, z_x: Gates, z_h: Gates, carry: HiddenCarry) -> Step[HiddenCarry]:
     """Elman network, also called the simple or basic RNN.
 
         h' = activation(x w_x + h w_h + b)
@@ -21,10 +21,10 @@ def elman(activation: Callable, z_x: Gates, z_h: Gates, carry: HiddenCarry) -> H
     Recurrent Networks of Rectified Linear Units".
     """
     del carry
-    return HiddenCarry(activation(z_x + z_h))
+    return HiddenCarry(activation(z_x + z_h)), {}
 
 
-def elman_two_biases(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector) -> HiddenCarry:
+def elman_two_biases(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector) -> Step[HiddenCarry]:
     """Elman network with a bias on each product.
 
         h' = sigmoid(x w_x + b + h w_h + b_h)
@@ -36,10 +36,10 @@ def elman_two_biases(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector) ->
     Trask (2019). "Grokking Deep Learning", chapter 14.
     """
     del carry
-    return HiddenCarry(jax.nn.sigmoid(z_x + z_h + b_h[None]))
+    return HiddenCarry(jax.nn.sigmoid(z_x + z_h + b_h[None])), {}
 
 
-def jordan(product: Product, z_x: Gates, carry: HiddenCarry, b_y: Vector, hidden: Mask = None) -> HiddenCarry:
+def jordan(product: Product, z_x: Gates, carry: HiddenCarry, b_y: Vector, hidden: Mask = None) -> Step[HiddenCarry]:
     """Jordan network: the output y, a layer above the hidden one, feeds back.
 
         u = sigmoid(x w_x + y w_h + b)
@@ -53,7 +53,7 @@ def jordan(product: Product, z_x: Gates, carry: HiddenCarry, b_y: Vector, hidden
     in Python: Recurrent Neural Networks" (lecture notes).
     """
     u = jax.nn.sigmoid(z_x + product("w_h", masked(hidden, carry.h)))
-    return HiddenCarry(jax.nn.sigmoid(product("w_y", u) + b_y[None]))
+    return HiddenCarry(jax.nn.sigmoid(product("w_y", u) + b_y[None])), {}
 
 
 JORDAN_SHAPES = (

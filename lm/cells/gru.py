@@ -2,12 +2,12 @@
 
 import jax.numpy as jnp
 
-from lm.cells.kinds import Gates, HiddenCarry, Mask, Product, StepCell, Vector, masked, pointwise, squash
+from lm.cells.kinds import Gates, HiddenCarry, Mask, Product, Step, StepCell, Vector, masked, pointwise, squash
 
 
 def gru_reset_before(
     product: Product, z_x: Gates, carry: HiddenCarry, hidden: Mask = None, update: Mask = None
-) -> HiddenCarry:
+) -> Step[HiddenCarry]:
     """GRU that resets the state before the product.
 
         r, z = sigmoid(x w_x + h w_h + b)
@@ -24,7 +24,7 @@ def gru_reset_before(
     h, units = masked(hidden, carry.h), carry.h.shape[-1]
     r, z = squash(z_x[:, : 2 * units] + product("w_h", h), "ss")
     g = jnp.tanh(z_x[:, 2 * units :] + product("w_g", r * h))
-    return HiddenCarry(z * carry.h + (1 - z) * masked(update, g))
+    return HiddenCarry(z * carry.h + (1 - z) * masked(update, g)), {"r": r, "z": z, "g": g}
 
 
 GRU_SHAPES = (
@@ -35,7 +35,7 @@ GRU_SHAPES = (
 )
 
 
-def gru_reset_after(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector, update: Mask = None) -> HiddenCarry:
+def gru_reset_after(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector, update: Mask = None) -> Step[HiddenCarry]:
     """GRU that resets after the product, so that one product serves all gates.
 
         r, z = sigmoid(z_x + z_h)
@@ -51,10 +51,12 @@ def gru_reset_after(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector, upd
     units = carry.h.shape[-1]
     r, z = squash(z_x[:, : 2 * units] + z_h[:, : 2 * units], "ss")
     g = jnp.tanh(z_x[:, 2 * units :] + r * (z_h[:, 2 * units :] + b_h[None]))
-    return HiddenCarry(z * carry.h + (1 - z) * masked(update, g))
+    return HiddenCarry(z * carry.h + (1 - z) * masked(update, g)), {"r": r, "z": z, "g": g}
 
 
-def mgu(product: Product, z_x: Gates, carry: HiddenCarry, hidden: Mask = None, update: Mask = None) -> HiddenCarry:
+def mgu(
+    product: Product, z_x: Gates, carry: HiddenCarry, hidden: Mask = None, update: Mask = None
+) -> Step[HiddenCarry]:
     """Minimal gated unit: a single gate resets and updates.
 
         f = sigmoid(x w_x + h w_h + b)
@@ -68,7 +70,7 @@ def mgu(product: Product, z_x: Gates, carry: HiddenCarry, hidden: Mask = None, u
     h, units = masked(hidden, carry.h), carry.h.shape[-1]
     (f,) = squash(z_x[:, :units] + product("w_h", h), "s")
     g = jnp.tanh(z_x[:, units:] + product("w_g", f * h))
-    return HiddenCarry((1 - f) * carry.h + f * masked(update, g))
+    return HiddenCarry((1 - f) * carry.h + f * masked(update, g)), {"f": f, "g": g}
 
 
 MGU_SHAPES = (

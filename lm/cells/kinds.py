@@ -9,7 +9,7 @@ import functools
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -23,6 +23,8 @@ Vector = Float[Array, " N"]  # a parameter that is not a matrix: a bias, or one 
 Product = Callable[[str, Array], Array]  # product(name, u [B, m]) = u @ parameters[name]
 
 Carry = Any  # the state of a layer: a NamedTuple of arrays [B, *]
+AnyCarry = TypeVar("AnyCarry")
+Step = tuple[AnyCarry, dict[str, Float[Array, "B H"]]]  # the state after a step, and the gates by their names
 Shape = tuple[int, ...]
 Parameters = dict[str, tuple[str, Shape]]  # name -> (role, shape); config.init has an initialiser for each role
 
@@ -60,7 +62,7 @@ class Cell:
 class PointwiseCell(Cell):
     """A cell that is elementwise between z_x = x w_x + b and z_h = h w_h. The loop computes both products.
 
-    equations: (z_x [B, GH], z_h [B, GH], carry, **vectors {name: [H]}, update [B, H]) -> carry. The loop multiplies
+    equations: (z_x [B, GH], z_h [B, GH], carry, **vectors {name: [H]}, update [B, H]) -> Step. The loop multiplies
     the mask `hidden` onto h where w_h reads it; the equations multiply `update` onto the candidate g.
     """
 
@@ -68,7 +70,7 @@ class PointwiseCell(Cell):
 class StepCell(Cell):
     """A cell whose step has other products than h w_h.
 
-    equations: (product, z_x [B, *], carry, **vectors {name: [*]}, **masks {name: [B, H]}) -> carry. `product` may read
+    equations: (product, z_x [B, *], carry, **vectors {name: [*]}, **masks {name: [B, H]}) -> Step. `product` may read
     each matrix once per step; `vectors` are the parameters that are not matrices. z_x = x w_x + b is computed for the
     whole window outside the loop. The equations apply both masks.
     """
@@ -81,8 +83,8 @@ class UnprojectedCell(StepCell):
 class ParallelCell(Cell):
     """A cell with s_t = a_t * s_{t-1} + b_t, where a and b depend on x alone: it runs in parallel over time.
 
-    equations: (project, parameters, carry, solve, update [T, B, H]) -> (carry, h [T, B, H]). project(w) is x w
-    [T, B, *] for the whole window; solve(a, b [T, B, *], s_{-1} [B, *]) is s [T, B, *].
+    equations: (project, parameters, carry, solve, update [T, B, H]) -> (carry, h [T, B, H], gates {name: [T, B, H]}).
+    project(w) is x w [T, B, *] for the whole window; solve(a, b [T, B, *], s_{-1} [B, *]) is s [T, B, *].
     """
 
 

@@ -14,6 +14,7 @@ from lm.cells.kinds import (
     OutputMask,
     Product,
     Rows,
+    Step,
     StepCell,
     UnprojectedCell,
     Vector,
@@ -23,7 +24,7 @@ from lm.cells.kinds import (
 )
 
 
-def lstm(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> LSTMCarry:
+def lstm(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> Step[LSTMCarry]:
     """LSTM without peepholes; one product serves all gates.
 
         i = sigmoid(z_i)    f = sigmoid(z_f)    g = tanh(z_g)    o = sigmoid(z_o)
@@ -38,7 +39,7 @@ def lstm(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> LSTMC
     """
     i, f, g, o = squash(z_x + z_h, "ssts")
     c = f * carry.c + i * masked(update, g)
-    return LSTMCarry(c, o * jnp.tanh(c))
+    return LSTMCarry(c, o * jnp.tanh(c)), {"i": i, "f": f, "g": g, "o": o}
 
 
 LSTM_GATES = ("i", "f", "g", "o")
@@ -46,7 +47,7 @@ LSTM_GATES = ("i", "f", "g", "o")
 
 def lstm_unfused(
     product: Product, x: Rows, carry: LSTMCarry, hidden: Mask = None, update: Mask = None, **biases: Vector
-) -> LSTMCarry:
+) -> Step[LSTMCarry]:
     """LSTM with eight separate products and four biases.
 
         i = sigmoid(x w_xi + h w_hi + b_i)    f = sigmoid(x w_xf + h w_hf + b_f)
@@ -62,8 +63,9 @@ def lstm_unfused(
     h = masked(hidden, carry.h)
     z = {gate: product(f"w_x{gate}", x) + product(f"w_h{gate}", h) + biases[f"b_{gate}"][None] for gate in LSTM_GATES}
     i, f, o = (jax.nn.sigmoid(z[gate]) for gate in "ifo")
-    c = f * carry.c + i * masked(update, jnp.tanh(z["g"]))
-    return LSTMCarry(c, o * jnp.tanh(c))
+    g = jnp.tanh(z["g"])
+    c = f * carry.c + i * masked(update, g)
+    return LSTMCarry(c, o * jnp.tanh(c)), {"i": i, "f": f, "g": g, "o": o}
 
 
 UNFUSED_SHAPES = (
@@ -73,7 +75,9 @@ UNFUSED_SHAPES = (
 )
 
 
-def lstm_1997(product: Product, z_x: Gates, carry: LSTMCarry, hidden: Mask = None, update: Mask = None) -> LSTMCarry:
+def lstm_1997(
+    product: Product, z_x: Gates, carry: LSTMCarry, hidden: Mask = None, update: Mask = None
+) -> Step[LSTMCarry]:
     """LSTM whose gates read the memory c, and whose output gate acts on what the candidate reads.
 
         i, f, o = sigmoid(x w_x + c w_h + b)
@@ -94,7 +98,7 @@ def lstm_1997(product: Product, z_x: Gates, carry: LSTMCarry, hidden: Mask = Non
     i, f, o = squash(jnp.concatenate([z_i, z_f, z_o], axis=-1) + product("w_h", read), "sss")
     g = jnp.tanh(z_g + product("w_g", o * read))
     c = f * carry.c + i * masked(update, g)
-    return LSTMCarry(c, jnp.tanh(c))
+    return LSTMCarry(c, jnp.tanh(c)), {"i": i, "f": f, "g": g, "o": o}
 
 
 LSTM_1997_SHAPES = (
@@ -107,7 +111,7 @@ LSTM_1997_SHAPES = (
 
 def lstm_peephole(
     z_x: Gates, z_h: Gates, carry: LSTMCarry, p_i: Vector, p_f: Vector, p_o: Vector, update: Mask = None
-) -> LSTMCarry:
+) -> Step[LSTMCarry]:
     """LSTM whose gates see the memory through peepholes: one weight per unit and gate.
 
         i = sigmoid(z_i + p_i * c)    f = sigmoid(z_f + p_f * c)    g = tanh(z_g)
@@ -123,15 +127,16 @@ def lstm_peephole(
     z_i, z_f, z_g, z_o = jnp.split(z_x + z_h, 4, axis=-1)
     i = jax.nn.sigmoid(z_i + p_i[None] * carry.c)
     f = jax.nn.sigmoid(z_f + p_f[None] * carry.c)
-    c = f * carry.c + i * masked(update, jnp.tanh(z_g))
+    g = jnp.tanh(z_g)
+    c = f * carry.c + i * masked(update, g)
     o = jax.nn.sigmoid(z_o + p_o[None] * c)
-    return LSTMCarry(c, o * jnp.tanh(c))
+    return LSTMCarry(c, o * jnp.tanh(c)), {"i": i, "f": f, "g": g, "o": o}
 
 
 PEEPHOLES = (("p_i", "vector"), ("p_f", "vector"), ("p_o", "vector"))
 
 
-def lstm_coupled(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> LSTMCarry:
+def lstm_coupled(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> Step[LSTMCarry]:
     """LSTM that forgets exactly as much as it lets in: f = 1 - i.
 
         i = sigmoid(z_i)    g = tanh(z_g)    o = sigmoid(z_o)
@@ -145,12 +150,12 @@ def lstm_coupled(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) 
     """
     i, g, o = squash(z_x + z_h, "sts")
     c = (1 - i) * carry.c + i * masked(update, g)
-    return LSTMCarry(c, o * jnp.tanh(c))
+    return LSTMCarry(c, o * jnp.tanh(c)), {"i": i, "g": g, "o": o}
 
 
 def lstm_projection(
     product: Product, z_x: Gates, carry: LSTMCarry, hidden: OutputMask = None, update: Mask = None
-) -> LSTMCarry:
+) -> Step[LSTMCarry]:
     """LSTM with a projected output, LSTMP: P < H numbers, which the recurrent product reads too.
 
         i, f, g, o as in `lstm`, from z = x w_x + h w_h + b
@@ -165,7 +170,7 @@ def lstm_projection(
     """
     i, f, g, o = squash(z_x + product("w_h", masked(hidden, carry.h)), "ssts")
     c = f * carry.c + i * masked(update, g)
-    return LSTMCarry(c, product("w_p", o * jnp.tanh(c)))
+    return LSTMCarry(c, product("w_p", o * jnp.tanh(c))), {"i": i, "f": f, "g": g, "o": o}
 
 
 PROJECTION_SHAPES = (
@@ -178,7 +183,7 @@ PROJECTION_SHAPES = (
 
 def lstm_book_gradient(
     product: Product, z_x: Gates, carry: LSTMCarry, hidden: Mask = None, update: Mask = None
-) -> LSTMCarry:
+) -> Step[LSTMCarry]:
     """`lstm` with the incomplete gradient of a textbook's autograd, reproduced on purpose.
 
         i, f, g = sigmoid, sigmoid, tanh (x w_x + stop(h) w_h + b)      o = sigmoid(x w_x + h w_o + b)
@@ -196,7 +201,7 @@ def lstm_book_gradient(
     z_h = jnp.concatenate([product("w_h", stop(h)), product("w_o", h)], axis=-1)
     i, f, g, o = squash(z_x + z_h, "ssts")
     c = f * stop(carry.c) + i * masked(update, g)
-    return LSTMCarry(c, o * jnp.tanh(c))
+    return LSTMCarry(c, o * jnp.tanh(c)), {"i": i, "f": f, "g": g, "o": o}
 
 
 BOOK_SHAPES = (
@@ -220,7 +225,7 @@ class StabilisedCarry(NamedTuple):
     h: Float[Array, "B H"]
 
 
-def slstm(z_x: Gates, z_h: Gates, carry: StabilisedCarry, update: Mask = None) -> StabilisedCarry:
+def slstm(z_x: Gates, z_h: Gates, carry: StabilisedCarry, update: Mask = None) -> Step[StabilisedCarry]:
     """sLSTM: an LSTM with an exponential input gate, and a normaliser n that sums what the gate has let in.
 
         g = tanh(z_g)    o = sigmoid(z_o)    log i = z_i    log f = log sigmoid(z_f)
@@ -241,14 +246,15 @@ def slstm(z_x: Gates, z_h: Gates, carry: StabilisedCarry, update: Mask = None) -
     m = jnp.where(empty, log_i, jnp.maximum(log_f + carry.m, log_i))
     i = jnp.exp(log_i - m)
     f = jnp.where(empty, 0.0, jnp.exp(jnp.where(empty, 0.0, log_f + carry.m - m)))
-    c = f * carry.scaled_c + i * masked(update, jnp.tanh(z_g))
+    g, o = jnp.tanh(z_g), jax.nn.sigmoid(z_o)
+    c = f * carry.scaled_c + i * masked(update, g)
     n = f * carry.scaled_n + i
-    return StabilisedCarry(c, n, m, jax.nn.sigmoid(z_o) * c / n)
+    return StabilisedCarry(c, n, m, o * c / n), {"i": i, "f": f, "g": g, "o": o}
 
 
 def mogrifier(
     rounds: int, product: Product, x: Rows, carry: LSTMCarry, b: Vector, hidden: Mask = None, update: Mask = None
-) -> LSTMCarry:
+) -> Step[LSTMCarry]:
     """LSTM whose input and state gate each other before each step, in rounds i = 1, 2, ...
 
         x <- 2 sigmoid(h w_mutual_i) * x      for odd i

@@ -17,7 +17,7 @@ Outputs = Float[Array, "T B H"]
 
 def min_gru(
     project, parameters: dict, carry: HiddenCarry, solve, update: WindowMask = None
-) -> tuple[HiddenCarry, Outputs]:
+) -> tuple[HiddenCarry, Outputs, dict]:
     """minGRU: a GRU whose gate and candidate do not read the state.
 
         z = sigmoid(x w_x + b)    g = x w_x + b
@@ -32,12 +32,12 @@ def min_gru(
     z, g = jnp.split(project(parameters["w_x"]) + parameters["b"][None, None], 2, axis=-1)
     z = jax.nn.sigmoid(z)
     h = solve(1 - z, z * masked(update, g), carry.h)
-    return HiddenCarry(h[-1]), h
+    return HiddenCarry(h[-1]), h, {"z": z, "g": g}
 
 
 def min_lstm(
     project, parameters: dict, carry: HiddenCarry, solve, update: WindowMask = None
-) -> tuple[HiddenCarry, Outputs]:
+) -> tuple[HiddenCarry, Outputs, dict]:
     """minLSTM: an LSTM whose gates do not read the state and are normalised to a sum of 1.
 
         i = sigmoid(z_i)    f = sigmoid(z_f)    g = z_g      z = x w_x + b
@@ -51,7 +51,7 @@ def min_lstm(
     # f / (f + i) = sigmoid(log f - log i), which is safe where both underflow
     f = jax.nn.sigmoid(jax.nn.log_sigmoid(z_f) - jax.nn.log_sigmoid(z_i))
     h = solve(f, (1 - f) * masked(update, g), carry.h)
-    return HiddenCarry(h[-1]), h
+    return HiddenCarry(h[-1]), h, {"i": 1 - f, "f": f, "g": g}
 
 
 class ComplexCarry(NamedTuple):
@@ -61,7 +61,7 @@ class ComplexCarry(NamedTuple):
     imaginary: Float[Array, "B H"]
 
 
-def lru(project, parameters: dict, carry: ComplexCarry, solve) -> tuple[ComplexCarry, Outputs]:
+def lru(project, parameters: dict, carry: ComplexCarry, solve) -> tuple[ComplexCarry, Outputs, dict]:
     """Linear recurrent unit: a complex diagonal recurrence, then a gated linear unit.
 
         a = exp(-exp(ring) + 1j exp(phase))                       complex [H], |a| < 1
@@ -86,7 +86,8 @@ def lru(project, parameters: dict, carry: ComplexCarry, solve) -> tuple[ComplexC
     s = solve(jnp.broadcast_to(a, b.shape), b, jax.lax.complex(*carry))
     y = s.real @ parameters["c_real"] - s.imag @ parameters["c_imaginary"] + project(parameters["w_skip"])
     value, gate = jnp.split(y @ parameters["w_glu"] + parameters["b"][None, None], 2, axis=-1)
-    return ComplexCarry(s[-1].real, s[-1].imag), value * jax.nn.sigmoid(gate)
+    gate = jax.nn.sigmoid(gate)
+    return ComplexCarry(s[-1].real, s[-1].imag), value * gate, {"gate": gate}
 
 
 LRU_SHAPES = (

@@ -61,6 +61,15 @@ def run_cell(
     return scan(step, z, weights, carry, vectors, fixed, timed)
 
 
+def cell_gates(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry) -> dict[str, Float[Array, "B H"]]:
+    """The gates of a single step, by their names in the equations, without noise. x [1, B, D]"""
+    if isinstance(cell, ParallelCell):
+        gates = cell.equations(functools.partial(project, x), parameters, carry, solve_parallel)[2]
+        return {name: value[0] for name, value in gates.items()}
+    step, z, weights, vectors = prepare_loop(cell, parameters, x, carry)
+    return step(lambda name, u: u @ weights[name], z[0], carry, **vectors)[1]
+
+
 def prepare_loop(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry) -> tuple:
     """The arguments of `scan_plain` and `scan_steps`: (step, inputs of the loop [T, B, ...], weights, vectors).
 
@@ -121,7 +130,7 @@ def split_noise(noise: RecurrentNoise, steps: int) -> tuple[dict, dict]:
 def _noisy_step(step, product, x, carry, vectors, noise: dict):
     """One step under its noise. Returns the carry."""
     masks = {name: noise[name] for name in ("hidden", "update") if name in noise}
-    after = step(product, x, carry, **vectors, **masks)
+    after, _ = step(product, x, carry, **vectors, **masks)
     for field in after._fields:
         if (keep := noise.get(f"zoneout_{field}")) is not None:
             mixed = keep * getattr(carry, field) + (1 - keep) * getattr(after, field)
@@ -152,7 +161,7 @@ def scan_plain(step, x: Array, weights: dict, carry, vectors: dict, fixed: dict,
 def scan_steps(step, x: Array, weights: dict, carry, vectors: dict, fixed: dict, timed: dict) -> tuple:
     """The time loop, with the generic fast gradient.
 
-    step: (product, x_t [B, ...], carry, **vectors, **masks) -> carry; calls product at most once for each name
+    step: (product, x_t [B, ...], carry, **vectors, **masks) -> Step; calls product at most once for each name
     x [T, B, ...], weights {name: [m, n]}, carry with fields [B, *], vectors {name: [*]}
     fixed, timed: the results of `split_noise`; they get no gradient
     Returns (carry, h [T, B, P]).
@@ -250,7 +259,8 @@ def run_parallel(
         return solve_parallel(a, b, start)
 
     masks = {} if noise.update is None else {"update": noise.update}
-    return cell.equations(functools.partial(project, x), parameters, carry, solve, **masks)
+    after, h, _ = cell.equations(functools.partial(project, x), parameters, carry, solve, **masks)
+    return after, h
 
 
 @jax.custom_vjp

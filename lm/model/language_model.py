@@ -12,6 +12,7 @@ import ml_collections
 from jaxtyping import Array, Float, Integer, Key, PyTree
 
 from lm.cells.kinds import Carry, Cell, zero_carry
+from lm.cells.recurrence import cell_gates
 from lm.cells.table import check_bias, make_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop, drop_rows
@@ -96,17 +97,29 @@ class LanguageModel(nn.Module):
 
     def _raw_features(self, tokens: Array, carry: tuple, noise: Noise | None) -> tuple[tuple, Array]:
         """`features` before dropout on the output."""
-        x = self.input_ids(tokens)
-        if self.config.input != "one_hot":
-            x = drop_rows(noise, jnp.take(self.embedding, x, axis=0, mode="clip"), x, self.input_symbols)
-            x = drop(noise, "input", x)
-        after = []
+        x, after = self._embed(tokens, noise), []
         for index, layer in enumerate(self.layers):
             if index:
                 x = drop(noise, "between", x, index)
             carry_out, x = layer(x, carry[index], noise)
             after.append(carry_out)
         return tuple(after), x
+
+    def _embed(self, tokens: Array, noise: Noise | None) -> Array:
+        """The first layer's input: embeddings [T, B, E], or ids [T, B] of one-hot vectors."""
+        x = self.input_ids(tokens)
+        if self.config.input == "one_hot":
+            return x
+        x = drop_rows(noise, jnp.take(self.embedding, x, axis=0, mode="clip"), x, self.input_symbols)
+        return drop(noise, "input", x)
+
+    def gates(self, tokens: Integer[Array, "{self.context} B"], carry: tuple) -> tuple[dict[str, Array], ...]:
+        """Each layer's gates {name: [B, H]} at a single step, by their names in the cell's equations."""
+        x, gates = self._embed(tokens, None), []
+        for layer, before in zip(self.layers, carry, strict=True):
+            gates.append(cell_gates(self.cell, layer.variables["params"], x, before))
+            _, x = layer(x, before)
+        return tuple(gates)
 
     def _output(self) -> tuple[Float[Array, "P V"], Float[Array, " V"]]:
         """Kernel and bias of the softmax."""

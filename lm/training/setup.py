@@ -3,7 +3,6 @@
 import functools
 from typing import NamedTuple
 
-import jax
 import ml_collections
 
 from configs.rules import check_values
@@ -15,7 +14,7 @@ from lm.scoring.protocols import check_evaluation
 from lm.scoring.sampling import check_sample
 from lm.training import devices, optim, validation
 from lm.training.optim import Hyper
-from lm.training.state import TrainState, fresh_state
+from lm.training.state import TrainState, fresh_state, start_arguments, state_shapes
 
 
 class Program(NamedTuple):
@@ -39,21 +38,11 @@ class Setup:
         self.hyper: Hyper = optim.hyper_of(config)
 
     def initial_state(self) -> TrainState:
-        return fresh_state(*self._start)
-
-    @functools.cached_property
-    def _start(self) -> tuple:
-        """The arguments of `fresh_state`."""
-        config = self.config
-        has_rate_factor = config.optim.schedule == "plateau" or config.on_nan == "rollback"
-        settings = {"optim": optim.static_part(config.optim), "has_rate_factor": has_rate_factor}
-        key = jax.random.key(config.seed)
-        return self.model, ml_collections.FrozenConfigDict(settings), config.data.batch_size, key, self.hyper
+        return fresh_state(*start_arguments(self.config, self.model, self.hyper))
 
     @functools.cached_property
     def state_shapes(self) -> TrainState:
-        # The key is a real one: Checkpoints.restore reads its implementation.
-        return fresh_state.eval_shape(*self._start)._replace(key=jax.random.key(0))
+        return state_shapes(self.config, self.model, self.hyper)
 
     @functools.cached_property
     def program(self) -> Program:

@@ -49,6 +49,20 @@ def fresh_state(
     )
 
 
+def start_arguments(config: ml_collections.FrozenConfigDict, model: LanguageModel, hyper: Hyper) -> tuple:
+    """The arguments of `fresh_state` for a config."""
+    has_rate_factor = config.optim.schedule == "plateau" or config.on_nan == "rollback"
+    settings = {"optim": optim.static_part(config.optim), "has_rate_factor": has_rate_factor}
+    key = jax.random.key(config.seed)
+    return model, ml_collections.FrozenConfigDict(settings), config.data.batch_size, key, hyper
+
+
+def state_shapes(config: ml_collections.FrozenConfigDict, model: LanguageModel, hyper: Hyper) -> TrainState:
+    """The state's arrays as ShapeDtypeStructs."""
+    # The key is a real one: Checkpoints.restore reads its implementation.
+    return fresh_state.eval_shape(*start_arguments(config, model, hyper))._replace(key=jax.random.key(0))
+
+
 def evaluated_parameters(state: TrainState) -> dict:
     """The parameters that evaluation and sampling read: the average once it has begun, else the current ones."""
     averaging = state.average is not None and int(state.average.count) > 0

@@ -193,7 +193,7 @@ def test_every_cell_has_a_reference_and_a_complete_docstring():
 def test_arguments_that_would_broadcast_are_rejected():
     """The shapes in signatures are checked in tests."""
     z, carry = jnp.zeros((B, 4 * H)), zero_carry(CELLS["lstm"], B, H)
-    assert CELLS["lstm"].equations(z, z, carry).h.shape == (B, H)
+    assert CELLS["lstm"].equations(z, z, carry)[0].h.shape == (B, H)
     with pytest.raises(TypeCheckError, match="z_h"):
         CELLS["lstm"].equations(z, z[:1], carry)
 

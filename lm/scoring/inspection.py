@@ -1,0 +1,103 @@
+"""Looks inside a model as it reads a text: probabilities, ranks, states and gates at every token.
+
+Every function reads the text as one stream from the model's initial state, without noise, as the protocol `exact` does.
+Texts are padded at the end to a power of two, so that texts of similar length share a compiled program.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Integer
+
+from lm.errors import UserError
+from lm.model.language_model import LanguageModel
+from lm.scoring.protocols import EXACT_UNROLL
+
+Tokens = Integer[np.ndarray, " N"]
+Row = Integer[np.ndarray, "..."]  # one of several, of any length
+SHORTEST = 16
+
+
+class TokenScores(NamedTuple):
+    """Of each target: nats, rank of its probability (1: the most likely), and entropy of the prediction in nats."""
+
+    nats: Float[np.ndarray, " targets"]
+    rank: Int[np.ndarray, " targets"]
+    entropy: Float[np.ndarray, " targets"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score_windows(model: LanguageModel, parameters: dict, windows: Integer[Array, "K W B"]) -> TokenScores:
+    def step(carry, window):
+        carry, logits = model.apply({"params": parameters}, window[:-1], carry)
+        log_p = jax.nn.log_softmax(logits)
+        of_target = jnp.take_along_axis(log_p, window[model.context :, :, None].astype(jnp.int32), axis=-1)
+        rank = 1 + jnp.sum(log_p > of_target, axis=-1)
+        return carry, TokenScores(-of_target[..., 0], rank, -jnp.sum(jnp.exp(log_p) * log_p, axis=-1))
+
+    return jax.lax.scan(step, model.initial_carry(windows.shape[2]), windows)[1]
+
+
+def score_tokens(model: LanguageModel, parameters: dict, tokens: Tokens) -> TokenScores:
+    """Scores every target of a text. The first `model.context` tokens are no targets."""
+    targets = len(tokens) - model.context
+    if targets < 1:
+        raise UserError(f"a text of {len(tokens)} tokens is too short to score: {model.context + 1} are needed")
+    hop = min(EXACT_UNROLL, _padded(targets))
+    starts = hop * np.arange(-(-targets // hop))
+    windows = tokens.take(starts[:, None] + np.arange(hop + model.context), mode="clip")[..., None]
+    scores = _score_windows(model, parameters, jnp.asarray(windows))
+    return TokenScores(*(np.asarray(x).reshape(-1)[:targets] for x in scores))
+
+
+def score_texts(model: LanguageModel, parameters: dict, texts: list[Row]) -> list[Float[np.ndarray, "..."]]:
+    """Nats of the targets of many texts, each read from the initial state. A text without a target has none."""
+    nats = [np.zeros(0, np.float32)] * len(texts)
+    order = sorted((i for i, tokens in enumerate(texts) if len(tokens) > model.context), key=lambda i: len(texts[i]))
+    for start in range(0, len(order), SHORTEST):
+        rows = order[start : start + SHORTEST]
+        size = _padded(len(texts[rows[-1]]) - model.context) + model.context
+        window = np.zeros((size, SHORTEST), np.int32)
+        for column, i in enumerate(rows):
+            window[: len(texts[i]), column] = texts[i]
+        found = np.asarray(_score_windows(model, parameters, jnp.asarray(window[None])).nats[0])
+        for column, i in enumerate(rows):
+            nats[i] = found[: len(texts[i]) - model.context, column]
+    return nats
+
+
+class Trace(NamedTuple):
+    """A model's inside after each of S = N - context + 1 steps: per layer its state and gates; log_probs [S, V]."""
+
+    states: tuple
+    gates: tuple[dict[str, Array], ...]
+    log_probs: Array
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _trace(model: LanguageModel, parameters: dict, tokens: Integer[Array, " N"]) -> Trace:
+    variables = {"params": parameters}
+
+    def step(carry, start):
+        window = jax.lax.dynamic_slice(tokens, (start,), (model.context,))[:, None]
+        gates = model.apply(variables, window, carry, method="gates")
+        carry, logits = model.apply(variables, window, carry)
+        return carry, Trace(carry, gates, jax.nn.log_softmax(logits[0]))
+
+    steps = jnp.arange(len(tokens) - model.context + 1)
+    return jax.tree.map(lambda x: x[:, 0], jax.lax.scan(step, model.initial_carry(1), steps)[1])
+
+
+def trace(model: LanguageModel, parameters: dict, tokens: Tokens) -> Trace:
+    """Records states, gates and log-probabilities at every step, as NumPy arrays with S first."""
+    steps = len(tokens) - model.context + 1
+    padded = np.pad(tokens.astype(np.int32), (0, _padded(len(tokens)) - len(tokens)))
+    return jax.tree.map(lambda x: np.asarray(x[:steps]), _trace(model, parameters, jnp.asarray(padded)))
+
+
+def _padded(length: int) -> int:
+    """The next power of two, at least SHORTEST."""
+    return max(SHORTEST, 1 << (length - 1).bit_length())
