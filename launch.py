@@ -3,7 +3,7 @@
     python launch.py                                        # train the default config
     python launch.py --config=configs/text8/lstm_fused.py --workdir=runs/a
     python launch.py --config=... --config.optim.learning_rate=5.0 --config.model.hidden='(32,32)'
-    python launch.py --experiment=sample --config=configs/text8/lstm_fused.py --workdir=runs/a
+    python launch.py --experiment=sample --workdir=runs/a   # the run's own config
     python launch.py --experiment=compare runs/a runs/b
 
 Exit status: 0 on success and after SIGTERM; 2 if a flag, config, file or input is wrong, with one line that starts with
@@ -24,7 +24,7 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs.loading import CONFIGS, DEFAULT_CONFIG, check_tuples, explain_error
+from configs.loading import CONFIGS, DEFAULT_CONFIG, SAVED, check_tuples, explain_error, last_value, saved_config
 from configs.rules import RULES
 from lm.errors import UserError, check_name, first_line, suggestions
 from lm.machine import signals
@@ -52,10 +52,13 @@ DRY_RUN = Flag(flags.DEFINE_boolean, "dry_run", False, "Print the time and memor
 ETA = Flag(flags.DEFINE_boolean, "eta", True, "Print a time estimate before a long run.")
 JOBS = Flag(flags.DEFINE_integer, "jobs", 1, "Number of processes that train trials on this machine.")
 LANES = Flag(flags.DEFINE_string, "lanes", None, "Keys and values of the runs: 'seed=0:4 optim.clip=1.0,5.0'.")
+NEXT = Flag(flags.DEFINE_integer, "next", 0, "Also print the so many likeliest symbols after the text.")
+PER = Flag(flags.DEFINE_string, "per", "text", "Print a row per text, line, line_reset (each from zero) or token.")
 SEEDS = Flag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: the number that the config requires.")
 SPLIT = Flag(flags.DEFINE_string, "split", "valid", "Text to compare the runs on: train, valid or test.")
 STORAGE = Flag(flags.DEFINE_string, "storage", "", "Optuna's URL of a study that several machines share.")
 TARGETS = Flag(flags.DEFINE_string, "targets", "*", "Patterns of configs or their targets: 'text8/*,ptb/lstm2'.")
+TEXT = Flag(flags.DEFINE_string, "text", "-", "File to score; - reads standard input.")
 VOCABULARY = Flag(flags.DEFINE_string, "vocabulary", None, "Vocabulary of the weights: a file with one token a line.")
 WEIGHTS = Flag(flags.DEFINE_string, "weights", None, "Safetensors file to import.")
 
@@ -64,7 +67,8 @@ class Command(NamedTuple):
     """A value of --experiment. `module` has run(config, workdir, data_dir, **{flag.name: its value for flag in flags}).
 
     arguments: keyword under which run() gets the arguments that are not flags, a tuple of strings; "": none are allowed
-    config: kind of config that it reads: run (trains one run), another value of config.kind, any, or none
+    config: kind of config that it reads: run (trains one run), another value of config.kind, any, or none; saved: that
+        of the run in --workdir, which --config may name but not change
     distributed: several processes can run it together
     workdir: default of --workdir; "": runs/ and the config's path
     """
@@ -79,9 +83,10 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("experiments.train", (DRY_RUN, ETA), distributed=True),
-    "evaluate": Command("experiments.evaluate"),
+    "evaluate": Command("experiments.evaluate", config="saved"),
     "lanes": Command("experiments.lanes", (LANES,)),
-    "sample": Command("experiments.sample"),
+    "sample": Command("experiments.sample", (CHECKPOINT,), config="saved"),
+    "score": Command("experiments.score", (TEXT, PER, NEXT, CHECKPOINT), config="saved"),
     "benchmark_lanes": Command("experiments.benchmark_lanes"),
     "gradients": Command("experiments.gradients"),
     "record": Command("experiments.record", config="any"),
@@ -100,7 +105,7 @@ COMMANDS = {
         config="none",
         workdir="runs/compare",
     ),
-    "export": Command("experiments.export", (CHECKPOINT,)),
+    "export": Command("experiments.export", (CHECKPOINT,), config="saved"),
     "import": Command("experiments.import_weights", (WEIGHTS, VOCABULARY)),
 }
 
@@ -181,6 +186,7 @@ def launch(argv: list[str]) -> None:
 
 def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
     """The checked flags, and the arguments that are not flags. Raises UserError."""
+    argv = with_saved_config(argv)
     values = flags.FlagValues()  # not the global one, to which libraries add theirs
     values.set_gnu_getopt()  # flags may follow other arguments
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
@@ -211,6 +217,17 @@ def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
     return values, arguments
 
 
+def with_saved_config(argv: list[str]) -> list[str]:
+    """Names saved configs in `argv` as config files: --config=RUN/config.json; and that of the run in --workdir, for a
+    command that uses a run and gets no --config. Raises UserError if that directory holds no run."""
+    command, workdir = COMMANDS.get(last_value(argv, "experiment", "train")), last_value(argv, "workdir", "")
+    if last_value(argv, "config", "") == "" and workdir and command and command.config == "saved":
+        if not (Path(workdir) / "config.json").is_file():
+            raise UserError(f"--workdir={workdir} holds no run: it has no config.json")
+        argv = [*argv[:1], f"--config={workdir}/config.json", *argv[1:]]
+    return saved_config(argv)
+
+
 def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
     """Raises UserError for mistakes that absl accepts. arguments: those that are not flags."""
     name = values["experiment"].value
@@ -234,7 +251,7 @@ def check_kind(values: flags.FlagValues) -> None:
     kind, wanted = config.value.get("kind", "run"), COMMANDS[name].config
     if wanted == "none" and config.present:
         raise UserError(f"--experiment={name} reads no config: remove --config")
-    if wanted not in ("any", "none", kind):
+    if wanted not in ("any", "none", "saved" if kind == "run" else "", kind):
         able = [other for other, command in COMMANDS.items() if command.config == kind]
         raise UserError(f"--config={config.config_filename} is for --experiment={' or '.join(able)}, not for {name}")
 
@@ -269,7 +286,13 @@ def work_directory(values: flags.FlagValues, command: Command) -> str:
     """--workdir, or its default for the command. Raises UserError if it is empty."""
     if values["workdir"].value == "":
         raise UserError("--workdir= is empty: name a directory")
-    return values["workdir"].value or command.workdir or default_workdir(values["config"].config_filename)
+    if values["workdir"].value or command.workdir:
+        return values["workdir"].value or command.workdir
+    config = values["config"].config_filename
+    saved = config.partition(f"{SAVED}:")[2]
+    if saved and command.config != "saved":
+        raise UserError(f"--config={saved} is of another run: name a --workdir for the new one")
+    return str(Path(saved).parent) if saved else default_workdir(config)
 
 
 def default_workdir(config: str) -> str:

@@ -11,20 +11,24 @@ from lm.errors import UserError, suggestions
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
+SAVED = str(ROOT / "lm" / "runs" / "saved_config.py")
 DEFAULT_CONFIG = CONFIGS / "synthetic" / "lstm.py"
 
 
 def explain_error(argv: list[str], error: Exception) -> str:
     """Describes the mistake in the command line `argv`, given the error that parsing it raised."""
     config = named_config(argv)
-    path = Path(config.partition(":")[0])
+    path, _, argument = config.partition(":")
+    if path == SAVED:
+        config = argument
+    path = Path(path if path != SAVED else argument)
     if not path.is_file():
         known = [os.path.relpath(p) for p in CONFIGS.rglob("*.py") if p.name != "__init__.py"]
         return f"--config={config}: there is no such file{suggestions(str(path), sorted(known))}"
     if not os.access(path, os.R_OK):
         return f"--config={config}: the file cannot be read"
     try:
-        loaded = load(config)
+        loaded = load(named_config(argv))
     except Exception as load_error:  # a config file is Python and may raise anything
         # config_flags turns some errors into text that ends with 'ValueError: the reason'.
         reason = (str(load_error).strip() or "it fails").splitlines()[-1]
@@ -71,12 +75,29 @@ def load(config: str) -> ConfigDict:
 
 def named_config(argv: list[str]) -> str:
     """The last --config in `argv`, or the default."""
-    config = str(DEFAULT_CONFIG)
+    return last_value(argv, "config", str(DEFAULT_CONFIG))
+
+
+def last_value(argv: list[str], flag: str, default: str) -> str:
+    """The last value of a flag in `argv`, before the flags are parsed."""
+    value = default
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, text = argument.partition("=")
+        if name in (f"--{flag}", f"-{flag}"):
+            value = text if equals else following
+    return value
+
+
+def saved_config(argv: list[str]) -> list[str]:
+    """`argv` with --config=RUN/config.json as the config file that reads it (lm/runs/saved_config.py)."""
+    argv = list(argv)
+    for index, argument in enumerate(argv):
         name, equals, value = argument.partition("=")
         if name in ("--config", "-config"):
-            config = value if equals else following
-    return config
+            index, value = (index, value) if equals else (index + 1, "".join(argv[index + 1 : index + 2]))
+            if value.endswith(".json"):
+                argv[index] = f"{name}={SAVED}:{value}" if equals else f"{SAVED}:{value}"
+    return argv
 
 
 def overridden_keys(argv: list[str]) -> list[str]:

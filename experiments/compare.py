@@ -11,22 +11,20 @@ import itertools
 from pathlib import Path
 from typing import NamedTuple
 
-import ml_collections
 import numpy as np
 
 from experiments.ledger.records import make_record
 from experiments.pages import comparison_page, png_of
-from experiments.train import load_corpus
+from experiments.train import corpus_of
 from lm.data.corpora import Corpus
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
-from lm.run import CHECKPOINTS, Run, open_run
+from lm.run import Run, open_run
 from lm.runs.files import make_directory, write_bytes, write_json
 from lm.runs.plain import flat
 from lm.runs.workdir import log_test_score, read_config
 from lm.scoring.protocols import Score, exact_nats, perplexity
 from lm.scoring.uncertainty import paired_bootstrap
-from lm.training.setup import make_setup
 from lm.training.summary import result_row
 
 NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
@@ -43,14 +41,10 @@ class FinishedRun(NamedTuple):
 
 
 def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last"):
-    """Compares the runs in the directories `runs`. Returns the content of `workdir`/compare.json.
-
-    config: any config of this version; gives the known keys of a run's config.json and their types
-    """
-    check_name(checkpoint, CHECKPOINTS, "--checkpoint")
+    """Compares the runs in the directories `runs`. Returns the content of `workdir`/compare.json."""
     check_name(split, SPLITS, "--split")
     found = read_runs(runs)
-    models = [load_model(each, config, data_dir, split, checkpoint) for each in found]
+    models = [load_model(each, data_dir, split, checkpoint) for each in found]
     comparison = {
         "split": split,
         "checkpoint": checkpoint,
@@ -102,56 +96,28 @@ def label_paths(paths: list[Path]) -> list[str]:
     return [name if number == 1 else f"{name} ({number})" for name, number in zip(names, seen, strict=True)]
 
 
-def restore_config(run: FinishedRun, template: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config of a run, with the types of the template; keys that the run does not have yet keep its values.
-
-    Raises UserError for unknown keys and for values of other types.
-    """
-    config = ml_collections.ConfigDict(template).unlock()
-    config.targets = ml_collections.ConfigDict()
-    own = {key: value for key, value in run.config.items() if key != "targets"}
-    known, given = flat(config.to_dict()), flat(own)
-    for key in sorted(given.keys() - known.keys()):
-        raise UserError(
-            f"{run.workdir}/config.json has the unknown key {key}: another version of this project wrote it"
-        )
-    for key, value in given.items():
-        value = tuple(value) if isinstance(value, list) else value
-        try:
-            config.update_from_flattened_dict({key: value})
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{run.workdir}/config.json: {key}={value!r} has the wrong type") from error
-    return config.lock()
-
-
 class Model(NamedTuple):
     """A run's model at one of its checkpoints, and its corpus."""
 
     opened: Run
-    workdir: Path
-    which: str  # final or best
-
-    @property
-    def corpus(self) -> Corpus:
-        return self.opened.setup.corpus
+    corpus: Corpus
 
     def nats(self, split: str) -> np.ndarray:
         """Nats [N - context] of every target under the exact protocol. Logs a score of the test split in the run."""
-        nats = exact_nats(self.opened.model, self.opened.parameters, self.corpus.splits[split])
+        opened = self.opened
+        nats = exact_nats(opened.model, opened.parameters, self.corpus.splits[split])
         if split == "test":
             score = Score(float(nats.sum(dtype=np.float64)), len(nats))
-            row = result_row(split, "exact", score, self.opened.step - 1, self.which)
-            log_test_score(self.workdir, row | {"experiment": "compare"})
+            which = "best" if opened.checkpoint == "best" else "final"
+            row = result_row(split, "exact", score, opened.step - 1, which)
+            log_test_score(opened.workdir, row | {"experiment": "compare"})
         return nats
 
 
-def load_model(run: FinishedRun, template, data_dir: str | None, split: str, checkpoint: str) -> Model:
-    """Reads the run's corpus (the training text and `split`) and checkpoint. Raises UserError if one is missing."""
-    config = restore_config(run, template)
-    config.train.devices = 1
-    corpus = load_corpus(config, data_dir, tuple({"train", split}))
-    opened = open_run(make_setup(config, corpus), run.workdir, checkpoint)
-    return Model(opened, run.workdir, "best" if checkpoint == "best" else "final")
+def load_model(run: FinishedRun, data_dir: str | None, split: str, checkpoint: str) -> Model:
+    """Reads the run's checkpoint and its corpus: the training text and `split`. Raises UserError if one is missing."""
+    opened = open_run(run.workdir, checkpoint)
+    return Model(opened, corpus_of(opened, opened.config, data_dir, tuple({"train", split})))
 
 
 # --- Comparing ------------------------------------------------------------------------------------------------------

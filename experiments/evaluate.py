@@ -1,16 +1,35 @@
-"""Scores a trained run again: every split and protocol that the config names, on the last (and best) checkpoint."""
+"""Scores a trained run again: every split and protocol that its config names, on the last (and best) checkpoint.
+
+python launch.py --experiment=evaluate --workdir=RUN [--config.evaluation.protocols="('exact', 'batched')"]
+"""
 
 import os
 
-from experiments.train import load_setup, print_results, test_text
+from ml_collections import ConfigDict
+
+from experiments.train import corpus_of, print_results, test_text
+from lm.errors import UserError
 from lm.run import open_run
 from lm.runs.files import write_json
+from lm.training.recorder import Recorder
+from lm.training.setup import make_setup
 
 
 def run(config, workdir, data_dir=None):
     """Writes `workdir`/evaluation.json and returns its content; the run itself stays as it is."""
-    opened = open_run(load_setup(config, data_dir), workdir, read_test=test_text(config, data_dir))
-    summary = opened.summarise()
+    opened = open_run(workdir)
+    opened.check_config(config)
+    config = ConfigDict(config)
+    config.train.devices = 1  # whatever trained it
+    setup = make_setup(config, corpus_of(opened, config, data_dir))
+
+    def read_test():
+        if recorder.done > 0 and not recorder.finished:  # an imported model has made no step
+            raise UserError(f"the run has made {recorder.done} of {setup.total_steps} steps: finish it first")
+        return test_text(config, data_dir)()
+
+    recorder = Recorder(setup, workdir, read_test)
+    summary = recorder.summarise(recorder.restore())
     write_json(os.path.join(workdir, "evaluation.json"), summary)
     print_results(summary)
     return summary

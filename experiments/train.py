@@ -8,9 +8,10 @@ import math
 import jax
 
 from configs.rules import check_values
-from lm.data.corpora import load
+from lm.data.corpora import Corpus, load
 from lm.errors import UserError
 from lm.machine.clock import process_seconds
+from lm.run import Run
 from lm.runs.workdir import read_config
 from lm.training import devices, estimates, memory
 from lm.training.estimates import Estimate
@@ -42,6 +43,17 @@ def load_corpus(config, data_dir, splits=("train", "valid")):
     """The corpus, by default as training and selection see it: without its test split. Checks the values first."""
     check_values(config)
     return load(config.data, data_dir, splits)
+
+
+def corpus_of(run: Run, config, data_dir, splits=("train", "valid")) -> Corpus:
+    """The corpus that a run was trained on. Raises UserError if it is another text or has another vocabulary now."""
+    corpus = load_corpus(config, data_dir, splits)
+    if run.data not in ("", corpus.provenance.get("checksum", "")) or corpus.vocabulary != run.vocabulary:
+        raise UserError(
+            f"{run.workdir} holds a run on other data: its corpus {corpus.name} has changed since; "
+            "use the text that it was trained on"
+        )
+    return corpus
 
 
 def test_text(config, data_dir):

@@ -1,45 +1,166 @@
-"""A trained run, opened at one of its checkpoints: what evaluation, sampling and export start from."""
+"""A run as a model that can be picked up: what everything after training starts from.
 
-from lm.errors import UserError
-from lm.training.recorder import ReadTest, Recorder
-from lm.training.setup import Setup
-from lm.training.state import TrainState
+    run = lm.open_run("runs/mine")
+    run.config, run.vocabulary, run.step
+    run.nats("some text"), run.log_probs("some text"), run.sample("The ")
+    run.states("some text"), run.gates("some text")
+
+`open_run` reads the directory of a run, or an export, and nothing else: no config file and no training text.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from configs.rules import check_values
+from lm.data.text import Vocabulary
+from lm.errors import UserError, check_name
+from lm.model.language_model import LanguageModel, make_model
+from lm.model.weights import load_weights
+from lm.runs.checkpoint import Checkpoints
+from lm.runs.saved_config import get_config
+from lm.runs.schema import read_json
+from lm.runs.workdir import FREE, VOCABULARY, differences, shown
+from lm.scoring import inspection
+from lm.scoring.sampling import generate
+from lm.training.optim import hyper_of
+from lm.training.state import evaluated_parameters, state_shapes
 
 CHECKPOINTS = ("last", "best")
+WEIGHTS = "model.safetensors"
+VOCABULARY_FORM = {"level": str, "symbols": [str], "unknown": (str, None)}
+EXPORT = {"config": {}, "vocabulary": VOCABULARY_FORM, "step?": int, "checkpoint?": str, "data?": str}
+
+# Keys that do not change what a trained model computes: a command that uses it may choose them.
+USES = (*FREE, "evaluation.")
 
 
+@dataclasses.dataclass(frozen=True)
 class Run:
-    """A run's state at one of its checkpoints.
+    """A trained model with its config and vocabulary.
 
-    setup: config, corpus and model; state: with `step` steps made; parameters: those that evaluation reads
+    workdir: its directory; checkpoint: last or best; step: steps made
+    parameters: those that evaluation reads
+    data: the checksum of its corpus; "" if it is not recorded
     """
 
-    def __init__(self, recorder: Recorder, state: TrainState):
-        self.setup, self.state, self.recorder = recorder.setup, state, recorder
-        self.model, self.vocabulary = self.setup.model, self.setup.corpus.vocabulary
-        self.step, self.parameters = int(state.step), recorder.parameters(state)
+    workdir: Path
+    config: FrozenConfigDict
+    vocabulary: Vocabulary
+    model: LanguageModel
+    parameters: dict
+    step: int
+    checkpoint: str
+    data: str
 
-    def summarise(self) -> dict:
-        """Scores every split and protocol of the config, as at the end of training; see lm/training/summary.py."""
-        return self.recorder.summarise(self.state)
+    def encode(self, text: str) -> np.ndarray:
+        """Encodes a text as ids [N]. Raises UserError for a text shorter than the model's context, and for unknown
+        symbols if the vocabulary has no symbol for them."""
+        ids = self.vocabulary.encode(text)
+        if len(ids) < self.model.context:
+            raise UserError(f"the text has {len(ids)} tokens; this model reads at least {self.model.context}")
+        return ids
 
-    def sample(self) -> list[str]:
-        """Texts as `config.sample` says."""
-        return self.recorder.sample(self.state)
+    def log_probs(self, text: str) -> np.ndarray:
+        """Log-probabilities [N - context + 1, V], in nats, of the symbol after each prefix; the last row is of the
+        symbol after the whole text."""
+        return self.trace(text).log_probs
+
+    def trace(self, text: str) -> inspection.Trace:
+        """States, gates and log-probabilities at every step."""
+        return inspection.trace(self.model, self.parameters, self.encode(text))
+
+    def nats(self, text: str) -> np.ndarray:
+        """-ln p [N - context] of every token of the text, except the first `context`, which lack one."""
+        return self.token_scores(text).nats
+
+    def token_scores(self, text: str) -> inspection.TokenScores:
+        """Nats, rank and entropy of every target."""
+        return inspection.score_tokens(self.model, self.parameters, self.encode(text))
+
+    def states(self, text: str) -> tuple:
+        """The state after every step: for each layer its carry, with fields [N - context + 1, H], such as c and h."""
+        return self.trace(text).states
+
+    def gates(self, text: str) -> tuple[dict[str, np.ndarray], ...]:
+        """The gates at every step: for each layer {name: [N - context + 1, H]}, by the names of the equations.
+
+        Raises UserError for a cell without gates.
+        """
+        gates = self.trace(text).gates
+        if not any(gates):
+            raise UserError(f"config.model.cell={self.config.model.cell} has no gates")
+        return gates
+
+    def sample(self, prompt: str = "", **settings) -> list[str]:
+        """Generates texts. settings: keys of config.sample, such as temperature=0.7, length=200, number=1, seed=3.
+
+        Raises UserError for settings that do not fit.
+        """
+        config = ConfigDict(self.config).lock()
+        try:
+            config.sample.update({"prompt": prompt or config.sample.prompt, **settings})
+        except (KeyError, TypeError) as error:
+            raise UserError(f"run.sample: {error.args[0]}; known: {', '.join(config.sample)}") from error
+        check_values(config)
+        return generate(self.model, self.parameters, self.vocabulary, config.sample)
+
+    def check_config(self, config: ConfigDict):
+        """Raises UserError, naming the keys, if a config that is to use the run decides other numbers than its own."""
+        if changed := differences(self.config, config, USES):
+            raise UserError(
+                f"{self.workdir} was trained with another config ({shown(changed)}): leave out --config and these "
+                "keys; the run's own config is used. config.evaluation and config.sample may differ"
+            )
 
 
-def open_run(setup: Setup, workdir, checkpoint: str = "last", read_test: ReadTest | None = None) -> Run:
-    """Opens the run in `workdir` at its last checkpoint, or at the best by validation.
+def open_run(path: str | Path, checkpoint: str = "last") -> Run:
+    """Opens the run in directory `path` at its last checkpoint, or at the best by validation; or opens an export.
 
-    read_test: see lm/training/recorder.py. Raises UserError if there is no such checkpoint.
+    Raises UserError if the directory holds neither, or is damaged.
     """
-    recorder = Recorder(setup, workdir, read_test)
-    state = recorder.restore()
-    if not recorder.resumed:
-        raise UserError(f"{workdir} holds no checkpoint: train a run there first")
-    if checkpoint == "best":
-        best = recorder.checkpoints.restore(setup.state_shapes, which="best")
-        if best is None:
-            raise UserError(f"{workdir} holds no best checkpoint: train with config.checkpoint.best=keep")
-        state = best[0]
-    return Run(recorder, state)
+    check_name(checkpoint, CHECKPOINTS, "--checkpoint")
+    path = Path(path)
+    file = path / "config.json"
+    if not file.exists():
+        raise UserError(f"{path} holds no run: it has no config.json")
+    config = FrozenConfigDict(get_config(str(file)))
+    check_values(config)
+    if (path / WEIGHTS).exists():
+        return _open_export(path, config, read_json(file, EXPORT))
+    vocabulary = read_vocabulary(path)
+    model = make_model(config, vocabulary.size)
+    checkpoints = Checkpoints(path, keep=config.checkpoint.keep)
+    restored = checkpoints.restore(state_shapes(config, model, hyper_of(config)), which=checkpoint)
+    if restored is None:
+        hint = "train with config.checkpoint.best=keep" if checkpoint == "best" else "train a run there first"
+        raise UserError(f"{path} holds no {checkpoint} checkpoint: {hint}")
+    state, extra, step = restored
+    data = extra.get("data", "")
+    return Run(path, config, vocabulary, model, evaluated_parameters(state), step, checkpoint, data)
+
+
+def _open_export(path: Path, config: FrozenConfigDict, description: dict) -> Run:
+    vocabulary = vocabulary_of(description["vocabulary"])
+    model = make_model(config, vocabulary.size)
+    parameters, _ = load_weights(str(path / WEIGHTS), model, vocabulary)
+    step, checkpoint, data = (
+        description.get(key, empty) for key, empty in (("step", 0), ("checkpoint", "last"), ("data", ""))
+    )
+    return Run(path, config, vocabulary, model, parameters, step, checkpoint, data)
+
+
+def read_vocabulary(workdir: Path) -> Vocabulary:
+    """The vocabulary that a run has saved. Raises UserError if it is missing or damaged."""
+    path = workdir / VOCABULARY
+    if not path.exists():
+        raise UserError(
+            f"{workdir} has no {VOCABULARY}: an earlier version trained it; its train command, run again, writes it"
+        )
+    return vocabulary_of(read_json(path, VOCABULARY_FORM))
+
+
+def vocabulary_of(values: dict) -> Vocabulary:
+    return Vocabulary(values["level"], tuple(values["symbols"]), values["unknown"])

@@ -1,15 +1,18 @@
 """The directory of a run: its config, and the scores of the test split taken in it.
 
 config.json     the resolved config; a run of another config is refused there
+vocabulary.json the symbols in the order of their ids, so that the run needs no training text to be used
 test_log.jsonl  one line for every score of the test split, ever
 """
 
+import dataclasses
 import datetime
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from configs.base import base
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_json, writing
 from lm.runs.plain import flat, plain
@@ -17,13 +20,22 @@ from lm.runs.schema import read_json
 
 # Any of these without a config.json means that the directory belongs to something else.
 _RUN_FILES = ("metrics.jsonl", "summary.json", "checkpoints")
-# Keys that say where a run is computed, not what: a run may resume with other values of them.
-_WHERE = ("train.devices", "train.threads")
+VOCABULARY = "vocabulary.json"
+
+# Keys that decide none of a run's numbers, or only what is reported of them: a run may resume with other values. The
+# text at data.path is known by its checksum. A name that ends with a dot is a group.
+FREE = (
+    *("name", "source", "parameters", "targets.", "claim.", "sample.", "checkpoint.", "data.path"),
+    *("train.devices", "train.threads", "train.report_every", "train.sample_every"),
+    *("evaluation.protocols", "evaluation.splits"),
+)
+_LENGTH = ("train.steps", "train.epochs")
 
 
-def prepare_workdir(workdir: str | Path, config) -> Path:
+def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     """Makes `workdir` and writes config.json, or checks that it holds a run of this config. Returns `workdir`.
 
+    vocabulary: a dataclass, written to vocabulary.json; None writes none
     Raises UserError if `workdir` cannot be written, holds a run of another config (the message names the differing
     keys, old -> new), or holds files of a run without its config.json.
     """
@@ -37,14 +49,44 @@ def prepare_workdir(workdir: str | Path, config) -> Path:
             raise UserError(
                 f"directory {workdir} holds {', '.join(strays)} but no config.json: choose an empty or new directory"
             )
-    elif differences := _differences(old, config):
-        raise UserError(
-            f"directory {workdir} holds a run of a different config ({'; '.join(differences)}): "
-            "choose another directory or the old values"
-        )
+    else:
+        _check_same_run(workdir, old, config)
+    if vocabulary is not None:
+        _keep_vocabulary(workdir / VOCABULARY, plain(dataclasses.asdict(vocabulary)))
     if old != config:
         write_json(workdir / "config.json", config)
     return workdir
+
+
+def _check_same_run(workdir: Path, old: dict, new: dict):
+    """Raises UserError unless a run of config `old` may continue with config `new`; sets the scores of a shorter run
+    aside as summary_of_N_steps.json or summary_of_N_epochs.json."""
+    rolls_back = new.get("on_nan") == "rollback"  # to a checkpoint, so it matters when there is one
+    changed = differences(old, new, FREE, but=("checkpoint.every_steps", "checkpoint.keep") if rolls_back else ())
+    longer = [key for key in changed if key in _LENGTH and 0 < flat(old)[key] < flat(new)[key]]
+    decays = flat(new).get("optim.schedule") == "cosine"
+    if longer and decays and list(changed) == longer:
+        raise UserError(
+            f"directory {workdir} holds a run of a different config ({shown(changed)}): config.optim.schedule=cosine "
+            "depends on the length of training; train in a new directory"
+        )
+    if list(changed) != longer:
+        raise UserError(
+            f"directory {workdir} holds a run of a different config ({shown(changed)}): "
+            "choose another directory or the old values"
+        )
+    summary = workdir / "summary.json"
+    if longer and summary.exists():
+        key = longer[0]
+        os.replace(summary, workdir / f"summary_of_{flat(old)[key]}_{key.partition('.')[2]}.json")
+
+
+def _keep_vocabulary(path: Path, vocabulary: dict):
+    """Writes the vocabulary of a new run. Raises UserError if the run has another one."""
+    if not path.exists():
+        write_json(path, vocabulary)
+    elif read_json(path) != vocabulary:
+        raise UserError(f"{path}: the run was trained with another vocabulary than that of the corpus as it is now")
 
 
 def read_config(workdir: str | Path) -> dict | None:
@@ -61,18 +103,29 @@ def read_config(workdir: str | Path) -> dict | None:
         raise UserError(f"{error}: choose another directory") from error
 
 
-def _differences(old: dict, new: dict, shown: int = 8) -> list[str]:
-    """The differing keys of two plain configs except _WHERE, as 'a.b: old -> new', at most `shown` of them."""
-    old, new = flat(old), flat(new)
+def differences(old: Mapping, new: Mapping, free: tuple[str, ...], but: tuple[str, ...] = ()) -> dict[str, str]:
+    """{key: "old -> new"} of the keys that differ between two configs, except those that are free.
+
+    free: names of keys, or of groups, which end with a dot; but: keys of such groups that are not free
+    A key that a config lacks has its default: it may be newer than the run.
+    """
+    old, new = (flat(plain(base())) | flat(plain(values)) for values in (old, new))
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key, ...) != new.get(key, ...))
-    keys = [key for key in keys if key not in _WHERE]
 
-    def show(values, key):
-        shown = json.dumps(values[key]) if key in values else "(absent)"
-        return shown if len(shown) <= 80 else shown[:80] + "..."
+    def is_free(key: str) -> bool:
+        return key not in but and any(key == name or (name[-1] == "." and f"{key}.".startswith(name)) for name in free)
 
-    lines = [f"{key[:80]}: {show(old, key)} -> {show(new, key)}" for key in keys[:shown]]
-    return lines + ([f"and {len(keys) - shown} more"] if len(keys) > shown else [])
+    def show(values: dict, key: str) -> str:
+        text = json.dumps(values[key]) if key in values else "(absent)"
+        return text if len(text) <= 80 else text[:80] + "..."
+
+    return {key: f"{show(old, key)} -> {show(new, key)}" for key in keys if not is_free(key)}
+
+
+def shown(changed: dict[str, str], most: int = 8) -> str:
+    """The differences in one line, at most `most` of them."""
+    lines = [f"{key[:80]}: {change}" for key, change in list(changed.items())[:most]]
+    return "; ".join(lines + ([f"and {len(changed) - most} more"] if len(changed) > most else []))
 
 
 def log_test_score(workdir: str | Path, row: Mapping) -> None:

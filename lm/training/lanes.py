@@ -240,7 +240,7 @@ def train_lanes(
         for workdir in workdirs:
             locks.enter_context(lock.alone(workdir))
         for setup, workdir in zip(setups, workdirs, strict=True):
-            prepare_workdir(workdir, setup.config)
+            prepare_workdir(workdir, setup.config, setup.corpus.vocabulary)
         tokens = on_device(setups[0].corpus.splits["train"])
         recorders = [Recorder(setup, workdir, read_test) for setup, workdir in zip(setups, workdirs, strict=True)]
         return Lanes(recorders, tokens, within).run()

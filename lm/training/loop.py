@@ -82,7 +82,7 @@ def train(setup: Setup, workdir, read_test: ReadTest | None = None, observe: Obs
 
         def prepare():
             held.enter_context(lock.alone(workdir))  # first: a refused process changes nothing
-            prepare_workdir(workdir, setup.config)
+            prepare_workdir(workdir, setup.config, setup.corpus.vocabulary)
 
         devices.first_does(prepare)
         return Trainer(Recorder(setup, workdir, read_test, observe)).run()

@@ -266,7 +266,7 @@ def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
     corpus, config = tiny.corpus(), tiny.config()
     monkeypatch.setattr("experiments.train.load_corpus", lambda config, data_dir: corpus)
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
-    prepare_workdir(first, config)
+    prepare_workdir(first, config, corpus.vocabulary)
     trained = Trainer(Recorder(make_setup(config, corpus), first))
     trained.run()
     directory = export.run(config, first)

@@ -272,7 +272,7 @@ def test_checkpoints_of_another_architecture_are_refused_and_left_alone(undistur
     (tmp_path / "config.json").unlink()
     (tmp_path / "metrics.jsonl").rename(tmp_path / "kept")
     (tmp_path / "checkpoints").rename(tmp_path / "moved")
-    prepare_workdir(tmp_path, other)
+    prepare_workdir(tmp_path, other, corpus().vocabulary)
     (tmp_path / "moved").rename(tmp_path / "checkpoints")
     before = files(tmp_path)
     with pytest.raises(UserError, match=r"belongs to another model: .*\[3, 12\] there") as caught:

@@ -1,0 +1,176 @@
+"""Scores a text of your own under a trained run: nats, perplexity, bits per symbol and per byte.
+
+    python launch.py --experiment=score --workdir=RUN --text=FILE
+    echo "the cat" | python launch.py --experiment=score --workdir=RUN --per=token
+    printf "the ca" | python launch.py --experiment=score --workdir=RUN --next=5
+
+The text is read as one stream, as under the protocol `exact`: its first token, or its first two for a bigram model,
+lack context and are no targets. Tables are tab-separated.
+"""
+
+import collections
+import math
+import re
+import sys
+
+import numpy as np
+
+from lm.data.text import plain_text, words
+from lm.errors import UserError, lookup
+from lm.run import Run, open_run
+from lm.scoring.inspection import score_texts
+from lm.scoring.protocols import exact_nats, perplexity
+
+BITS = 1 / math.log(2)  # per nat
+
+
+def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint="last"):
+    """Prints the rows that --per asks for and returns them.
+
+    text: a file, or "-" for standard input; next: how many of the likeliest symbols after the text to print too
+    """
+    rows_of = lookup(PER, per, "--per")
+    if next < 0:
+        raise UserError(f"--next must be at least 0, not {next}")
+    opened = open_run(workdir, checkpoint)
+    opened.check_config(config)
+    content = read(text)
+    if not reads_line_ends(opened):
+        content = content.removesuffix("\n")
+    report_unknown(opened, content)
+    joined = "".join(split_lines(opened, content)) if per.startswith("line") else content
+    if len(opened.encode(joined)) <= opened.model.context:
+        raise UserError(f"--text={text}: the text is too short to score: {opened.model.context + 1} tokens are needed")
+    rows = rows_of(opened, content)
+    print_rows(rows)
+    if next:
+        print_rows(likeliest(opened, content, next))
+    return rows
+
+
+def read(path: str) -> str:
+    """The text of a file, or of standard input for "-". Raises UserError if it cannot be read."""
+    name = "standard input" if path == "-" else f"--text={path}"
+    try:
+        if path == "-":
+            return plain_text(sys.stdin.buffer.read(), name)
+        with open(path, "rb") as file:
+            return plain_text(file.read(), name)
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror or error}") from error
+
+
+def split(run: Run, text: str) -> list[str]:
+    """The tokens of a text."""
+    return list(text) if run.vocabulary.level == "char" else words(text)
+
+
+def reads_line_ends(run: Run) -> bool:
+    """Whether the vocabulary can encode a line end; that of text8 cannot, and reads lines without it."""
+    known = run.vocabulary
+    return known.level == "word" or known.unknown is not None or "\n" in known.symbols
+
+
+def split_lines(run: Run, text: str) -> list[str]:
+    """The lines of a text, with their line ends if the vocabulary has one."""
+    lines = text.split("\n")
+    if not reads_line_ends(run):
+        return lines
+    return [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+
+
+def report_unknown(run: Run, text: str):
+    """Says on stderr which tokens the vocabulary does not have."""
+    unknown = collections.Counter(split(run, text))
+    for symbol in run.vocabulary.symbols:
+        unknown.pop(symbol, None)
+    if unknown and run.vocabulary.unknown is not None:
+        kinds = ", ".join(f"{symbol!r} {count}" for symbol, count in unknown.most_common(5))
+        more = f" and {len(unknown) - 5} more kinds" if len(unknown) > 5 else ""
+        symbol = run.vocabulary.unknown
+        print(f"{sum(unknown.values())} unknown tokens are read as {symbol!r}: {kinds}{more}", file=sys.stderr)
+
+
+# --- Rows -----------------------------------------------------------------------------------------------------------
+
+
+def score_row(nats: np.ndarray, size: int) -> dict:
+    """Sums of some targets, whose text has `size` bytes in UTF-8."""
+    total, targets = float(nats.sum(dtype=np.float64)), len(nats)
+    mean = total / targets if targets else math.nan
+    return {
+        "nats": total,
+        "targets": targets,
+        "perplexity": perplexity(mean) if targets else math.nan,
+        "bits_per_symbol": mean * BITS,
+        "bits_per_byte": total * BITS / size if size else math.nan,
+    }
+
+
+def context_bytes(run: Run, text: str) -> int:
+    """Bytes of the tokens at the start of a text that are no targets."""
+    token = r"[\s\S]" if run.vocabulary.level == "char" else r"[^\S\n]*(?:[^\s]+|\n)"
+    start = re.match(f"(?:{token}){{{run.model.context}}}", text)
+    return len(start[0].encode()) if start else len(text.encode())
+
+
+def per_text(run: Run, text: str) -> list[dict]:
+    """The sums over the whole text."""
+    nats = exact_nats(run.model, run.parameters, run.encode(text))
+    return [score_row(nats, len(text.encode()) - context_bytes(run, text))]
+
+
+def per_line(run: Run, text: str) -> list[dict]:
+    """A row per line, with its line end; the state is carried from line to line."""
+    lines, rows, end = split_lines(run, text), [], -run.model.context
+    text = "".join(lines)
+    nats = exact_nats(run.model, run.parameters, run.encode(text))
+    for number, line in enumerate(lines, 1):
+        start, end = end, end + len(split(run, line))
+        size = len(line.encode()) - (context_bytes(run, text) if number == 1 else 0)
+        rows.append({"line": number} | score_row(nats[max(start, 0) : max(end, 0)], size))
+    return rows
+
+
+def per_line_reset(run: Run, text: str) -> list[dict]:
+    """A row per line, with its line end; each line is read from the initial state and has its own first tokens."""
+    lines = split_lines(run, text)
+    scores = score_texts(run.model, run.parameters, [run.vocabulary.encode(line) for line in lines])
+    sizes = [len(line.encode()) - context_bytes(run, line) for line in lines]
+    numbered = enumerate(zip(scores, sizes, strict=True), 1)
+    return [{"line": number} | score_row(nats, size) for number, (nats, size) in numbered]
+
+
+def per_token(run: Run, text: str) -> list[dict]:
+    """A row per target. rank: 1 if no symbol was likelier; entropy: of the prediction, in bits"""
+    scores = run.token_scores(text)
+    tokens = split(run, text)[run.model.context :]
+    return [
+        {"token": token, "nats": nats, "bits": nats * BITS, "rank": rank, "entropy": entropy * BITS}
+        for token, nats, rank, entropy in zip(tokens, *(x.tolist() for x in scores), strict=True)
+    ]
+
+
+PER = {"text": per_text, "line": per_line, "line_reset": per_line_reset, "token": per_token}
+
+
+def likeliest(run: Run, text: str, number: int) -> list[dict]:
+    """The `number` likeliest symbols after the text."""
+    log_p = run.log_probs(text)[-1]
+    order = np.argsort(-log_p, kind="stable")[:number]
+    symbols = run.vocabulary.symbols
+    return [{"next": symbols[i], "probability": math.exp(log_p[i]), "bits": -float(log_p[i]) * BITS} for i in order]
+
+
+def print_rows(rows: list[dict]):
+    """Prints a table with a header, tab-separated. A control character is written as an escape, such as \\n."""
+    print(*rows[0], sep="\t")
+    for row in rows:
+        print(*(show(value) for value in row.values()), sep="\t")
+
+
+def show(value) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}" if value < 1e6 else f"{value:.3f}"
+    text = str(value)
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -1,0 +1,241 @@
+"""A run is used as it was trained, from its directory alone."""
+
+import io
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import launch
+import lm
+from experiments import evaluate, export, sample, score
+from lm.errors import UserError
+from lm.scoring.protocols import exact_nats
+from lm.training.loop import train
+from lm.training.setup import make_setup
+from tests.helpers import tiny
+
+ROOT = Path(launch.__file__).parent
+TEXT = "ab cd abcd abc dabcdabcd"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run of two layers with zoneout, and its setup."""
+    workdir = tmp_path_factory.mktemp("trained")
+    config = tiny.config(zoneout__memory=0.5, zoneout__output=0.5, model__hidden=(3, 4), checkpoint__best="keep")
+    setup = make_setup(config, tiny.corpus())
+    train(setup, workdir)
+    return workdir, setup
+
+
+@pytest.fixture
+def run_dir(trained, tmp_path):
+    """A copy of the run that a test may change."""
+    return shutil.copytree(trained[0], tmp_path / "run")
+
+
+def saved_config(workdir):
+    return ConfigDict(lm.open_run(workdir).config)
+
+
+def test_it_opens_from_its_directory_alone(trained):
+    workdir, setup = trained
+    run = lm.open_run(workdir)
+    assert run.config == setup.config
+    assert run.vocabulary == setup.corpus.vocabulary
+    assert (run.step, run.checkpoint) == (12, "last")
+    nats = exact_nats(run.model, run.parameters, setup.corpus.splits["valid"])
+    row = json.loads((workdir / "summary.json").read_text())["results"][0]
+    assert float(nats.sum(dtype=np.float64)) == row["nats"]  # zoneout as in training, without being told
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_an_export_is_the_run(run_dir, which):
+    config = saved_config(run_dir)
+    directory = export.run(config, str(run_dir), checkpoint=which)
+    run, copy = lm.open_run(run_dir, which), lm.open_run(directory)
+    assert (copy.step, copy.checkpoint, copy.config, copy.vocabulary) == (run.step, which, run.config, run.vocabulary)
+    np.testing.assert_array_equal(run.nats(TEXT), copy.nats(TEXT))
+    assert sample.run(config, str(run_dir), checkpoint=which) == sample.run(config, directory)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model.cell", "elman_tanh"), ("zoneout.memory", 0.0), ("data.fractions", (0.5, 0.3, 0.2)), ("seed", 1)],
+)
+@pytest.mark.parametrize("command", [evaluate, sample, export, score])
+def test_a_config_that_decides_other_numbers_is_refused(trained, command, key, value):
+    config = saved_config(trained[0])
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=f"was trained with another config .{key}: .* -> "):
+        command.run(config, str(trained[0]))
+
+
+def test_evaluation_and_sampling_keys_are_free(run_dir, monkeypatch):
+    monkeypatch.setattr("experiments.train.load_corpus", lambda config, data_dir, splits=(): tiny.corpus())
+    config = saved_config(run_dir)
+    config.evaluation.protocols, config.evaluation.batch_size, config.evaluation.unroll = ("batched",), 2, 3
+    config.sample.number, config.train.report_every = 1, 7
+    summary = evaluate.run(config, str(run_dir))
+    assert {row["protocol"] for row in summary["results"]} == {"batched"}
+    assert len(sample.run(config, str(run_dir))) == 1
+
+
+def test_a_corpus_with_its_symbols_swapped_is_refused(run_dir, monkeypatch):
+    corpus = tiny.corpus()
+    swapped = corpus._replace(vocabulary=lm.open_run(run_dir).vocabulary.__class__("char", tuple(" bacd")))
+    monkeypatch.setattr("experiments.train.load_corpus", lambda config, data_dir, splits=(): swapped)
+    with pytest.raises(UserError, match="holds a run on other data"):
+        evaluate.run(saved_config(run_dir), str(run_dir))
+    with pytest.raises(UserError, match="was trained with another vocabulary"):
+        train(make_setup(saved_config(run_dir), swapped), run_dir)
+
+
+def test_the_test_split_is_not_scored_before_training_is_over(run_dir, monkeypatch):
+    monkeypatch.setattr("experiments.train.load_corpus", lambda config, data_dir, splits=(): tiny.corpus())
+    monkeypatch.setattr("experiments.train.load", lambda data, data_dir, splits: pytest.fail("the test split was read"))
+    config = saved_config(run_dir)
+    config.train.steps, config.evaluation.splits = 20, ("valid", "test")
+    (run_dir / "config.json").write_text(json.dumps(config.to_dict()))
+    summary = evaluate.run(config, str(run_dir))
+    assert summary["not_scored"] == {"test": "the run has made 12 of 20 steps: finish it first"}
+    assert not (run_dir / "test_log.jsonl").exists()
+
+
+# --- The command line -----------------------------------------------------------------------------------------------
+
+
+def command_line(*arguments):
+    return launch.main(["launch.py", *map(str, arguments)])
+
+
+def test_commands_need_no_config(trained, capsys):
+    assert command_line("--experiment=sample", f"--workdir={trained[0]}", "--config.sample.number=1") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert command_line("--experiment=sample", f"--config={trained[0]}/config.json") == 0
+    assert command_line("--experiment=sample", f"--workdir={trained[0]}", "--config.model.cell=gru") == 2
+    assert 'model.cell: "lstm" -> "gru"' in capsys.readouterr().err
+
+
+def test_a_directory_without_a_run_is_named(tmp_path, capsys):
+    assert command_line("--experiment=sample", f"--workdir={tmp_path}") == 2
+    assert f"--workdir={tmp_path} holds no run: it has no config.json" in capsys.readouterr().err
+
+
+def test_a_run_starts_from_the_config_of_another(trained, tmp_path, capsys):
+    """Tuples, empty values and all: config.json of both runs is equal. The corpus is another one here."""
+    given = tmp_path / "config.json"
+    config = saved_config(trained[0])
+    config.data.size = 3000
+    given.write_text(json.dumps(config.to_dict()))
+    assert command_line(f"--config={given}", "--noeta") == 2
+    assert "is of another run: name a --workdir" in capsys.readouterr().err
+    assert command_line(f"--config={given}", f"--workdir={tmp_path / 'new'}", "--noeta") == 0
+    assert json.loads((tmp_path / "new" / "config.json").read_text()) == json.loads(given.read_text())
+    given.write_text(json.dumps({"model": {"hiden": [3]}}))
+    assert command_line(f"--config={given}", f"--workdir={tmp_path / 'none'}") == 2
+    assert "unknown key model.hiden" in capsys.readouterr().err
+
+
+# --- Scoring a text -------------------------------------------------------------------------------------------------
+
+
+def rows_of(workdir, monkeypatch, content, **keywords):
+    stdin = io.TextIOWrapper(io.BytesIO(content.encode()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    return score.run(saved_config(workdir), str(workdir), **keywords)
+
+
+def test_score_sums_what_the_exact_protocol_sums(trained, monkeypatch, capsys):
+    run = lm.open_run(trained[0])
+    total = float(exact_nats(run.model, run.parameters, run.encode(TEXT)).sum(dtype=np.float64))
+    (row,) = rows_of(trained[0], monkeypatch, TEXT)
+    assert row["nats"] == total
+    assert row["targets"] == len(TEXT) - 1
+    bits = pytest.approx(total / math.log(2) / (len(TEXT) - 1))
+    assert (row["bits_per_symbol"], row["bits_per_byte"]) == (bits, bits)
+    tokens = rows_of(trained[0], monkeypatch, TEXT, per="token")
+    assert [each["token"] for each in tokens] == list(TEXT[1:])
+    assert sum(each["nats"] for each in tokens) == pytest.approx(total, rel=1e-6)
+    lines = rows_of(trained[0], monkeypatch, TEXT.replace(" ", "\n"), per="line")
+    without = float(run.nats(TEXT.replace(" ", "")).sum(dtype=np.float64))  # this vocabulary has no line end
+    assert sum(each["nats"] for each in lines) == pytest.approx(without, rel=1e-6)
+    capsys.readouterr()
+    rows_of(trained[0], monkeypatch, "abc\n", next=2)
+    table = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert table[2] == ["next", "probability", "bits"]
+    best = np.argsort(-run.log_probs("abc")[-1])[:2]
+    assert [line[0] for line in table[3:]] == [run.vocabulary.symbols[i] for i in best]
+
+
+def test_lines_are_read_each_from_zero_if_asked(trained, monkeypatch):
+    run = lm.open_run(trained[0])
+    rows = rows_of(trained[0], monkeypatch, "abcd\na\n\nbcda", per="line_reset")
+    assert [row["targets"] for row in rows] == [3, 0, 0, 3]
+    assert rows[0]["nats"] == pytest.approx(float(run.nats("abcd").sum()), rel=1e-6)
+    assert rows[3]["nats"] == pytest.approx(float(run.nats("bcda").sum()), rel=1e-6)
+    assert math.isnan(rows[1]["perplexity"])
+
+
+def test_unknown_symbols_are_counted(tmp_path, monkeypatch, capsys):
+    corpus = tiny.corpus()
+    vocabulary = corpus.vocabulary.__class__("word", ("a", "b", "<eos>", "c", "<unk>"), "<unk>")
+    train(make_setup(tiny.config(), corpus._replace(vocabulary=vocabulary)), tmp_path)
+    (row,) = rows_of(tmp_path, monkeypatch, "a b zebra\nzebra yak <unk> ä\n")
+    assert row["targets"] == 8
+    assert row["bits_per_byte"] == pytest.approx(
+        row["nats"] / math.log(2) / len(" b zebra\nzebra yak <unk> ä\n".encode())
+    )
+    assert "4 unknown tokens are read as '<unk>': 'zebra' 2, 'yak' 1, 'ä' 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "keywords", "message"),
+    [
+        ("abx", {}, "characters that are not in the vocabulary: 'x'"),
+        ("a", {}, "too short to score: 2 tokens are needed"),
+        ("", {}, "standard input: the file has no text"),
+        ("abc", {"per": "word"}, "--per: unknown 'word'; known: text, line, line_reset, token"),
+        ("abc", {"next": -1}, "--next must be at least 0, not -1"),
+        ("abc", {"text": "/nowhere"}, "--text=/nowhere: No such file"),
+    ],
+)
+def test_a_text_that_cannot_be_scored_is_refused(trained, monkeypatch, text, keywords, message):
+    with pytest.raises(UserError, match=message):
+        rows_of(trained[0], monkeypatch, text, **keywords)
+
+
+# --- The Python API -------------------------------------------------------------------------------------------------
+
+
+def test_the_api_samples_and_looks_inside(trained):
+    run = lm.open_run(trained[0])
+    texts = run.sample("ab", length=9, number=3, temperature=0.5, seed=2)
+    assert len(texts) == 3
+    assert all(text.startswith("ab") for text in texts)
+    assert texts == run.sample("ab", length=9, number=3, temperature=0.5, seed=2)
+    assert run.log_probs(TEXT).shape == (len(TEXT), tiny.V)
+    assert [layer.c.shape for layer in run.states(TEXT)] == [(len(TEXT), 3), (len(TEXT), 4)]
+    assert [sorted(layer) for layer in run.gates(TEXT)] == [["f", "g", "i", "o"]] * 2
+    with pytest.raises(UserError, match="temprature"):
+        run.sample(temprature=1.0)
+    with pytest.raises(UserError, match=r"config.sample.temperature must be at least 0.0001"):
+        run.sample(temperature=0.0)
+    with pytest.raises(UserError, match="has 0 tokens; this model reads at least 1"):
+        run.log_probs("")
+
+
+@pytest.mark.slow
+def test_it_works_outside_the_checkout(trained, tmp_path):
+    code = f"import lm; run = lm.open_run({str(trained[0])!r}); print(len(run.nats('abcd')))"
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "3\n"
