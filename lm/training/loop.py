@@ -32,6 +32,9 @@ class Trainer:
         self.state = recorder.restore()
         if recorder.resumed:
             recorder.say(f"resuming {recorder.workdir} after {recorder.done} of {self.setup.total_steps} steps")
+        if recorder.checks.stopped:
+            patience = self.setup.config.train.patience
+            recorder.say(f"this run stopped early by config.train.patience={patience}: it trains no longer")
 
     def run(self) -> dict:
         """Trains to the end or to an early stop, writes summary.json and returns its content.
