@@ -6,6 +6,7 @@
 # make soak   runs the tests that take long: random kills, 100,000 steps, estimates against the clock.
 # make lint   checks style and types.
 # make results  updates the tables of README, docs/results.md and docs/speed.md from the committed records.
+# make models   trains the small models of docs/models again and exports them; needs LM_DATA_DIR.
 # make lock   renews the hashed locks from the requirements files.
 #
 # PYTHON chooses the interpreter for a new .venv: make run PYTHON=python3.12
@@ -16,7 +17,7 @@ WORKDIR ?= runs/first
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run test test-all soak lint results lock
+.PHONY: run test test-all soak lint results models lock
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed
@@ -42,6 +43,15 @@ lint: $(VENV)/.installed-dev
 results: $(VENV)/.installed
 	$(BIN)/python -m experiments.ledger.results_page
 	$(BIN)/python -m experiments.peers.speed_page
+
+SHIPPED := lstm lstm_fused embedding bigram bigram_dropout
+
+models: $(VENV)/.installed
+	for name in $(SHIPPED); do \
+	    $(BIN)/python launch.py --config=configs/text8/$$name.py --config.data.corpus=text8_prefix \
+	        --workdir=runs/models/$$name --noeta && \
+	    $(BIN)/python launch.py --experiment=export --workdir=runs/models/$$name --to=docs/models/text8_$$name || exit; \
+	done
 
 # Universal: one lock holds for every platform and for Python 3.11 and 3.12. The others are
 # constrained by the first, so that tests run on the very versions that users get.

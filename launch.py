@@ -59,6 +59,7 @@ SPLIT = Flag(flags.DEFINE_string, "split", "valid", "Text to compare the runs on
 STORAGE = Flag(flags.DEFINE_string, "storage", "", "Optuna's URL of a study that several machines share.")
 TARGETS = Flag(flags.DEFINE_string, "targets", "*", "Patterns of configs or their targets: 'text8/*,ptb/lstm2'.")
 TEXT = Flag(flags.DEFINE_string, "text", "-", "File to score; - reads standard input.")
+TO = Flag(flags.DEFINE_string, "to", "", "Directory of the export. Default: export/ in --workdir.")
 VOCABULARY = Flag(flags.DEFINE_string, "vocabulary", None, "Vocabulary of the weights: a file with one token a line.")
 WEIGHTS = Flag(flags.DEFINE_string, "weights", None, "Safetensors file to import.")
 
@@ -105,7 +106,7 @@ COMMANDS = {
         config="none",
         workdir="runs/compare",
     ),
-    "export": Command("experiments.export", (CHECKPOINT,), config="saved"),
+    "export": Command("experiments.export", (CHECKPOINT, TO), config="saved"),
     "import": Command("experiments.import_weights", (WEIGHTS, VOCABULARY)),
 }
 

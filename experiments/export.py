@@ -1,21 +1,23 @@
-"""Writes a run's weights to export/model.safetensors in its work directory, and its config to export/config.json.
+"""Writes a run's weights to model.safetensors and all else that a model needs to config.json, in RUN/export or --to.
 
 The export is a model that can be picked up: sample, score and `lm.open_run` take its directory.
 """
 
 import dataclasses
 import os
+from pathlib import Path
 
 from lm.model.weights import save_weights
 from lm.run import WEIGHTS, open_run
 from lm.runs.files import make_directory, write_json
+from lm.runs.schema import read_json
 
 
-def run(config, workdir, data_dir=None, checkpoint="last"):
-    """Returns the directory of the export: model.safetensors, and config.json with config, vocabulary and step."""
+def run(config, workdir, data_dir=None, checkpoint="last", to=""):
+    """Returns the directory of the export. config.json holds config, vocabulary, step, and the scores of the run."""
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
-    directory = str(make_directory(os.path.join(workdir, "export")))
+    directory = str(make_directory(to or os.path.join(workdir, "export")))
     save_weights(os.path.join(directory, WEIGHTS), opened.parameters, opened.vocabulary)
     description = {
         "config": opened.config.to_dict(),
@@ -23,7 +25,15 @@ def run(config, workdir, data_dir=None, checkpoint="last"):
         "step": opened.step,
         "checkpoint": opened.checkpoint,
         "data": opened.data,
+        "results": results(Path(workdir), checkpoint),
     }
     write_json(os.path.join(directory, "config.json"), description)
     print(f"wrote {directory}/model.safetensors and config.json: the {checkpoint} checkpoint, {opened.step} steps")
     return directory
+
+
+def results(workdir: Path, checkpoint: str) -> list[dict]:
+    """The rows of summary.json for the checkpoint; none before the run has finished."""
+    path = workdir / "summary.json"
+    rows = read_json(path, {"results": [{}]})["results"] if path.exists() else []
+    return [row for row in rows if row["which"] == {"last": "final"}.get(checkpoint, checkpoint)]

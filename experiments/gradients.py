@@ -4,6 +4,8 @@
    vanishes under a sigmoid and explodes under a rectifier.
 2. Newly initialised cells of `config.model.hidden[0]` units: the norm of d loss / d h_t for every step t of a window
    whose loss depends on the last h only.
+3. If --workdir holds a trained run: the norm of d loss / d h_t in each of its layers, for texts that it generates and
+   whose loss is that of the last token.
 
 Writes gradients.json and gradients.png to the workdir.
 """
@@ -17,6 +19,7 @@ from lm.cells.kinds import zero_carry
 from lm.cells.recurrence import run_cell
 from lm.cells.table import CELLS
 from lm.model.initialisers import initialiser
+from lm.run import Run, open_run
 from lm.runs.files import make_directory, write_bytes, write_json
 
 WEIGHTS = np.array([[1.0, 4.0], [4.0, 1.0]])
@@ -96,6 +99,36 @@ def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16)
     return np.linalg.norm(gradients, axis=-1).mean(axis=-1)  # in float32, squares of 1e-30 underflow
 
 
+def trained_norms(run: Run, batch: int = 16) -> dict[str, np.ndarray]:
+    """Computes |d loss / d h_t| in each layer of a trained model for the last STEPS steps, the mean over `batch` texts.
+
+    The texts are the model's own; the loss is -ln p of the last token. A state without h counts as a whole.
+    """
+    model, context = run.model, run.model.context
+    texts = run.sample(number=batch, length=STEPS + context, stop="")
+    tokens = jnp.asarray(np.stack([run.encode(text)[: STEPS + context] for text in texts], axis=1))
+    nudges = jax.tree.map(lambda x: jnp.zeros((STEPS, *x.shape)), model.initial_carry(batch))
+
+    def loss(nudges):
+        def step(carry, inputs):
+            start, nudge = inputs
+            window = jax.lax.dynamic_slice_in_dim(tokens, start, context)
+            carry, logits = model.apply({"params": run.parameters}, window, jax.tree.map(jnp.add, carry, nudge))
+            return carry, logits[-1]
+
+        _, logits = jax.lax.scan(step, model.initial_carry(batch), (jnp.arange(STEPS), nudges))
+        targets = jax.nn.one_hot(tokens[-1], logits.shape[-1])
+        return -(jax.nn.log_softmax(logits[-1]) * targets).sum()
+
+    gradients = jax.jit(jax.grad(loss))(nudges)
+    norms = {}
+    for index, layer in enumerate(gradients):
+        parts = [layer.h] if hasattr(layer, "h") else list(layer)
+        state = np.concatenate([np.asarray(part, np.float64) for part in parts], axis=-1)
+        norms[f"layer {index}, trained"] = np.linalg.norm(state, axis=-1).mean(axis=-1)
+    return norms
+
+
 def plot(norms: dict[str, np.ndarray]) -> bytes:
     """Draws |d loss / d h_t| on a log scale against the distance from the loss, one line per cell. Returns a PNG."""
     from matplotlib.figure import Figure
@@ -106,7 +139,7 @@ def plot(norms: dict[str, np.ndarray]) -> bytes:
         axes.semilogy(np.arange(len(values))[::-1], values, label=name)
     axes.set_xlabel("steps before the loss")
     axes.set_ylabel("norm of d loss / d h")
-    axes.set_title("How far a gradient reaches back, at initialisation")
+    axes.set_title("How far a gradient reaches back")
     axes.legend()
     axes.grid(alpha=0.3)
     return png_of(figure)
@@ -123,6 +156,8 @@ def run(config, workdir, data_dir=None):
             print(f"  [{row[0]:.9g} {row[1]:.9g}]")
     key = jax.random.key(config.seed)
     norms = {name: gradient_norms(name, config.model.hidden[0], STEPS, key) for name in CELL_BIASES}
+    if (workdir / "config.json").exists():
+        norms |= trained_norms(open_run(workdir))
     for name, values in norms.items():
         print(f"{name}: |d loss / d h| is {values[-1]:.3g} at the last step, {values[0]:.3g} {STEPS - 1} steps before")
     record = {"demonstration": demo, "norms": norms}

@@ -31,7 +31,7 @@ from lm.training.state import evaluated_parameters, state_shapes
 CHECKPOINTS = ("last", "best")
 WEIGHTS = "model.safetensors"
 VOCABULARY_FORM = {"level": str, "symbols": [str], "unknown": (str, None)}
-EXPORT = {"config": {}, "vocabulary": VOCABULARY_FORM, "step?": int, "checkpoint?": str, "data?": str}
+EXPORT = {"config": {}, "vocabulary": VOCABULARY_FORM, "step?": int, "checkpoint?": str, "data?": str, "results?": [{}]}
 
 # Keys that do not change what a trained model computes: a command that uses it may choose them.
 USES = (*FREE, "evaluation.")

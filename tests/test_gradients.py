@@ -3,12 +3,17 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from experiments import gradients
 from experiments.gradients import CELL_BIASES, STEPS, demonstration, gradient_norms
 from lm.errors import UserError
+from lm.run import open_run
+from lm.training.loop import train
+from lm.training.setup import make_setup
 from tests.helpers import tiny
 
 
@@ -66,3 +71,24 @@ def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"directory .*file/deep cannot be made: Not a directory"):
         gradients.run(tiny.config(), tmp_path / "file" / "deep")
+
+
+def test_a_trained_run_is_drawn_too(tmp_path):
+    """Each layer has its line; at the last step the gradient is that of one step, computed apart."""
+    train(make_setup(tiny.config(model__hidden=(3, 4)), tiny.corpus()), tmp_path)
+    norms = gradients.run(tiny.config(), tmp_path)["norms"]
+    assert [name for name in norms if "trained" in name] == ["layer 0, trained", "layer 1, trained"]
+    run = open_run(tmp_path)
+    texts = run.sample(number=16, length=STEPS + 1, stop="")
+    tokens = np.stack([run.encode(text)[: STEPS + 1] for text in texts], axis=1)
+    before, _ = run.model.apply(
+        {"params": run.parameters}, jnp.asarray(tokens[: STEPS - 1]), run.model.initial_carry(16)
+    )
+
+    def loss(carry):
+        _, logits = run.model.apply({"params": run.parameters}, jnp.asarray(tokens[STEPS - 1 : STEPS]), carry)
+        return optax.softmax_cross_entropy_with_integer_labels(logits[0], tokens[-1].astype(int)).sum()
+
+    for index, layer in enumerate(jax.grad(loss)(before)):
+        expected = np.linalg.norm(np.asarray(layer.h, np.float64), axis=-1).mean()
+        assert norms[f"layer {index}, trained"][-1] == pytest.approx(expected, rel=1e-4)

@@ -86,7 +86,8 @@ class Checkpoints:
         """
         self.wait()
         directory = self._root / which
-        steps = [step for step in _steps(directory) if step < before]
+        listed = _steps(directory)
+        steps = [step for step in listed if step < before]
         for step in reversed(steps):
             path = directory / str(step)
             try:
@@ -94,6 +95,8 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:  # orbax, tensorstore and json each raise their own kinds
+                if _steps(directory)[-1:] != listed[-1:]:  # a process that trains has removed it for a newer one
+                    return self.restore(template, which, before)
                 warning = f"warning: checkpoint {path} is damaged ({first_line(error)}): trying the one before it"
                 print(warning, file=sys.stderr, flush=True)
                 continue

@@ -262,3 +262,24 @@ def test_a_kill_while_saving_leaves_a_sound_checkpoint(tmp_path, capfd):
         checkpoints.wait()
         assert step + 1 in steps(tmp_path)  # and what the kill left half written is gone
     assert "damaged" not in capfd.readouterr().err
+
+
+def test_a_checkpoint_that_is_rotated_away_while_it_is_read_is_not_called_damaged(tmp_path, checkpoints, capsys):
+    """A run samples its last checkpoint while another process trains on."""
+    checkpoints.save(1, make_state(1.0), {})
+    checkpoints.wait()
+    with Checkpoints(tmp_path) as reader:
+        read = reader._read
+
+        def read_late(path, template):
+            if path.name == "1":
+                checkpoints.save(2, make_state(2.0), {})
+                checkpoints.wait()
+                shutil.rmtree(path)
+            return read(path, template)
+
+        reader._read = read_late
+        state, _, step = reader.restore(make_state())
+    assert step == 2
+    assert bits(state) == bits(make_state(2.0))
+    assert "damaged" not in capsys.readouterr().err
