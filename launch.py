@@ -13,6 +13,7 @@ A config is a Python file that is executed: launch only configs that you trust.
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -54,6 +55,7 @@ JOBS = Flag(flags.DEFINE_integer, "jobs", 1, "Number of processes that train tri
 LANES = Flag(flags.DEFINE_string, "lanes", None, "Keys and values of the runs: 'seed=0:4 optim.clip=1.0,5.0'.")
 NEXT = Flag(flags.DEFINE_integer, "next", 0, "Also print the so many likeliest symbols after the text.")
 PER = Flag(flags.DEFINE_string, "per", "text", "Print a row per text, line, line_reset (each from zero) or token.")
+PROMPT_FILE = Flag(flags.DEFINE_string, "prompt_file", "", "File with the prompt, in place of config.sample.prompt.")
 SEEDS = Flag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: the number that the config requires.")
 SPLIT = Flag(flags.DEFINE_string, "split", "valid", "Text to compare the runs on: train, valid or test.")
 STORAGE = Flag(flags.DEFINE_string, "storage", "", "Optuna's URL of a study that several machines share.")
@@ -86,7 +88,7 @@ COMMANDS = {
     "train": Command("experiments.train", (DRY_RUN, ETA), distributed=True),
     "evaluate": Command("experiments.evaluate", config="saved"),
     "lanes": Command("experiments.lanes", (LANES,)),
-    "sample": Command("experiments.sample", (CHECKPOINT,), config="saved"),
+    "sample": Command("experiments.sample", (CHECKPOINT, PROMPT_FILE), config="saved"),
     "score": Command("experiments.score", (TEXT, PER, NEXT, CHECKPOINT), config="saved"),
     "benchmark_lanes": Command("experiments.benchmark_lanes"),
     "gradients": Command("experiments.gradients"),
@@ -136,6 +138,9 @@ def flags_of(command: Command) -> tuple[Flag, ...]:
 
 def main(argv: list[str]) -> int:
     """Runs the command line `argv` (program name first) and returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a symbol gets an escape
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with signals.ending():
             launch(argv)

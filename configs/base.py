@@ -120,9 +120,11 @@ def base() -> ml_collections.ConfigDict:
 
     config.sample = sample = ml_collections.ConfigDict()
     sample.number = 5
-    sample.length = 80  # tokens
-    sample.prompt = ""  # empty: a random start
+    sample.length = 80  # tokens generated after the start or prompt
+    sample.prompt = ""  # empty: see start
+    sample.start = "line"  # line: as after a line end; random: tokens from a random distribution
     sample.stop = ""  # a symbol that ends a text early, such as <eos>
+    sample.suppress = ()  # symbols that are never drawn, such as ("<unk>",)
     sample.strategy = "temperature"  # temperature, greedy or first_exceeding: lm/scoring/sampling.py
     sample.temperature = 1.0
     sample.top_k = 0  # 0: all

@@ -241,7 +241,9 @@ RULES: dict[str, Rule] = {
     "sample.number": COUNT,
     "sample.length": COUNT,
     "sample.prompt": Text(),
+    "sample.start": Name("lm.scoring.sampling:STARTS"),
     "sample.stop": Text(),
+    "sample.suppress": TupleOf(Text()),
     "sample.strategy": Name("lm.scoring.sampling:STRATEGIES"),
     "sample.temperature": Number(1e-4, 1e4),  # for the most likely symbol: sample.strategy = "greedy"
     "sample.top_k": COUNT_OR_ZERO,

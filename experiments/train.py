@@ -12,6 +12,7 @@ from lm.data.corpora import Corpus, load
 from lm.errors import UserError
 from lm.machine.clock import process_seconds
 from lm.run import Run
+from lm.runs import sampled_texts
 from lm.runs.workdir import read_config
 from lm.training import devices, estimates, memory
 from lm.training.estimates import Estimate
@@ -114,7 +115,7 @@ def print_results(summary: dict):
     for name, reason in summary["not_scored"].items():
         hint = "; --experiment=evaluate scores it later" if name == "test" else ""
         print(f"{name} is not scored: {reason}{hint}")
-    print("samples:", *summary["samples"], sep="\n  ")
+    print("samples:", sampled_texts.bordered(summary["samples"]), sep="\n")
     config, data = summary["provenance"]["config"], summary["provenance"]["data"]
     for name, target in config["targets"].items():
         print(

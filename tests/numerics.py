@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from lm.model.language_model import CONTEXT
 from lm.runs.provenance import NUMERICS
 from lm.training.loop import train
 from lm.training.setup import make_setup
@@ -68,10 +69,8 @@ CASES = {
 
 def measure(case: str) -> dict:
     """What a run of the case gives: the loss of every step, those of validation, and sampled texts."""
-    config = tiny.config(
-        **{"train__steps": STEPS, "train__report_every": 1, "train__evaluate_every": 5, "sample__length": 24}
-        | CASES[case]
-    )
+    config = tiny.config(**{"train__steps": STEPS, "train__report_every": 1, "train__evaluate_every": 5} | CASES[case])
+    config.sample.length = 24 - CONTEXT[config.model.input]
     with tempfile.TemporaryDirectory() as workdir:
         summary = train(make_setup(config, tiny.corpus()), workdir)
         rows = [json.loads(line) for line in Path(workdir, "metrics.jsonl").read_text().splitlines()]

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,32 @@ def test_a_run_starts_from_the_config_of_another(trained, tmp_path, capsys):
     given.write_text(json.dumps({"model": {"hiden": [3]}}))
     assert command_line(f"--config={given}", f"--workdir={tmp_path / 'none'}") == 2
     assert "unknown key model.hiden" in capsys.readouterr().err
+
+
+def test_a_prompt_comes_from_a_file(trained, tmp_path, capsys):
+    (tmp_path / "prompt.txt").write_text("abcd ab\n")
+    arguments = ("--experiment=sample", f"--workdir={trained[0]}", "--config.sample.length=5")
+    assert command_line(*arguments, f"--prompt_file={tmp_path / 'prompt.txt'}") == 0
+    first, border, second = capsys.readouterr().out.splitlines()
+    assert border == "-" * 40
+    assert first.startswith("abcd ab")
+    assert len(second) == 12
+    assert command_line(*arguments, "--prompt_file=/nowhere") == 2
+    assert "--prompt_file=/nowhere: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_terminal_that_cannot_show_a_symbol_gets_an_escape(tmp_path):
+    """Also at the end of training."""
+    (tmp_path / "text.txt").write_text("äöü ßé\n" * 100, encoding="utf-8")
+    arguments = ["--config=configs/textfile.py", f"--config.data.path={tmp_path}/text.txt", "--config.train.epochs=0"]
+    arguments += ["--config.train.steps=2", f"--workdir={tmp_path}/run", "--config.data.batch_size=2", "--noeta"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "launch.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\\xe4" in done.stdout + done.stderr
 
 
 # --- Scoring a text -------------------------------------------------------------------------------------------------

@@ -120,8 +120,8 @@ def test_the_summary_holds_what_the_run_came_to(run):
 def test_samples_are_written_when_due(run):
     text = (run[0] / "samples.txt").read_text()
     assert [line for line in text.splitlines() if line.startswith("step ")] == ["step 0", "step 10", "step 11"]
-    samples = [line for line in text.split("\n") if line and not line.startswith(("=", "step "))]
-    assert [len(sample) for sample in samples] == [12] * 6
+    samples = [line for line in text.split("\n") if line and not line.startswith(("=", "-----", "step "))]
+    assert [len(sample) for sample in samples] == [1 + 12] * 6
     assert set("".join(samples)) <= set(tiny.SYMBOLS)
 
 

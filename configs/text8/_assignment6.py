@@ -36,6 +36,7 @@ def assignment6(name: str):
     config.train.report_every = 100
     config.train.evaluate_every = 100
     config.train.sample_every = 1000
+    config.sample.start = "random"
     # evaluation: 1,000 predictions on the 1,000 validation characters
     config.evaluation.during = "notebook"
     config.evaluation.protocols = ("notebook", "exact")

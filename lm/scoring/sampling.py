@@ -1,7 +1,7 @@
 """Generation: a batch of texts in one jitted scan, one token per step.
 
-Generation applies no dropout and starts from the model's initial state. A text begins with a prompt, or with tokens
-from a random distribution (Vanhoucke 2016, assignment 6).
+Generation applies no dropout and starts from the model's initial state. A text begins with a prompt, where a line
+begins, or with tokens from a random distribution (Vanhoucke 2016, assignment 6).
 """
 
 import functools
@@ -14,11 +14,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 from ml_collections import ConfigDict
 
-from lm.data.text import Vocabulary
+from lm.data.text import END_OF_SENTENCE, Vocabulary
 from lm.errors import UserError
 from lm.model.language_model import LanguageModel
 
 STRATEGIES = ("temperature", "greedy", "first_exceeding")
+STARTS = ("line", "random")
+# Level -> the symbols after which a text may start, the first that the vocabulary has.
+LINE_ENDS = {"char": ("\n", " "), "word": (END_OF_SENTENCE,)}
 
 # Largest vocabulary for which one product with V^2 ones is faster than two products over blocks of sqrt(V) symbols.
 MOST_IN_ONE_BLOCK = 128
@@ -90,15 +93,23 @@ def cumulative(p: Float[Array, "B V"]) -> Float[Array, "B V"]:
     return (within + before[..., None]).reshape(-1, blocks * size)[:, :symbols]
 
 
+class Settings(NamedTuple):
+    """The traced part of config.sample. banned [V]: 0, or -inf for a symbol that is never drawn"""
+
+    temperature: Scalar
+    top_p: Scalar
+    banned: Float[Array, " V"]
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _generate(model: LanguageModel, rule: SamplingRule, length: int, parameters, prompts, key, temperature, top_p):
+def _generate(model: LanguageModel, rule: SamplingRule, length: int, parameters, prompts, key, settings: Settings):
     """Continues prompts [P, B], with P >= context: returns the next tokens [length, B]."""
     variables = {"params": parameters}
     carry, logits = model.apply(variables, prompts, model.initial_carry(prompts.shape[1]))
 
     def step(state, uniform):
         recent, carry, logits = state  # the last `context` tokens [context, B]; logits of the next one [B, V]
-        token = next_token(rule, uniform, logits, temperature, top_p)
+        token = next_token(rule, uniform, logits + settings.banned[None], settings.temperature, settings.top_p)
         recent = jnp.concatenate([recent[1:], token[None]])
         carry, logits = model.apply(variables, recent, carry)
         return (recent, carry, logits[-1]), token
@@ -107,32 +118,10 @@ def _generate(model: LanguageModel, rule: SamplingRule, length: int, parameters,
     return jax.lax.scan(step, start, jax.random.uniform(key, (length, prompts.shape[1])))[1]
 
 
-def random_start(key: Array, context: int, number: int, symbols: int) -> Int[Array, "{context} {number}"]:
-    """Draws start tokens, each from its own distribution: normalised uniform weights (Vanhoucke 2016, assignment 6)."""
-    weights_key, draw_key = jax.random.split(key)
-    weights = jax.random.uniform(weights_key, (context, number, symbols))
-    return jax.random.categorical(draw_key, jnp.log(weights)).astype(jnp.int32)
-
-
-def check_sample(sample: ConfigDict, vocabulary: Vocabulary, context: int) -> SamplingRule:
-    """Checks config.sample for a model that reads `context` tokens per prediction, and returns its rule.
-
-    Raises UserError that names the wrong key.
-    """
-    if sample.prompt:
-        encode_prompt(vocabulary, sample.prompt, context)
-    if sample.stop and sample.stop not in vocabulary.symbols:
-        raise UserError(f"config.sample.stop={sample.stop!r} is not a symbol of the corpus")
-    if sample.top_k > vocabulary.size:
-        symbols = f"{vocabulary.size}, the number of symbols of the corpus"
-        raise UserError(f"config.sample.top_k must be at most {symbols}, not {sample.top_k}")
-    return SamplingRule(sample.strategy, sample.top_k, sample.top_p < 1)
-
-
 def generate(
     model: LanguageModel, parameters: dict, vocabulary: Vocabulary, sample: ConfigDict, key: Array | None = None
 ) -> list[str]:
-    """Generates `sample.number` texts of `sample.length` tokens, start or prompt included. sample: config.sample.
+    """Generates `sample.number` texts: the start or prompt, then `sample.length` tokens. sample: config.sample.
 
     If `sample.stop` is set, a text ends early with the first such symbol after its start (<eos> in Salvatore 2017).
     key: a random key; None makes one from `sample.seed`
@@ -141,23 +130,40 @@ def generate(
     rule = check_sample(sample, vocabulary, model.context)
     key = jax.random.key(sample.seed) if key is None else key
     start_key, key = jax.random.split(key)
+    start, hidden = start_tokens(start_key, sample, vocabulary, model.context)
+    settings = Settings(sample.temperature, sample.top_p, banned_symbols(sample, vocabulary))
+    rest = _generate(model, rule, sample.length, parameters, start, key, settings)
+    tokens = np.concatenate([np.asarray(start)[hidden:], np.asarray(rest)])
+    shown = len(start) - hidden
+    return [vocabulary.decode(cut_at_stop(column, sample.stop, shown, vocabulary)) for column in tokens.T]
+
+
+# --- Starts ---------------------------------------------------------------------------------------------------------
+
+
+def start_tokens(
+    key: Array, sample: ConfigDict, vocabulary: Vocabulary, context: int
+) -> tuple[Int[Array, "P {sample.number}"], int]:
+    """(the tokens that all texts continue, how many of them are not shown).
+
+    sample.prompt, if there is one. Else sample.start: "line" continues the symbol that ends a line, or a word if the
+    vocabulary has no line end; "random" continues symbols from a random distribution, and so does a vocabulary that
+    has neither, or a model that reads bigrams.
+    """
     if sample.prompt:
-        ids = encode_prompt(vocabulary, sample.prompt, model.context)
-        start = jnp.tile(jnp.asarray(ids, jnp.int32)[:, None], (1, sample.number))
-    else:
-        start = random_start(start_key, model.context, sample.number, vocabulary.size)
-    length = max(1, sample.length - start.shape[0])
-    rest = _generate(model, rule, length, parameters, start, key, sample.temperature, sample.top_p)
-    tokens = np.concatenate([np.asarray(start), np.asarray(rest)])[: max(sample.length, start.shape[0])]
-    return [vocabulary.decode(cut_at_stop(column, sample.stop, len(start), vocabulary)) for column in tokens.T]
+        ids = encode_prompt(vocabulary, sample.prompt, context)
+        return jnp.tile(jnp.asarray(ids, jnp.int32)[:, None], (1, sample.number)), 0
+    ends = [vocabulary.symbols.index(end) for end in LINE_ENDS[vocabulary.level] if end in vocabulary.symbols]
+    if sample.start == "line" and ends and context == 1:
+        return jnp.full((1, sample.number), ends[0], jnp.int32), 1
+    return random_start(key, context, sample.number, vocabulary.size), 0
 
 
-def cut_at_stop(ids: Tokens, stop: str, start: int, vocabulary: Vocabulary) -> Tokens:
-    """Cuts ids after the first `stop` at or after position `start`. An empty `stop` keeps all."""
-    if not stop:
-        return ids
-    found = np.flatnonzero(ids[start:] == vocabulary.symbols.index(stop))
-    return ids[: start + found[0] + 1] if len(found) else ids
+def random_start(key: Array, context: int, number: int, symbols: int) -> Int[Array, "{context} {number}"]:
+    """Draws start tokens, each from its own distribution: normalised uniform weights (Vanhoucke 2016, assignment 6)."""
+    weights_key, draw_key = jax.random.split(key)
+    weights = jax.random.uniform(weights_key, (context, number, symbols))
+    return jax.random.categorical(draw_key, jnp.log(weights)).astype(jnp.int32)
 
 
 def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Tokens:
@@ -169,3 +175,38 @@ def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Tokens:
     if len(ids) < context:
         raise UserError(f"config.sample.prompt must have at least {context} tokens for this model, not {len(ids)}")
     return ids
+
+
+# --- Settings -------------------------------------------------------------------------------------------------------
+
+
+def check_sample(sample: ConfigDict, vocabulary: Vocabulary, context: int) -> SamplingRule:
+    """Checks config.sample for a model that reads `context` tokens per prediction, and returns its rule.
+
+    Raises UserError that names the wrong key.
+    """
+    if sample.prompt:
+        encode_prompt(vocabulary, sample.prompt, context)
+    for key, symbol in (("stop", sample.stop), *(("suppress", symbol) for symbol in sample.suppress)):
+        if symbol and symbol not in vocabulary.symbols:
+            raise UserError(f"config.sample.{key}={symbol!r} is not a symbol of the corpus")
+    if not np.isfinite(banned_symbols(sample, vocabulary)).any():
+        raise UserError("config.sample.suppress leaves no symbol to draw")
+    if sample.top_k > vocabulary.size:
+        symbols = f"{vocabulary.size}, the number of symbols of the corpus"
+        raise UserError(f"config.sample.top_k must be at most {symbols}, not {sample.top_k}")
+    return SamplingRule(sample.strategy, sample.top_k, sample.top_p < 1)
+
+
+def banned_symbols(sample: ConfigDict, vocabulary: Vocabulary) -> Float[np.ndarray, " V"]:
+    """-inf for the symbols of sample.suppress, and for the unknown character, which is no character of any text."""
+    banned = {*sample.suppress, *({vocabulary.unknown} if vocabulary.level == "char" else ())}
+    return np.array([-np.inf if symbol in banned else 0.0 for symbol in vocabulary.symbols], np.float32)
+
+
+def cut_at_stop(ids: Tokens, stop: str, start: int, vocabulary: Vocabulary) -> Tokens:
+    """Cuts ids after the first `stop` at or after position `start`. An empty `stop` keeps all."""
+    if not stop:
+        return ids
+    found = np.flatnonzero(ids[start:] == vocabulary.symbols.index(stop))
+    return ids[: start + found[0] + 1] if len(found) else ids

@@ -45,7 +45,7 @@ def config(**changes):
     c.train.evaluate_every = 1000
     c.train.steps_per_dispatch = 4
     c.evaluation.during = "exact"
-    c.sample.number, c.sample.length = 2, 12
+    c.sample.number, c.sample.length, c.sample.start = 2, 12, "random"
     c.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
     return c
 

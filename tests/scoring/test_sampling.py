@@ -12,7 +12,7 @@ from tests.helpers import references, tiny
 
 VOCABULARY = Vocabulary("char", tuple(tiny.SYMBOLS))
 P = np.array([0.4, 0.3, 0.15, 0.1, 0.05])  # of each symbol, under a model without memory
-NUMBER, LENGTH = 40, 51
+NUMBER, LENGTH = 40, 50
 CHI_SQUARE = {1: 15.1, 2: 18.4, 4: 23.5}  # exceeded by 1 in 10,000, by degrees of freedom
 
 
@@ -23,7 +23,7 @@ def settings(**changes):
 
 
 def draw(**changes):
-    """Ids [number, length - 1] from the model without memory, except the random start."""
+    """Ids [number, length] from the model without memory, without the random start."""
     model, parameters = tiny.model()
     parameters = jax.tree.map(np.zeros_like, parameters) | {"output_bias": np.log(P).astype(np.float32)}
     texts = generate(model, parameters, VOCABULARY, settings(**changes))
@@ -39,7 +39,7 @@ def assert_drawn_from(ids, probabilities):
     statistic = np.sum((counts[possible] - expected) ** 2 / expected)
     assert statistic < CHI_SQUARE[possible.sum() - 1], (counts, expected)
     # in each half, not only on average
-    assert ids.shape == (NUMBER, LENGTH - 1)
+    assert ids.shape == (NUMBER, LENGTH)
     for half in (ids[:, : LENGTH // 2], ids[:, LENGTH // 2 :], ids[: NUMBER // 2], ids[NUMBER // 2 :]):
         np.testing.assert_allclose(np.bincount(half.ravel(), minlength=5) / half.size, probabilities, atol=0.06)
 
@@ -99,7 +99,7 @@ def test_greedy_is_an_argmax_loop_from_the_prompt(case):
 
     exact = references.float64(parameters)
     ids, state = [tiny.SYMBOLS.index(symbol) for symbol in prompt], references.zero_state(exact, 1)
-    for t in range(LENGTH - context):
+    for t in range(len(prompt) + LENGTH - context):
         state, logits = references.read_context(exact, state, np.array(ids[t : t + context])[:, None], tiny.V)
         if t + context >= len(prompt):
             ids.append(int(logits.argmax()))
@@ -111,7 +111,7 @@ def test_greedy_is_an_argmax_loop_from_the_prompt(case):
 def test_drawn_texts_continue_the_prompt_differently():
     model, parameters = tiny.model()
     texts = generate(model, parameters, VOCABULARY, settings(prompt="abba"))
-    assert all(text.startswith("abba") and len(text) == LENGTH for text in texts)
+    assert all(text.startswith("abba") and len(text) == 4 + LENGTH for text in texts)
     assert len(texts) == NUMBER
     assert len(set(texts)) > NUMBER // 2
 
@@ -160,23 +160,66 @@ def test_words_are_joined_by_spaces():
     model, parameters = tiny.model()
     texts = generate(model, parameters, words, settings(prompt="the cat sat the"))
     assert all(text.startswith("the cat sat the ") for text in texts)
-    assert all(len(text.split(" ")) == LENGTH and set(text.split(" ")) <= set(words.symbols) for text in texts)
+    assert all(len(text.split(" ")) == 4 + LENGTH and set(text.split(" ")) <= set(words.symbols) for text in texts)
 
 
 def test_number_and_length_of_texts_and_their_seed():
     model, parameters = tiny.model()
     first, again, other = (generate(model, parameters, VOCABULARY, settings(seed=seed)) for seed in (4, 4, 5))
-    assert [len(text) for text in first] == [LENGTH] * NUMBER
+    assert [len(text) for text in first] == [1 + LENGTH] * NUMBER
     assert first == again
     assert not set(first) & set(other)
     short = generate(model, parameters, VOCABULARY, settings(number=1, length=2))
-    assert [len(text) for text in short] == [2]
+    assert [len(text) for text in short] == [1 + 2]
 
 
 def test_starts_are_random():
     model, parameters = tiny.model()
     starts = [text[0] for text in generate(model, parameters, VOCABULARY, settings())]
     assert set(starts) == set(tiny.SYMBOLS)
+
+
+def test_a_prompt_longer_than_length_is_continued():
+    model, parameters = tiny.model()
+    prompt = "abcd" * 75
+    (text,) = generate(model, parameters, VOCABULARY, settings(prompt=prompt, number=1, length=20))
+    assert text.startswith(prompt)
+    assert len(text) == 320
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "end"),
+    [
+        (Vocabulary("char", tuple("ab\ncd")), 2),
+        (Vocabulary("char", tuple(" abcd")), 0),  # no line end: as after a space
+        (Vocabulary("word", ("the", "cat", "sat", "<eos>", "<unk>"), unknown="<unk>"), 3),
+    ],
+)
+def test_a_text_starts_as_after_a_line_end_which_is_not_shown(vocabulary, end):
+    """Greedy, against the model's own prediction after the line end."""
+    model, parameters = tiny.model(3)
+    texts = generate(model, parameters, vocabulary, settings(start="line", strategy="greedy", number=2, length=3))
+    _, logits = model.apply({"params": parameters}, jnp.array([[end]]), model.initial_carry(1))
+    first = vocabulary.symbols[int(logits[0, 0].argmax())]
+    assert texts[0] == texts[1]
+    assert texts[0].startswith(first)
+    assert len(vocabulary.encode(texts[0])) == 3
+
+
+def test_suppressed_symbols_are_never_drawn():
+    expected = np.where(np.isin(np.arange(5), (1, 3)), 0, P)
+    assert_drawn_from(draw(suppress=("a", "c")), expected / expected.sum())
+    with pytest.raises(UserError, match=r"config\.sample\.suppress='z' is not a symbol"):
+        draw(suppress=("a", "z"))
+    with pytest.raises(UserError, match="leaves no symbol"):
+        draw(suppress=tuple(tiny.SYMBOLS))
+
+
+def test_the_unknown_character_is_never_drawn():
+    model, parameters = tiny.model()
+    vocabulary = Vocabulary("char", (" ", "a", "b", "c", "\ufffd"), unknown="\ufffd")
+    texts = generate(model, parameters, vocabulary, settings(start="line"))
+    assert set("".join(texts)) == set(" abc")
 
 
 def test_unknown_symbols_in_a_prompt_are_an_error_that_names_them():
