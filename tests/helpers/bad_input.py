@@ -141,6 +141,7 @@ NAMES = {
     "optim.clipping": tuple(CLIPPING),
     "evaluation.during": tuple(PROTOCOLS),
     "sample.strategy": ("temperature", "greedy", "first_exceeding"),
+    "sample.start": ("line", "random"),
     "sample.prompt": ("the ", "THE \u2603"),
     "sample.stop": ("e", "<eos>"),
     "checkpoint.best": ("keep",),
@@ -166,7 +167,7 @@ def pool(key: str, default) -> tuple:
     if key.startswith("init."):
         return (*TUPLES[str], *INITIALISATIONS)
     if isinstance(default, tuple):
-        return TUPLES[type(default[0])]
+        return TUPLES[type(default[0]) if default else str]
     if isinstance(default, str):
         return (*NAMES.get(key, ()), *STRINGS)
     if key in SHORT:
