@@ -13,6 +13,7 @@ def base() -> ml_collections.ConfigDict:
     config.name = ""  # set by each config: its path under configs/, such as text8/lstm_fused
     config.source = ""  # where the reported numbers come from: document, table, row
     config.seed = 0
+    config.init_from = ""  # a run or an export whose parameters and vocabulary a new run starts with
 
     config.data = data = ml_collections.ConfigDict()
     data.corpus = "synthetic"  # a name of lm/data/corpora.py: CORPORA
@@ -32,6 +33,7 @@ def base() -> ml_collections.ConfigDict:
     model.cell = "lstm"  # a name of lm/cells/table.py: CELLS
     model.input = "one_hot"  # one_hot, embedding or bigram
     model.embedding_size = 0  # of embedding and bigram
+    model.embedding_from = ""  # embedding: a text file of word vectors to start with, as GloVe's
     model.hidden = (64,)  # units of each layer
     model.projection = 0  # lstm_projection: size of each layer's output
     model.mogrifier_rounds = 5  # mogrifier
@@ -96,6 +98,7 @@ def base() -> ml_collections.ConfigDict:
     optim.beta2 = 0.999  # adam, adamw, rmsprop
     optim.epsilon = 1e-8
     optim.weight_decay = 0.0  # x parameters, added to the clipped gradient (L2); adamw: decoupled from it
+    optim.frozen = ()  # parameters that are not trained, such as ("embedding",)
     optim.average_from = 0  # asgd: the first step whose parameters enter the average
     optim.nonmonotone_checks = 5  # nt_asgd: n, the newest validation checks that are not compared with
 

@@ -159,6 +159,7 @@ PROTOCOL = Name("lm.scoring.protocols:PROTOCOLS")
 RULES: dict[str, Rule] = {
     "name": Text(),
     "source": Text(),
+    "init_from": Text(),
     "seed": SEED,
     "data.corpus": Name("lm.data.corpora:CORPORA"),
     "data.path": Text(),
@@ -175,6 +176,7 @@ RULES: dict[str, Rule] = {
     "model.cell": Name("lm.cells.table:CELLS"),
     "model.input": Name("lm.model.language_model:CONTEXT"),
     "model.embedding_size": COUNT_OR_ZERO_32,
+    "model.embedding_from": Text(),
     "model.hidden": TupleOf(COUNT_32, 1),
     "model.projection": COUNT_OR_ZERO_32,
     "model.mogrifier_rounds": Integer(0, 100),  # each is compiled for itself; 5 to 6 were best (Melis et al. 2020)
@@ -221,6 +223,7 @@ RULES: dict[str, Rule] = {
     "optim.beta2": RATE,
     "optim.epsilon": POSITIVE,
     "optim.weight_decay": POSITIVE_OR_ZERO,
+    "optim.frozen": TupleOf(Text()),
     "optim.average_from": COUNT_OR_ZERO_32,
     "optim.nonmonotone_checks": COUNT_32,
     "train.steps": COUNT_OR_ZERO,

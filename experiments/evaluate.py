@@ -7,7 +7,7 @@ import os
 
 from ml_collections import ConfigDict
 
-from experiments.train import corpus_of, print_results, test_text
+from experiments.train import corpus_of, print_results, read_test_of
 from lm.errors import UserError
 from lm.run import open_run
 from lm.runs.files import write_json
@@ -26,7 +26,7 @@ def run(config, workdir, data_dir=None):
     def read_test():
         if recorder.done > 0 and not recorder.finished:  # an imported model has made no step
             raise UserError(f"the run has made {recorder.done} of {setup.total_steps} steps: finish it first")
-        return test_text(config, data_dir)()
+        return read_test_of(config, data_dir, opened.vocabulary if config.init_from else None)()
 
     recorder = Recorder(setup, workdir, read_test)
     summary = recorder.summarise(recorder.restore())

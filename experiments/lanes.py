@@ -12,12 +12,11 @@ import os
 
 import ml_collections
 
-from experiments.train import load_corpus, test_text
+from experiments.train import load_corpus, read_test_of, setup_on
 from lm.errors import UserError
 from lm.machine.cores import one_device_per_core
 from lm.runs.files import write_json
 from lm.training.lanes import same_program, train_lanes
-from lm.training.setup import make_setup
 
 
 def run(config, workdir, data_dir=None, lanes=None):
@@ -28,8 +27,8 @@ def run(config, workdir, data_dir=None, lanes=None):
     one_device_per_core()
     corpus = load_corpus(config, data_dir)
     workdirs = [os.path.join(workdir, name) for name in names]
-    setups = [make_setup(each, corpus) for each in configs]
-    outcomes = train_lanes(setups, workdirs, read_test=test_text(config, data_dir))
+    setups = [setup_on(each, corpus) for each in configs]
+    outcomes = train_lanes(setups, workdirs, read_test=read_test_of(config, data_dir))
     report = {
         name: {"error": str(outcome)} if isinstance(outcome, UserError) else outcome
         for name, outcome in zip(names, outcomes, strict=True)

@@ -11,13 +11,14 @@ from configs.rules import check_values
 from lm.data.corpora import Corpus, load
 from lm.errors import UserError
 from lm.machine.clock import process_seconds
-from lm.run import Run
+from lm.run import Run, open_run
 from lm.runs import sampled_texts
 from lm.runs.workdir import read_config
 from lm.training import devices, estimates, memory
 from lm.training.estimates import Estimate
 from lm.training.loop import train
 from lm.training.setup import Setup, make_setup
+from lm.training.start import start_from_run, start_from_vectors
 
 LONG_SECONDS = 300.0  # timing takes some seconds: a few hundredths of this
 
@@ -29,7 +30,7 @@ def run(config, workdir, data_dir=None, dry_run=False, eta=True):
         return estimate(setup)
     if jax.process_count() == 1 and read_config(workdir) is None:  # a new run
         announce(setup, LONG_SECONDS if eta else math.inf)
-    summary = train(setup, workdir, test_text(config, data_dir))
+    summary = train(setup, workdir, read_test_of(config, data_dir))
     if devices.is_first():
         print_results(summary)
     return summary
@@ -37,33 +38,56 @@ def run(config, workdir, data_dir=None, dry_run=False, eta=True):
 
 def load_setup(config, data_dir) -> Setup:
     """Reads the corpus, without its test split, and checks the config against it."""
-    return make_setup(config, load_corpus(config, data_dir))
+    return setup_on(config, load_corpus(config, data_dir))
 
 
-def load_corpus(config, data_dir, splits=("train", "valid")):
-    """The corpus, by default as training and selection see it: without its test split. Checks the values first."""
+def setup_on(config, corpus: Corpus) -> Setup:
+    """Checks the config against the corpus, and reads what a new run starts from: config.init_from, word vectors."""
+    start = None
+    if config.init_from and config.model.embedding_from:
+        raise UserError("config.init_from and config.model.embedding_from are both set: a run has its embeddings")
+    if config.init_from:
+        run = open_run(config.init_from)
+        start = start_from_run(config, config.init_from, run.config, run.parameters)
+    elif config.model.embedding_from:
+        start = start_from_vectors(config, corpus.vocabulary)
+    if start:
+        print(start.description)
+        checksum = f"{corpus.provenance['checksum']}+{start.checksum}"
+        corpus = corpus._replace(provenance=corpus.provenance | {"checksum": checksum, "start": start.description})
+    return make_setup(config, corpus, start)
+
+
+def load_corpus(config, data_dir, splits=("train", "valid"), vocabulary=None) -> Corpus:
+    """The corpus, by default as training and selection see it: without its test split. Checks the values first.
+
+    vocabulary: encodes the text; None: that of the run in config.init_from, or else of the text itself
+    """
     check_values(config)
-    return load(config.data, data_dir, splits)
+    if config.init_from and vocabulary is None:
+        vocabulary = open_run(config.init_from).vocabulary
+    return load(config.data, data_dir, splits, vocabulary)
 
 
 def corpus_of(run: Run, config, data_dir, splits=("train", "valid")) -> Corpus:
     """The corpus that a run was trained on. Raises UserError if it is another text or has another vocabulary now."""
-    corpus = load_corpus(config, data_dir, splits)
-    if run.data not in ("", corpus.provenance.get("checksum", "")) or corpus.vocabulary != run.vocabulary:
+    corpus = load_corpus(config, data_dir, splits, run.vocabulary if config.init_from else None)
+    text = run.data.partition("+")[0]  # what the run started from may be gone
+    if text not in ("", corpus.provenance.get("checksum", "")) or corpus.vocabulary != run.vocabulary:
         raise UserError(
             f"{run.workdir} holds a run on other data: its corpus {corpus.name} has changed since; "
             "use the text that it was trained on"
         )
-    return corpus
+    return corpus._replace(provenance=corpus.provenance | {"checksum": run.data}) if run.data else corpus
 
 
-def test_text(config, data_dir):
+def read_test_of(config, data_dir, vocabulary=None):
     """A function that reads the test split, [N] ids, or None if the corpus has none.
 
     It is called when training is over and no choice is left to be made, so that nothing can have used the test split
     before. Without its file a run trains, and its summary says what was not scored.
     """
-    return lambda: load(config.data, data_dir, ("test",)).splits.get("test")
+    return lambda: load_corpus(config, data_dir, ("test",), vocabulary).splits.get("test")
 
 
 def announce(setup: Setup, long_seconds: float) -> Estimate | None:

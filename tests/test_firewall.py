@@ -110,9 +110,9 @@ def own_text(tmp_path):
 def test_training_and_evaluation_and_lanes_read_it_at_the_end(tmp_path, own_text, monkeypatch):
     asked = []
 
-    def counted(data, data_dir, splits):
+    def counted(data, data_dir, splits, vocabulary):
         asked.append(splits)
-        return load(data, data_dir, splits)
+        return load(data, data_dir, splits, vocabulary)
 
     monkeypatch.setattr(train, "load", counted)
     summary = train.run(own_text, str(tmp_path / "run"))

@@ -80,7 +80,7 @@ def test_a_config_that_decides_other_numbers_is_refused(trained, command, key, v
 
 
 def test_evaluation_and_sampling_keys_are_free(run_dir, monkeypatch):
-    monkeypatch.setattr("experiments.train.load_corpus", lambda config, data_dir, splits=(): tiny.corpus())
+    monkeypatch.setattr("experiments.train.load_corpus", lambda *arguments: tiny.corpus())
     config = saved_config(run_dir)
     config.evaluation.protocols, config.evaluation.batch_size, config.evaluation.unroll = ("batched",), 2, 3
     config.sample.number, config.train.report_every = 1, 7
@@ -92,7 +92,7 @@ def test_evaluation_and_sampling_keys_are_free(run_dir, monkeypatch):
 def test_a_corpus_with_its_symbols_swapped_is_refused(run_dir, monkeypatch):
     corpus = tiny.corpus()
     swapped = corpus._replace(vocabulary=lm.open_run(run_dir).vocabulary.__class__("char", tuple(" bacd")))
-    monkeypatch.setattr("experiments.train.load_corpus", lambda config, data_dir, splits=(): swapped)
+    monkeypatch.setattr("experiments.train.load_corpus", lambda *arguments: swapped)
     with pytest.raises(UserError, match="holds a run on other data"):
         evaluate.run(saved_config(run_dir), str(run_dir))
     with pytest.raises(UserError, match="was trained with another vocabulary"):
@@ -100,8 +100,8 @@ def test_a_corpus_with_its_symbols_swapped_is_refused(run_dir, monkeypatch):
 
 
 def test_the_test_split_is_not_scored_before_training_is_over(run_dir, monkeypatch):
-    monkeypatch.setattr("experiments.train.load_corpus", lambda config, data_dir, splits=(): tiny.corpus())
-    monkeypatch.setattr("experiments.train.load", lambda data, data_dir, splits: pytest.fail("the test split was read"))
+    monkeypatch.setattr("experiments.train.load_corpus", lambda *arguments: tiny.corpus())
+    monkeypatch.setattr("experiments.train.load", lambda *arguments: pytest.fail("the test split was read"))
     config = saved_config(run_dir)
     config.train.steps, config.evaluation.splits = 20, ("valid", "test")
     (run_dir / "config.json").write_text(json.dumps(config.to_dict()))

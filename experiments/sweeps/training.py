@@ -18,14 +18,13 @@ from experiments.ledger.records import METRICS_ROW
 from experiments.sweeps.space import set_parameters
 from experiments.sweeps.study import Sweep
 from experiments.sweeps.trials import directory_of
-from experiments.train import load_corpus
+from experiments.train import load_corpus, setup_on
 from lm.data.corpora import Corpus
 from lm.errors import UserError
 from lm.runs import lock
 from lm.runs.schema import read_rows
 from lm.training.lanes import same_program, train_lanes
 from lm.training.loop import train
-from lm.training.setup import make_setup
 
 # A full disk, or one that cannot be written, would end every other trial, too.
 DISK_ERRORS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
@@ -83,13 +82,13 @@ def train_group(sweep: Sweep, group: list[TrialRun], corpora: dict[str, Corpus])
     """Trains trials of one shape, and returns for each the error that ended it. Raises one that would end any trial."""
     configs, directories = [run.config for run in group], [str(run.directory) for run in group]
     try:
-        key = repr(configs[0].data.to_dict())
+        key = repr((configs[0].data.to_dict(), configs[0].init_from))
         if key not in corpora:
             corpora.clear()  # only the last one is kept
             corpora[key] = load_corpus(configs[0], sweep.place.data_dir)
         if len(group) == 1:
             return [train_alone(sweep, group[0], corpora[key])]
-        outcomes = train_lanes([make_setup(config, corpora[key]) for config in configs], directories)
+        outcomes = train_lanes([setup_on(config, corpora[key]) for config in configs], directories)
         failures = [outcome if isinstance(outcome, UserError) else None for outcome in outcomes]
         if general := [failure for failure in failures if failure and not concerns_one_trial(failure)]:
             raise general[0]
@@ -121,7 +120,7 @@ def train_alone(sweep: Sweep, run: TrialRun, corpus: Corpus) -> optuna.TrialPrun
             raise optuna.TrialPruned(f"pruned at validation check {check}")
 
     try:
-        train(make_setup(run.config, corpus), run.directory, observe=observe)
+        train(setup_on(run.config, corpus), run.directory, observe=observe)
     except optuna.TrialPruned as pruned:
         return pruned
     return None

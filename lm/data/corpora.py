@@ -49,22 +49,30 @@ class Corpus(NamedTuple):
 class Definition(NamedTuple):
     """How a corpus is made.
 
-    build: (data, text, splits) -> Built; text(key) reads the file of that key. It may return more splits than requested
+    build: (data, text, splits, given) -> Built; text(key) reads the file of that key; given: the vocabulary to encode
+        with, or None for that of the text. It may return more splits than requested
     licence: one line for records; homepage: the publisher of the text
     """
 
-    build: Callable[[ml_collections.ConfigDict, Callable[[str], str], tuple[str, ...]], Built]
+    build: Callable[[ml_collections.ConfigDict, Callable[[str], str], tuple[str, ...], Vocabulary | None], Built]
     files: dict[str, RegisteredFile]
     licence: str
     homepage: str | None
 
 
-def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[str, ...] = SPLITS) -> Corpus:
+def load(
+    data: ml_collections.ConfigDict,
+    data_dir: str | None,
+    splits: tuple[str, ...] = SPLITS,
+    vocabulary: Vocabulary | None = None,
+) -> Corpus:
     """Loads the corpus of config.data with those of the requested splits that it has.
 
     Reads only the files of these splits, and the one that the vocabulary is made from.
     data_dir: directory searched before the network; None for none
-    Raises UserError for a missing or wrong file and for config.data that does not fit it.
+    vocabulary: encodes the text in place of the corpus's own, as for a model that has one already
+    Raises UserError for a missing or wrong file for config.data that does not fit it, and for symbols that the
+    vocabulary lacks.
     """
     definition, used = lookup(CORPORA, data.corpus, "config.data.corpus"), {}
 
@@ -72,7 +80,7 @@ def load(data: ml_collections.ConfigDict, data_dir: str | None, splits: tuple[st
         used[key] = definition.files[key]
         return read_text(used[key], data_dir, definition.licence)
 
-    vocabulary, arrays, more = definition.build(data, text, splits)
+    vocabulary, arrays, more = definition.build(data, text, splits, vocabulary)
     arrays = {name: ids for name, ids in arrays.items() if name in splits}
     if data.train_tokens and "train" in arrays:
         arrays["train"] = arrays["train"][: data.train_tokens]
@@ -125,9 +133,9 @@ def _unknown_rates(vocabulary: Vocabulary, arrays: Arrays) -> dict[str, float]:
 # ---- builders ------------------------------------------------------------------------------------
 
 
-def _text8(data, text, splits) -> Built:
+def _text8(data, text, splits, given) -> Built:
     """valid: the first config.data.valid_chars characters; train: the rest (Vanhoucke 2016, assignment 6)."""
-    vocabulary = text8_vocabulary()
+    vocabulary = given or text8_vocabulary()
     ids = vocabulary.encode(text("text"))
     cut = data.valid_chars
     if cut >= len(ids):
@@ -135,30 +143,30 @@ def _text8(data, text, splits) -> Built:
     return vocabulary, {"train": ids[cut:], "valid": ids[:cut]} if cut else {"train": ids}, {}
 
 
-def _ptb(data, text, splits) -> Built:
+def _ptb(data, text, splits, given) -> Built:
     """One file per split. Vocabulary: the words of the training file by (-count, word)."""
     train = text("train")
-    vocabulary = word_vocabulary(train)
+    vocabulary = given or word_vocabulary(train)
     names = [name for name in SPLITS if name in splits]
     return vocabulary, {n: vocabulary.encode(train if n == "train" else text(n)) for n in names}, {}
 
 
-def _whole(data, text, splits) -> Built:
+def _whole(data, text, splits, given) -> Built:
     """The whole file is training text (Trask 2019, ch. 14)."""
     content = text("text")
-    vocabulary = character_vocabulary(content)
+    vocabulary = given or character_vocabulary(content)
     return vocabulary, {"train": vocabulary.encode(content)}, {}
 
 
-def _divided(data, text, splits) -> Built:
+def _divided(data, text, splits, given) -> Built:
     """Divided by config.data.fractions in file order. Vocabulary: the characters of the whole file."""
     content = text("text")
-    vocabulary = character_vocabulary(content)
+    vocabulary = given or character_vocabulary(content)
     parts = divide(content, data.fractions, "char")
     return vocabulary, {name: vocabulary.encode(part) for name, part in parts.items()}, {}
 
 
-def _textfile(data, text, splits) -> Built:
+def _textfile(data, text, splits, given) -> Built:
     """The user's own file, divided by config.data.fractions in file order. Vocabulary: the symbols of train.
 
     Encodes all parts whatever is requested: the vocabulary has an unknown symbol if any part needs one.
@@ -168,10 +176,12 @@ def _textfile(data, text, splits) -> Built:
     parts = divide(plain_text(content, f"config.data.path={data.path}"), data.fractions, data.level)
     del content  # as large as the text
     make = character_vocabulary if data.level == "char" else word_vocabulary
-    vocabulary = make(parts["train"], limit=data.max_vocabulary)
+    vocabulary = given or make(parts["train"], limit=data.max_vocabulary)
     try:
         arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
     except UserError:  # valid or test has symbols that train lacks
+        if given:
+            raise
         vocabulary = make(parts["train"], limit=data.max_vocabulary, unknown=True)
         arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
     more = {
@@ -181,10 +191,10 @@ def _textfile(data, text, splits) -> Built:
     return vocabulary, arrays, more
 
 
-def _synthetic(data, text, splits) -> Built:
+def _synthetic(data, text, splits, given) -> Built:
     """Generated text with config.data.size characters in train (lm/data/synthetic.py)."""
     texts, chain = synthetic.generate_splits(data.size, data.seed)
-    vocabulary = text8_vocabulary()
+    vocabulary = given or text8_vocabulary()
     digest = hashlib.sha256("".join(texts.values()).encode()).hexdigest()
     more = {
         "sources": [{"file": None, "url": None, "bytes": data.size, "sha256": digest}],

@@ -20,9 +20,14 @@ from lm.runs.plain import flat, plain
 # `python -m tests.numerics`, which updates tests/numerics.json.
 NUMERICS = 1
 
-# Config keys that affect no number: claims, and where and how fast it is computed. The text at data.path counts by its
-# checksum, and sampling has its own random keys.
-DECIDES_NOTHING = ("name", "source", "parameters", "data.path", "train.devices", "train.threads")
+# Config keys that affect no number: claims, and where and how fast it is computed. Files count by their checksums, and
+# sampling has its own random keys.
+DECIDES_NOTHING = (
+    *("name", "source", "parameters", "train.devices", "train.threads"),
+    *("data.path", "init_from", "model.embedding_from"),
+)
+# Keys that are newer than the first records, with their defaults: at the default, a run is what it was without them.
+ADDED_LATER = {"optim.frozen": []}
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "ml_collections", "numpy")
@@ -34,7 +39,11 @@ def identity(config: Mapping, data_checksum: str, numerics: int = NUMERICS) -> s
     config: the resolved config of a run, with its seed; data_checksum: `lm.data.corpora.checksum` of its data
     """
     decides = {key: value for key, value in plain(config).items() if key not in ("claim", "targets", "sample")}
-    decisive = {key: value for key, value in flat(decides).items() if key not in DECIDES_NOTHING}
+    decisive = {
+        key: value
+        for key, value in flat(decides).items()
+        if key not in DECIDES_NOTHING and (key not in ADDED_LATER or value != ADDED_LATER[key])
+    }
     text = json.dumps([numerics, data_checksum, decisive], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

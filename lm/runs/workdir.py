@@ -22,10 +22,11 @@ from lm.runs.schema import read_json
 _RUN_FILES = ("metrics.jsonl", "summary.json", "checkpoints")
 VOCABULARY = "vocabulary.json"
 
-# Keys that decide none of a run's numbers, or only what is reported of them: a run may resume with other values. The
-# text at data.path is known by its checksum. A name that ends with a dot is a group.
+# Keys that decide none of a run's numbers, or only what is reported of them: a run may resume with other values. Files
+# are known by their checksums. A name that ends with a dot is a group.
 FREE = (
-    *("name", "source", "parameters", "targets.", "claim.", "sample.", "checkpoint.", "data.path"),
+    *("name", "source", "parameters", "targets.", "claim.", "sample.", "checkpoint."),
+    *("data.path", "init_from", "model.embedding_from"),
     *("train.devices", "train.threads", "train.report_every", "train.sample_every"),
     *("evaluation.protocols", "evaluation.splits"),
 )

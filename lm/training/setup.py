@@ -8,12 +8,13 @@ import ml_collections
 from configs.rules import check_values
 from lm.data.batches import Streams, make_streams
 from lm.data.corpora import Corpus
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 from lm.model.language_model import LanguageModel, make_model
 from lm.scoring.protocols import check_evaluation
 from lm.scoring.sampling import check_sample
 from lm.training import devices, optim, validation
 from lm.training.optim import Hyper
+from lm.training.start import Start, overlay
 from lm.training.state import TrainState, fresh_state, start_arguments, state_shapes
 
 
@@ -32,13 +33,21 @@ class Setup:
     config: frozen; hyper: the traced scalars of the config; state_shapes: the state's arrays as ShapeDtypeStructs
     """
 
-    def __init__(self, config: ml_collections.FrozenConfigDict, corpus: Corpus, model: LanguageModel, streams: Streams):
-        self.config, self.corpus, self.model, self.streams = config, corpus, model, streams
+    def __init__(
+        self,
+        config: ml_collections.FrozenConfigDict,
+        corpus: Corpus,
+        model: LanguageModel,
+        streams: Streams,
+        start: Start | None = None,
+    ):
+        self.config, self.corpus, self.model, self.streams, self.start = config, corpus, model, streams, start
         self.total_steps = config.train.steps or config.train.epochs * streams.windows_per_epoch
         self.hyper: Hyper = optim.hyper_of(config)
 
     def initial_state(self) -> TrainState:
-        return fresh_state(*start_arguments(self.config, self.model, self.hyper))
+        state = fresh_state(*start_arguments(self.config, self.model, self.hyper))
+        return state._replace(parameters=overlay(state.parameters, self.start.parameters)) if self.start else state
 
     @functools.cached_property
     def state_shapes(self) -> TrainState:
@@ -60,8 +69,11 @@ class Setup:
         return Program(needed, self.model.for_training(), self.streams, self.total_steps if decays_over_run else 0)
 
 
-def make_setup(config: ml_collections.ConfigDict, corpus: Corpus) -> Setup:
-    """Checks the config against the corpus and makes the setup. Raises UserError naming the key at fault."""
+def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start | None = None) -> Setup:
+    """Checks the config against the corpus and makes the setup. Raises UserError naming the key at fault.
+
+    start: what a new run starts from; None draws all parameters
+    """
     check_values(config)
     model = make_model(config, corpus.vocabulary.size)
     data, train = config.data, config.train
@@ -81,7 +93,10 @@ def make_setup(config: ml_collections.ConfigDict, corpus: Corpus) -> Setup:
             "config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "
             f"of at least {model.context + 1}, not {streams.unroll}"
         )
-    setup = Setup(ml_collections.FrozenConfigDict(config), corpus, model, streams)
+    setup = Setup(ml_collections.FrozenConfigDict(config), corpus, model, streams, start)
+    if config.optim.frozen:
+        for name in config.optim.frozen:
+            check_name(name, setup.state_shapes.parameters, "config.optim.frozen")
     if setup.total_steps >= 2**31:
         raise UserError(
             f"config.train asks for {setup.total_steps} steps, more than 32 bits count: lower config.train.steps "

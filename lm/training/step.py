@@ -51,9 +51,11 @@ def train_step(program: Program, state: TrainState, tokens: Array, hyper: Hyper)
 
     gradients, carry, nats = devices.over_rows(config.train.devices, gradients_of)(*arguments)
     settings, epoch = config.optim, streams.windows_per_epoch
+    gradients |= {name: jax.tree.map(jnp.zeros_like, gradients[name]) for name in settings.frozen}
     rate = optim.learning_rate(settings, hyper.learning_rate, state.step, epoch, total_steps, state.rate_factor)
     updates, optimiser = optim.transformation(settings, hyper).update(gradients, state.optimiser, state.parameters)
     parameters = jax.tree.map(lambda parameter, update: parameter - rate * update, state.parameters, updates)
+    parameters |= {name: state.parameters[name] for name in settings.frozen}
     average = state.average
     if average is not None:
         average = optim.extend_average(settings, average, parameters, state.step)

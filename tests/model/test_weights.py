@@ -264,7 +264,7 @@ def test_an_export_fits_only_its_own_model_and_vocabulary(tmp_path):
 def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
     """Runs both experiments: the imported run has exactly the scores of the exported one."""
     corpus, config = tiny.corpus(), tiny.config()
-    monkeypatch.setattr("experiments.train.load_corpus", lambda config, data_dir: corpus)
+    monkeypatch.setattr("experiments.train.load_corpus", lambda *arguments: corpus)
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     prepare_workdir(first, config, corpus.vocabulary)
     trained = Trainer(Recorder(make_setup(config, corpus), first))

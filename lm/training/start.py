@@ -1,0 +1,65 @@
+"""The parameters that a new run starts from, if not all are drawn: those of another run, or pretrained word vectors."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.data.text import Vocabulary
+from lm.data.vectors import read_vectors
+from lm.errors import UserError
+from lm.runs.plain import flat, plain
+
+
+class Start(NamedTuple):
+    """Part of a model's parameters, NaN where they are to be drawn; description: one line for people"""
+
+    parameters: dict
+    description: str
+
+    @property
+    def checksum(self) -> str:
+        """16 hexadecimal digits of the values, which become part of the run's identity."""
+        digest = hashlib.sha256()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.parameters):
+            digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def start_from_run(config, path: str, theirs: Mapping, parameters: dict) -> Start:
+    """Starts from the parameters of the run at `path`, trained with the config `theirs`.
+
+    Raises UserError, naming the keys, if its config.model differs.
+    """
+    ours, theirs = flat(plain(config.model)), flat(plain(theirs["model"]))
+    keys = [key for key in ours if ours[key] != theirs.get(key) and key != "embedding_from"]
+    if keys:
+        changes = ", ".join(f"config.model.{key} is {theirs.get(key)!r} there, {ours[key]!r} here" for key in keys)
+        raise UserError(f"config.init_from={path}: {changes}: set the values of that run")
+    return Start(parameters, f"starting from the parameters of {path}")
+
+
+def start_from_vectors(config, vocabulary: Vocabulary) -> Start:
+    """Starts with the embeddings of config.model.embedding_from; all else, and words without a vector, is drawn."""
+    path, model = config.model.embedding_from, config.model
+    if model.input != "embedding":
+        raise UserError(f"config.model.embedding_from needs config.model.input=embedding, not {model.input}")
+    table, found = read_vectors(path, vocabulary, model.embedding_size)
+    share = f"{found} of {vocabulary.size} symbols ({found / vocabulary.size:.1%})"
+    return Start({"embedding": table}, f"{share} have a vector in {path}; the others are drawn")
+
+
+def overlay(drawn: dict, start: dict) -> dict:
+    """`drawn` with the numbers of `start` where it has some. Raises UserError for another shape."""
+    result = dict(drawn)
+    for name, value in start.items():
+        if isinstance(value, Mapping):
+            result[name] = overlay(drawn[name], value)
+        elif value.shape != drawn[name].shape:
+            raise UserError(f"config.init_from: {name} is {value.shape} there and {drawn[name].shape} here")
+        else:
+            result[name] = jnp.where(jnp.isnan(value), drawn[name], value)
+    return result

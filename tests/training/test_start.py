@@ -1,0 +1,193 @@
+"""Fine-tuning: a run that starts from another run's parameters and vocabulary, or from word vectors."""
+
+import jax
+import numpy as np
+import pytest
+
+import lm
+from experiments import evaluate, export, train
+from lm.data.text import Vocabulary
+from lm.data.vectors import read_vectors
+from lm.errors import UserError
+from lm.runs.provenance import identity
+from tests.helpers import tiny
+
+TEXT = "the cat sat on the mat\nthe dog sat on the cat\n" * 30
+
+
+def config(path, level="char", **changes):
+    made = tiny.config(
+        data__corpus="textfile",
+        data__path=str(path),
+        data__level=level,
+        data__fractions=(0.8, 0.1, 0.1),
+        data__batching="rows",
+        **changes,
+    )
+    made.evaluation.splits = ("valid", "test")
+    return made
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def assert_equal(a, b):
+    for ours, theirs in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.fixture
+def first(tmp_path):
+    """A finished run on TEXT."""
+    train.run(config(write(tmp_path / "first.txt", TEXT)), tmp_path / "first")
+    return tmp_path / "first"
+
+
+def start(settings):
+    return train.load_setup(settings, None)
+
+
+def test_parameters_and_vocabulary_come_from_a_run_or_its_export(first, tmp_path, capsys):
+    run = lm.open_run(first)
+    directory = export.run(run.config, str(first))
+    other = write(tmp_path / "other.txt", "a mad hen ate the neat hog\n" * 30)  # no new symbol, fewer and others
+    for source in (first, directory):
+        setup = start(config(other, init_from=str(source)))
+        assert_equal(setup.initial_state().parameters, run.parameters)
+        assert setup.corpus.vocabulary == run.vocabulary
+        assert f"starting from the parameters of {source}" in capsys.readouterr().out
+    tuned = train.run(config(other, init_from=str(first), optim__learning_rate=0.1), tmp_path / "tuned")
+    own = train.run(config(other, optim__learning_rate=0.1), tmp_path / "own")
+    assert tuned["results"][0]["perplexity"] < own["results"][0]["perplexity"]
+    assert tuned["provenance"]["data"]["start"] == f"starting from the parameters of {first}"
+
+
+def test_what_a_run_starts_from_is_part_of_its_identity_and_its_path_is_not(first, tmp_path):
+    settings = config(tmp_path / "first.txt", init_from=str(first))
+    moved = config(tmp_path / "first.txt", init_from=str(first.rename(tmp_path / "moved")))
+    checksum = start(moved).corpus.provenance["checksum"]
+    text, _, parameters = checksum.partition("+")
+    assert len(parameters) == 16
+    assert identity(settings, checksum) == identity(moved, checksum)
+    assert identity(moved, checksum) != identity(moved, text)
+
+
+def test_a_fine_tuned_run_resumes_and_is_used_without_the_first(first, tmp_path):
+    settings = config(tmp_path / "first.txt", init_from=str(first))
+    summary = train.run(settings, tmp_path / "tuned")
+    longer = config(tmp_path / "first.txt", init_from=str(first), train__steps=20)
+    resumed = train.run(longer, tmp_path / "tuned")
+    straight = train.run(longer, tmp_path / "straight")
+    assert resumed["results"] == straight["results"]
+    first.rename(tmp_path / "gone")
+    run = lm.open_run(tmp_path / "tuned")
+    assert evaluate.run(run.config, str(tmp_path / "tuned"))["results"] == resumed["results"]
+    assert resumed["results"][0]["nats"] != summary["results"][0]["nats"]
+    with pytest.raises(UserError, match="first holds no run"):
+        train.run(longer, tmp_path / "again")
+
+
+def test_a_run_that_starts_elsewhere_is_another_run(first, tmp_path):
+    train.run(config(tmp_path / "first.txt"), tmp_path / "drawn")
+    with pytest.raises(UserError, match="holds a run on other data"):
+        train.run(config(tmp_path / "first.txt", init_from=str(first), train__steps=20), tmp_path / "drawn")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__hidden": (4,)}, r"config.model.hidden is \[3\] there, \[4\] here: set the values of that run"),
+        ({"model__cell": "gru"}, "config.model.cell is 'lstm' there, 'gru' here"),
+        ({"model__embedding_from": "x"}, "init_from and config.model.embedding_from are both set"),
+    ],
+)
+def test_a_model_of_another_shape_is_refused(first, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        start(config(tmp_path / "first.txt", init_from=str(first), **changes))
+
+
+def test_symbols_that_the_vocabulary_lacks_are_named_or_become_unknown(first, tmp_path):
+    with pytest.raises(UserError, match="characters that are not in the vocabulary: 'z'"):
+        start(config(write(tmp_path / "z.txt", "the zoo\n" * 60), init_from=str(first)))
+    words = tmp_path / "words"
+    write(tmp_path / "w.txt", "the cat sat\n" * 90 + "the dog ran\n" * 20)  # valid and test make <unk> needed
+    train.run(config(tmp_path / "w.txt", level="word"), words)
+    assert lm.open_run(words).vocabulary.unknown == "<unk>"
+    setup = start(config(write(tmp_path / "y.txt", "the zebra sat\n" * 110), level="word", init_from=str(words)))
+    assert setup.corpus.provenance["unknown_rate"]["train"] == pytest.approx(0.25, abs=0.01)
+
+
+# --- Word vectors ---------------------------------------------------------------------------------------------------
+
+VECTORS = "the 1 2\ncat 0.5 -0.25\nzebra 7 7\n<eos> 3e-1 4\nthe 9 9\n"
+
+
+def embedded(tmp_path, vectors=VECTORS, **changes):
+    settings = {
+        "model__input": "embedding",
+        "model__embedding_size": 2,
+        "model__embedding_from": str(write(tmp_path / "vectors.txt", vectors)),
+    }
+    return config(write(tmp_path / "text.txt", TEXT), level="word", **settings | changes)
+
+
+def test_vectors_are_put_in_by_word_and_the_rest_is_drawn(tmp_path, capsys):
+    settings = embedded(tmp_path)
+    setup = start(settings)
+    symbols = setup.corpus.vocabulary.symbols
+    found = setup.initial_state().parameters
+    settings.model.embedding_from = ""
+    drawn = start(settings).initial_state().parameters
+    for row, symbol in enumerate(symbols):
+        expected = {"the": [1, 2], "cat": [0.5, -0.25], "<eos>": [0.3, 4]}.get(symbol, drawn["embedding"][row])
+        np.testing.assert_array_equal(found["embedding"][row], np.float32(expected))
+    assert_equal(found["layer_0"], drawn["layer_0"])
+    assert f"3 of {len(symbols)} symbols ({3 / len(symbols):.1%}) have a vector" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
+def test_frozen_vectors_stay_and_all_else_learns(tmp_path, optimiser):
+    settings = embedded(tmp_path, optim__frozen=("embedding",), optim__name=optimiser, optim__weight_decay=0.1)
+    before = start(settings).initial_state().parameters
+    train.run(settings, tmp_path / "run")
+    after = lm.open_run(tmp_path / "run").parameters
+    np.testing.assert_array_equal(after["embedding"], before["embedding"])
+    assert (np.asarray(after["layer_0"]["w_x"]) != np.asarray(before["layer_0"]["w_x"])).any()
+
+
+def test_a_frozen_parameter_does_not_count_in_the_gradient_norm(tmp_path):
+    """All frozen: the norm is 0, so that it does not clip what is trained."""
+    everything = ("embedding", "layer_0", "output_kernel", "output_bias")
+    train.run(embedded(tmp_path, optim__frozen=everything), tmp_path / "run")
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert all('"gradient_norm": 0.0' in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "changes", "message"),
+    [
+        ("the 1 2\ncat 1\n", {}, r"vectors.txt, line 2: 1 numbers, but config.model.embedding_size is 2"),
+        ("the 1 x\n", {}, "not a file of word vectors: could not convert"),
+        ("the 1 inf\n", {}, "a number is not finite"),
+        ("zebra 1 2\n", {}, "no symbol of the corpus has a vector there"),
+        (VECTORS, {"model__embedding_from": "/nowhere"}, "/nowhere: there is no such file"),
+        (VECTORS, {"model__input": "one_hot"}, "needs config.model.input=embedding, not one_hot"),
+        (
+            VECTORS,
+            {"optim__frozen": ("embeding",)},
+            "config.optim.frozen: unknown .embeding.; known: embedding",
+        ),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(tmp_path, vectors, changes, message):
+    with pytest.raises(UserError, match=message):
+        start(embedded(tmp_path, vectors, **changes))
+
+
+def test_a_header_is_skipped(tmp_path):
+    path = write(tmp_path / "v.vec", "3 2\nthe 1 2\ncat 3 4 \n")
+    table, found = read_vectors(str(path), Vocabulary("word", ("cat", "dog", "the")), 2)
+    assert found == 2
+    np.testing.assert_array_equal(table, np.float32([[3, 4], [np.nan, np.nan], [1, 2]]))
