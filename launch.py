@@ -257,8 +257,9 @@ def check_kind(values: flags.FlagValues) -> None:
     kind, wanted = config.value.get("kind", "run"), COMMANDS[name].config
     if wanted == "none" and config.present:
         raise UserError(f"--experiment={name} reads no config: remove --config")
-    if wanted not in ("any", "none", "saved" if kind == "run" else "", kind):
-        able = [other for other, command in COMMANDS.items() if command.config == kind]
+    fitting = ("run", "saved") if kind == "run" else (kind,)
+    if wanted not in ("any", "none", *fitting):
+        able = [other for other, command in COMMANDS.items() if command.config in fitting]
         raise UserError(f"--config={config.config_filename} is for --experiment={' or '.join(able)}, not for {name}")
 
 

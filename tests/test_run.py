@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from safetensors.numpy import load_file
 
 import launch
 import lm
+from configs.ptb.lstm2 import get_config as ptb_lstm2
 from experiments import evaluate, export, sample, score
+from experiments import train as train_command
 from lm.errors import UserError
 from lm.scoring.protocols import exact_nats
 from lm.training.loop import train
@@ -257,6 +260,44 @@ def test_the_api_samples_and_looks_inside(trained):
         run.sample(temperature=0.0)
     with pytest.raises(UserError, match="has 0 tokens; this model reads at least 1"):
         run.log_probs("")
+
+
+@pytest.mark.slow
+def test_the_whole_test_text_of_ptb_scores_as_the_exact_protocol_says(tmp_path, monkeypatch):
+    data_dir = os.environ.get("LM_DATA_DIR")
+    if not data_dir:
+        pytest.skip("LM_DATA_DIR is not set")
+    config = ptb_lstm2()
+    config.train.epochs, config.train.steps, config.evaluation.protocols = 0, 20, ("exact",)
+    config.evaluation.splits = ("test",)
+    [row] = train_command.run(config, str(tmp_path), data_dir, eta=False)["results"]
+    text = Path(data_dir, "ptb", "ptb.test.txt").read_text()
+    tokens = rows_of(tmp_path, monkeypatch, text, per="token")
+    assert row["targets"] == len(tokens) == 82_429
+    assert sum(each["nats"] for each in tokens) == pytest.approx(row["nats"], rel=1e-6)
+    [whole] = rows_of(tmp_path, monkeypatch, text)
+    assert whole["nats"] == row["nats"]
+
+
+def test_torch_gives_the_same_nats_from_the_exported_weights(tmp_path):
+    torch = pytest.importorskip("torch")
+    changes = {"model__input": "embedding", "model__embedding_size": 5, "model__hidden": (4, 6)}
+    train(make_setup(tiny.config(**changes), tiny.corpus()), tmp_path)
+    run = lm.open_run(tmp_path)
+    weights = load_file(f"{export.run(run.config, str(tmp_path))}/model.safetensors")
+    weights = {name: torch.from_numpy(value) for name, value in weights.items()}
+    ids = torch.from_numpy(run.encode(TEXT).astype(np.int64))
+    x = weights["embedding"][ids[:-1]]
+    for layer, units in enumerate((4, 6)):
+        lstm = torch.nn.LSTM(x.shape[1], units)
+        parts = {"weight_ih_l0": "w_x", "weight_hh_l0": "w_h", "bias_ih_l0": "b"}
+        ours = {name: weights[f"layer_{layer}.{part}"] for name, part in parts.items()}
+        state = {name: value.T if value.ndim == 2 else value for name, value in ours.items()}
+        lstm.load_state_dict(state | {"bias_hh_l0": torch.zeros(4 * units)})
+        x = lstm(x)[0]
+    logits = x @ weights["output_kernel"] + weights["output_bias"]
+    nats = torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none").detach().numpy()
+    np.testing.assert_allclose(run.nats(TEXT), nats, rtol=1e-5)
 
 
 @pytest.mark.slow
