@@ -17,10 +17,12 @@ def base() -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     data.corpus = "synthetic"  # a name of lm/data/corpora.py: CORPORA
-    data.path = ""  # textfile: the file
-    data.level = "char"  # textfile: char or word
+    data.path = ""  # textfile: a file, a directory, or a pattern such as "texts/*.txt"
+    data.valid_path = ""  # textfile: validation text; if this or test_path is set, data.path is all training text
+    data.test_path = ""  # textfile: test text
+    data.level = "char"  # textfile: char, word, byte or bpe
     data.fractions = (0.9, 0.05, 0.05)  # textfile, tiny_shakespeare: train, valid, test, in file order
-    data.max_vocabulary = 0  # textfile: most frequent symbols kept; 0 keeps all
+    data.max_vocabulary = 0  # textfile: most frequent symbols kept; 0 keeps all; bpe: number of tokens
     data.valid_chars = 1000  # text8: characters at the start that are the validation text
     data.train_tokens = 0  # so many at the start of the training text; 0: all
     data.size = 1_000_000  # synthetic: characters of training text

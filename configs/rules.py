@@ -163,6 +163,8 @@ RULES: dict[str, Rule] = {
     "seed": SEED,
     "data.corpus": Name("lm.data.corpora:CORPORA"),
     "data.path": Text(),
+    "data.valid_path": Text(),
+    "data.test_path": Text(),
     "data.level": Name("lm.data.text:LEVELS"),
     "data.fractions": TupleOf(SHARE, 3, 3),
     "data.max_vocabulary": Integer(2, exception=0),

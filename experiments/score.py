@@ -10,12 +10,11 @@ lack context and are no targets. Tables are tab-separated.
 
 import collections
 import math
-import re
 import sys
 
 import numpy as np
 
-from lm.data.text import plain_text, words
+from lm.data.text import plain_text
 from lm.errors import UserError, lookup
 from lm.run import Run, open_run
 from lm.scoring.inspection import score_texts
@@ -60,15 +59,10 @@ def read(path: str) -> str:
         raise UserError(f"{name}: {error.strerror or error}") from error
 
 
-def split(run: Run, text: str) -> list[str]:
-    """The tokens of a text."""
-    return list(text) if run.vocabulary.level == "char" else words(text)
-
-
 def reads_line_ends(run: Run) -> bool:
     """Whether the vocabulary can encode a line end; that of text8 cannot, and reads lines without it."""
     known = run.vocabulary
-    return known.level == "word" or known.unknown is not None or "\n" in known.symbols
+    return known.level != "char" or known.unknown is not None or "\n" in known.symbols
 
 
 def split_lines(run: Run, text: str) -> list[str]:
@@ -81,7 +75,7 @@ def split_lines(run: Run, text: str) -> list[str]:
 
 def report_unknown(run: Run, text: str):
     """Says on stderr which tokens the vocabulary does not have."""
-    unknown = collections.Counter(split(run, text))
+    unknown = collections.Counter(run.vocabulary.tokens(text))
     for symbol in run.vocabulary.symbols:
         unknown.pop(symbol, None)
     if unknown and run.vocabulary.unknown is not None:
@@ -107,17 +101,15 @@ def score_row(nats: np.ndarray, size: int) -> dict:
     }
 
 
-def context_bytes(run: Run, text: str) -> int:
-    """Bytes of the tokens at the start of a text that are no targets."""
-    token = r"[\s\S]" if run.vocabulary.level == "char" else r"[^\S\n]*(?:[^\s]+|\n)"
-    start = re.match(f"(?:{token}){{{run.model.context}}}", text)
-    return len(start[0].encode()) if start else len(text.encode())
+def size_of_targets(run: Run, text: str) -> int:
+    """Bytes in UTF-8 of a text without its first tokens, which are no targets."""
+    return len(text.encode()) - run.vocabulary.bytes_of(text, run.model.context)
 
 
 def per_text(run: Run, text: str) -> list[dict]:
     """The sums over the whole text."""
     nats = exact_nats(run.model, run.parameters, run.encode(text))
-    return [score_row(nats, len(text.encode()) - context_bytes(run, text))]
+    return [score_row(nats, size_of_targets(run, text))]
 
 
 def per_line(run: Run, text: str) -> list[dict]:
@@ -126,8 +118,8 @@ def per_line(run: Run, text: str) -> list[dict]:
     text = "".join(lines)
     nats = exact_nats(run.model, run.parameters, run.encode(text))
     for number, line in enumerate(lines, 1):
-        start, end = end, end + len(split(run, line))
-        size = len(line.encode()) - (context_bytes(run, text) if number == 1 else 0)
+        start, end = end, end + len(run.vocabulary.tokens(line))
+        size = size_of_targets(run, line) if number == 1 else len(line.encode())
         rows.append({"line": number} | score_row(nats[max(start, 0) : max(end, 0)], size))
     return rows
 
@@ -136,7 +128,7 @@ def per_line_reset(run: Run, text: str) -> list[dict]:
     """A row per line, with its line end; each line is read from the initial state and has its own first tokens."""
     lines = split_lines(run, text)
     scores = score_texts(run.model, run.parameters, [run.vocabulary.encode(line) for line in lines])
-    sizes = [len(line.encode()) - context_bytes(run, line) for line in lines]
+    sizes = [size_of_targets(run, line) for line in lines]
     numbered = enumerate(zip(scores, sizes, strict=True), 1)
     return [{"line": number} | score_row(nats, size) for number, (nats, size) in numbered]
 
@@ -144,7 +136,7 @@ def per_line_reset(run: Run, text: str) -> list[dict]:
 def per_token(run: Run, text: str) -> list[dict]:
     """A row per target. rank: 1 if no symbol was likelier; entropy: of the prediction, in bits"""
     scores = run.token_scores(text)
-    tokens = split(run, text)[run.model.context :]
+    tokens = run.vocabulary.tokens(text)[run.model.context :]
     return [
         {"token": token, "nats": nats, "bits": nats * BITS, "rank": rank, "entropy": entropy * BITS}
         for token, nats, rank, entropy in zip(tokens, *(x.tolist() for x in scores), strict=True)

@@ -134,7 +134,8 @@ def print_results(summary: dict):
     for row in summary["results"]:
         print(
             f"{row['which']} {row['split']} perplexity {row['perplexity']:.4f} "
-            f"({row['bits_per_symbol']:.4f} bits per symbol, protocol {row['protocol']}, {row['targets']} targets)"
+            f"({row['bits_per_symbol']:.4f} bits per symbol{bits_per_byte(row, summary['provenance']['data'])}, "
+            f"protocol {row['protocol']}, {row['targets']} targets)"
         )
     for name, reason in summary["not_scored"].items():
         hint = "; --experiment=evaluate scores it later" if name == "test" else ""
@@ -148,3 +149,11 @@ def print_results(summary: dict):
         )
     if "floor_nats" in data:
         print(f"no model can do better than perplexity {math.exp(data['floor_nats']):.4f}: the corpus's exact entropy")
+
+
+def bits_per_byte(row: dict, data: dict) -> str:
+    """Text ", X bits per byte", by which texts of different tokens compare; "" if the size of the text is not known."""
+    if row["split"] not in data.get("bytes", {}) or row["protocol"] != "exact":
+        return ""
+    tokens_per_byte = data["tokens"].get(row["split"], row["targets"]) / data["bytes"][row["split"]]
+    return f", {row['bits_per_symbol'] * tokens_per_byte:.4f} bits per byte"

@@ -30,7 +30,7 @@ from lm.training.state import evaluated_parameters, state_shapes
 
 CHECKPOINTS = ("last", "best")
 WEIGHTS = "model.safetensors"
-VOCABULARY_FORM = {"level": str, "symbols": [str], "unknown": (str, None)}
+VOCABULARY_FORM = {"level": str, "symbols": [str], "unknown": (str, None), "bpe?": str}
 EXPORT = {"config": {}, "vocabulary": VOCABULARY_FORM, "step?": int, "checkpoint?": str, "data?": str, "results?": [{}]}
 
 # Keys that do not change what a trained model computes: a command that uses it may choose them.
@@ -163,4 +163,4 @@ def read_vocabulary(workdir: Path) -> Vocabulary:
 
 
 def vocabulary_of(values: dict) -> Vocabulary:
-    return Vocabulary(values["level"], tuple(values["symbols"]), values["unknown"])
+    return Vocabulary(values["level"], tuple(values["symbols"]), values["unknown"], values.get("bpe", ""))

@@ -214,6 +214,22 @@ def test_lines_are_read_each_from_zero_if_asked(trained, monkeypatch):
     assert math.isnan(rows[1]["perplexity"])
 
 
+@pytest.mark.parametrize("level", ["byte", "bpe"])
+def test_levels_compare_in_bits_per_byte(tmp_path, monkeypatch, capsys, level):
+    """The whole text from the saved vocabulary alone: the tokenizer is saved with the run."""
+    text = "the cat sat on the mat \u00e4\n" * 60
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    config = tiny.config(data__corpus="textfile", data__path=str(tmp_path / "text.txt"), data__level=level)
+    config.data.max_vocabulary = 300 if level == "bpe" else 0
+    summary = train_command.run(config, str(tmp_path / "run"))
+    assert "bits per byte" in capsys.readouterr().out
+    (tmp_path / "text.txt").unlink()
+    [row] = rows_of(tmp_path / "run", monkeypatch, "the cat sat \u2603\n")
+    first = {"byte": 1, "bpe": len(lm.open_run(tmp_path / "run").vocabulary.tokens("the cat sat \u2603\n")[0])}[level]
+    assert row["bits_per_byte"] == pytest.approx(row["nats"] / math.log(2) / (16 - first))
+    assert "\ufffd" not in "".join(summary["samples"])
+
+
 def test_unknown_symbols_are_counted(tmp_path, monkeypatch, capsys):
     corpus = tiny.corpus()
     vocabulary = corpus.vocabulary.__class__("word", ("a", "b", "<eos>", "c", "<unk>"), "<unk>")

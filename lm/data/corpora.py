@@ -6,7 +6,6 @@
 
 import hashlib
 import math
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,10 +15,13 @@ from jaxtyping import UInt
 
 from lm.data import synthetic
 from lm.data.files import RegisteredFile, read_text
+from lm.data.own_files import OwnFile, read_own
 from lm.data.text import (
     SPLITS,
     TEXT8_ALPHABET,
     Vocabulary,
+    bpe_vocabulary,
+    byte_vocabulary,
     character_vocabulary,
     divide,
     plain_text,
@@ -102,24 +104,13 @@ def load(
 def checksum(data: ml_collections.ConfigDict) -> str:
     """16 hexadecimal digits that identify the bytes behind config.data, part of a run's identity.
 
-    Reads no registered file: those are known by SHA-256, whichever splits are used. Reads the user's own file, and
+    Reads no registered file: those are known by SHA-256, whichever splits are used. Reads the user's own files, and
     raises UserError if that fails. A generated text follows from config.data, which itself is part of the identity.
     """
     digests = sorted(file.sha256 for file in CORPORA[data.corpus].files.values())
     if data.corpus == "textfile":
-        digests = [hashlib.sha256(_own_file(data)).hexdigest()]
+        digests = [file.sha256 for files in _own_files(data).values() for file in files]
     return hashlib.sha256(" ".join([data.corpus, *digests]).encode()).hexdigest()[:16]
-
-
-def _own_file(data: ml_collections.ConfigDict) -> bytes:
-    """Reads config.data.path."""
-    if not data.path:
-        raise UserError("config.data.path is empty: name your text with --config.data.path=FILE")
-    try:
-        with open(os.path.expanduser(data.path), "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise UserError(f"config.data.path={data.path}: {error.strerror or error}") from error
 
 
 def _unknown_rates(vocabulary: Vocabulary, arrays: Arrays) -> dict[str, float]:
@@ -167,28 +158,61 @@ def _divided(data, text, splits, given) -> Built:
 
 
 def _textfile(data, text, splits, given) -> Built:
-    """The user's own file, divided by config.data.fractions in file order. Vocabulary: the symbols of train.
+    """The user's own files. Vocabulary: the symbols of train.
 
-    Encodes all parts whatever is requested: the vocabulary has an unknown symbol if any part needs one.
+    config.data.path is divided by config.data.fractions in file order; it is all training text if config.data.
+    valid_path or test_path is set. Encodes all parts whatever is requested: the vocabulary has an unknown symbol if
+    any part needs one.
     """
-    content = _own_file(data)
-    digest, size = hashlib.sha256(content).hexdigest(), len(content)
-    parts = divide(plain_text(content, f"config.data.path={data.path}"), data.fractions, data.level)
-    del content  # as large as the text
-    make = character_vocabulary if data.level == "char" else word_vocabulary
-    vocabulary = given or make(parts["train"], limit=data.max_vocabulary)
+    files = _own_files(data)
+    texts = {name: _joined(read, data.level) for name, read in files.items()}
+    parts = texts if len(texts) > 1 else divide(texts["train"], data.fractions, data.level)
+    vocabulary = given or _own_vocabulary(parts["train"], data)
     try:
         arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
     except UserError:  # valid or test has symbols that train lacks
         if given:
             raise
-        vocabulary = make(parts["train"], limit=data.max_vocabulary, unknown=True)
+        vocabulary = _own_vocabulary(parts["train"], data, unknown=True)
         arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
     more = {
-        "sources": [{"file": data.path, "url": None, "bytes": size, "sha256": digest}],
+        "sources": [
+            {"file": file.path, "url": None, "bytes": len(file.content), "sha256": file.sha256}
+            for read in files.values()
+            for file in read
+        ],
+        "bytes": {name: len(part.encode("utf-8", "surrogateescape")) for name, part in parts.items()},
         "unknown_rate": _unknown_rates(vocabulary, arrays),
     }
     return vocabulary, arrays, more
+
+
+def _own_files(data) -> dict[str, list[OwnFile]]:
+    """Split -> its files, of those splits that config.data names files for."""
+    keys = {"train": "path", "valid": "valid_path", "test": "test_path"}
+    named = {split: key for split, key in keys.items() if data[key] or split == "train"}
+    return {split: read_own(data[key], f"config.data.{key}") for split, key in named.items()}
+
+
+def _joined(files: list[OwnFile], level: str) -> str:
+    """The text of files, one after the other. A byte that is not UTF-8 is an error, or at level byte a surrogate."""
+    if level == "byte":
+        content = b"".join(file.content for file in files)
+        if not content:
+            raise UserError(f"{files[0].path}: the file is empty")
+        return content.decode("utf-8", "surrogateescape")
+    texts = [plain_text(file.content, f"config.data: {file.path}") for file in files]
+    return "".join(text if text.endswith("\n") else text + "\n" for text in texts[:-1]) + texts[-1]
+
+
+def _own_vocabulary(train: str, data, unknown: bool = False) -> Vocabulary:
+    """The vocabulary of config.data.level for a training text."""
+    if data.level == "byte":
+        return byte_vocabulary()
+    if data.level == "bpe":
+        return bpe_vocabulary(train, data.max_vocabulary)
+    make = character_vocabulary if data.level == "char" else word_vocabulary
+    return make(train, limit=data.max_vocabulary, unknown=unknown)
 
 
 def _synthetic(data, text, splits, given) -> Built:

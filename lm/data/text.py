@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer, UInt
 
+from lm.data import subwords
 from lm.errors import UserError
 
 SPLITS = ("train", "valid", "test")
-LEVELS = ("char", "word")
+LEVELS = ("char", "word", "byte", "bpe")
 END_OF_SENTENCE = "<eos>"
 UNKNOWN = {"char": "\ufffd", "word": "<unk>"}  # level -> the symbol that replaces all unknown ones
 TEXT8_ALPHABET = " abcdefghijklmnopqrstuvwxyz"
@@ -29,14 +30,16 @@ _WHITE_SPACE = re.compile(r"\s")
 class Vocabulary:
     """An ordered set of symbols.
 
-    level: char or word
+    level: char, word, byte or bpe
     symbols: in the order of their ids
     unknown: the symbol that replaces symbols outside the vocabulary; None makes those an error
+    bpe: the tokenizer of level bpe as JSON: lm/data/subwords.py
     """
 
     level: str
     symbols: tuple[str, ...]
     unknown: str | None = None
+    bpe: str = ""
 
     @property
     def size(self) -> int:
@@ -52,12 +55,38 @@ class Vocabulary:
 
         Without an unknown symbol, raises UserError that names the first symbols outside the vocabulary.
         """
+        if self.level == "byte":
+            return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+        if self.level == "bpe":
+            return np.array(subwords.encode_bpe(self.bpe, text), self.dtype)
         return self._encode_characters(text) if self.level == "char" else self._encode_words(text)
 
     def decode(self, ids: Integer[np.ndarray, " N"]) -> str:
         """Decodes ids to text. Words are joined by single spaces."""
+        if self.level == "byte":
+            return subwords.decode_bytes(bytes(ids.tolist()))
+        if self.level == "bpe":
+            tokens = subwords.bpe_tokens(self.bpe)
+            return subwords.decode_bytes(b"".join(tokens[index] for index in ids.tolist()))
         symbols = (self.symbols[index] for index in ids.tolist())
         return ("" if self.level == "char" else " ").join(symbols)
+
+    def tokens(self, text: str) -> list[str]:
+        """The tokens that `encode` encodes, also those outside the vocabulary."""
+        if self.level in ("byte", "bpe"):
+            return [self.symbols[index] for index in self.encode(text).tolist()]
+        return list(text) if self.level == "char" else words(text)
+
+    def bytes_of(self, text: str, count: int) -> int:
+        """The bytes in UTF-8 of the first `count` tokens of a text, with the white space before a word."""
+        if self.level == "byte":
+            return count
+        if self.level == "bpe":
+            tokens = subwords.bpe_tokens(self.bpe)
+            return sum(len(tokens[index]) for index in self.encode(text)[:count].tolist())
+        token = r"[\s\S]" if self.level == "char" else r"[^\S\n]*(?:\S+|\n)"
+        start = re.match(f"(?:{token}){{0,{count}}}", text)
+        return len(start[0].encode()) if start else 0
 
     def _encode_characters(self, text: str) -> np.ndarray:
         missing = self.size  # one past the last id
@@ -168,6 +197,18 @@ def divide(text: str, fractions: tuple[float, ...], level: str) -> dict[str, str
 def text8_vocabulary() -> Vocabulary:
     """The alphabet of text8: space is 0, a to z are 1 to 26."""
     return Vocabulary("char", tuple(TEXT8_ALPHABET))
+
+
+def byte_vocabulary() -> Vocabulary:
+    """All 256 bytes."""
+    return Vocabulary("byte", subwords.BYTES)
+
+
+def bpe_vocabulary(text: str, size: int) -> Vocabulary:
+    """Byte-level BPE with `size` tokens, trained on a text. Raises UserError for a size that is too small."""
+    bpe = subwords.train_bpe(text, size)
+    names = [subwords.decode_bytes(token) for token in subwords.bpe_tokens(bpe)]
+    return Vocabulary("bpe", tuple(names), bpe=bpe)
 
 
 def character_vocabulary(text: str, limit: int = 0, unknown: bool = False) -> Vocabulary:

@@ -24,7 +24,7 @@ NUMERICS = 1
 # sampling has its own random keys.
 DECIDES_NOTHING = (
     *("name", "source", "parameters", "train.devices", "train.threads"),
-    *("data.path", "init_from", "model.embedding_from"),
+    *("data.path", "data.valid_path", "data.test_path", "init_from", "model.embedding_from"),
 )
 # Keys that are newer than the first records, with their defaults: at the default, a run is what it was without them.
 ADDED_LATER = {"optim.frozen": []}

@@ -26,7 +26,7 @@ VOCABULARY = "vocabulary.json"
 # are known by their checksums. A name that ends with a dot is a group.
 FREE = (
     *("name", "source", "parameters", "targets.", "claim.", "sample.", "checkpoint."),
-    *("data.path", "init_from", "model.embedding_from"),
+    *("data.path", "data.valid_path", "data.test_path", "init_from", "model.embedding_from"),
     *("train.devices", "train.threads", "train.report_every", "train.sample_every"),
     *("evaluation.protocols", "evaluation.splits"),
 )

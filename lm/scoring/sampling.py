@@ -4,6 +4,7 @@ Generation applies no dropout and starts from the model's initial state. A text 
 begins, or with tokens from a random distribution (Vanhoucke 2016, assignment 6).
 """
 
+import dataclasses
 import functools
 import math
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from lm.model.language_model import LanguageModel
 STRATEGIES = ("temperature", "greedy", "first_exceeding")
 STARTS = ("line", "random")
 # Level -> the symbols after which a text may start, the first that the vocabulary has.
-LINE_ENDS = {"char": ("\n", " "), "word": (END_OF_SENTENCE,)}
+LINE_ENDS = {"char": ("\n", " "), "word": (END_OF_SENTENCE,), "byte": ("\n",), "bpe": ("\n",)}
 
 # Largest vocabulary for which one product with V^2 ones is faster than two products over blocks of sqrt(V) symbols.
 MOST_IN_ONE_BLOCK = 128
@@ -169,7 +170,7 @@ def random_start(key: Array, context: int, number: int, symbols: int) -> Int[Arr
 def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Tokens:
     """Encodes a prompt. Raises UserError for unknown symbols, even if the vocabulary has an unknown symbol."""
     try:
-        ids = Vocabulary(vocabulary.level, vocabulary.symbols).encode(prompt)
+        ids = dataclasses.replace(vocabulary, unknown=None).encode(prompt)
     except UserError as error:
         raise UserError(f"config.sample.prompt: {error}") from error
     if len(ids) < context:

@@ -194,7 +194,96 @@ def test_a_missing_textfile_is_an_error(tmp_path):
     data = functools.partial(data_config, corpus="textfile")
     assert refusal(load, data(), None).startswith("config.data.path is empty")
     assert "nowhere.txt: No such file" in refusal(load, data(path="/nowhere.txt"), None)
-    assert "Is a directory" in refusal(load, data(path=str(tmp_path)), None)
+    assert "the directory has no file" in refusal(load, data(path=str(tmp_path)), None)
+
+
+# ---- several files, and files for each split ----
+
+
+def test_files_of_a_directory_or_a_pattern_are_read_in_sorted_order(tmp_path):
+    texts = tmp_path / "texts"
+    (texts / "b").mkdir(parents=True)
+    for name, content in (("a.txt", "aa"), ("b/c.txt", "bb\n"), ("z.md", "cc"), (".hidden", "xx")):
+        (texts / name).write_text(content)
+    everything = data_config(corpus="textfile", path=str(texts), fractions=(1.0, 0.0, 0.0))
+    corpus = load(everything, None)
+    assert corpus.vocabulary.decode(corpus.splits["train"]) == "aa\nbb\ncc"
+    assert [os.path.relpath(row["file"], texts) for row in corpus.provenance["sources"]] == ["a.txt", "b/c.txt", "z.md"]
+    assert corpus.provenance["checksum"] == corpora.checksum(everything)
+    pattern = load(data_config(corpus="textfile", path=f"{texts}/**/*.txt", fractions=(1.0, 0.0, 0.0)), None)
+    assert pattern.vocabulary.decode(pattern.splits["train"]) == "aa\nbb\n"
+    assert pattern.provenance["checksum"] != corpus.provenance["checksum"]
+    assert "no such file" in refusal(load, data_config(corpus="textfile", path=f"{texts}/*.nothing"), None)
+
+
+def test_valid_and_test_have_files_of_their_own(tmp_path):
+    for name, content in (("train", "abab"), ("valid", "ba"), ("test", "abc")):
+        (tmp_path / name).write_text(content)
+    paths = {"path": str(tmp_path / "train"), "valid_path": str(tmp_path / "valid")}
+    corpus = load(data_config(corpus="textfile", **paths), None)
+    assert {name: ids.tolist() for name, ids in corpus.splits.items()} == {"train": [0, 1, 0, 1], "valid": [1, 0]}
+    both = data_config(corpus="textfile", **paths, test_path=str(tmp_path / "test"))
+    corpus = load(both, None)
+    assert corpus.vocabulary.symbols == ("a", "b", "\ufffd")  # of train alone
+    assert corpus.splits["test"].tolist() == [0, 1, 2]
+    before = corpora.checksum(both)
+    (tmp_path / "test").write_text("abca")
+    assert corpora.checksum(both) != before
+    both.valid_path = str(tmp_path / "none")
+    assert refusal(load, both, None) == f"config.data.valid_path={tmp_path}/none: No such file or directory"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_what_might_never_end_is_refused(tmp_path, make):
+    make(tmp_path / "endless")
+    assert "not a regular file" in refusal(load, data_config(corpus="textfile", path=str(tmp_path / "endless")), None)
+
+
+# ---- bytes and byte pairs ----
+
+
+def test_bytes_of_any_file(tmp_path):
+    content = b"\x00\xffab\xc3\xa4\r\n"
+    corpus = load_textfile(tmp_path, content, level="byte", fractions=(1.0, 0.0, 0.0))
+    assert bytes(corpus.splits["train"].tolist()) == content
+    assert corpus.vocabulary.size == 256
+    assert corpus.vocabulary.decode(corpus.splits["train"]) == "\x00\\xffab\u00e4\r\n"
+    assert corpus.vocabulary.tokens("a\u00e4") == ["a", "\\xc3", "\\xa4"]
+    assert corpus.provenance["bytes"] == {"train": 8}
+    assert "the file is empty" in refusal(functools.partial(load_textfile, level="byte"), tmp_path, b"")
+
+
+def test_byte_pairs_are_learnt_from_train_and_encode_any_text(tmp_path):
+    text = "the cat sat on the mat \u00e4\n" * 50 + "zebra \u2603 zebra\n" * 5
+    made = [
+        load_textfile(tmp_path, text.encode(), level="bpe", max_vocabulary=270, fractions=(0.9, 0.05, 0.05))
+        for _ in range(2)
+    ]
+    assert made[0].vocabulary == made[1].vocabulary
+    vocabulary = made[0].vocabulary
+    assert vocabulary.size == len(set(vocabulary.symbols)) == 270
+    assert "zebra" not in "".join(vocabulary.symbols[256:])
+    assert "".join(vocabulary.decode(made[0].splits[name]) for name in corpora.SPLITS) == text
+    tokens = vocabulary.tokens("the mat \u2603")
+    assert vocabulary.decode(vocabulary.encode("the mat \u2603")) == "the mat \u2603"
+    assert len(tokens) < 12
+    assert vocabulary.bytes_of("the mat", len(vocabulary.encode("the mat"))) == 7
+    ids = vocabulary.encode("\u2603")
+    assert vocabulary.decode(ids[:1]) == "\\xe2"  # never U+FFFD
+    message = "config.data.max_vocabulary must be at least 257 for config.data.level=bpe, not 0"
+    assert refusal(functools.partial(load_textfile, level="bpe"), tmp_path, b"abc" * 99) == message
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "text", "count", "size"),
+    [
+        (Vocabulary("char", tuple("ab\u00e4")), "\u00e4b", 1, 2),
+        (Vocabulary("word", ("a", "<eos>")), "  a b\nc", 3, 6),
+        (Vocabulary("word", ("a", "<eos>")), "", 1, 0),
+    ],
+)
+def test_bytes_of_the_first_tokens(vocabulary, text, count, size):
+    assert vocabulary.bytes_of(text, count) == size
 
 
 # ---- the real files ----

@@ -1,0 +1,50 @@
+"""The user's own text files: one file, several by a pattern, or all in a directory."""
+
+import glob
+import hashlib
+import os
+from typing import NamedTuple
+
+from lm.errors import UserError
+
+
+class OwnFile(NamedTuple):
+    """A file and its content."""
+
+    path: str
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def read_own(path: str, key: str) -> list[OwnFile]:
+    """Reads a file, the files that a pattern such as "texts/*.txt" matches, or all in a directory, sorted by path.
+
+    Hidden files are left out. key: such as config.data.path. Raises UserError if there is none, one cannot be read,
+    or is no regular file: a device or a pipe might never end.
+    """
+    if not path:
+        raise UserError(f"{key} is empty: name your text with --{key}=FILE")
+    where, whole = f"{key}={path}", os.path.expanduser(path)
+    if os.path.isdir(whole):
+        found = sorted(glob.glob(os.path.join(glob.escape(whole), "**", "*"), recursive=True))
+        found = [name for name in found if os.path.isfile(name)]
+    elif os.path.exists(whole) or not glob.has_magic(whole):
+        found = [whole]
+    else:
+        found = sorted(glob.glob(whole, recursive=True))
+    if not found:
+        raise UserError(f"{where}: no such file" if glob.has_magic(whole) else f"{where}: the directory has no file")
+    return [OwnFile(name if len(found) > 1 else path, _read(name, f"{key}={name}")) for name in found]
+
+
+def _read(path: str, where: str) -> bytes:
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UserError(f"{where}: not a regular file")
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise UserError(f"{where}: {getattr(error, 'strerror', None) or error}") from error

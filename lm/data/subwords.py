@@ -1,0 +1,76 @@
+"""Tokens below words that can encode any text: bytes, and byte-level byte-pair encoding (BPE).
+
+A BPE token is a string of bytes, which may end inside a character. So decoding goes through bytes, and bytes that are
+no UTF-8 are shown as escapes such as \\xe4.
+
+Sennrich, Haddow and Birch (2016), "Neural Machine Translation of Rare Words with Subword Units". On bytes: Radford, Wu,
+Child, Luan, Amodei and Sutskever (2019), "Language Models are Unsupervised Multitask Learners".
+"""
+
+import functools
+import itertools
+
+from lm.errors import UserError
+
+# One name for each byte: its ASCII character, or an escape.
+BYTES = tuple(chr(byte) if byte < 128 else f"\\x{byte:02x}" for byte in range(256))
+_PIECE = 1 << 20  # characters encoded at once
+
+
+def decode_bytes(content: bytes) -> str:
+    """Decodes UTF-8; bytes that are none are shown as escapes."""
+    return content.decode("utf-8", "backslashreplace")
+
+
+def train_bpe(text: str, size: int) -> str:
+    """Trains byte-level BPE with `size` tokens on a text. Returns it as JSON, in the format of `tokenizers`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    if size <= 256:
+        raise UserError(f"config.data.max_vocabulary must be at least 257 for config.data.level=bpe, not {size}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=sorted(alphabet), show_progress=False)
+    tokenizer.train_from_iterator(_pieces(text), trainer)
+    return tokenizer.to_str()
+
+
+@functools.lru_cache(4)
+def _tokenizer(bpe: str):
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(bpe)
+
+
+def encode_bpe(bpe: str, text: str) -> list[int]:
+    """The ids of a text."""
+    tokenizer = _tokenizer(bpe)
+    return list(itertools.chain.from_iterable(tokenizer.encode(piece).ids for piece in _pieces(text)))
+
+
+@functools.lru_cache(4)
+def bpe_tokens(bpe: str) -> tuple[bytes, ...]:
+    """The bytes of each token, in the order of their ids."""
+    tokenizer, byte_of = _tokenizer(bpe), _byte_of_character()
+    tokens = (tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size()))
+    return tuple(bytes(byte_of[character] for character in token) for token in tokens)
+
+
+def _byte_of_character() -> dict[str, int]:
+    """The byte that each character of a byte-level token stands for.
+
+    Printable Latin-1 characters stand for themselves; the other bytes, in order, for the characters from U+0100 on.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(rest)}
+
+
+def _pieces(text: str):
+    """Yields a text in pieces of about a million characters that end with a line, or at the text's end."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _PIECE) + 1 or len(text)
+        yield text[start:end]
+        start = end
