@@ -64,8 +64,9 @@ def _check_same_run(workdir: Path, old: dict, new: dict):
     aside as summary_of_N_steps.json or summary_of_N_epochs.json."""
     rolls_back = new.get("on_nan") == "rollback"  # to a checkpoint, so it matters when there is one
     changed = differences(old, new, FREE, but=("checkpoint.every_steps", "checkpoint.keep") if rolls_back else ())
-    longer = [key for key in changed if key in _LENGTH and 0 < flat(old)[key] < flat(new)[key]]
-    decays = flat(new).get("optim.schedule") == "cosine"
+    before, after = flat(old), flat(new)
+    longer = [key for key in changed if key in _LENGTH and _grows(before.get(key), after.get(key))]
+    decays = after.get("optim.schedule") == "cosine"
     if longer and decays and list(changed) == longer:
         raise UserError(
             f"directory {workdir} holds a run of a different config ({shown(changed)}): config.optim.schedule=cosine "
@@ -79,7 +80,12 @@ def _check_same_run(workdir: Path, old: dict, new: dict):
     summary = workdir / "summary.json"
     if longer and summary.exists():
         key = longer[0]
-        os.replace(summary, workdir / f"summary_of_{flat(old)[key]}_{key.partition('.')[2]}.json")
+        os.replace(summary, workdir / f"summary_of_{before[key]}_{key.partition('.')[2]}.json")
+
+
+def _grows(old: object, new: object) -> bool:
+    """Whether a count has become larger. A damaged config.json may hold anything."""
+    return type(old) is int and type(new) is int and 0 < old < new
 
 
 def _keep_vocabulary(path: Path, vocabulary: dict):
