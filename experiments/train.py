@@ -4,12 +4,13 @@ A new run that looks long prints a time and memory estimate first (--noeta skips
 """
 
 import math
+import sys
 
 import jax
 
 from configs.rules import check_values
 from lm.data.corpora import Corpus, load
-from lm.errors import UserError
+from lm.errors import UserError, first_line
 from lm.machine.clock import process_seconds
 from lm.run import Run, open_run
 from lm.runs import sampled_texts
@@ -33,7 +34,20 @@ def run(config, workdir, data_dir=None, dry_run=False, eta=True):
     summary = train(setup, workdir, read_test_of(config, data_dir))
     if devices.is_first():
         print_results(summary)
+        draw(workdir)
     return summary
+
+
+def draw(workdir):
+    """Writes the run's page and names its files. A page that cannot be made costs no result: it prints a warning."""
+    from experiments.pages.run_page import write_run_page  # matplotlib takes long to import
+
+    try:
+        curves, page = write_run_page(workdir)
+    except Exception as error:
+        print(f"warning: no report of {workdir}: {first_line(error)}", file=sys.stderr)
+    else:
+        print(f"wrote {curves} and {page}")
 
 
 def load_setup(config, data_dir) -> Setup:

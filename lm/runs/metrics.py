@@ -1,4 +1,4 @@
-"""metrics.jsonl, one JSON object per report; its scalars in tensorboard/; and the progress of the run on screen.
+"""metrics.jsonl, one JSON object per report; the same in tensorboard/; and the progress of the run on screen.
 
 JSON is strict: numbers that are not finite are written as null.
 """
@@ -14,14 +14,15 @@ from lm.machine.clock import h_mm_ss
 from lm.runs.files import write_bytes, writing
 from lm.runs.plain import plain
 from lm.runs.schema import parse
-from lm.runs.tensorboard import Events
+from lm.runs.tensorboard import TensorBoard
 
 
 class MetricsLog:
     """Appends rows to metrics.jsonl and TensorBoard, and shows the run's progress.
 
-    On a terminal that is a tqdm bar with time left and the latest scalars; otherwise one plain
-    line per row. Both go to `stream`, standard output by default, and name the scalars in `shown`.
+    On a terminal that is a tqdm bar with time left and the latest scalars, and a line that stays for every validation;
+    otherwise one plain line per row. Both go to `stream`, standard output by default, and name the scalars in `shown`.
+    Time left is first shown after the second row: the steps before the first one are compiled.
 
     Steps count from 0: the row of step s is written when s + 1 steps have been made. A run that
     resumes gives the number it has made as `start_step`: rows of that step and later ones, and a last line torn by a
@@ -36,27 +37,28 @@ class MetricsLog:
         start_step: int = 0,
         stream=None,
         shown: tuple[str, ...] = ("loss", "perplexity", "valid_perplexity", "tokens_per_s"),
+        hyperparameters: Mapping[str, object] | None = None,
     ):
+        """hyperparameters: {dotted key: value} of a config, for TensorBoard"""
         self._path = Path(workdir) / "metrics.jsonl"
         self._stream = sys.stdout if stream is None else stream
-        self._total, self._start, self._done = total_steps, start_step, start_step
-        self._shown = shown
+        self._total, self._done = total_steps, start_step
+        self._shown, self._hyperparameters = shown, hyperparameters
         _keep_rows(self._path, start_step)
         self._events_path = Path(workdir) / "tensorboard"
-        self._events = Events(self._events_path, start_step)
+        self._events = TensorBoard(self._events_path, start_step)
         with writing(self._path):
             self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-        self._bar = self._make_bar()
-        self._began = time.monotonic()
+        self._bar = None
+        self._began: tuple[float, int] | None = None  # (time, steps made) when the first row was written
 
     def _make_bar(self):
-        if not self._stream.isatty():
-            return None
+        """A bar that counts time from now on."""
         from tqdm import tqdm
 
         return tqdm(
             total=self._total,
-            initial=self._start,
+            initial=self._done,
             unit="step",
             file=self._stream,
             dynamic_ncols=True,
@@ -77,13 +79,25 @@ class MetricsLog:
             self._file.flush()
         self.advance(row["step"] + 1)
         text = "  ".join(f"{key} {_short(scalars[key])}" for key in self._shown if key in scalars)
-        if self._bar is not None:
-            self._bar.set_postfix_str(text)
+        line = f"step {row['step']} of {self._total}  {text}"
+        if not self._stream.isatty():
+            print(f"{line}  {self._left()}".rstrip(), file=self._stream, flush=True)
         else:
-            line = f"step {row['step']} of {self._total}  {text}  {self._left()}"
-            print(line.rstrip(), file=self._stream, flush=True)
+            self._bar = self._bar or self._make_bar()
+            self._bar.set_postfix_str(text)
+            if "valid_perplexity" in scalars:
+                self._bar.write(line, file=self._stream)
+        self._began = self._began or (time.monotonic(), self._done)
         with writing(self._events_path):
+            if self._hyperparameters:  # not before the first step, which the import of TensorBoard would delay
+                self._events.write_hyperparameters(self._hyperparameters)
+                self._hyperparameters = None
             self._events.write(row["step"], scalars)
+
+    def write_texts(self, step: int, texts: list[str]) -> None:
+        """Shows sampled texts in TensorBoard. Raises UserError if its file cannot be written."""
+        with writing(self._events_path):
+            self._events.write_texts(step, texts)
 
     def advance(self, done: int) -> None:
         """Moves the bar: `done` steps have been made."""
@@ -109,11 +123,11 @@ class MetricsLog:
         self.close()
 
     def _left(self) -> str:
-        """Time left, from this process's own steps."""
-        done = self._done - self._start
-        if done <= 0 or self._done >= self._total:
+        """Time left, by the steps of this process since its first row."""
+        if self._began is None or self._done <= self._began[1] or self._done >= self._total:
             return ""
-        seconds = (time.monotonic() - self._began) / done * (self._total - self._done)
+        began, done = self._began
+        seconds = (time.monotonic() - began) / (self._done - done) * (self._total - self._done)
         return f"({h_mm_ss(seconds)} left)"
 
 

@@ -17,6 +17,7 @@ from lm.runs import sampled_texts, schema
 from lm.runs.checkpoint import Checkpoints
 from lm.runs.files import write_json
 from lm.runs.metrics import MetricsLog
+from lm.runs.plain import flat, plain
 from lm.runs.workdir import log_test_score
 from lm.scoring.protocols import Score, evaluate, perplexity
 from lm.scoring.sampling import generate
@@ -137,7 +138,8 @@ class Recorder:
     def open_log(self) -> MetricsLog:
         """Opens metrics.jsonl, after cutting off what a killed run left behind; process 0 only."""
         sampled_texts.cut(self.workdir, self.samples_bytes)
-        self.log = MetricsLog(self.workdir, total_steps=self.setup.total_steps, start_step=self.done)
+        hyperparameters = None if self.done else flat(plain(self.setup.config))
+        self.log = MetricsLog(self.workdir, self.setup.total_steps, self.done, hyperparameters=hyperparameters)
         return self.log
 
     @property
@@ -253,7 +255,9 @@ class Recorder:
     def _sample(self, state: TrainState, step: int):
         if self.writes:
             key = jax.random.fold_in(jax.random.key(self.setup.config.sample.seed), step)
-            self.samples_bytes = sampled_texts.append(self.workdir, f"step {step}", self.sample(state, key))
+            texts = self.sample(state, key)
+            self.samples_bytes = sampled_texts.append(self.workdir, f"step {step}", texts)
+            self.log.write_texts(step, texts)
 
     # --- From a state -----------------------------------------------------------------------------------------------
 

@@ -75,11 +75,11 @@ def fill_log(patch):
 def fill_tensorboard(patch):
     write = lm.runs.tensorboard.Events.write
 
-    def filled(self, step, scalars):
+    def filled(self, step, summary):
         if step == 5:
             self._records.close()
             self._records._writer = full()
-        write(self, step, scalars)
+        write(self, step, summary)
 
     patch.setattr(lm.runs.tensorboard.Events, "write", filled)
 
@@ -261,9 +261,9 @@ def test_a_clock_that_goes_back_changes_nothing(undisturbed, tmp_path, monkeypat
         interrupt(tmp_path, monkeypatch, 9, settings())
         now[0] -= 365 * 24 * 3600
         assert_goes_on(tmp_path, undisturbed)
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "train"))
     events.Reload()
-    assert [event.step for event in events.Scalars("loss")] == [row["step"] for row in rows_of(tmp_path)]
+    assert [event.step for event in events.Scalars("loss/nats")] == [row["step"] for row in rows_of(tmp_path)]
 
 
 def test_checkpoints_of_another_architecture_are_refused_and_left_alone(undisturbed, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from ml_collections.config_dict import placeholder
 
 from lm.errors import UserError
+from lm.runs import metrics
 from lm.runs.files import make_directory, write_bytes, write_json
 from lm.runs.metrics import MetricsLog
 from lm.runs.plain import plain
@@ -185,7 +186,7 @@ def test_rows_are_strict_json_and_plain_lines(tmp_path):
         {"step": 100, "loss": 1.5, "tokens_per_s": 12345.6},
     ]
     first, second = stream.getvalue().splitlines()
-    assert first.startswith("step 0 of 300")
+    assert first == "step 0 of 300", "no time left before it is known"
     assert second.startswith("step 100 of 300  loss 1.5  tokens_per_s 12346  (0:00:00 left)")
 
 
@@ -203,6 +204,7 @@ def test_a_terminal_gets_a_bar_with_the_metric_and_time_left(tmp_path):
         log.write({"step": 199, "loss": 1.0})
     shown = stream.getvalue()
     assert "100/200" in shown
+    assert "step" not in shown.replace("step]", "")
     assert "200/200" in shown
     assert "loss 1" in shown
 
@@ -234,7 +236,49 @@ def test_a_run_from_the_start_drops_all(tmp_path):
         with MetricsLog(tmp_path, total_steps=400, stream=io.StringIO()) as log:
             log.write({"step": 0, "loss": 1.0})
     assert len(rows(tmp_path)) == 1
-    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    assert len(list((tmp_path / "tensorboard" / "train").iterdir())) == 1
+
+
+def test_a_line_stays_on_a_terminal_for_every_validation(tmp_path):
+    stream = Terminal()
+    with MetricsLog(tmp_path, total_steps=200, stream=stream) as log:
+        log.write({"step": 0, "loss": 1.25})
+        log.write({"step": 99, "loss": 1.0, "valid_perplexity": 3.0})
+        log.write({"step": 199, "loss": 0.5})
+    lines = [line.rpartition("\r")[2] for line in stream.getvalue().split("\n")]
+    assert [line for line in lines if line.startswith("step")] == ["step 99 of 200  loss 1  valid_perplexity 3"]
+
+
+def test_time_left_does_not_count_what_compiles_before_the_first_row(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    with MetricsLog(tmp_path, total_steps=1001, stream=stream) as log:
+        for now, step in ((20.0, 0), (21.0, 100), (22.0, 200)):
+            clock[0] = now
+            log.write({"step": step, "loss": 1.0})
+    assert [line.partition("loss 1")[2] for line in stream.getvalue().splitlines()] == [
+        "",
+        "  (0:00:09 left)",
+        "  (0:00:08 left)",
+    ]
+
+
+def test_tensorboard_shows_train_and_valid_in_one_chart_and_texts_and_hyperparameters(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    hyperparameters = {"optim.learning_rate": 0.5, "model.hidden": [3], "model.cell": "lstm"}
+    with MetricsLog(tmp_path, 10, stream=io.StringIO(), hyperparameters=hyperparameters) as log:
+        log.write({"step": 4, "perplexity": 5.0, "valid_perplexity": 6.0, "gradient_norm": 0.25, "new": 1})
+        log.write_texts(4, ["one\n# two", "<b>"])
+    train, valid = (EventAccumulator(str(tmp_path / "tensorboard" / name)) for name in ("train", "valid"))
+    train.Reload(), valid.Reload()
+    assert train.Tags()["scalars"] == ["perplexity/reports", "optimiser/gradient_norm", "other/new"]
+    assert [(e.step, e.value) for e in valid.Scalars("perplexity/reports")] == [(4, 6.0)]
+    [texts] = train.Tensors("samples")
+    assert texts.tensor_proto.string_val[0] == b"    one\n    # two\n\n---\n\n    <b>"
+    content = train.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert all(part in content for part in (b"optim.learning_rate", b"[3]", b"lstm"))
 
 
 def test_tensorboard_reads_the_scalars_of_a_resumed_run_once(tmp_path):
@@ -245,10 +289,10 @@ def test_tensorboard_reads_the_scalars_of_a_resumed_run_once(tmp_path):
         with MetricsLog(tmp_path, 400, start_step=start, stream=io.StringIO()) as log:
             for step in steps:
                 log.write({"step": step, "loss": step + start / 2, "note": "text", "none": None})
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "train"))
     events.Reload()
-    assert events.Tags()["scalars"] == ["loss"]
-    assert [(e.step, e.value) for e in events.Scalars("loss")] == [
+    assert events.Tags()["scalars"] == ["loss/nats"]
+    assert [(e.step, e.value) for e in events.Scalars("loss/nats")] == [
         (0, 0.0),
         (100, 100.0),
         (200, 300.0),

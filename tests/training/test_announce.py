@@ -27,7 +27,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def corpus(monkeypatch):
     """What train.run loads."""
-    monkeypatch.setattr(train_experiment, "load", lambda data, data_dir, splits, vocabulary=None: tiny.corpus())
+    monkeypatch.setattr(train_experiment, "load", lambda *arguments: tiny.corpus())
     return tiny.corpus()
 
 

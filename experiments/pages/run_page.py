@@ -1,0 +1,96 @@
+"""The page of a finished run: curves.png and a self-contained report.html in its work directory."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.ledger.records import METRICS_ROW, make_record
+from experiments.ledger.verdicts import measured, verdict
+from experiments.pages import png_of, render, svg_of
+from lm.runs.files import write_bytes
+from lm.runs.schema import read_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCORE_COLUMNS = ("checkpoint", "split", "protocol", "perplexity", "bits per symbol", "nats", "targets")
+TARGET_COLUMNS = ("what", "reported", "ours", "verdict", "where")
+# Panels of the figure: axis label -> columns of metrics.jsonl with the labels of their lines.
+PANELS = {
+    "perplexity": {"perplexity": "train", "valid_perplexity": "valid"},
+    "learning rate": {"learning_rate": ""},
+    "gradient norm": {"gradient_norm": ""},
+}
+
+
+def write_run_page(workdir: str | Path) -> tuple[Path, Path]:
+    """Writes curves.png and report.html of a finished run and returns their paths.
+
+    Raises UserError if the run is not finished, or a file cannot be written.
+    """
+    workdir = Path(workdir)
+    record, rows = make_record(workdir), read_rows(workdir / "metrics.jsonl", METRICS_ROW)
+    targets = record["provenance"]["config"]["targets"]
+    figure = draw_curves(rows, list(targets.values()))
+    provenance = {key: value for key, value in record["provenance"].items() if key != "config"}
+    page = render(
+        "run.html",
+        title=record["name"] or workdir.name,
+        score_columns=SCORE_COLUMNS,
+        scores=score_rows(record),
+        target_columns=TARGET_COLUMNS,
+        targets=target_rows(record, targets),
+        not_scored=record["not_scored"],
+        curves=svg_of(figure),
+        train=record["train"] | {"parameters": record["parameters"], "seed": record["seed"]},
+        samples=record.get("samples", []),
+        config=json.dumps(record["provenance"]["config"], indent=2, ensure_ascii=False),
+        provenance=json.dumps(provenance, indent=2, ensure_ascii=False),
+    )
+    paths = workdir / "curves.png", workdir / "report.html"
+    write_bytes(paths[0], png_of(figure))
+    write_bytes(paths[1], page.encode())
+    return paths
+
+
+def score_rows(record: dict) -> list[list]:
+    """Rows of SCORE_COLUMNS."""
+    keys = ("which", "split", "protocol", "perplexity", "bits_per_symbol", "nats", "targets")
+    return [[row[key] for key in keys] for row in record["results"]]
+
+
+def target_rows(record: dict, targets: dict) -> list[list]:
+    """Rows of TARGET_COLUMNS: each reported number beside this run's, judged as in the ledger."""
+    rows = []
+    for target in targets.values():
+        value = measured(target, record)
+        what = f"{target['split']} {target['metric']}, {target['at']} ({target['protocol']})"
+        reported = f"{target['value']:g}" + (" (aim)" if target["kind"] == "aim" else "")
+        rows.append([what, reported, value, verdict(target, [] if value is None else [value]), target["where"]])
+    return rows
+
+
+def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
+    """Draws the panels of PANELS against steps; the reported perplexities at the end as dashed lines."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
+
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    axes = figure.subplots(len(PANELS), 1, sharex=True, height_ratios=(3, 1, 1))
+    for panel, (title, columns) in zip(axes, PANELS.items(), strict=True):
+        for column, label in columns.items():
+            points = [(row["step"], row[column]) for row in rows if row.get(column) is not None]
+            panel.plot(*zip(*points, strict=True), label=label) if points else None
+        panel.set_ylabel(title)
+        panel.grid(alpha=0.3, which="both")
+    for target in targets:
+        if target["at"] in ("final", "best") and target["metric"] in ("perplexity", "loss"):
+            value = math.exp(target["value"]) if target["metric"] == "loss" else target["value"]
+            axes[0].axhline(value, linestyle="--", linewidth=1, color="grey", label=f"reported, {target['split']}")
+    axes[0].set_yscale("log")
+    axes[0].yaxis.set_major_formatter(LogFormatter())
+    axes[0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes[0].legend()
+    axes[-1].set_xlabel("steps")
+    return figure
