@@ -70,7 +70,7 @@ def _check_same_run(workdir: Path, old: dict, new: dict):
     if longer and decays and list(changed) == longer:
         raise UserError(
             f"directory {workdir} holds a run of a different config ({shown(changed)}): config.optim.schedule=cosine "
-            "depends on the length of training; train in a new directory"
+            f"depends on the length of training; --config.init_from={workdir} starts a new run from its weights"
         )
     if list(changed) != longer:
         raise UserError(
