@@ -189,9 +189,12 @@ def _textfile(data, text, splits, given) -> Built:
 
 def _own_files(data) -> dict[str, list[OwnFile]]:
     """Split -> its files, of those splits that config.data names files for."""
-    keys = {"train": "path", "valid": "valid_path", "test": "test_path"}
-    named = {split: key for split, key in keys.items() if data[key] or split == "train"}
-    return {split: read_own(data[key], f"config.data.{key}") for split, key in named.items()}
+    files = {"train": read_own(data.path, "config.data.path")}
+    if data.valid_path:
+        files["valid"] = read_own(data.valid_path, "config.data.valid_path")
+    if data.test_path:
+        files["test"] = read_own(data.test_path, "config.data.test_path")
+    return files
 
 
 def _joined(files: list[OwnFile], level: str) -> str:

@@ -3,8 +3,8 @@
 A BPE token is a string of bytes, which may end inside a character. So decoding goes through bytes, and bytes that are
 no UTF-8 are shown as escapes such as \\xe4.
 
-Sennrich, Haddow and Birch (2016), "Neural Machine Translation of Rare Words with Subword Units". On bytes: Radford, Wu,
-Child, Luan, Amodei and Sutskever (2019), "Language Models are Unsupervised Multitask Learners".
+Sennrich et al. (2016), "Neural Machine Translation of Rare Words with Subword Units"; on bytes: Radford et al. (2019),
+"Language Models are Unsupervised Multitask Learners".
 """
 
 import functools
