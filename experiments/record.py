@@ -7,34 +7,33 @@ a benchmark of lanes                  lanes.DEVICE.json
 a sweep                               NAME/: trials, config, pictures and report
 """
 
-import contextlib
 import os
 import re
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.ledger.claims import all_claims
 from experiments.ledger.records import RECORDS, RESULTS, make_record, mismatches, write_record
-from experiments.ledger.storage import FILES, check, renew
+from experiments.ledger.storage import check, renew
 from experiments.peers.records import record_benchmark, record_lanes
 from lm.errors import UserError
-from lm.runs.files import make_directory, write_bytes
+from lm.runs.files import make_directory
 from lm.runs.schema import read_json
 
 
 def run(config, workdir, data_dir=None):
     """Returns the path of the record."""
     del config, data_dir
-    workdir = Path(workdir)
-    if (workdir / "benchmark.json").is_file():
-        return record_benchmark(workdir)
-    if (workdir / "lanes_speed.json").is_file():
-        return record_lanes(workdir)
-    if (workdir / "ledger.json").is_file():
-        return put_ledger_on_record(workdir)
-    if (workdir / "sweep.json").is_file():
-        return put_sweep_on_record(workdir)
-    return put_run_on_record(workdir)
+    kinds = {
+        "benchmark.json": record_benchmark,
+        "lanes_speed.json": record_lanes,
+        "ledger.json": put_ledger_on_record,
+        "sweep.json": put_sweep_on_record,
+    }
+    found = [put for name, put in kinds.items() if Path(workdir, name).is_file()]
+    return [*found, put_run_on_record][0](Path(workdir))
 
 
 def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
@@ -55,11 +54,9 @@ def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     """Copies a ledger that passes its check; its records replace all earlier ones."""
     check(workdir, all_claims())
     records = sorted((workdir / RECORDS).glob("*.json"))
-    contents = {directory / RECORDS / path.name: file_bytes(path) for path in records}
-    put_all(contents | {directory / name: file_bytes(workdir / name) for name in FILES})
-    for path in (directory / RECORDS).glob("*.json"):
-        if path not in contents:
-            path.unlink()
+    copy_all([*records, *(workdir / name for name in ("report.md", "report.html", "ledger.json"))], workdir, directory)
+    for path in set((directory / RECORDS).glob("*.json")) - {directory / RECORDS / record.name for record in records}:
+        path.unlink()
     print(f"wrote {directory / 'ledger.json'} and its {len(records)} records")
     return directory / "ledger.json"
 
@@ -69,35 +66,26 @@ def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     name = read_json(workdir / "sweep.json", {"name": str})["name"]
     if len(name) > 100 or not re.fullmatch(r"\w[\w-]*(/\w[\w-]*)*", name):  # it becomes a path
         raise UserError(f"{workdir}/sweep.json: {name[:100]!r} is not the name of a sweep")
-    target = directory / name
-    paths = (workdir / "sweep.json", workdir / "config.json", workdir / "report.html", *workdir.glob("*.png"))
-    put_all({target / path.name: file_bytes(path) for path in paths})
-    print(f"wrote {target}")
-    return target
+    files = [*(workdir / file for file in ("sweep.json", "config.json", "report.html")), *workdir.glob("*.png")]
+    copy_all(files, workdir, directory / name)
+    print(f"wrote {directory / name}")
+    return directory / name
 
 
-def file_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+def copy_all(files: Sequence[Path], source: Path, target: Path):
+    """Copies files below `source` to the same places below `target`. Raises UserError if one cannot be copied.
 
-
-def put_all(contents: Mapping[Path, bytes]):
-    """Writes all files or none: first beside their places, so that a full disk loses nothing, then into them.
-
-    Raises UserError if one cannot be written.
+    They are copied beside their places first, so that a full disk loses nothing.
     """
-    beside = {path: path.with_name(f".{path.name}.new") for path in contents}
+    make_directory(target)
     try:
-        for path, content in contents.items():
-            make_directory(path.parent)
-            write_bytes(beside[path], content)
-        for path, new in beside.items():
-            os.replace(new, path)
+        with tempfile.TemporaryDirectory(prefix=".new", dir=target) as beside:
+            moves = {Path(beside, str(number)): path for number, path in enumerate(files)}
+            for new, path in moves.items():
+                shutil.copyfile(path, new)
+            for new, path in moves.items():
+                place = target / path.relative_to(source)
+                make_directory(place.parent)
+                os.replace(new, place)
     except OSError as error:
-        raise UserError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from error
-    finally:
-        for new in beside.values():
-            with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)
+        raise UserError(f"cannot copy {error.filename}: {error.strerror}") from error

@@ -18,14 +18,13 @@ import concurrent.futures
 import math
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from experiments.ledger import report, storage
-from experiments.ledger.claims import all_claims, matching, on_corpus
-from experiments.ledger.planned_runs import PlannedRun, plan
-from experiments.ledger.records import RECORD, RECORDS, identity_today, make_record, write_record
+from experiments.ledger.claims import PlannedRun, all_claims, matching, plan
+from experiments.ledger.records import RECORD, RECORDS, identity_today, load_records, make_record, write_record
 from experiments.pages.markdown import table
 from experiments.train import estimate_all
 from lm.errors import UserError
@@ -35,7 +34,6 @@ from lm.runs import lock
 from lm.runs.files import make_directory
 from lm.runs.schema import read_json
 
-SECONDS = {"s": 1, "m": 60, "h": 3600}
 LONG = 10  # minutes; a dry run estimates longer jobs before they start
 SHOWN = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
 # Seconds within which a repeated signal counts as one: timeout(1) signals a process and then its group.
@@ -48,75 +46,83 @@ class Request(NamedTuple):
     targets: str = "*"  # patterns as in `matching`
     seeds: int = 0  # runs per config; 0: as many as it asks for
     budget: str = ""  # such as 30m; when it is used up, no run starts, and those that train save and stop
-    corpus: str = ""  # as in `on_corpus`
+    corpus: str = ""  # as in `plan`
     check: bool = False  # derive the ledger again from its records, and raise UserError if it differs
     dry_run: bool = False  # estimate only
 
 
 class Job(NamedTuple):
-    """What the runs of one command share. deadline: of time.monotonic(), infinite without a budget."""
+    """What the runs of one command share.
+
+    deadline: of time.monotonic(), infinite without a budget; reasons: {title: why a run has no result}, filled here
+    """
 
     workdir: Path
-    data_dir: str | None
+    data_flag: list[str]
     request: Request
     deadline: float
     supervisor: Supervisor
+    reasons: dict[str, str]
 
     def left(self) -> float:
         """Seconds of the budget that are left."""
         return self.deadline - time.monotonic()
 
-    def data_flag(self) -> list[str]:
-        return [f"--data_dir={Path(self.data_dir).absolute()}"] if self.data_dir else []
+    def log_of(self, each: PlannedRun) -> Path:
+        return self.workdir / "logs" / f"{each.directory}.log"
 
 
 def run(config, workdir, data_dir=None, **flags):
     """Trains, scores and compares; returns what ledger.json holds, or the estimates of a dry run. flags: of Request"""
     del config
-    workdir = Path(workdir)
-    request = Request(**flags)
+    workdir, request = Path(workdir), Request(**flags)
     if request.check:
         return storage.check(workdir, all_claims())
-    claims = matching(request.targets)
-    if request.corpus:
-        claims = on_corpus(claims, request.corpus)
     if request.seeds < 0:
         raise UserError(f"--seeds={request.seeds} must be at least 1, or 0 for as many as each config asks for")
-    seconds, runs = duration(request.budget) if request.budget else math.inf, plan(claims, request.seeds)
+    seconds = duration(request.budget) if request.budget else math.inf
+    runs = plan(matching(request.targets), request.seeds, request.corpus)
     if request.dry_run:
-        return estimate([each for each in runs if not is_done(workdir, each)], data_dir)
+        return estimate([each for each in runs if not record_of(workdir, each)], data_dir)
     make_directory(workdir / "runs")
     with lock.alone(workdir), signals.raising():
-        storage.stored_reasons(workdir)  # finds an unreadable ledger before anything is trained
-        return train_and_judge(Job(workdir, data_dir, request, time.monotonic() + seconds, Supervisor()), runs)
+        storage.stored_reasons(workdir), load_records(workdir / RECORDS)  # finds damage before anything is trained
+        data_flag = [f"--data_dir={Path(data_dir).absolute()}"] if data_dir else []
+        return train_and_judge(Job(workdir, data_flag, request, time.monotonic() + seconds, Supervisor(), {}), runs)
 
 
 def train_and_judge(job: Job, runs: list[PlannedRun]) -> dict:
     """Trains what is not done. Afterwards, even after an exception, records what is done and writes the ledger."""
-    reasons: dict[str, str] = {}
     try:
         announce(job, runs)
-        train_all(job, runs, reasons)
+        train_all(job, runs)
     finally:
         for each in runs:
-            if directory := finished(job.workdir, each):
-                write_record(make_record(directory), job.workdir / RECORDS)
-            elif not is_done(job.workdir, each):
-                reasons.setdefault(each.title, "interrupted before it started; run the same command again")
-        content = storage.renew(job.workdir, all_claims(), reasons)
-        show(content, job.workdir)
+            if record := record_of(job.workdir, each):
+                write_record(record, job.workdir / RECORDS)
+            else:
+                job.reasons.setdefault(each.title, "interrupted before it started; run the same command again")
+        content = storage.renew(job.workdir, all_claims(), job.reasons)
+        print(table(SHOWN, report.select(content["rows"], SHOWN)))
+        for title, reason in content["not_run"].items():
+            print(f"{title} is not run: {reason}")
+        print(f"wrote {job.workdir / 'report.md'} and {job.workdir / 'report.html'}")
     return content
 
 
-def show(content: dict, workdir: Path):
-    """Prints the ledger."""
-    print(table(SHOWN, report.select(content["rows"], SHOWN)))
-    for title, reason in content["not_run"].items():
-        print(f"{title} is not run: {reason}")
-    print(f"wrote {workdir / 'report.md'} and {workdir / 'report.html'}")
+def record_of(workdir: Path, each: PlannedRun) -> dict | None:
+    """The record of the run if it is finished in workdir or on record there, wherever it was made; otherwise None.
+
+    Config keys that are newer than the run may have changed the name of its directory.
+    """
+    directories = sorted((workdir / "runs").glob(f"{each.title}.*"))
+    records = [make_record(directory) for directory in directories if (directory / "summary.json").is_file()]
+    path = workdir / RECORDS / f"{each.title}.json"
+    records += [read_json(path, RECORD)] if path.is_file() else []
+    return next((record for record in records if identity_today(record) == each.identity), None)
 
 
-# --------------------------------------------------------------------------------------- how long
+# --- Estimates ------------------------------------------------------------------------------------------------------
 
 
 def duration(text: str) -> float:
@@ -124,7 +130,7 @@ def duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if not match:
         raise UserError(f"--budget={text} must be a number and s, m or h, as in 30m")
-    return float(match[1]) * SECONDS[match[2]]
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def concurrent_groups(runs: Sequence[PlannedRun]) -> list[tuple[list[PlannedRun], int]]:
@@ -148,7 +154,7 @@ def estimate(runs: Sequence[PlannedRun], data_dir) -> list:
 
 def announce(job: Job, runs: Sequence[PlannedRun]):
     """Prints the estimates of a long job. A separate process measures, so that its memory is free afterwards."""
-    due = [each for each in runs if not is_done(job.workdir, each) and 60 * each.config.claim.minutes <= job.left()]
+    due = [each for each in runs if not record_of(job.workdir, each) and 60 * each.config.claim.minutes <= job.left()]
     if sum(each.config.claim.minutes for each in due) < LONG:
         return
     print("timing a few steps of each shape: --dry_run does that alone", flush=True)
@@ -156,32 +162,35 @@ def announce(job: Job, runs: Sequence[PlannedRun]):
     command = ["launch.py", "--experiment=reproduce", "--dry_run", f"--targets={names}", f"--seeds={job.request.seeds}"]
     corpora = {each.config.data.corpus for each in due}
     command += [f"--corpus={job.request.corpus}"] if job.request.corpus in corpora else []
-    if job.supervisor.run([*command, f"--workdir={job.workdir.absolute()}", *job.data_flag()]):
+    if job.supervisor.run([*command, f"--workdir={job.workdir.absolute()}", *job.data_flag]):
         print("the time could not be estimated; training starts anyway", flush=True)
 
 
-# ------------------------------------------------------------------------------------------ train
+# --- Training -------------------------------------------------------------------------------------------------------
 
 
-def train_all(job: Job, runs: Sequence[PlannedRun], reasons: dict[str, str]):
-    """Trains what is not done and adds {title: why it has no result} for the rest to reasons.
+def train_all(job: Job, runs: Sequence[PlannedRun]):
+    """Trains what is not done, and adds {title: why it has no result} for the rest to job.reasons.
 
     On an exception, such as Ctrl-C, lets the active runs save and stop, and raises it again.
     """
+
+    def train(each: PlannedRun):
+        if reason := train_one(job, each):
+            job.reasons[each.title] = reason
+
     for group, workers in concurrent_groups(runs):
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            waiting = {pool.submit(train_one, job, each): each for each in group}
+            waiting = [pool.submit(train, each) for each in group]
             try:
                 for future in concurrent.futures.as_completed(waiting):
-                    if reason := future.result():
-                        reasons[waiting[future].title] = reason
+                    future.result()
             except BaseException:
                 stop_all(waiting, job.supervisor)
-                reasons |= {each.title: f.result() for f, each in waiting.items() if has_reason(f)}
                 raise
 
 
-def stop_all(waiting: Iterable[concurrent.futures.Future], supervisor: Supervisor):
+def stop_all(waiting: Sequence[concurrent.futures.Future], supervisor: Supervisor):
     """Starts no more runs and waits until the active ones have saved. A second signal ends the wait."""
     began = time.monotonic()
     for future in waiting:
@@ -198,13 +207,9 @@ def stop_all(waiting: Iterable[concurrent.futures.Future], supervisor: Superviso
                 raise
 
 
-def has_reason(future: concurrent.futures.Future) -> bool:
-    return future.done() and not future.cancelled() and not future.exception() and bool(future.result())
-
-
 def train_one(job: Job, each: PlannedRun) -> str | None:
     """Trains one run in its own process. Returns None, or why it has no result, in one line."""
-    if is_done(job.workdir, each):
+    if record_of(job.workdir, each):
         print(f"{each.directory}  already done", flush=True)
         return None
     directory, left, minutes = job.workdir / "runs" / each.directory, job.left(), each.config.claim.minutes
@@ -215,20 +220,20 @@ def train_one(job: Job, each: PlannedRun) -> str | None:
     print(f"{each.directory}  starts, about {minutes:g} minutes", flush=True)
     began = time.monotonic()
     status, last = run_command(job, each, directory)
-    if is_done(job.workdir, each):
+    if record_of(job.workdir, each):
         print(f"{each.directory}  done after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
         return None
     if job.supervisor.interrupted:
         return "interrupted half done; run the same command again to resume"
     if status is None:
         return "stopped half done when the budget was used up; run the same command again to resume"
-    return f"{last or 'no output'} (exit status {status}; {log_of(directory)})"
+    return f"{last or 'no output'} (exit status {status}; {job.log_of(each)})"
 
 
 def run_command(job: Job, each: PlannedRun, directory: Path) -> tuple[int | None, str]:
     """(exit status, or None if the budget ran out; the last line of its output)"""
-    command = [*each.arguments(str(directory.absolute())), *job.data_flag(), "--noeta"]
-    log = log_of(directory)
+    command = [*each.arguments(str(directory.absolute())), *job.data_flag, "--noeta"]
+    log = job.log_of(each)
     make_directory(log.parent)
     try:
         with open(log, "ab") as file:  # keeps the output of earlier processes
@@ -238,29 +243,3 @@ def run_command(job: Job, each: PlannedRun, directory: Path) -> tuple[int | None
     except OSError as error:
         raise UserError(f"cannot write {log}: {error.strerror}") from error
     return status, lines[-1] if lines else ""
-
-
-def log_of(directory: Path) -> Path:
-    """The log of WORKDIR/runs/NAME: WORKDIR/logs/NAME.log."""
-    return directory.parent.parent / "logs" / f"{directory.name}.log"
-
-
-# ---------------------------------------------------------------------------------- what is done
-
-
-def is_done(workdir: Path, each: PlannedRun) -> bool:
-    """True if the run is finished in workdir or on record there, wherever it was made."""
-    return finished(workdir, each) is not None or is_on_record(workdir, each)
-
-
-def is_on_record(workdir: Path, each: PlannedRun) -> bool:
-    path = workdir / RECORDS / f"{each.title}.json"
-    return path.is_file() and identity_today(read_json(path, RECORD)) == each.identity
-
-
-def finished(workdir: Path, each: PlannedRun) -> Path | None:
-    """The directory of the finished run, or None. Config keys that are newer than the run may have changed its name."""
-    for directory in sorted((workdir / "runs").glob(f"{each.title}.*")):
-        if (directory / "summary.json").is_file() and identity_today(make_record(directory)) == each.identity:
-            return directory
-    return None

@@ -9,8 +9,7 @@ import pytest
 
 from experiments import record, reproduce
 from experiments.ledger import claims, report, storage
-from experiments.ledger.claims import Claim, all_claims, matching, on_corpus
-from experiments.ledger.planned_runs import plan
+from experiments.ledger.claims import Claim, all_claims, matching, plan
 from experiments.ledger.records import RESULTS
 from experiments.reproduce import duration
 from lm.errors import UserError
@@ -346,13 +345,13 @@ def test_patterns_name_configs_and_targets():
 
 
 def test_another_corpus_replaces_those_built_like_it():
-    corpora = {claim.config.name: claim.config.data.corpus for claim in on_corpus(matching("*"), "text8_prefix")}
+    corpora = {run.config.name: run.config.data.corpus for run in plan(matching("*"), 1, "text8_prefix")}
     assert corpora["text8/lstm"] == "text8_prefix"
     assert corpora["ptb/lstm2"] == "ptb"
     with pytest.raises(UserError, match="unknown"):
-        on_corpus(matching("*"), "text9")
+        plan(matching("*"), 1, "text9")
     with pytest.raises(UserError, match="built differently"):
-        on_corpus(matching("ptb/*"), "text8_prefix")
+        plan(matching("ptb/*"), 1, "text8_prefix")
 
 
 def test_a_plan_starts_with_the_cheapest_run():

@@ -1,13 +1,17 @@
-"""The claims: every config with targets, and how each is launched."""
+"""The claims, which are all configs with targets, and the training runs that they require."""
 
 import fnmatch
 import importlib
+import re
+import shlex
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import ml_collections
+from ml_collections import ConfigDict
 
-from lm.data.corpora import CORPORA
+from lm.data.corpora import CORPORA, checksum
 from lm.errors import UserError, check_name, suggestions
+from lm.runs.provenance import identity
 
 # Modules whose configs have targets -> their variants; "" for a module without variants.
 CLAIMS = {
@@ -29,12 +33,47 @@ class Claim(NamedTuple):
     """A config with targets. path: the value of --config, such as configs/ptb/zaremba.py:small."""
 
     path: str
-    config: ml_collections.ConfigDict
+    config: ConfigDict
 
 
-def default_config() -> ml_collections.ConfigDict:
-    """Every key of a config with its default."""
-    return importlib.import_module("configs.base").base()
+class PlannedRun(NamedTuple):
+    """One training run of a claim."""
+
+    path: str  # of the claim
+    config: ConfigDict  # with seed and corpus
+    identity: str  # by today's code: lm/runs/provenance.py
+
+    @property
+    def title(self) -> str:
+        """Names its record and its line in a ledger: text8_lstm.text8_prefix.seed0."""
+        return title_of(self.config.name, self.config.data.corpus, self.config.seed)
+
+    @property
+    def directory(self) -> str:
+        """The name of its work directory and of its log."""
+        return f"{self.title}.{self.identity}"
+
+    def arguments(self, workdir: str) -> list[str]:
+        """Arguments of the command that trains it."""
+        return [
+            "launch.py",
+            f"--config={self.path}",
+            f"--config.seed={self.config.seed}",
+            f"--config.data.corpus={self.config.data.corpus}",
+            f"--workdir={workdir}",
+        ]
+
+    @property
+    def command(self) -> str:
+        return "python " + shlex.join(self.arguments(f"runs/{self.title}"))
+
+
+def title_of(name: str, corpus: str, seed: int) -> str:
+    """A title that is a single path component, whatever the names contain."""
+    return re.sub(r"[/:\\\0]", "_", f"{name}.{corpus}.seed{seed}")
+
+
+# --- Claims ---------------------------------------------------------------------------------------------------------
 
 
 def all_claims() -> list[Claim]:
@@ -44,8 +83,7 @@ def all_claims() -> list[Claim]:
         get_config = importlib.import_module(module).get_config
         path = module.replace(".", "/") + ".py"
         for variant in variants:
-            arguments, suffix = ((variant,), f":{variant}") if variant else ((), "")
-            claims.append(Claim(path + suffix, get_config(*arguments)))
+            claims.append(Claim(f"{path}:{variant}", get_config(variant)) if variant else Claim(path, get_config()))
     return claims
 
 
@@ -56,16 +94,16 @@ def matching(patterns: str) -> list[Claim]:
     """
     claims, chosen = all_claims(), set()
     for pattern in patterns.split(","):
-        found = {c.config.name for c in claims if any(fnmatch.fnmatchcase(n, pattern) for n in _names(c.config))}
+        found = [claim.config.name for claim in claims if fnmatch.filter(names_of(claim), pattern)]
         if not found:
             known = suggestions(pattern, [claim.config.name for claim in claims])
             raise UserError(f"--targets={pattern} matches no config with targets{known}")
-        chosen |= found
+        chosen |= set(found)
     return [claim for claim in claims if claim.config.name in chosen]
 
 
-def _names(config: ml_collections.ConfigDict) -> list[str]:
-    return [config.name, *[f"{config.name}/{target}" for target in config.targets]]
+def names_of(claim: Claim) -> list[str]:
+    return [claim.config.name, *(f"{claim.config.name}/{target}" for target in claim.config.targets)]
 
 
 def suits(claim: Claim, corpus: str) -> bool:
@@ -73,18 +111,41 @@ def suits(claim: Claim, corpus: str) -> bool:
     return corpus in CORPORA and CORPORA[corpus].build is CORPORA[claim.config.data.corpus].build
 
 
-def on_corpus(claims: list[Claim], corpus: str) -> list[Claim]:
-    """Moves the claims that `corpus` suits to it, such as those of text8 to text8_prefix; the others stay as they are.
+# --- Planned runs ---------------------------------------------------------------------------------------------------
 
+
+def planned_run(claim: Claim, seed: int, corpus: str = "") -> PlannedRun:
+    """The claim's run with this seed, on the claim's own corpus or on another one that `suits` it."""
+    config = claim.config.copy_and_resolve_references()
+    config.seed = seed
+    config.data.corpus = corpus or config.data.corpus
+    return PlannedRun(claim.path, config, identity(config, checksum(config.data)))
+
+
+def run_titled(title: str, claims: Sequence[Claim]) -> PlannedRun | None:
+    """The run with this title, or None if no claim has one."""
+    if match := re.fullmatch(r".+\.(\w+)\.seed(\d{1,9})", title):
+        corpus, seed = match[1], int(match[2])
+        for claim in claims:
+            if suits(claim, corpus) and title_of(claim.config.name, corpus, seed) == title:
+                return planned_run(claim, seed, corpus)
+    return None
+
+
+def plan(claims: Sequence[Claim], seeds: int, corpus: str = "") -> list[PlannedRun]:
+    """The runs to make, cheapest first.
+
+    seeds: runs per claim; 0: as many as each claim asks for
+    corpus: replaces that of each claim that it suits, such as text8_prefix that of text8; "": none
     Raises UserError for an unknown corpus, and for one that suits no claim.
     """
-    check_name(corpus, CORPORA, "--corpus")
-    changed = []
-    for claim in claims:
-        config = claim.config.copy_and_resolve_references()
-        if suits(claim, corpus):
-            config.data.corpus = corpus
-        changed.append(Claim(claim.path, config))
-    if all(claim.config.data.corpus != corpus for claim in changed):
-        raise UserError(f"--corpus={corpus} is built differently from the corpora of these targets")
-    return changed
+    if corpus:
+        check_name(corpus, CORPORA, "--corpus")
+        if not any(suits(claim, corpus) for claim in claims):
+            raise UserError(f"--corpus={corpus} is built differently from the corpora of these targets")
+    runs = [
+        planned_run(claim, seed, corpus if suits(claim, corpus) else "")
+        for claim in claims
+        for seed in range(seeds or claim.config.claim.seeds)
+    ]
+    return sorted(runs, key=lambda run: run.config.claim.minutes)

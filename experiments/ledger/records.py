@@ -1,15 +1,17 @@
 """Records: what a finished run leaves for others to check, its summary and its training curve in one JSON file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.ledger.claims import Claim, default_config, suits
-from experiments.ledger.planned_runs import planned_run, title_of
+from ml_collections import ConfigDict
+
+from experiments.ledger.claims import Claim, planned_run, suits, title_of
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_bytes
 from lm.runs.plain import flat, plain
 from lm.runs.provenance import DECIDES_NOTHING, NUMERICS, identity
+from lm.runs.saved_config import restore
 from lm.runs.schema import NUMBER, POSITIVE, read_json, read_rows
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -58,7 +60,7 @@ SUMMARY = {
         "numerics": int,
         "config": {"name": str, "seed": int},
         "data": {"checksum?": str, "tokens?": {str: int}},
-        "versions": {str: str},
+        "versions": {"jax": str, str: str},
         "device": {"platform": str, "kind": str, "cpu": str},
         "git": (None, {"revision": str, "dirty": bool}),
     },
@@ -72,16 +74,14 @@ def make_record(workdir: str | Path) -> dict:
 
     Raises UserError if the run is not finished.
     """
-    workdir = Path(workdir)
-    for name in ("summary.json", "metrics.jsonl"):
-        if not (workdir / name).is_file():
-            raise UserError(f"--workdir={workdir} holds no {name}: the run there is not finished")
-    summary = read_json(workdir / "summary.json", SUMMARY)
-    rows = read_rows(workdir / "metrics.jsonl", METRICS_ROW)
+    summary, metrics, log = (Path(workdir, name) for name in ("summary.json", "metrics.jsonl", "test_log.jsonl"))
+    for path in (summary, metrics):
+        if not path.is_file():
+            raise UserError(f"--workdir={workdir} holds no {path.name}: the run there is not finished")
+    rows = read_rows(metrics, METRICS_ROW)
     curve = {key: [_rounded(row.get(key)) for row in rows] for key in CURVE if any(key in row for row in rows)}
-    log = workdir / "test_log.jsonl"
     test_scores = len(read_rows(log)) if log.is_file() else 0
-    return summary | {"test_scores": test_scores, "curve": curve}
+    return read_json(summary, SUMMARY) | {"test_scores": test_scores, "curve": curve}
 
 
 def _rounded(value):
@@ -103,32 +103,30 @@ def write_record(record: dict, directory: Path) -> Path:
 
 
 def load_records(directory: Path = RESULTS / RECORDS) -> list[dict]:
-    """All records of a directory, sorted by file name. Raises UserError if one is damaged."""
-    return [read_json(path, RECORD) for path in sorted(directory.glob("*.json"))]
+    """All records of a directory, sorted by file name. Raises UserError if one is damaged or has another's name."""
+    records = []
+    for path in sorted(directory.glob("*.json")):
+        records.append(read_json(path, RECORD))
+        if path.stem != record_title(records[-1]):
+            raise UserError(f"{path}: its file should be named {record_title(records[-1])[:200]}.json")
+    return records
 
 
-# ------------------------------------------------------------------------- against today's configs
+# --- Against today's configs ----------------------------------------------------------------------------------------
 
 
 def identity_today(record: dict) -> str:
-    """The identity that today's code gives to the record's run.
-
-    A key that did not exist when the run was made has its default: what the code did before it had the key.
-    """
+    """The identity that today's code gives to the record's run."""
     source = record["provenance"]
     return identity(config_today(record), source["data"].get("checksum", ""), source["numerics"])
 
 
 def config_today(record: dict) -> dict:
-    """The record's config, with today's keys added at their defaults."""
-    return _completed(plain(default_config()), record["provenance"]["config"])
+    """The dotted keys of the record's config that decide numbers.
 
-
-def _completed(default: dict, given: dict) -> dict:
-    """`given`, with the keys of `default` that it lacks; the same inside groups, except targets."""
-    merged = default | given
-    groups = [k for k in default if isinstance(default[k], dict) and isinstance(given.get(k), dict) and k != "targets"]
-    return merged | {key: _completed(default[key], given[key]) for key in groups}
+    A key that did not exist when the run was made has its default: what the code did before it had the key.
+    """
+    return _decisive(restore({}, "")) | _decisive(record["provenance"]["config"])
 
 
 def mismatches(record: dict, claims: Sequence[Claim]) -> list[str]:
@@ -141,7 +139,7 @@ def mismatches(record: dict, claims: Sequence[Claim]) -> list[str]:
     planned = planned_run(claim, record["seed"], record["corpus"])
     if identity_today(record) == planned.identity:
         return []
-    recorded, today = _decisive(config_today(record)), _decisive(plain(planned.config))
+    recorded, today = config_today(record), _decisive(planned.config)
     wrong = [
         f"{key} is {_shown(recorded.get(key))} in the record and {_shown(today.get(key))} in {claim.path}"
         for key in sorted(recorded.keys() | today.keys())
@@ -152,9 +150,9 @@ def mismatches(record: dict, claims: Sequence[Claim]) -> list[str]:
     return wrong[:4] or ["its data has another checksum than the corpus has today"]
 
 
-def _decisive(config: dict) -> dict:
-    """The keys of a plain config that decide its identity, dotted."""
-    groups = {key: value for key, value in config.items() if key not in ("claim", "targets", "sample")}
+def _decisive(config: Mapping | ConfigDict) -> dict:
+    """The dotted keys of a config that decide its identity."""
+    groups = {key: value for key, value in plain(config).items() if key not in ("claim", "targets", "sample")}
     return {key: value for key, value in flat(groups).items() if key not in DECIDES_NOTHING}
 
 

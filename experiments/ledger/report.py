@@ -1,7 +1,7 @@
 """The reports of a ledger, Markdown and HTML, from its content and its records alone."""
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from experiments.ledger.plots import training_curves
 from experiments.ledger.verdicts import VERDICTS
@@ -9,6 +9,7 @@ from experiments.pages import render
 from experiments.pages.markdown import table
 from lm.scoring.uncertainty import summarize_seeds
 
+Draw = Callable[[str, list[dict], list[dict]], bytes]  # (config, its records, its rows) -> SVG
 TITLE = "Reported numbers against ours"
 POINT_COLUMNS = ("config", "what", "reported", "ours", "95% interval", "seeds", "verdict", "corpus")
 COLUMNS = (*POINT_COLUMNS, "protocol", "scored")
@@ -25,7 +26,7 @@ LEGEND = (
 )
 
 
-# ------------------------------------------------------------------------------------------ cells
+# --- Cells ----------------------------------------------------------------------------------------------------------
 
 
 def is_final(row: dict) -> bool:
@@ -42,7 +43,7 @@ def cells(row: dict) -> dict[str, object]:
         "what": f"{row['split']} {row['metric'].replace('_', ' ')}, {row['at']}",
         "reported": f"{row['value']:g}" + (" (aim)" if row["kind"] == "aim" else ""),
         "ours": mean_and_sd(values),
-        "95% interval": interval(values),
+        "95% interval": f"[{number(row['low'])}, {number(row['high'])}]" if len(values) > 1 else "",
         "seeds": len(values) or None,
         "verdict": shown_verdict(row),
         "protocol": row["protocol"],
@@ -76,22 +77,16 @@ def other_cells(score: dict) -> list:
 def run_cells(record: dict) -> list:
     """Cells of RUN_COLUMNS: where a record's numbers come from."""
     source = record["provenance"]
-    git = source["git"] or {"revision": "unknown", "dirty": False}
-    device = source["device"]["cpu"] if source["device"]["platform"] == "cpu" else source["device"]["kind"]
+    git, device = source["git"], source["device"]
     return [
         f"{record['name']} on {record['corpus']}, seed {record['seed']}",
         source["identity"],
-        git["revision"][:10] + (" and changes" if git["dirty"] else ""),
+        git["revision"][:10] + (" and changes" if git["dirty"] else "") if git else "unknown",
         source["versions"]["jax"],
-        device,
+        device["cpu"] if device["platform"] == "cpu" else device["kind"],
         round(record["train"]["wall_time_s"] / 60, 1),
         record["test_scores"],
     ]
-
-
-def cost_rows(rows: Sequence[dict]) -> list[dict]:
-    """One row per config and corpus."""
-    return list({(row["config"], row["corpus"]): row for row in reversed(rows)}.values())[::-1]
 
 
 def number(value: float) -> str:
@@ -106,14 +101,6 @@ def mean_and_sd(values: Sequence[float]) -> str:
     return number(seeds.mean) + (f" ± {seeds.sd:.3f}" if seeds.n > 1 else "")
 
 
-def interval(values: Sequence[float]) -> str:
-    """[low, high] of the mean over seeds; empty with fewer than two."""
-    if len(values) < 2:
-        return ""
-    seeds = summarize_seeds(values)
-    return f"[{number(seeds.low)}, {number(seeds.high)}]"
-
-
 def summary_line(rows: Sequence[dict]) -> str:
     """Reported numbers: 49 (35 reproduced, 4 better, 4 worse, 6 not run). Aims: 2 (2 met)."""
     parts = []
@@ -125,54 +112,53 @@ def summary_line(rows: Sequence[dict]) -> str:
     return " ".join(parts)
 
 
-# ---------------------------------------------------------------------------------------- reports
+# --- Reports --------------------------------------------------------------------------------------------------------
 
 
-class Table(NamedTuple):
-    """A table with its title, as both reports show it."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence]
-
-
-def detail_tables(content: dict, records: Sequence[dict]) -> list[Table]:
-    """What stands behind the verdicts. content: of ledger.json; records: those behind it."""
-    rows, others = content["rows"], [other_cells(score) for score in content["other_scores"]]
+def detail_tables(content: dict, records: Sequence[dict]) -> list[tuple[str, Sequence[str], list]]:
+    """(title, columns, rows) of each table behind the verdicts. content: of ledger.json; records: those behind it."""
+    rows = content["rows"]
+    costs = {(row["config"], row["corpus"]): row for row in reversed(rows)}  # the first row of each
+    others = [other_cells(score) for score in content["other_scores"]]
     tables = [
-        Table("The same models under protocols that their sources do not report", OTHER_COLUMNS, others),
-        Table("Sources", SOURCE_COLUMNS, select(rows, SOURCE_COLUMNS)),
-        Table("Costs and commands", COST_COLUMNS, select(cost_rows(rows), COST_COLUMNS)),
-        Table("Where the numbers come from", RUN_COLUMNS, [run_cells(record) for record in records]),
-        Table("Not run, and why", ("run", "why"), list(content["not_run"].items())),
+        ("The same models under protocols that their sources do not report", OTHER_COLUMNS, others),
+        ("Sources", SOURCE_COLUMNS, select(rows, SOURCE_COLUMNS)),
+        ("Costs and commands", COST_COLUMNS, select(reversed(costs.values()), COST_COLUMNS)),
+        ("Where the numbers come from", RUN_COLUMNS, [run_cells(record) for record in records]),
+        ("Not run, and why", ("run", "why"), list(content["not_run"].items())),
     ]
-    return [each for each in tables if each.rows]
+    return [(title, columns, rows) for title, columns, rows in tables if rows]
+
+
+def render_both(content: dict, records: Sequence[dict], draw: Draw = training_curves) -> dict[str, bytes]:
+    """{file name: content} of both reports."""
+    pages = {"report.md": render_markdown(content, records), "report.html": render_html(content, records, draw)}
+    return {name: page.encode() for name, page in pages.items()}
 
 
 def render_markdown(content: dict, records: Sequence[dict]) -> str:
     """report.md"""
     rows = content["rows"]
-    points = select((row for row in rows if not is_final(row)), POINT_COLUMNS)
     parts = [
         f"# {TITLE}",
         f"{summary_line(rows)} Version of the numerics: {content['numerics']}.",
         LEGEND,
         table(COLUMNS, select(filter(is_final, rows), COLUMNS)),
+        "## Points of training curves",
+        table(POINT_COLUMNS, select(itertools.filterfalse(is_final, rows), POINT_COLUMNS)),
     ]
-    for each in [Table("Points of training curves", POINT_COLUMNS, points), *detail_tables(content, records)]:
-        parts += [f"## {each.title}", table(each.columns, each.rows)]
+    for title, columns, cells_of_rows in detail_tables(content, records):
+        parts += [f"## {title}", table(columns, cells_of_rows)]
     parts += ["## Commands of single runs", "\n".join(f"- `{command}`" for command in content["commands"].values())]
     return "\n\n".join(parts) + "\n"
 
 
-def render_html(
-    content: dict, records: Sequence[dict], draw: Callable[[str, list, list], bytes] = training_curves
-) -> str:
-    """report.html. draw: (config, its records, its rows) -> SVG"""
+def render_html(content: dict, records: Sequence[dict], draw: Draw = training_curves) -> str:
+    """report.html"""
     rows, figures = content["rows"], []
     for name in dict.fromkeys(row["config"] for row in rows):
         own, its_rows = [r for r in records if r["name"] == name], [row for row in rows if row["config"] == name]
-        points = [row for row in its_rows if not is_final(row)]
+        points = list(itertools.filterfalse(is_final, its_rows))
         if own:
             figures.append({"name": name, "picture": draw(name, own, its_rows), "points": points})
     return render(
@@ -181,7 +167,7 @@ def render_html(
         content=content,
         legend=LEGEND,
         columns=COLUMNS,
-        final=[row for row in rows if is_final(row)],
+        final=filter(is_final, rows),
         figures=figures,
         point_columns=POINT_COLUMNS,
         tables=detail_tables(content, records),

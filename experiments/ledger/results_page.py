@@ -3,10 +3,13 @@
 python -m experiments.ledger.results_page
 """
 
+import itertools
+
 from experiments.ledger.claims import all_claims
 from experiments.ledger.contents import derive
-from experiments.ledger.records import load_records
+from experiments.ledger.records import RESULTS, load_records
 from experiments.ledger.report import OTHER_COLUMNS, is_final, other_cells, select, summary_line
+from experiments.ledger.storage import stored_reasons
 from experiments.pages.markdown import README, ROOT, table, write_section
 
 PAGE = ROOT / "docs" / "results.md"
@@ -17,13 +20,13 @@ _SPLITS = ("test", "valid", "train")  # a config's final number is of the first 
 
 def sections() -> dict:
     """{(file, name of a section in it): Markdown}"""
-    content = derive(load_records(), all_claims(), {})
+    content = derive(load_records(), all_claims(), stored_reasons(RESULTS))
     rows = content["rows"]
     return {
         (README, "results"): table(README_COLUMNS, select(final_rows(rows), README_COLUMNS)),
         (PAGE, "summary"): summary_line(rows),
         (PAGE, "reported numbers"): table(PAGE_COLUMNS, select(filter(is_final, rows), PAGE_COLUMNS)),
-        (PAGE, "training curves"): table(PAGE_COLUMNS, select((r for r in rows if not is_final(r)), PAGE_COLUMNS)),
+        (PAGE, "training curves"): table(PAGE_COLUMNS, select(itertools.filterfalse(is_final, rows), PAGE_COLUMNS)),
         (PAGE, "other protocols"): table(OTHER_COLUMNS, map(other_cells, content["other_scores"])),
     }
 

@@ -14,14 +14,12 @@ from pathlib import Path
 from experiments.ledger import report
 from experiments.ledger.claims import Claim
 from experiments.ledger.contents import derive
-from experiments.ledger.planned_runs import missing_titles, run_titled
-from experiments.ledger.records import RECORD, RECORDS, load_records, mismatches, record_title
+from experiments.ledger.records import RECORDS, identity_today, load_records, mismatches, record_title
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_bytes, write_json
 from lm.runs.schema import read_json
 
 SUPERSEDED = "superseded"
-FILES = ("ledger.json", "report.md", "report.html")
 # The structure required of ledger.json: a form of lm/runs/schema.py.
 LEDGER = {
     "numerics": int,
@@ -31,11 +29,7 @@ LEDGER = {
     "not_run": {str: str},
 }
 # Bytes of a picture depend on the version of matplotlib: reports are compared without them.
-_PICTURE = re.compile(r'src="data:image/svg\+xml;base64,[^"]*"')
-# What records of the right structure with impossible values raise somewhere.
-_UNSOUND = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError)
-
-# ---------------------------------------------------------------------------------------- writing
+_PICTURE = re.compile(rb'src="data:image/svg\+xml;base64,[^"]*"')
 
 
 def renew(directory: Path, claims: Sequence[Claim], reasons: Mapping[str, str] | None = None) -> dict:
@@ -45,24 +39,11 @@ def renew(directory: Path, claims: Sequence[Claim], reasons: Mapping[str, str] |
     """
     known = stored_reasons(directory) | set_aside(directory, claims) | dict(reasons or {})
     records = load_records(directory / RECORDS)
-    content = derive_all(records, claims, known)
-    write_bytes(directory / "report.md", report.render_markdown(content, records).encode())
-    write_bytes(directory / "report.html", report.render_html(content, records).encode())
+    content = derive(records, claims, known)
+    for name, page in report.render_both(content, records).items():
+        write_bytes(directory / name, page)
     write_json(directory / "ledger.json", content)
     return content
-
-
-def derive_all(records: Sequence[dict], claims: Sequence[Claim], reasons: Mapping[str, str]) -> dict:
-    """The ledger of the records, with every missing run of the claims that have records or reasons.
-
-    reasons: {title: why there is no record}; those of runs on record, or that no claim asks for, are left out
-    """
-    present = {record_title(record) for record in records}
-    not_run = {title: why for title, why in reasons.items() if title not in present and run_titled(title, claims)}
-    not_run |= dict.fromkeys(missing_titles(present | not_run.keys(), claims), "not asked for")
-    names = {record["name"] for record in records}
-    names |= {run.config.name for title in not_run if (run := run_titled(title, claims))}
-    return derive(records, [claim for claim in claims if claim.config.name in names], not_run)
 
 
 def stored_reasons(directory: Path) -> dict[str, str]:
@@ -74,24 +55,14 @@ def stored_reasons(directory: Path) -> dict[str, str]:
 def set_aside(directory: Path, claims: Sequence[Claim]) -> dict[str, str]:
     """Moves outdated records to superseded/ and returns {title: reason}."""
     reasons = {}
-    for path in sorted((directory / RECORDS).glob("*.json")):
-        record = read_json(path, RECORD)
-        if wrong := wrong_record(path, record, claims):
-            identity = re.sub(r"\W", "_", record["provenance"]["identity"])[:40]
-            os.replace(path, make_directory(directory / SUPERSEDED) / f"{path.stem}.{identity}.json")
-            reasons[path.stem] = f"the record is of another run: {'; '.join(wrong)}"
-            print(f"moved {path.name} to {SUPERSEDED}/: {'; '.join(wrong)}")
+    for record in load_records(directory / RECORDS):
+        if wrong := mismatches(record, claims):
+            title, why = record_title(record), "; ".join(wrong)
+            target = make_directory(directory / SUPERSEDED) / f"{title}.{identity_today(record)}.json"
+            os.replace(directory / RECORDS / f"{title}.json", target)
+            reasons[title] = f"the record is of another run: {why}"
+            print(f"moved {title}.json to {SUPERSEDED}/: {why}")
     return reasons
-
-
-def wrong_record(path: Path, record: dict, claims: Sequence[Claim]) -> list[str]:
-    """Why the record in a file does not count: another file's name, or not a run that a claim asks for today."""
-    if path.stem != record_title(record):
-        return [f"its file should be named {record_title(record)}.json"]
-    return mismatches(record, claims)
-
-
-# --------------------------------------------------------------------------------------- checking
 
 
 def check(directory: Path, claims: Sequence[Claim]) -> dict:
@@ -100,21 +71,17 @@ def check(directory: Path, claims: Sequence[Claim]) -> dict:
     Returns what ledger.json holds. Raises UserError that names the differences.
     """
     path = directory / "ledger.json"
+    stored, records = read_json(path, LEDGER), load_records(directory / RECORDS)
+    wrong = [f"{record_title(record)[:80]}.json: {why}" for record in records for why in mismatches(record, claims)]
     try:
-        stored = read_json(path, LEDGER)
-        records = load_records(directory / RECORDS)
-        paths = sorted((directory / RECORDS).glob("*.json"))
-        wrong = [
-            f"{file.name[:80]}: {why}"
-            for file, record in zip(paths, records, strict=True)
-            for why in wrong_record(file, record, claims)
-        ]
-        derived = derive_all(records, claims, stored["not_run"])
-        wrong += differences(stored, derived) + stale_reports(directory, derived, records)
-    except OSError as error:
-        raise UserError(f"--check: cannot read {error.filename}: {error.strerror}") from error
-    except _UNSOUND as error:
-        raise UserError(f"--check: the ledger in {directory} is invalid ({type(error).__name__}: {error})") from error
+        derived = derive(records, claims, stored["not_run"])
+    except ArithmeticError as error:  # numbers whose sum or square is too large for a float
+        raise UserError(f"--check: the records in {directory} are invalid: {error}") from error
+    wrong += differences(stored, derived)
+    for name, page in report.render_both(derived, records, draw=lambda *_: b"").items():
+        found = (directory / name).read_bytes() if (directory / name).is_file() else b""
+        if _PICTURE.sub(b"", found) != _PICTURE.sub(b"", page):
+            wrong.append(f"{name} differs from the one rendered from the records")
     if wrong:
         raise UserError(f"--check of {directory} found {len(wrong)} differences: {'; '.join(wrong[:8])}")
     print(f"{path}: every verdict follows from {len(records)} records. {report.summary_line(stored['rows'])}")
@@ -138,24 +105,9 @@ def differences(stored: dict, derived: dict) -> list[str]:
 
 def _by_place(content: dict) -> dict[str, object]:
     """{a readable place: value} of what ledger.json holds."""
-    places = {"numerics": content["numerics"], "other_scores": content["other_scores"]}
-    for row in content["rows"]:
-        name = f"{row['config']}/{row['target']} on {row['corpus']}"
-        places |= {f"{name}: {key}": value for key, value in row.items()}
-    for part in ("not_run", "commands"):
-        places |= {f"{part}: {title}": text for title, text in content[part].items()}
+    places = {key: content[key] for key in ("numerics", "other_scores")}
+    parts = {part: content[part] for part in ("not_run", "commands")}
+    parts |= {f"{row['config']}/{row['target']} on {row['corpus']}": row for row in content["rows"]}
+    for part, values in parts.items():
+        places |= {f"{part}: {key}": value for key, value in values.items()}
     return places
-
-
-def stale_reports(directory: Path, derived: dict, records: Sequence[dict]) -> list[str]:
-    """Reports that differ from those rendered again; pictures are not compared."""
-    expected = {
-        "report.md": report.render_markdown(derived, records),
-        "report.html": report.render_html(derived, records, draw=lambda *_: b""),
-    }
-    stored = {name: (directory / name).read_bytes().decode() for name in expected}
-    return [
-        f"{name} differs from the one rendered from the records"
-        for name, text in expected.items()
-        if _PICTURE.sub("", stored[name]) != _PICTURE.sub("", text)
-    ]

@@ -1,6 +1,6 @@
 """Generated Markdown: tables, and sections of files that are otherwise written by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tabulate
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A GitHub table, one line per row. None is an empty cell; no text can end its cell or its line."""
     cells = [[_cell(value) for value in row] for row in rows]
     return tabulate.tabulate(cells, [_cell(column) for column in columns], "github", disable_numparse=True)

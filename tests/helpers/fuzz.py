@@ -215,7 +215,8 @@ def ledger(directory: Path) -> Target:
 
 def record_file(directory: Path) -> Target:
     """A record, and what is derived from it."""
-    shutil.copy(RESULTS / RECORDS / "text8_lstm_fused.text8_prefix.seed0.json", directory / "a.json")
+    name = "text8_lstm_fused.text8_prefix.seed0.json"
+    shutil.copy(RESULTS / RECORDS / name, directory / name)
     configs = [claim for claim in claims.all_claims() if claim.config.name == "text8/lstm_fused"]
 
     def read():
@@ -226,7 +227,7 @@ def record_file(directory: Path) -> Target:
             mismatches(each, configs)
             write_record(each, directory / "written")
 
-    return Target((directory / "a.json",), read, weight=2)
+    return Target((directory / name,), read, weight=2)
 
 
 def sweep_record(directory: Path) -> Target:

@@ -37,6 +37,10 @@ def target(**changes):
     return dict(split="valid", protocol="exact", metric="perplexity", value=7.5, tolerance=0.0, at="final") | changes
 
 
+def rows_without_records():
+    return [row for claim in all_claims() for row in target_rows(claim, claim.config.data.corpus, [])]
+
+
 @pytest.mark.parametrize(
     ("changes", "value"),
     [
@@ -78,7 +82,7 @@ def test_verdicts_follow_from_the_mean(values, tolerance, expected):
 
 
 def test_every_target_is_a_row_run_or_not():
-    rows = target_rows([], all_claims(), {})
+    rows = rows_without_records()
     assert len(rows) == sum(len(claim.config.targets) for claim in all_claims())
     assert {row["verdict"] for row in rows} == {"not run"}
 
@@ -103,7 +107,7 @@ def test_the_tables_of_readme_and_docs_are_current():
 
 
 def test_a_config_has_one_final_number():
-    rows = {row["config"]: row["target"] for row in final_rows(target_rows([], all_claims(), {}))}
+    rows = {row["config"]: row["target"] for row in final_rows(rows_without_records())}
     assert set(rows) == {claim.config.name for claim in all_claims() if claim.config.targets}
     assert rows["ptb/lstm2"] == "test"
     assert rows["text8/lstm_fused"] == "perplexity"
@@ -124,6 +128,6 @@ def test_an_aim_is_not_called_reported(value, kind, reported, shown):
     config = base()
     config.name = "some/config"
     set_targets(config, x=ConfigDict(target(value=value, kind=kind, where="line 1")))
-    (row,) = target_rows([record()], [Claim("some/config.py", config)], {"some/config": ["ptb"]})
+    (row,) = target_rows(Claim("some/config.py", config), "ptb", [record()])
     assert (cells(row)["reported"], cells(row)["verdict"]) == (reported, shown)
     assert summary_line([row]).startswith("Aims: 1 (1 m" if kind == "aim" else "Reported numbers: 1 (1 ")

@@ -1,5 +1,6 @@
 """`reproduce --check` finds records of other runs, missing seeds, changed files and stale reports."""
 
+import errno
 import json
 import re
 import shutil
@@ -141,7 +142,7 @@ def test_records_of_other_numerics_are_set_aside(ledger, claims, monkeypatch):
     edit(ledger / "ledger.json", lambda c: c["not_run"].update({"ptb_lstm2.ptb.seed1": "the budget is used up"}))
     for module in (records, contents):
         monkeypatch.setattr(module, "NUMERICS", 2)
-    monkeypatch.setattr("experiments.ledger.planned_runs.identity", lambda config, _: f"{config.name}{config.seed}")
+    monkeypatch.setattr("experiments.ledger.claims.identity", lambda config, _: f"{config.name}{config.seed}")
     content = renew(ledger, claims, {TEXT8.removesuffix(".json"): "the budget has 0.0 minutes left"})
     assert {row["verdict"] for row in content["rows"]} == {"not run"}
     assert content["not_run"][TEXT8.removesuffix(".json")].startswith("the budget has")
@@ -173,16 +174,24 @@ def test_a_full_disk_loses_no_record(ledger, tmp_path, monkeypatch, claims):
     target = tmp_path / "results"
     shutil.copytree(ledger, target)
     before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    write = record.write_bytes
+    copy = shutil.copyfile
 
-    def filled(path, content):
-        if "report.html" in path.name:
-            raise UserError(f"cannot write {path}: No space left on device")
-        write(path, content)
+    def filled(path, place):
+        if path.name == "report.html":
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        copy(path, place)
 
-    monkeypatch.setattr(record, "write_bytes", filled)
+    monkeypatch.setattr(record.shutil, "copyfile", filled)
     (ledger / "records" / PTB).unlink()
     renew(ledger, claims)
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(UserError, match=r"cannot copy .*report\.html: No space left on device"):
         record.put_ledger_on_record(ledger, target)
     assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+def test_numbers_too_large_to_sum_are_one_line(ledger, claims):
+    for seed in range(2):
+        path = ledger / "records" / TEXT8.replace("seed0", f"seed{seed}")
+        edit(path, lambda c: [score.update(perplexity=9e307) for score in c["results"]])
+    with pytest.raises(UserError, match=r"the records in .* are invalid: "):
+        check(ledger, claims)

@@ -69,7 +69,7 @@ def test_a_sample_of_script_is_inert_in_the_report(tmp_path):
     """Text of a model, or of a config, that is HTML."""
     record = next(iter(load_records()))
     record["samples"] = [EVIL]
-    content = derive([record], all_claims(), {"y": EVIL})
+    content = derive([record], all_claims(), {"ptb_lstm2.ptb.seed9": EVIL})
     path = tmp_path / "report.html"
     path.write_text(report.render_html(content, [record]), encoding="utf-8")
     with chromium() as browser, opened(browser, path) as page:
