@@ -23,6 +23,7 @@ def base() -> ml_collections.ConfigDict:
     data.level = "char"  # textfile: char, word, byte or bpe
     data.fractions = (0.9, 0.05, 0.05)  # textfile, tiny_shakespeare: train, valid, test, in file order
     data.max_vocabulary = 0  # textfile: most frequent symbols kept; 0 keeps all; bpe: number of tokens
+    data.reset = ""  # a symbol before which the state starts again, such as <eos>; empty: never
     data.valid_chars = 1000  # text8: characters at the start that are the validation text
     data.train_tokens = 0  # so many at the start of the training text; 0: all
     data.size = 1_000_000  # synthetic: characters of training text

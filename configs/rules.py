@@ -168,6 +168,7 @@ RULES: dict[str, Rule] = {
     "data.level": Name("lm.data.text:LEVELS"),
     "data.fractions": TupleOf(SHARE, 3, 3),
     "data.max_vocabulary": Integer(2, exception=0),
+    "data.reset": Text(),
     "data.valid_chars": COUNT_OR_ZERO,
     "data.train_tokens": COUNT_OR_ZERO,
     "data.size": Integer(1, 2**30 - 1),

@@ -131,7 +131,7 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     if (path / WEIGHTS).exists():
         return _open_export(path, config, read_json(file, EXPORT))
     vocabulary = read_vocabulary(path)
-    model = make_model(config, vocabulary.size)
+    model = make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
     checkpoints = Checkpoints(path, keep=config.checkpoint.keep)
     restored = checkpoints.restore(state_shapes(config, model, hyper_of(config)), which=checkpoint)
     if restored is None:
@@ -144,7 +144,7 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
 
 def _open_export(path: Path, config: FrozenConfigDict, description: dict) -> Run:
     vocabulary = vocabulary_of(description["vocabulary"])
-    model = make_model(config, vocabulary.size)
+    model = make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
     parameters, _ = load_weights(str(path / WEIGHTS), model, vocabulary)
     step, checkpoint, data = (
         description.get(key, empty) for key, empty in (("step", 0), ("checkpoint", "last"), ("data", ""))

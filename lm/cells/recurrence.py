@@ -29,6 +29,7 @@ class RecurrentNoise(NamedTuple):
 
     Masks are inverted: 1 / keep or 0. A mask over T steps may also have a single step, which all steps share.
 
+    reset:    0 at steps that start from the zero state, else 1; it also acts in evaluation
     hidden:   multiplies h_{t-1} where the recurrent products read it (Gal and Ghahramani 2016)
     update:   multiplies the candidate g before it enters the memory (Semeniuta et al. 2016)
     carried:  multiplies the new h, as output and as state
@@ -36,6 +37,7 @@ class RecurrentNoise(NamedTuple):
               expectation p * old + (1 - p) * new (Krueger et al. 2017). Acts before `carried`.
     """
 
+    reset: Float[Array, "T B 1"] | None = None
     hidden: Float[Array, "B P"] | None = None
     update: Float[Array, "T B H"] | None = None
     carried: Float[Array, "T B P"] | None = None
@@ -112,7 +114,7 @@ def project(x: Inputs, w_x: Float[Array, "K N"]) -> Float[Array, "T B N"]:
 
 def split_noise(noise: RecurrentNoise, steps: int) -> tuple[dict, dict]:
     """Splits active noise into ({name: value for all steps}, {name: one value for each of T steps})."""
-    present = {name: getattr(noise, name) for name in ("hidden", "update", "carried")}
+    present = {name: getattr(noise, name) for name in ("reset", "hidden", "update", "carried")}
     present |= {f"zoneout_{field}": value for field, value in (noise.zoneout or {}).items()}
     fixed, timed = {}, {}
     for name, value in present.items():
@@ -129,6 +131,8 @@ def split_noise(noise: RecurrentNoise, steps: int) -> tuple[dict, dict]:
 
 def _noisy_step(step, product, x, carry, vectors, noise: dict):
     """One step under its noise. Returns the carry."""
+    if "reset" in noise:
+        carry = jax.tree.map(lambda x: noise["reset"] * x, carry)
     masks = {name: noise[name] for name in ("hidden", "update") if name in noise}
     after, _ = step(product, x, carry, **vectors, **masks)
     for field in after._fields:
@@ -248,7 +252,7 @@ def run_parallel(
 ) -> tuple[Carry, Float[Array, "T B H"]]:
     """Runs a parallel cell over a window, as `run_cell`.
 
-    Zoneout and the mask `carried` act linearly on the state and so become part of the recurrence.
+    Zoneout, `carried` and `reset` act linearly on the state and so become part of the recurrence.
     """
 
     def solve(a, b, start):
@@ -256,6 +260,8 @@ def run_parallel(
             a, b = keep + (1 - keep) * a, (1 - keep) * b
         if noise.carried is not None:
             a, b = noise.carried * a, noise.carried * b
+        if noise.reset is not None:
+            a = noise.reset * a
         return solve_parallel(a, b, start)
 
     masks = {} if noise.update is None else {"update": noise.update}

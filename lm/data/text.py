@@ -71,6 +71,14 @@ class Vocabulary:
         symbols = (self.symbols[index] for index in ids.tolist())
         return ("" if self.level == "char" else " ").join(symbols)
 
+    def reset_id(self, symbol: str) -> int | None:
+        """The id of config.data.reset; None for an empty one. Raises UserError for a symbol that there is not."""
+        if not symbol:
+            return None
+        if symbol not in self.symbols:
+            raise UserError(f"config.data.reset={symbol!r} is not a symbol of the corpus")
+        return self.symbols.index(symbol)
+
     def tokens(self, text: str) -> list[str]:
         """The tokens that `encode` encodes, also those outside the vocabulary."""
         if self.level in ("byte", "bpe"):

@@ -37,12 +37,14 @@ class LanguageModel(nn.Module):
     config, init_config: config.model and config.init; vocabulary_size: V
     zoneout: (name, rate) of each active zoneout, for evaluation, where a unit takes its expectation: rate x its
         previous value + (1 - rate) x its new one. Training reads the rates from its `Noise`.
+    reset: the symbol that is read from the zero state (config.data.reset); None: the state is never reset
     """
 
     config: ml_collections.FrozenConfigDict
     init_config: ml_collections.FrozenConfigDict
     vocabulary_size: int
     zoneout: tuple[tuple[str, float], ...] = ()
+    reset: int | None = None
 
     def for_training(self) -> "LanguageModel":
         """The same model without the fields that training does not read, so that configs share compiled programs."""
@@ -97,13 +99,19 @@ class LanguageModel(nn.Module):
 
     def _raw_features(self, tokens: Array, carry: tuple, noise: Noise | None) -> tuple[tuple, Array]:
         """`features` before dropout on the output."""
-        x, after = self._embed(tokens, noise), []
+        x, after, reset = self._embed(tokens, noise), [], self.reset_mask(tokens)
         for index, layer in enumerate(self.layers):
             if index:
                 x = drop(noise, "between", x, index)
-            carry_out, x = layer(x, carry[index], noise)
+            carry_out, x = layer(x, carry[index], noise, reset)
             after.append(carry_out)
         return tuple(after), x
+
+    def reset_mask(self, tokens: Array) -> Array | None:
+        """0 [T, B, 1] at steps whose last token is the reset symbol, else 1; None if there is no reset symbol."""
+        if self.reset is None:
+            return None
+        return (tokens[self.context - 1 :, :, None] != self.reset).astype(jnp.float32)
 
     def _embed(self, tokens: Array, noise: Noise | None) -> Array:
         """The first layer's input: embeddings [T, B, E], or ids [T, B] of one-hot vectors."""
@@ -115,10 +123,11 @@ class LanguageModel(nn.Module):
 
     def gates(self, tokens: Integer[Array, "{self.context} B"], carry: tuple) -> tuple[dict[str, Array], ...]:
         """Each layer's gates {name: [B, H]} at a single step, by their names in the cell's equations."""
-        x, gates = self._embed(tokens, None), []
+        x, gates, reset = self._embed(tokens, None), [], self.reset_mask(tokens)
         for layer, before in zip(self.layers, carry, strict=True):
-            gates.append(cell_gates(self.cell, layer.variables["params"], x, before))
-            _, x = layer(x, before)
+            start = before if reset is None else jax.tree.map(lambda field: reset[0] * field, before)
+            gates.append(cell_gates(self.cell, layer.variables["params"], x, start))
+            _, x = layer(x, start)
         return tuple(gates)
 
     def _output(self) -> tuple[Float[Array, "P V"], Float[Array, " V"]]:
@@ -183,15 +192,20 @@ def first_unit_one(cell: Cell, batch: int, units: int) -> Carry:
 INITIAL_CARRIES = {"zeros": zero_carry, "first_unit_one": first_unit_one}
 
 
-def make_model(config: ml_collections.ConfigDict, vocabulary_size: int) -> LanguageModel:
-    """The model of a config. Raises UserError for values that do not fit each other."""
+def make_model(config: ml_collections.ConfigDict, vocabulary_size: int, reset: int | None = None) -> LanguageModel:
+    """The model of a config. Raises UserError for values that do not fit each other.
+
+    reset: the id of config.data.reset (lm/data/text.py: `Vocabulary.reset_id`)
+    """
+    if reset is not None and config.model.initial_carry != "zeros":
+        raise UserError(f"config.data.reset needs config.model.initial_carry=zeros, not {config.model.initial_carry}")
     cell = make_cell(config.model)
     check_input(config, vocabulary_size, cell.output_size(config.model.hidden[-1]))
     check_noise(config, cell)
     check_bias(cell, config.init.bias)
     freeze = ml_collections.FrozenConfigDict
     zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)
-    return LanguageModel(freeze(config.model), freeze(config.init), vocabulary_size, zoneout)
+    return LanguageModel(freeze(config.model), freeze(config.init), vocabulary_size, zoneout, reset)
 
 
 def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, features: int):

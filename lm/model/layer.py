@@ -30,8 +30,13 @@ class RecurrentLayer(nn.Module):
     zoneout: tuple[tuple[str, float], ...] = ()
 
     @nn.compact
-    def __call__(self, x: Inputs, carry: Carry, noise: Noise | None = None) -> tuple[Carry, Float[Array, "T B P"]]:
-        """Returns (carry after the window, outputs h). Integer x are indices of one-hot vectors."""
+    def __call__(
+        self, x: Inputs, carry: Carry, noise: Noise | None = None, reset: Float[Array, "T B 1"] | None = None
+    ) -> tuple[Carry, Float[Array, "T B P"]]:
+        """Returns (carry after the window, outputs h). Integer x are indices of one-hot vectors.
+
+        reset: 0 at steps that start from the zero state, else 1
+        """
         roles = self.cell.parameters(self.inputs, self.units)
         parameters = {
             name: self.param(name, initialiser(self.init_config[role]), shape) for name, (role, shape) in roles.items()
@@ -41,7 +46,7 @@ class RecurrentLayer(nn.Module):
         else:
             parameters = drop_weights(noise, parameters, recurrent_matrices(roles), self.index)
             inside = drawn_noise(noise, carry, x.shape[0], self.units, self.index)
-        return run_cell(self.cell, parameters, x, carry, inside)
+        return run_cell(self.cell, parameters, x, carry, inside._replace(reset=reset))
 
 
 def recurrent_matrices(roles: Parameters) -> tuple[str, ...]:

@@ -75,7 +75,8 @@ def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start |
     start: what a new run starts from; None draws all parameters
     """
     check_values(config)
-    model = make_model(config, corpus.vocabulary.size)
+    vocabulary = corpus.vocabulary
+    model = make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
     data, train = config.data, config.train
     streams = make_streams(data.batching, len(corpus.splits["train"]), data.batch_size, data.unroll, model.context)
     if (train.steps > 0) == (train.epochs > 0):
