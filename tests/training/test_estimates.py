@@ -201,7 +201,7 @@ def test_several_configs_of_one_shape_are_timed_once(monkeypatch, capsys):
         tiny.config(seed=2, optim__learning_rate=3.0, train__steps=24),  # of the first one's shape, twice as long
         tiny.config(keep_prob__output=0.5),  # dropout is another program
     ]
-    monkeypatch.setattr(train_experiment, "load", lambda data, data_dir, splits: tiny.corpus())
+    monkeypatch.setattr(train_experiment, "load", lambda *arguments: tiny.corpus())
     found = train_experiment.estimate_all(configs, None, jobs=2)
     assert measured == [(3,), (5,), (3,)]
     steps = [next(part for part in each.parts if part.name == "training steps") for each in found]
