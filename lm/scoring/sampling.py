@@ -157,14 +157,19 @@ def start_tokens(
     ends = [vocabulary.symbols.index(end) for end in LINE_ENDS[vocabulary.level] if end in vocabulary.symbols]
     if sample.start == "line" and ends and context == 1:
         return jnp.full((1, sample.number), ends[0], jnp.int32), 1
-    return random_start(key, context, sample.number, vocabulary.size), 0
+    return random_start(key, context, sample.number, banned_symbols(sample, vocabulary)), 0
 
 
-def random_start(key: Array, context: int, number: int, symbols: int) -> Int[Array, "{context} {number}"]:
-    """Draws start tokens, each from its own distribution: normalised uniform weights (Vanhoucke 2016, assignment 6)."""
+def random_start(
+    key: Array, context: int, number: int, banned: Float[np.ndarray, " V"]
+) -> Int[Array, "{context} {number}"]:
+    """Draws start tokens, each from its own distribution: normalised uniform weights (Vanhoucke 2016, assignment 6).
+
+    banned: 0, or -inf for a symbol that is never drawn
+    """
     weights_key, draw_key = jax.random.split(key)
-    weights = jax.random.uniform(weights_key, (context, number, symbols))
-    return jax.random.categorical(draw_key, jnp.log(weights)).astype(jnp.int32)
+    weights = jax.random.uniform(weights_key, (context, number, len(banned)))
+    return jax.random.categorical(draw_key, jnp.log(weights) + banned).astype(jnp.int32)
 
 
 def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Tokens:

@@ -218,8 +218,9 @@ def test_suppressed_symbols_are_never_drawn():
 def test_the_unknown_character_is_never_drawn():
     model, parameters = tiny.model()
     vocabulary = Vocabulary("char", (" ", "a", "b", "c", "\ufffd"), unknown="\ufffd")
-    texts = generate(model, parameters, vocabulary, settings(start="line"))
-    assert set("".join(texts)) == set(" abc")
+    for start in ("line", "random"):
+        texts = generate(model, parameters, vocabulary, settings(start=start))
+        assert set("".join(texts)) == set(" abc")
 
 
 def test_unknown_symbols_in_a_prompt_are_an_error_that_names_them():
