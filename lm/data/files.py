@@ -77,6 +77,10 @@ def _builder(file: RegisteredFile, licence: str, cache: str):
     file_name = os.path.basename(file.path)
     address = file.url or f"data_dir:{file.path}"  # the key of the checksum; the second form is never opened
 
+    class Info(tfds.core.DatasetInfo):
+        def initialize_from_bucket(self):
+            """Does nothing: the inherited one makes a temporary directory, and looks for a registered dataset."""
+
     class TextFile(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
         name = f"lm_{file_name.replace('.', '_').replace('-', '_')}_{file.sha256[:12]}"
@@ -84,7 +88,7 @@ def _builder(file: RegisteredFile, licence: str, cache: str):
         pkg_dir_path = epath.Path(__file__).parent  # TFDS would search every place it knows
 
         def _info(self):
-            return tfds.core.DatasetInfo(
+            return Info(
                 builder=self,
                 description=f"One record: the text of {file.path}.",
                 features=tfds.features.FeaturesDict({"text": tfds.features.Text()}),

@@ -169,7 +169,7 @@ def random_start(
     """
     weights_key, draw_key = jax.random.split(key)
     weights = jax.random.uniform(weights_key, (context, number, len(banned)))
-    return jax.random.categorical(draw_key, jnp.log(weights) + banned).astype(jnp.int32)
+    return jax.random.categorical(draw_key, jnp.log(weights) + banned[None, None]).astype(jnp.int32)
 
 
 def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Tokens:

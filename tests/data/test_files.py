@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from lm.data import files
 from lm.data.corpora import load
-from lm.data.files import read_text
+from lm.data.files import RegisteredFile, read_text
 from tests.helpers.corpus_files import archive, data_config, place, place_text8, refusal
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -212,3 +213,14 @@ def test_a_wrong_download_is_an_error_and_not_kept(cache, server):
     assert message.startswith(f"cannot make a.txt from {address}/a.txt")
     assert "404" in message
     assert prepared(cache) == []
+
+
+def test_no_temporary_directory_is_left(cache, data_dir, tmp_path, monkeypatch):
+    """TFDS makes one for every dataset that it does not find prepared."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    content = b"some text"
+    file = RegisteredFile("a.txt", len(content), hashlib.sha256(content).hexdigest(), None)
+    (data_dir / "a.txt").write_bytes(content)
+    assert read_text(file, str(data_dir)) == "some text"
+    assert list((tmp_path / "temporary").iterdir()) == []
