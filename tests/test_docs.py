@@ -1,16 +1,31 @@
-"""The code of docs/api.md and docs/tour.ipynb runs."""
+"""The code of README, docs/api.md and docs/tour.ipynb runs, and what they say of the shipped models is so."""
 
+import inspect
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import lm
+from lm.run import Run
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks_of(name: str) -> list[str]:
+    """The Python code blocks of a page."""
+    return re.findall(r"^```python\n(.*?)^```", page(name), re.MULTILINE | re.DOTALL)
 
 
 def run_script(code: str, directory: Path):
@@ -23,9 +38,35 @@ def run_script(code: str, directory: Path):
 
 
 def test_the_code_of_the_page_on_the_api():
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 5
-    run_script("\n".join(blocks), ROOT)
+    code = "\n".join(blocks_of("docs/api.md"))
+    run_script(code, ROOT)
+    methods = {name for name, _ in inspect.getmembers(Run, inspect.isfunction) if not name.startswith("_")}
+    assert {name for name in methods if f"run.{name}(" not in code} == {"check_config"}  # of commands alone
+
+
+def test_the_table_of_shipped_models():
+    rows = re.findall(
+        r"^\| `(text8_\w+)` \| .* \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", page("docs/commands.md"), re.M
+    )
+    assert len(rows) == len(list((ROOT / "docs" / "models").iterdir())) == 5
+    for name, *printed in rows:
+        run = lm.open_run(ROOT / "docs" / "models" / name)
+        results = json.loads((run.workdir / "config.json").read_text())["results"]
+        [row] = [row for row in results if row["protocol"] == "exact"]
+        size = sum(array.size for array in jax.tree.leaves(run.parameters))
+        scores = [f"{row[key]:.3f}" for key in ("perplexity", "bits_per_symbol")]
+        assert printed == [f"{size:,}", f"{run.step:,}", *scores]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_on_shipped_models():
+    commands = [line for line in page("README.md").splitlines() if "launch.py" in line and "docs/models" in line]
+    assert len(commands) >= 4
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command in commands:
+        done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
 
 
 @pytest.mark.slow
@@ -48,6 +89,6 @@ def test_the_tour(tmp_path, monkeypatch):
 
 
 def test_every_python_block_of_the_readme_runs():
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = blocks_of("README.md")
     assert blocks
     run_script("\n".join(blocks), ROOT)
