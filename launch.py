@@ -20,12 +20,21 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs.loading import CONFIGS, DEFAULT_CONFIG, SAVED, check_tuples, explain_error, last_value, saved_config
+from configs.loading import (
+    CONFIGS,
+    DEFAULT_CONFIG,
+    SAVED,
+    check_tuples,
+    config_file,
+    explain_error,
+    last_value,
+    saved_config,
+)
 from configs.rules import RULES
 from lm.errors import UserError, check_name, first_line, suggestions
 from lm.machine import signals
@@ -178,7 +187,7 @@ def launch(argv: list[str]) -> None:
     if values["help"].value:
         print(f"{__doc__}\nflags:\n{values.get_help(include_special_flags=False)}")
         return
-    command, config = COMMANDS[values["experiment"].value], values["config"].value
+    command, config = COMMANDS[value_of(values, "experiment")], value_of(values, "config")
     workdir, data_dir = work_directory(values, command), data_directory(values)
     keywords = {flag.name: values[flag.name].value for flag in command.flags}
     if command.arguments:
@@ -234,9 +243,14 @@ def with_saved_config(argv: list[str]) -> list[str]:
     return saved_config(argv)
 
 
+def value_of(values: flags.FlagValues, name: str) -> Any:
+    """The value of a flag. Its type is that of the flag's own function in absl.flags."""
+    return values[name].value
+
+
 def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
     """Raises UserError for mistakes that absl accepts. arguments: those that are not flags."""
-    name = values["experiment"].value
+    name = value_of(values, "experiment")
     if arguments and not (name in COMMANDS and COMMANDS[name].arguments):
         raise UserError(f"unexpected argument {arguments[0]!r}: flags are written --name=value")
     check_name(name, COMMANDS, "--experiment")
@@ -253,14 +267,16 @@ def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
 
 def check_kind(values: flags.FlagValues) -> None:
     """Raises UserError if the command cannot use this kind of config."""
-    name, config = values["experiment"].value, values["config"]
-    kind, wanted = config.value.get("kind", "run"), COMMANDS[name].config
-    if wanted == "none" and config.present:
+    name, config = value_of(values, "experiment"), value_of(values, "config")
+    kind, wanted = config.get("kind", "run"), COMMANDS[name].config
+    if wanted == "none" and values["config"].present:
         raise UserError(f"--experiment={name} reads no config: remove --config")
     fitting = ("run", "saved") if kind == "run" else (kind,)
     if wanted not in ("any", "none", *fitting):
         able = [other for other, command in COMMANDS.items() if command.config in fitting]
-        raise UserError(f"--config={config.config_filename} is for --experiment={' or '.join(able)}, not for {name}")
+        raise UserError(
+            f"--config={config_file(values['config'])} is for --experiment={' or '.join(able)}, not for {name}"
+        )
 
 
 def check_distributed(values: flags.FlagValues) -> None:
@@ -270,7 +286,7 @@ def check_distributed(values: flags.FlagValues) -> None:
         return
     if missing:
         raise UserError(f"processes that train together also need {' and '.join(missing)}")
-    address, number, index = (values[flag.name].value for flag in DISTRIBUTED_FLAGS)
+    address, number, index = (value_of(values, flag.name) for flag in DISTRIBUTED_FLAGS)
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UserError(f"--coordinator_address={address} must be HOST:PORT, such as 10.0.0.1:1234")
@@ -295,7 +311,7 @@ def work_directory(values: flags.FlagValues, command: Command) -> str:
         raise UserError("--workdir= is empty: name a directory")
     if values["workdir"].value or command.workdir:
         return values["workdir"].value or command.workdir
-    config = values["config"].config_filename
+    config = config_file(values["config"])
     saved = config.partition(f"{SAVED}:")[2]
     if saved and command.config != "saved":
         raise UserError(f"--config={saved} is of another run: name a --workdir for the new one")
@@ -326,7 +342,7 @@ def one_of_several_processes(argv: list[str], values: flags.FlagValues):
 
     # jax.distributed waits in native code, where Python cannot raise: SIGTERM ends the process by itself.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    address, number, index = (values[flag.name].value for flag in DISTRIBUTED_FLAGS)
+    address, number, index = (value_of(values, flag.name) for flag in DISTRIBUTED_FLAGS)
     print(f"process {index} of {number}: meeting the others at {address}", file=sys.stderr, flush=True)
     try:
         jax.distributed.initialize(address, number, index, cluster_detection_method="deactivate")

@@ -14,8 +14,30 @@ def base() -> ml_collections.ConfigDict:
     config.source = ""  # where the reported numbers come from: document, table, row
     config.seed = 0
     config.init_from = ""  # a run or an export whose parameters and vocabulary a new run starts with
+    config.on_nan = "stop"  # stop; rollback: back to the last checkpoint at half the learning rate, ten times at most
+    config.data = _data()
+    config.model = _model()
+    config.init = _init()
+    config.keep_prob = _keep_prob()
+    config.dropout = _dropout()
+    config.zoneout = _zoneout()
+    config.penalty = _penalty()
+    config.loss = _loss()
+    config.optim = _optim()
+    config.train = _train()
+    config.evaluation = _evaluation()
+    config.sample = _sample()
+    config.checkpoint = _checkpoint()
+    config.claim = _claim()
+    config.parameters = 0  # number of parameters, checked by tests/test_configs.py
+    config.targets = ml_collections.ConfigDict()  # what the source reports: see set_targets
+    config.lock()
+    return config
 
-    config.data = data = ml_collections.ConfigDict()
+
+def _data() -> ml_collections.ConfigDict:
+    """Text, and how it is cut into windows."""
+    data = ml_collections.ConfigDict()
     data.corpus = "synthetic"  # a name of lm/data/corpora.py: CORPORA
     data.path = ""  # textfile: a file, a directory, or a pattern such as "texts/*.txt"
     data.valid_path = ""  # textfile: validation text; if this or test_path is set, data.path is all training text
@@ -31,8 +53,12 @@ def base() -> ml_collections.ConfigDict:
     data.batching = "heads"  # heads or rows: lm/data/batches.py
     data.batch_size = 64  # B
     data.unroll = 10  # T, tokens a stream advances per step
+    return data
 
-    config.model = model = ml_collections.ConfigDict()
+
+def _model() -> ml_collections.ConfigDict:
+    """Shape of the model."""
+    model = ml_collections.ConfigDict()
     model.cell = "lstm"  # a name of lm/cells/table.py: CELLS
     model.input = "one_hot"  # one_hot, embedding or bigram
     model.embedding_size = 0  # of embedding and bigram
@@ -42,9 +68,12 @@ def base() -> ml_collections.ConfigDict:
     model.mogrifier_rounds = 5  # mogrifier
     model.output = "dense"  # dense, dense_without_bias, or tied: the embedding table is also the softmax kernel
     model.initial_carry = "zeros"  # zeros or first_unit_one
+    return model
 
-    # Initialisers by role: (name, *numbers), names of lm/model/initialisers.py.
-    config.init = init = ml_collections.ConfigDict()
+
+def _init() -> ml_collections.ConfigDict:
+    """Initialisers by role: (name, *numbers), names of lm/model/initialisers.py."""
+    init = ml_collections.ConfigDict()
     init.embedding = ("uniform", -0.1, 0.1)
     init.input = ("glorot_uniform",)
     init.recurrent = ("glorot_uniform",)
@@ -54,9 +83,12 @@ def base() -> ml_collections.ConfigDict:
     init.phase = ("lru_phase", 6.283185307179586)  # lru
     init.output = ("glorot_uniform",)
     init.output_bias = ("zeros",)
+    return init
 
-    # Probability of keeping a unit; 1 switches a site off. Sites: lm/model/dropout.py.
-    config.keep_prob = keep_prob = ml_collections.ConfigDict()
+
+def _keep_prob() -> ml_collections.ConfigDict:
+    """Probability of keeping a unit; 1 switches a site off. Sites: lm/model/dropout.py."""
+    keep_prob = ml_collections.ConfigDict()
     keep_prob.input = 1.0  # embedding -> first layer
     keep_prob.between = 1.0  # layer -> layer
     keep_prob.output = 1.0  # last layer -> softmax
@@ -65,26 +97,45 @@ def base() -> ml_collections.ConfigDict:
     keep_prob.hidden = 1.0  # h[t-1] where W_h reads it; one mask per window (Gal & Ghahramani 2016)
     keep_prob.embedding = 1.0  # whole rows of the embedding table; one mask per window (Gal & Ghahramani 2016)
     keep_prob.weight_drop = 1.0  # single recurrent weights; one mask per window (Merity et al. 2017)
+    return keep_prob
 
-    config.dropout = ml_collections.ConfigDict()
-    config.dropout.mask = "elementwise"  # of input to carried above: elementwise, or variational: one mask per window
 
-    # Probability that a unit keeps its previous value; 0 switches off (zoneout, Krueger et al. 2017).
-    config.zoneout = ml_collections.ConfigDict()
-    config.zoneout.memory = 0.0  # c of LSTMs
-    config.zoneout.output = 0.0  # h
+def _dropout() -> ml_collections.ConfigDict:
+    """How dropout draws its masks."""
+    dropout = ml_collections.ConfigDict()
+    dropout.mask = "elementwise"  # of input to carried above: elementwise, or variational: one mask per window
+    return dropout
 
-    # Terms added to the objective, as factors of means over the last layer's h; 0 switches off (Merity et al. 2017).
-    config.penalty = ml_collections.ConfigDict()
-    config.penalty.activation = 0.0  # x mean of h^2, after dropout
-    config.penalty.temporal_activation = 0.0  # x mean of (h[t] - h[t-1])^2, before dropout
 
-    config.loss = ml_collections.ConfigDict()
-    config.loss.weighting = "mean"  # a name of lm/model/losses.py: target_weights
-    config.loss.gradient = "full"  # a name of lm/model/losses.py: GRADIENTS
-    config.loss.label_smoothing = 0.0  # probability spread evenly over all symbols; reported losses stay true nats
+def _zoneout() -> ml_collections.ConfigDict:
+    """Probability that a unit keeps its previous value; 0 switches off (zoneout, Krueger et al. 2017)."""
+    zoneout = ml_collections.ConfigDict()
+    zoneout.memory = 0.0  # c of LSTMs
+    zoneout.output = 0.0  # h
+    return zoneout
 
-    config.optim = optim = ml_collections.ConfigDict()
+
+def _penalty() -> ml_collections.ConfigDict:
+    """Terms added to the objective, as factors of means over the last layer's h; 0 switches off (Merity et al.
+    2017)."""
+    penalty = ml_collections.ConfigDict()
+    penalty.activation = 0.0  # x mean of h^2, after dropout
+    penalty.temporal_activation = 0.0  # x mean of (h[t] - h[t-1])^2, before dropout
+    return penalty
+
+
+def _loss() -> ml_collections.ConfigDict:
+    """Training objective."""
+    loss = ml_collections.ConfigDict()
+    loss.weighting = "mean"  # a name of lm/model/losses.py: target_weights
+    loss.gradient = "full"  # a name of lm/model/losses.py: GRADIENTS
+    loss.label_smoothing = 0.0  # probability spread evenly over all symbols; reported losses stay true nats
+    return loss
+
+
+def _optim() -> ml_collections.ConfigDict:
+    """Optimiser, schedule and clipping."""
+    optim = ml_collections.ConfigDict()
     optim.name = "sgd"  # sgd, momentum, nesterov, rmsprop, adam, adamw, asgd, nt_asgd
     optim.learning_rate = 1.0
     optim.schedule = "constant"  # constant, staircase, epochs, cosine, plateau
@@ -104,8 +155,12 @@ def base() -> ml_collections.ConfigDict:
     optim.frozen = ()  # parameters that are not trained, such as ("embedding",)
     optim.average_from = 0  # asgd: the first step whose parameters enter the average
     optim.nonmonotone_checks = 5  # nt_asgd: n, the newest validation checks that are not compared with
+    return optim
 
-    config.train = train = ml_collections.ConfigDict()
+
+def _train() -> ml_collections.ConfigDict:
+    """Length of training, and when the host looks at it."""
+    train = ml_collections.ConfigDict()
     train.steps = 0  # exactly one of steps and epochs is positive
     train.epochs = 0
     train.report_every = 100  # steps; rows are written after steps 0, n, 2n, ...
@@ -115,16 +170,24 @@ def base() -> ml_collections.ConfigDict:
     train.threads = 0  # of a CPU; 0: as many as it has cores
     train.steps_per_dispatch = 100  # upper bound of the steps run on the device between two looks at it
     train.devices = 1  # devices that share the rows of every batch, over all processes; must divide data.batch_size
+    return train
 
-    config.evaluation = evaluation = ml_collections.ConfigDict()
+
+def _evaluation() -> ml_collections.ConfigDict:
+    """Scoring."""
+    evaluation = ml_collections.ConfigDict()
     evaluation.during = "exact"  # protocol of validation during training, and of selection
     evaluation.protocols = ("exact",)  # protocols of the final scores
     evaluation.splits = ("valid",)  # splits of the final scores
     evaluation.predictions = 1000  # notebook protocols: number of predictions
     evaluation.batch_size = 20  # batched protocol: B
     evaluation.unroll = 20  # batched protocol: T
+    return evaluation
 
-    config.sample = sample = ml_collections.ConfigDict()
+
+def _sample() -> ml_collections.ConfigDict:
+    """Generated texts."""
+    sample = ml_collections.ConfigDict()
     sample.number = 5
     sample.length = 80  # tokens generated after the start or prompt
     sample.prompt = ""  # empty: see start
@@ -136,55 +199,45 @@ def base() -> ml_collections.ConfigDict:
     sample.top_k = 0  # 0: all
     sample.top_p = 1.0  # nucleus mass
     sample.seed = 0
+    return sample
 
-    config.checkpoint = checkpoint = ml_collections.ConfigDict()
+
+def _checkpoint() -> ml_collections.ConfigDict:
+    """What is saved."""
+    checkpoint = ml_collections.ConfigDict()
     checkpoint.every_steps = 1000
     checkpoint.keep = 2  # last checkpoints kept
     checkpoint.best = "none"  # keep: also the best by validation, scored at the end; none
+    return checkpoint
 
-    config.on_nan = "stop"  # stop; rollback: back to the last checkpoint at half the learning rate, ten times at most
 
-    config.claim = claim = ml_collections.ConfigDict()  # of a config with targets: what checking it takes
+def _claim() -> ml_collections.ConfigDict:
+    """Of a config with targets: what checking it takes."""
+    claim = ml_collections.ConfigDict()
     claim.minutes = 0.0  # that a run takes on two CPU cores
     claim.seeds = 1  # runs that `reproduce` makes: 3 where one takes less than five minutes
-
-    config.parameters = 0  # number of parameters, checked by tests/test_configs.py
-    config.targets = ml_collections.ConfigDict()  # what the source reports: see set_targets
-    config.lock()
-    return config
+    return claim
 
 
 def target(
-    *,
-    split: str,
-    protocol: str,
-    metric: str,
-    value: float,
-    where: str,
-    tolerance: float = 0.0,
-    at: str = "final",
-    kind: str = "reported",
+    *, split: str, protocol: str, metric: str, value: float, where: str, tolerance: float = 0.0, at: str = "final"
 ) -> ml_collections.ConfigDict:
-    """One reported number, or one that this project aims at.
+    """One reported number.
 
     split, protocol: names of the split and the scoring protocol (protocol "train": read off the training log)
     metric: such as perplexity or loss; value: the reported number; where: table, row or line of the source
     tolerance: how far above value still counts as reproduced
     at: when the source reports it: "final", or a place on the training curve such as "epoch 5"
-    kind: "reported", or "aim" for this project's own
     """
-    return ml_collections.ConfigDict(
-        dict(
-            split=split,
-            protocol=protocol,
-            metric=metric,
-            value=value,
-            where=where,
-            tolerance=tolerance,
-            at=at,
-            kind=kind,
-        )
-    )
+    numbers = dict(split=split, protocol=protocol, metric=metric, value=value, where=where, tolerance=tolerance, at=at)
+    return ml_collections.ConfigDict(numbers | {"kind": "reported"})
+
+
+def aim(**number) -> ml_collections.ConfigDict:
+    """A number that this project aims at. Arguments as of `target`."""
+    made = target(**number)
+    made.kind = "aim"
+    return made
 
 
 def set_targets(config: ml_collections.ConfigDict, **targets: ml_collections.ConfigDict):

@@ -3,6 +3,7 @@
 import difflib
 import os
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -54,7 +55,7 @@ def check_tuples(config_flag: flags.Flag) -> None:
     """
     overrides = config_flags.get_override_values(config_flag)
     tuples = {key: value for key, value in overrides.items() if isinstance(value, tuple)}
-    originals = flatten(load(config_flag.config_filename)) if tuples else {}
+    originals = flatten(load(config_file(config_flag))) if tuples else {}
     for key, value in tuples.items():
         if not originals[key]:
             continue
@@ -70,7 +71,13 @@ def load(config: str) -> ConfigDict:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[])
     values(["", f"--config={config}"])
-    return values["config"].value
+    flag: Any = values["config"]
+    return flag.value
+
+
+def config_file(config_flag: Any) -> str:
+    """The value of --config. absl types the flag as one that has none."""
+    return config_flag.config_filename
 
 
 def named_config(argv: list[str]) -> str:

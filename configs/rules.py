@@ -10,7 +10,7 @@ import inspect
 import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import ml_collections
 
@@ -73,7 +73,7 @@ class Number:
         return f"{low} and {'below' if self.excluding == self.high else 'at most'} {self.high:g}"
 
     def check(self, key: str, value: object) -> None:
-        if type(value) not in (int, float):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             raise refusal(key, "a number", value)
         if not self.low <= value <= self.high or value == self.excluding:
             raise refusal(key, self.words, value)
@@ -90,7 +90,8 @@ class Name:
         return imported(self.allowed) if isinstance(self.allowed, str) else self.allowed
 
     def check(self, key: str, value: object) -> None:
-        Text().check(key, value)
+        if not isinstance(value, str):
+            raise refusal(key, "text", value)
         check_name(value, self.known, key)
 
 
@@ -136,7 +137,7 @@ def refusal(key: str, words: str, value: object) -> UserError:
     return UserError(f"{key} must be {words}, not {value!r}")
 
 
-def imported(reference: str) -> Mapping | Collection[str]:
+def imported(reference: str) -> Any:
     """The table that "module:NAME" refers to."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)

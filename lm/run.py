@@ -20,7 +20,7 @@ from lm.errors import UserError, check_name
 from lm.model.language_model import LanguageModel, make_model
 from lm.model.weights import load_weights
 from lm.runs.checkpoint import Checkpoints
-from lm.runs.saved_config import get_config
+from lm.runs.saved_config import get_config, restore
 from lm.runs.schema import read_json
 from lm.runs.workdir import FREE, VOCABULARY, differences, shown
 from lm.scoring import inspection
@@ -99,7 +99,7 @@ class Run:
 
         Raises UserError for settings that do not fit.
         """
-        config = ConfigDict(self.config).lock()
+        config = restore(self.config.to_dict(), self.workdir)
         try:
             config.sample.update({"prompt": prompt or config.sample.prompt, **settings})
         except (KeyError, TypeError) as error:

@@ -7,7 +7,7 @@ Variants, by argument: lstm (11 minutes), gru (4 minutes).
 Run: python launch.py --config=configs/tiny_shakespeare/char.py:lstm --workdir=runs/tiny_lstm
 """
 
-from configs.base import base, set_targets, target
+from configs.base import aim, base, set_targets
 from lm.errors import check_name
 
 # Cell, epochs and parameters: 65 x 128 + (128 + 512 + 1) x G x 512 + (512 + 1) x 65, with G gates. The GRU's candidate
@@ -51,8 +51,6 @@ def get_config(variant: str = "lstm"):
     config.sample.number = 2
     set_targets(
         config,
-        valid=target(
-            split="valid", protocol="exact", metric="loss", value=1.50, where="this project's aim", kind="aim"
-        ),
+        valid=aim(split="valid", protocol="exact", metric="loss", value=1.50, where="this project's aim"),
     )
     return config

@@ -37,6 +37,7 @@ def write_run_page(workdir: str | Path) -> tuple[Path, Path]:
     page = render(
         "run.html",
         title=record["name"] or workdir.name,
+        summary=summarise(record),
         score_columns=SCORE_COLUMNS,
         scores=score_rows(record),
         target_columns=TARGET_COLUMNS,
@@ -52,6 +53,15 @@ def write_run_page(workdir: str | Path) -> tuple[Path, Path]:
     write_bytes(paths[0], png_of(figure))
     write_bytes(paths[1], page.encode())
     return paths
+
+
+def summarise(record: dict) -> str:
+    """One line on what was trained."""
+    train, data = record["train"], record["provenance"]["data"]
+    return (
+        f"{record['parameters']:,} parameters, {train['steps']:,} steps on {data.get('corpus', record['corpus'])}, "
+        f"seed {record['seed']}, {train['wall_time_s']:.0f} s; identity {record['provenance']['identity']}"
+    )
 
 
 def score_rows(record: dict) -> list[list]:

@@ -180,9 +180,10 @@ def _content(file: RegisteredFile, path) -> bytes:
 
 def _member(file: RegisteredFile, path) -> bytes:
     """Reads the text in an archive. Never unpacks more than the registered size, whatever the archive declares."""
+    name = file.member or ""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(file.member) as member:
-            declared = archive.getinfo(file.member).file_size
+        with zipfile.ZipFile(path) as archive, archive.open(name) as member:
+            declared = archive.getinfo(name).file_size
             content = member.read(file.text_size + 1) if declared <= file.text_size else None
     except Exception as error:  # a dozen types: of zipfile, zlib and struct, and for unknown methods and flags
         raise UserError(
@@ -221,7 +222,7 @@ def _probe_host(file: RegisteredFile, missing: str) -> None:
         raise UserError(f"{file.path} is {missing}: {_advice(file)}")
     parts = urllib.parse.urlsplit(file.url)
     proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(parts.hostname):
+    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
         parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
     reached = threading.Event()
 

@@ -4,6 +4,7 @@ The model owns the parameters. `layer.py` runs the layers, `losses.py` computes 
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -126,7 +127,7 @@ class LanguageModel(nn.Module):
         x, gates, reset = self._embed(tokens, None), [], self.reset_mask(tokens)
         for layer, before in zip(self.layers, carry, strict=True):
             start = before if reset is None else jax.tree.map(lambda field: reset[0] * field, before)
-            gates.append(cell_gates(self.cell, layer.variables["params"], x, start))
+            gates.append(cell_gates(self.cell, dict(layer.variables["params"]), x, start))
             _, x = layer(x, start)
         return tuple(gates)
 
@@ -230,6 +231,14 @@ def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, feature
             f"config.model.output=tied needs config.model.embedding_size={features}, the size of the last layer's "
             f"output, not {model.embedding_size}"
         )
+
+
+def read_tokens(
+    model: LanguageModel, parameters: dict, tokens: Integer[Array, "R B"], carry: tuple
+) -> tuple[tuple, Float[Array, "R-{model.context}+1 B V"]]:
+    """`model(tokens, carry)` with these parameters: (carry after the tokens, logits)."""
+    result: Any = model.apply({"params": parameters}, tokens, carry)
+    return result
 
 
 def init_parameters(model: LanguageModel, key: Key[Array, ""]) -> dict:

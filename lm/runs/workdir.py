@@ -110,7 +110,7 @@ def read_config(workdir: str | Path) -> dict | None:
         raise UserError(f"{error}: choose another directory") from error
 
 
-def differences(old: Mapping, new: Mapping, free: tuple[str, ...], but: tuple[str, ...] = ()) -> dict[str, str]:
+def differences(old, new, free: tuple[str, ...], but: tuple[str, ...] = ()) -> dict[str, str]:
     """{key: "old -> new"} of the keys that differ between two configs, except those that are free.
 
     free: names of keys, or of groups, which end with a dot; but: keys of such groups that are not free

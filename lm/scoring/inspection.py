@@ -5,15 +5,15 @@ Texts are padded at the end to a power of two, so that texts of similar length s
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Float, Integer
 
 from lm.errors import UserError
-from lm.model.language_model import LanguageModel
+from lm.model.language_model import LanguageModel, read_tokens
 from lm.scoring.protocols import EXACT_UNROLL
 
 Tokens = Integer[np.ndarray, " N"]
@@ -24,15 +24,15 @@ SHORTEST = 16
 class TokenScores(NamedTuple):
     """Of each target: nats, rank of its probability (1: the most likely), and entropy of the prediction in nats."""
 
-    nats: Float[np.ndarray, " targets"]
-    rank: Int[np.ndarray, " targets"]
-    entropy: Float[np.ndarray, " targets"]
+    nats: Any  # float32 [targets]
+    rank: Any  # int32 [targets]
+    entropy: Any  # float32 [targets]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _score_windows(model: LanguageModel, parameters: dict, windows: Integer[Array, "K W B"]) -> TokenScores:
     def step(carry, window):
-        carry, logits = model.apply({"params": parameters}, window[:-1], carry)
+        carry, logits = read_tokens(model, parameters, window[:-1], carry)
         log_p = jax.nn.log_softmax(logits)
         of_target = jnp.take_along_axis(log_p, window[model.context :, :, None].astype(jnp.int32), axis=-1)
         rank = 1 + jnp.sum(log_p > of_target, axis=-1)
@@ -72,19 +72,17 @@ def score_texts(model: LanguageModel, parameters: dict, texts: list[Row]) -> lis
 class Trace(NamedTuple):
     """A model's inside after each of S = N - context + 1 steps: per layer its state and gates; log_probs [S, V]."""
 
-    states: tuple
-    gates: tuple[dict[str, Array], ...]
-    log_probs: Array
+    states: Any
+    gates: Any
+    log_probs: Any  # float32 [S, V]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _trace(model: LanguageModel, parameters: dict, tokens: Integer[Array, " N"]) -> Trace:
-    variables = {"params": parameters}
-
     def step(carry, start):
         window = jax.lax.dynamic_slice(tokens, (start,), (model.context,))[:, None]
-        gates = model.apply(variables, window, carry, method="gates")
-        carry, logits = model.apply(variables, window, carry)
+        gates = model.apply({"params": parameters}, window, carry, method="gates")
+        carry, logits = read_tokens(model, parameters, window, carry)
         return carry, Trace(carry, gates, jax.nn.log_softmax(logits[0]))
 
     steps = jnp.arange(len(tokens) - model.context + 1)

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from lm.data.text import END_OF_SENTENCE, Vocabulary
 from lm.errors import UserError
-from lm.model.language_model import LanguageModel
+from lm.model.language_model import LanguageModel, read_tokens
 
 STRATEGIES = ("temperature", "greedy", "first_exceeding")
 STARTS = ("line", "random")
@@ -99,20 +99,19 @@ class Settings(NamedTuple):
 
     temperature: Scalar
     top_p: Scalar
-    banned: Float[Array, " V"]
+    banned: Float[Array, " V"] | Float[np.ndarray, " V"]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _generate(model: LanguageModel, rule: SamplingRule, length: int, parameters, prompts, key, settings: Settings):
     """Continues prompts [P, B], with P >= context: returns the next tokens [length, B]."""
-    variables = {"params": parameters}
-    carry, logits = model.apply(variables, prompts, model.initial_carry(prompts.shape[1]))
+    carry, logits = read_tokens(model, parameters, prompts, model.initial_carry(prompts.shape[1]))
 
     def step(state, uniform):
         recent, carry, logits = state  # the last `context` tokens [context, B]; logits of the next one [B, V]
         token = next_token(rule, uniform, logits + settings.banned[None], settings.temperature, settings.top_p)
         recent = jnp.concatenate([recent[1:], token[None]])
-        carry, logits = model.apply(variables, recent, carry)
+        carry, logits = read_tokens(model, parameters, recent, carry)
         return (recent, carry, logits[-1]), token
 
     start = (prompts[-model.context :].astype(jnp.int32), carry, logits[-1])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs.base import set_targets, target
+from configs.base import aim, set_targets, target
 from experiments import train
 from experiments.pages import run_page
 from tests.helpers import tiny
@@ -21,7 +21,7 @@ def settings(tmp_path):
     set_targets(
         config,
         easy=target(split="valid", protocol="exact", metric="perplexity", value=50.0, where=f"table 1 {EVIL}"),
-        hard=target(split="valid", protocol="exact", metric="loss", value=0.01, where="table 2", kind="aim"),
+        hard=aim(split="valid", protocol="exact", metric="loss", value=0.01, where="table 2"),
         other=target(split="test", protocol="exact", metric="perplexity", value=2.0, where="table 3"),
     )
     return config
