@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -62,9 +63,15 @@ def test_the_table_of_shipped_models():
 def test_the_commands_of_the_readme_on_shipped_models():
     commands = [line for line in page("README.md").splitlines() if "launch.py" in line and "docs/models" in line]
     assert len(commands) >= 4
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for command in commands:
-        done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True)
+        *before, launched = command.split(" | ")
+        python, *arguments = shlex.split(launched)
+        assert python == "python"
+        text = ""
+        if before:
+            printf, text = shlex.split(before[0])
+            assert printf == "printf"
+        done = subprocess.run([sys.executable, *arguments], input=text, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout
 
