@@ -19,6 +19,8 @@ def run(config, workdir, data_dir=None):
     """Writes `workdir`/evaluation.json and returns its content; the run itself stays as it is."""
     opened = open_run(workdir)
     opened.check_config(config)
+    if opened.is_export:
+        raise UserError(f"--workdir={workdir} is an export: evaluate needs the run itself; score reads an export too")
     config = ConfigDict(config)
     config.train.devices = 1  # whatever trained it
     setup = make_setup(config, corpus_of(opened, config, data_dir))

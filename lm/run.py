@@ -55,6 +55,11 @@ class Run:
     checkpoint: str
     data: str
 
+    @property
+    def is_export(self) -> bool:
+        """Whether it is an export, which has no checkpoints, rather than a run."""
+        return (self.workdir / WEIGHTS).exists()
+
     def encode(self, text: str) -> np.ndarray:
         """Encodes a text as ids [N]. Raises UserError for a text shorter than the model's context, and for unknown
         symbols if the vocabulary has no symbol for them."""

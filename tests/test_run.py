@@ -82,6 +82,15 @@ def test_a_config_that_decides_other_numbers_is_refused(trained, command, key, v
         command.run(config, str(trained[0]))
 
 
+def test_an_export_is_not_evaluated(run_dir):
+    """It has no checkpoints; the initial parameters would be scored in their place."""
+    config = saved_config(run_dir)
+    directory = export.run(config, str(run_dir))
+    with pytest.raises(UserError, match="is an export: evaluate needs the run itself"):
+        evaluate.run(config, directory)
+    assert not Path(directory, "evaluation.json").exists()
+
+
 def test_evaluation_and_sampling_keys_are_free(run_dir, monkeypatch):
     monkeypatch.setattr("experiments.train.load_corpus", lambda *arguments: tiny.corpus())
     config = saved_config(run_dir)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 PROJECT = "recurrent-lm"  # names the directory in the user's cache
 
@@ -15,7 +16,8 @@ def use_compilation_cache() -> None:
     """
     import jax  # here: an error on the command line is reported without this import
 
-    if jax.config.jax_compilation_cache_dir is not None:
+    config: Any = jax.config  # its options are no attributes for a type checker
+    if config.jax_compilation_cache_dir is not None:
         return
     try:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -32,7 +34,8 @@ def is_used() -> bool:
     """Whether the next process can reuse what is compiled now."""
     import jax
 
-    return bool(jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir)
+    config: Any = jax.config
+    return bool(config.jax_enable_compilation_cache and config.jax_compilation_cache_dir)
 
 
 def _processor() -> str:

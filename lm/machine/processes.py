@@ -109,6 +109,8 @@ class Child(Channel):
         """errors: receives what the child prints; environment: variables to set for it."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors, "text": True}
         self.process = start([script], signal.SIGKILL, env=os.environ | environment, **pipes)
+        assert self.process.stdout is not None
+        assert self.process.stdin is not None
         super().__init__(self.process.stdout, self.process.stdin)
 
     def close(self) -> None:

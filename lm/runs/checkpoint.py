@@ -138,8 +138,8 @@ class Checkpoints:
         extra_text = _text(extra)  # now: the caller may change it later
         while len(self._pending) >= _PENDING:
             self._finish_oldest()
-        job = (self._write, self._root / which, int(step), packed, layout, extra_text)
-        self._pending.append(self._writer.submit(*job))
+        path = self._root / which
+        self._pending.append(self._writer.submit(self._write, path, int(step), packed, layout, extra_text))
 
     def _finish_oldest(self) -> None:
         try:
@@ -187,7 +187,9 @@ class Checkpoints:
             raise ValueError("its record's checksum does not match its content")
         _check_layout(template, layout, path)
         _check_stored_size(path, sum(_size(shape, dtype) for _, shape, dtype, _ in layout))
-        packed = np.asarray(item(state=ocp.args.ArrayRestore(ocp.RestoreArgs(restore_type=np.ndarray)))["state"])
+        packed = np.asarray(
+            item(state=ocp.args.ArrayRestore(restore_args=ocp.RestoreArgs(restore_type=np.ndarray)))["state"]
+        )
         if _digest(layout, _text(extra), packed) != record["sha256"]:
             raise ValueError("its checksum does not match its content")
         return packed, layout, extra
@@ -304,15 +306,15 @@ def _size(shape: list, dtype: str) -> int:
 def _differences(found: list, wanted: list, shown: int = 4) -> str:
     """The differences of two layouts in words."""
 
-    def show(layout, name):
-        if name not in layout:
+    def show(leaves: dict, name: str) -> str:
+        if name not in leaves:
             return "absent"
-        shape, dtype, key = layout[name]
+        shape, dtype, key = leaves[name]
         return f"{key or dtype}{shape}"
 
-    found, wanted = ({name: rest for name, *rest in layout} for layout in (found, wanted))
-    names = sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
-    lines = [f"{n} is {show(found, n)} there, {show(wanted, n)} here" for n in names[:shown]]
+    there, here = ({name: rest for name, *rest in layout} for layout in (found, wanted))
+    names = sorted(n for n in there.keys() | here.keys() if there.get(n) != here.get(n))
+    lines = [f"{n} is {show(there, n)} there, {show(here, n)} here" for n in names[:shown]]
     if len(names) > shown:
         lines.append(f"and {len(names) - shown} more")
     return "; ".join(lines) or "its leaves are in another order"
@@ -326,5 +328,5 @@ def _digest(layout: list, extra: str, packed: np.ndarray | None = None) -> str:
     """SHA-256 over layout and `extra`, and over the bytes if given."""
     digest = hashlib.sha256(json.dumps([layout, extra]).encode())
     if packed is not None:
-        digest.update(packed)
+        digest.update(packed.data)
     return digest.hexdigest()

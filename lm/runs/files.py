@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from lm.errors import UserError
@@ -47,7 +47,7 @@ def make_directory(path: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[None]:
+def writing(path: str | Path) -> Generator[None]:
     """Turns an OSError into a UserError that names `path`."""
     try:
         yield

@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from lm.errors import UserError
@@ -13,7 +13,7 @@ NAME = ".lock"  # an empty file; the kernel holds the lock and drops it when the
 
 
 @contextlib.contextmanager
-def alone(directory: str | Path) -> Iterator[None]:
+def alone(directory: str | Path) -> Generator[None]:
     """Makes a directory if it is missing and holds its lock. Take it before changing anything else there.
 
     Raises UserError if another process holds the lock, or the directory cannot be made or written.

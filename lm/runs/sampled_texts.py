@@ -36,4 +36,4 @@ def cut(workdir: str, length: float):
     path = os.path.join(workdir, NAME)
     with writing(path):
         if os.path.exists(path) and os.path.getsize(path) > length:
-            os.truncate(path, length)
+            os.truncate(path, int(length))

@@ -111,7 +111,7 @@ def unread_share(config: ml_collections.ConfigDict) -> float | None:
     """Length of the test split over validation's, without reading it; None if the corpus has no test split.
 
     Follows from the registered sizes of the two files, from the fractions that divide one text, or (the embedded
-    corpus) from its construction.
+    corpus) from its construction. The user's own files for the two count as equally long.
     """
     data = config.data
     if data.corpus not in CORPORA:
@@ -119,6 +119,8 @@ def unread_share(config: ml_collections.ConfigDict) -> float | None:
     files = CORPORA[data.corpus].files
     if "test" in files:
         return files["test"].size / files["valid"].size
+    if data.corpus == "textfile" and (data.valid_path or data.test_path):
+        return 1.0 if data.test_path else None
     if data.corpus in ("textfile", "tiny_shakespeare"):
         return data.fractions[2] / data.fractions[1] if data.fractions[1] and data.fractions[2] else None
     return 1.0 if data.corpus == "synthetic" else None

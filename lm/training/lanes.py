@@ -207,7 +207,7 @@ class Lanes:
         recorder = self.recorders[lane]
         recorder.account(measured, seconds)
         before = self.state(lane) if recorder.needs_state() else None
-        after = recorder.handle_events(before)
+        after = recorder.handle_events(before)  # ty: ignore[invalid-argument-type]: None unless needs_state
         if after is not before:  # validation decayed a rate or began an average
             state = jax.device_put(after, NamedSharding(self.mesh, PartitionSpec()))
             self.states = jax.device_put(_put(self.states, lane, state), self.split)

@@ -50,8 +50,8 @@ class Trainer:
                     self._train(pending)
                 except NotFinite as error:
                     self.state = recorder.roll_back(error)
-            if pending():
-                raise Interrupted(pending(), f"stopped after all {recorder.done} steps, before they were scored")
+            if (received := pending()) is not None:
+                raise Interrupted(received, f"stopped after all {recorder.done} steps, before they were scored")
         return recorder.finish(self.state)
 
     def _train(self, pending: Callable[[], int | None]):
@@ -61,10 +61,11 @@ class Trainer:
             while not recorder.finished:
                 self._dispatch(next_stop(self.setup, recorder.done))
                 self.state = recorder.handle_events(self.state)
-                if pending() and not recorder.finished:
+                received = pending()
+                if received is not None and not recorder.finished:
                     recorder.save(self.state, wait=True)
                     done, total = recorder.done, self.setup.total_steps
-                    raise Interrupted(pending(), f"stopped after {done} of {total} steps, all saved")
+                    raise Interrupted(received, f"stopped after {done} of {total} steps, all saved")
 
     def _dispatch(self, stop: int):
         began = time.perf_counter()

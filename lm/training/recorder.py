@@ -126,6 +126,7 @@ class Recorder:
         state = self._continue_from(rollback.find_checkpoint(self.checkpoints, self.setup.state_shapes))
         halvings = rollbacks - self.progress.rollbacks  # more than one if the checkpoint predates the last rollback
         self.progress = self.progress._replace(rollbacks=rollbacks)
+        assert state.rate_factor is not None  # on_nan=rollback makes it
         state = state._replace(rate_factor=state.rate_factor * np.float32(0.5**halvings))
         if self.writes:
             self.checkpoints.forget_best_after(self.done)
@@ -182,7 +183,7 @@ class Recorder:
         """Whether the events that follow the last step read the state; a report alone does not."""
         return bool(events.due(self.setup, self.done) & {"validation", "sample", "checkpoint"})
 
-    def handle_events(self, state: TrainState | None) -> TrainState | None:
+    def handle_events(self, state: TrainState) -> TrainState:
         """Report, validation, samples and checkpoint, each if due; returns the state, changed if validation asks.
 
         state: may be None unless `needs_state`
@@ -212,7 +213,7 @@ class Recorder:
             "loss": loss,
             "perplexity": perplexity(loss),
             "bits_per_symbol": loss / math.log(2),
-            "minibatch_perplexity": perplexity(measured.loss[-1]),
+            "minibatch_perplexity": perplexity(float(measured.loss[-1])),
             "running_perplexity": perplexity(p.epoch_nats / p.epoch_steps),
             "lowest_running_perplexity": perplexity(p.lowest_running_nats),
             "learning_rate": measured.learning_rate[-1],
@@ -242,6 +243,7 @@ class Recorder:
         """Changes the state as a validation check decided. The values are traced, so nothing compiles again."""
         config = self.setup.config
         if decision.decay:
+            assert state.rate_factor is not None  # schedule=plateau makes it
             state = state._replace(rate_factor=state.rate_factor * np.float32(config.optim.decay_rate))
         if decision.average:
             state = state._replace(average=begin_average(state.parameters))

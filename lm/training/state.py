@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
+import optax
 
 from lm.model.language_model import LanguageModel, init_parameters
 from lm.training import optim
@@ -20,7 +21,7 @@ class TrainState(NamedTuple):
     step: Array  # int32 scalar
     cursor: Array  # int32 scalar: lm/data/batches.py
     parameters: dict
-    optimiser: tuple  # optax state
+    optimiser: optax.OptState
     carry: tuple  # one per layer, fields [B, H]
     key: Array  # PRNG key; the noise of step s comes from fold_in(key, s)
     rate_factor: Array | None = None  # what plateau decays and rollbacks have made of the learning rate

@@ -72,7 +72,7 @@ def train_step(program: Program, state: TrainState, tokens: Array, hyper: Hyper)
     return devices.constrain(config.train.devices, after), measured
 
 
-def train_steps(setup: Setup, state: TrainState, tokens: Array, hyper: Hyper, count: Array):
+def train_steps(setup: Setup, state: TrainState, tokens: Array, hyper: Hyper, count: Array | int):
     """`count` steps (at most config.train.steps_per_dispatch) in one dispatch; the state is donated.
 
     Returns (state, StepMetrics of arrays [steps_per_dispatch], of which the first `count` are filled). The count is

@@ -153,7 +153,7 @@ class _Trial:
             if split not in splits:  # the test split: of another length, so another program, except a notebook's
                 valid = splits["valid"]
                 first, later = found.get(("valid", protocol)) or self.time_score(valid, protocol, at_least)
-                scaled = later * unread_share(setup.config)
+                scaled = later * (unread_share(setup.config) or 0.0)
                 found[split, protocol] = (first - later + scaled, scaled)
         return found
 
