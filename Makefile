@@ -33,7 +33,7 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/soak/soak_*.py
 
 # The type checker covers these rooms; CONTRIBUTING.md says what is left.
-TYPED := launch.py configs lm
+TYPED := launch.py configs lm experiments/*.py experiments/ledger experiments/pages
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

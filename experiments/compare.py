@@ -81,7 +81,7 @@ def read_runs(workdirs: tuple[str, ...]) -> list[FinishedRun]:
         if missing:
             raise UserError(f"{path} holds no finished run: {', '.join(missing)} is missing")
     labelled = zip(label_paths(paths), paths, strict=True)
-    return [FinishedRun(label, path, read_config(path), make_record(path)) for label, path in labelled]
+    return [FinishedRun(label, path, read_config(path) or {}, make_record(path)) for label, path in labelled]
 
 
 def label_paths(paths: list[Path]) -> list[str]:

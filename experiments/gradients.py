@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.pages import png_of
-from lm.cells.kinds import zero_carry
+from lm.cells.kinds import Cell, zero_carry
 from lm.cells.recurrence import run_cell
 from lm.cells.table import CELLS
 from lm.model.initialisers import initialiser
+from lm.model.language_model import read_tokens
 from lm.run import Run, open_run
 from lm.runs.files import make_directory, write_bytes, write_json
 
@@ -76,6 +77,7 @@ def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16)
     with respect to a zero that is added to the carry's h after every step.
     """
     cell = CELLS[cell_name]
+    assert isinstance(cell, Cell)
     parameter_key, input_key = jax.random.split(key)
     initialisers = {"input": ("glorot_uniform",), "recurrent": ("glorot_uniform",), "bias": CELL_BIASES[cell_name]}
     shapes = cell.parameters(units, units)
@@ -113,7 +115,7 @@ def trained_norms(run: Run, batch: int = 16) -> dict[str, np.ndarray]:
         def step(carry, inputs):
             start, nudge = inputs
             window = jax.lax.dynamic_slice_in_dim(tokens, start, context)
-            carry, logits = model.apply({"params": run.parameters}, window, jax.tree.map(jnp.add, carry, nudge))
+            carry, logits = read_tokens(model, run.parameters, window, jax.tree.map(jnp.add, carry, nudge))
             return carry, logits[-1]
 
         _, logits = jax.lax.scan(step, model.initial_carry(batch), (jnp.arange(STEPS), nudges))

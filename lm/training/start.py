@@ -29,7 +29,7 @@ class Start(NamedTuple):
         return digest.hexdigest()[:16]
 
 
-def start_from_run(config, path: str, theirs: Mapping, parameters: dict) -> Start:
+def start_from_run(config, path: str, theirs, parameters: dict) -> Start:
     """Starts from the parameters of the run at `path`, trained with the config `theirs`.
 
     Raises UserError, naming the keys, if its config.model differs.
