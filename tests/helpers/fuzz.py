@@ -2,7 +2,7 @@
 UserError with one line.
 
     TARGETS     {name: function (directory) -> Target}
-    try_once    one mutation (tests/helpers/mutations.py) of one file of a target, read
+    try_often   many mutations (tests/helpers/mutations.py) of the files of a target, each read
 """
 
 import contextlib
@@ -18,8 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import jax
 import numpy as np
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from configs import loading
@@ -59,6 +61,20 @@ class Target(NamedTuple):
 
 
 # --- Trying ---------------------------------------------------------------------------------------------------------
+
+
+def try_often(target: Target, times: int, tell: Callable[[str], object], seed: int = 0):
+    """Reads mutations that hypothesis draws, and shrinks one that fails. tell: gets each refusal, "" if it opened."""
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=times, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+    )
+    @hypothesis.given(st.randoms(use_true_random=False))
+    def try_one(rng):
+        tell(try_once(target, rng))
+
+    try_one()
 
 
 def try_once(target: Target, rng: random.Random) -> str:

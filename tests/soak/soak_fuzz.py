@@ -6,7 +6,6 @@ The outcome is recorded in docs/results/soak_fuzz.json.
 """
 
 import collections
-import random
 import re
 import time
 from pathlib import Path
@@ -24,14 +23,17 @@ SHOWN = 3
 def test_mutated_files_are_opened_or_refused(tmp_path):
     began, rows = time.monotonic(), {}
     for name, make in fuzz.TARGETS.items():
-        directory, rng, counts, messages = tmp_path / name, random.Random(f"{SEED} {name}"), collections.Counter(), {}
+        directory, counts, messages = tmp_path / name, collections.Counter(), {}
         directory.mkdir()
         target = make(directory)
-        for _ in range(round(TRIES * target.weight)):
-            said = fuzz.try_once(target, rng).replace(f"{tmp_path}/", "")
-            counts["refused" if said else "opened"] += 1
-            if said:
-                messages.setdefault(re.sub(r"\W*\d[\d.]*\W*|'.*?'", "#", said)[:60], said[:200])
+
+        def tell(message: str, counts=counts, messages=messages):
+            message = message.replace(f"{tmp_path}/", "")
+            counts["refused" if message else "opened"] += 1
+            if message:
+                messages.setdefault(re.sub(r"\W*\d[\d.]*\W*|'.*?'", "#", message)[:60], message[:200])
+
+        fuzz.try_often(target, round(TRIES * target.weight), tell, SEED)
         rows[name] = {
             "tried": counts.total(),
             **counts,
