@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from experiments.pages import svg_of
+from experiments.pages import points, svg_of, use_log_axis
 
 # Columns of a record's curve that are drawn, if the run has them, with their label.
 DRAWN = {
@@ -22,7 +22,6 @@ def training_curves(name: str, records: Sequence[dict], rows: Sequence[dict]) ->
     records: of one config, one per seed; rows: of its ledger
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -30,10 +29,8 @@ def training_curves(name: str, records: Sequence[dict], rows: Sequence[dict]) ->
         _draw_record(axes, record)
     for row in rows:
         _draw_reported(axes, row, records[0]["curve"])
-    axes.set(title=name, xlabel="epochs", ylabel="perplexity", yscale="log")
-    axes.yaxis.set_major_formatter(LogFormatter())
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    axes.grid(alpha=0.3, which="both")
+    axes.set(title=name, xlabel="epochs", ylabel="perplexity")
+    use_log_axis(axes)
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))  # several lines share a label
     axes.legend(once.values(), once.keys(), fontsize="small")
@@ -46,9 +43,11 @@ def _draw_record(axes, record: dict):
     if "epoch_perplexity" in drawn:  # the mean over an epoch, with less noise than its reports
         drawn.remove("perplexity")
     for column in drawn:
-        points = [(x, y) for x, y in zip(curve["epoch"], curve[column], strict=True) if y is not None]
-        colour = COLOURS["valid" if column.startswith("valid") else "train"]
-        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, alpha=0.8, label=DRAWN[column])
+        line, colour = (
+            points(curve["epoch"], curve[column]),
+            COLOURS["valid" if column.startswith("valid") else "train"],
+        )
+        axes.plot(*line, color=colour, linewidth=1.2, alpha=0.8, label=DRAWN[column])
 
 
 def _draw_reported(axes, row: dict, curve: dict):

@@ -8,13 +8,16 @@ sorts tables, so that text which escaped escaping would still do nothing. The sa
 import base64
 import hashlib
 import io
+import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jinja2
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -25,11 +28,14 @@ def render(template: str, **values) -> str:
 
     template: its file name, such as ledger.html; values: what it prints, with `title` among them
     """
-    return environment().get_template(template).render(policy=_policy(), **values)
+    # The policy admits the script of base.html by its hash.
+    digest = _base64(hashlib.sha256((_TEMPLATES / "sort.js").read_bytes()).digest())
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return environment().get_template(template).render(policy=policy, **values)
 
 
 def environment() -> jinja2.Environment:
-    """Jinja2 with autoescape, the filters of parts.html and no silently missing values."""
+    """Jinja2 with autoescape, our filters and no silently missing values."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -38,19 +44,17 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell_text": cell_text, "number_at_start": number_at_start, "base64": _base64}
+    filters = {"cell_text": cell_text, "number_at_start": number_at_start, "base64": _base64, "pretty": _pretty}
+    environment.filters |= filters
     return environment
-
-
-def _policy() -> str:
-    """The content security policy: admits the script of base.html by its hash."""
-    script = (_TEMPLATES / "sort.js").read_bytes()
-    digest = _base64(hashlib.sha256(script).digest())
-    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
+
+
+def _pretty(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def cell_text(value: object) -> str:
@@ -68,6 +72,25 @@ def number_at_start(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+# --- Figures --------------------------------------------------------------------------------------------------------
+
+
+def use_log_axis(panel: "Axes"):
+    """Makes the y axis logarithmic, labelled with plain numbers, and draws a grid."""
+    from matplotlib.ticker import LogFormatter
+
+    panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(LogFormatter())
+    panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    panel.grid(alpha=0.3, which="both")
+
+
+def points(x: Sequence, y: Sequence) -> tuple[list, list]:
+    """(x, y) of a line, without its missing values."""
+    found = [(a, b) for a, b in zip(x, y, strict=False) if b is not None]
+    return [a for a, _ in found], [b for _, b in found]
 
 
 def svg_of(figure: "Figure") -> bytes:

@@ -6,7 +6,8 @@ comparison: the content of compare.json (experiments/compare.py)
 import json
 from typing import TYPE_CHECKING
 
-from experiments.pages import markdown, render, svg_of
+from experiments.pages import points, render, svg_of, use_log_axis
+from experiments.pages.markdown import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,16 +18,15 @@ CURVES = (("loss", "training loss (nats)"), ("valid_perplexity", "validation per
 
 def write_markdown(comparison: dict) -> str:
     """The report as Markdown; it shows curves.png."""
-    names = labels_of(comparison)
-    differing = table_rows(comparison["differences"])
+    shown = contents(comparison)
     parts = [
-        f"# {title_of(comparison)}",
-        markdown.table(PAIR_COLUMNS, pair_rows(comparison)),
-        explain_pairs(comparison),
+        f"# {shown['title']}",
+        table(PAIR_COLUMNS, shown["pairs"]),
+        shown["explanation"],
         "## Results",
-        markdown.table(("metric", *names), table_rows(comparison["metrics"])),
+        table(("metric", *shown["names"]), shown["metrics"]),
         "## Config keys that differ",
-        markdown.table(("key", *names), differing) if differing else "None.",
+        table(("key", *shown["names"]), shown["differences"]) if shown["differences"] else "None.",
         "![curves](curves.png)",
     ]
     return "\n\n".join(parts) + "\n"
@@ -34,59 +34,18 @@ def write_markdown(comparison: dict) -> str:
 
 def write_html(comparison: dict, curves: "Figure") -> str:
     """The report as one HTML document. curves: from draw_curves"""
-    runs = []
-    for run in comparison["runs"]:
-        provenance = {key: value for key, value in run["provenance"].items() if key != "config"}
-        runs.append(run | {"provenance": json.dumps(provenance, indent=2, ensure_ascii=False)})
     return render(
         "comparison.html",
-        title=title_of(comparison),
-        names=labels_of(comparison),
+        **contents(comparison),
         pair_columns=PAIR_COLUMNS,
-        pairs=pair_rows(comparison),
-        explanation=explain_pairs(comparison),
-        metrics=table_rows(comparison["metrics"]),
-        differences=table_rows(comparison["differences"]),
         curves=svg_of(curves),
-        runs=runs,
+        runs=comparison["runs"],
     )
 
 
-def labels_of(comparison: dict) -> list[str]:
-    return [run["label"] for run in comparison["runs"]]
-
-
-def title_of(comparison: dict) -> str:
-    return " against ".join(labels_of(comparison))
-
-
-def pair_rows(comparison: dict) -> list[list]:
-    """Rows of PAIR_COLUMNS."""
-    rows = []
-    for pair in comparison["pairs"]:
-        if pair["reason"]:
-            rows.append([pair["a"], pair["b"], *[None] * 5, f"{pair['verdict']}: {pair['reason']}"])
-            continue
-        numbers = [float(f"{pair[key]:.6g}") for key in ("a_perplexity", "b_perplexity", "difference")]
-        interval = f"{pair['low']:+.5f} to {pair['high']:+.5f}"
-        rows.append([pair["a"], pair["b"], *numbers, interval, pair["targets"], pair["verdict"]])
-    return rows
-
-
-def table_rows(table: dict[str, list]) -> list[list]:
-    """Rows of a key and its value in each run."""
-    return [[key, *(cell(value) for value in values)] for key, values in table.items()]
-
-
-def cell(value):
-    """Rounds floats to six digits; values other than numbers, text and None become JSON."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    return value if value is None or isinstance(value, str) or type(value) is int else json.dumps(value)
-
-
-def explain_pairs(comparison: dict) -> str:
-    """One paragraph on how the pairs were compared."""
+def contents(comparison: dict) -> dict:
+    """What both reports show: title, names of the runs, explanation and the rows of the tables."""
+    names = [run["label"] for run in comparison["runs"]]
     text = (
         f"Models at their {comparison['checkpoint']} checkpoint, on {comparison['split']}, each target once under the "
         "exact protocol; the interval is from a paired block bootstrap. If it contains 0, the runs are not "
@@ -94,37 +53,47 @@ def explain_pairs(comparison: dict) -> str:
     )
     if len(comparison["pairs"]) > 1:
         text += " Of pairs that do not differ, one in twenty is still called different."
-    return text
+    rows = {
+        part: [[key, *map(_cell, values)] for key, values in comparison[part].items()]
+        for part in ("metrics", "differences")
+    }
+    pairs = [_pair_row(pair) for pair in comparison["pairs"]]
+    return {"title": " against ".join(names), "names": names, "explanation": text, "pairs": pairs, **rows}
+
+
+def _pair_row(pair: dict) -> list:
+    """A row of PAIR_COLUMNS."""
+    if pair["reason"]:
+        return [pair["a"], pair["b"], *[None] * 5, f"{pair['verdict']}: {pair['reason']}"]
+    numbers = [_cell(pair[key]) for key in ("a_perplexity", "b_perplexity", "difference")]
+    interval = f"{pair['low']:+.5f} to {pair['high']:+.5f}"
+    return [pair["a"], pair["b"], *numbers, interval, pair["targets"], pair["verdict"]]
+
+
+def _cell(value):
+    """Rounds floats to six digits; values other than numbers, text and None become JSON."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return value if value is None or isinstance(value, str) or type(value) is int else json.dumps(value)
 
 
 def draw_curves(comparison: dict) -> "Figure":
     """Draws training loss and validation perplexity, against steps and against epochs."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(len(CURVES), 2, sharex="col", sharey="row")
     for row, (column, title) in zip(axes, CURVES, strict=True):
         for panel, unit in zip(row, ("step", "epoch"), strict=True):
             for number, run in enumerate(comparison["runs"]):
-                x, y = points(run["curve"], unit, column)
+                x, y = points(run["curve"].get(unit, []), run["curve"].get(column, []))
                 style = "o-" if len(x) < 30 else "-"
                 label = run["label"].replace("$", r"\$")  # text between two dollar signs would be TeX
                 width = 1 + (len(comparison["runs"]) - number) / 2  # equal curves stay visible behind each other
                 panel.plot(x, y, style, markersize=3, linewidth=width, color=f"C{number % 10}", label=label)
-            panel.set_yscale("log")
-            panel.yaxis.set_major_formatter(LogFormatter())
-            panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-            panel.grid(alpha=0.3, which="both")
+            use_log_axis(panel)
         row[0].set_ylabel(title)
     for panel, unit in zip(axes[-1], ("steps", "epochs"), strict=True):
         panel.set_xlabel(unit)
     axes[0][0].legend()
     return figure
-
-
-def points(curve: dict, unit: str, column: str) -> tuple[list, list]:
-    """(x, y) of a column of a training curve, without missing values. unit: step or epoch"""
-    pairs = zip(curve.get(unit, []), curve.get(column, []), strict=False)
-    found = [(x, y) for x, y in pairs if y is not None]
-    return [x for x, _ in found], [y for _, y in found]

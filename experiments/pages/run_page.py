@@ -1,13 +1,12 @@
 """The page of a finished run: curves.png and a self-contained report.html in its work directory."""
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.ledger.records import METRICS_ROW, make_record
 from experiments.ledger.verdicts import measured, verdict
-from experiments.pages import png_of, render, svg_of
+from experiments.pages import png_of, render, svg_of, use_log_axis
 from lm.runs.files import write_bytes
 from lm.runs.schema import read_rows
 
@@ -33,7 +32,6 @@ def write_run_page(workdir: str | Path) -> tuple[Path, Path]:
     record, rows = make_record(workdir), read_rows(workdir / "metrics.jsonl", METRICS_ROW)
     targets = record["provenance"]["config"]["targets"]
     figure = draw_curves(rows, list(targets.values()))
-    provenance = {key: value for key, value in record["provenance"].items() if key != "config"}
     page = render(
         "run.html",
         title=record["name"] or workdir.name,
@@ -46,8 +44,7 @@ def write_run_page(workdir: str | Path) -> tuple[Path, Path]:
         curves=svg_of(figure),
         train=record["train"] | {"parameters": record["parameters"], "seed": record["seed"]},
         samples=record.get("samples", []),
-        config=json.dumps(record["provenance"]["config"], indent=2, ensure_ascii=False),
-        provenance=json.dumps(provenance, indent=2, ensure_ascii=False),
+        provenance=record["provenance"],
     )
     paths = workdir / "curves.png", workdir / "report.html"
     write_bytes(paths[0], png_of(figure))
@@ -84,7 +81,6 @@ def target_rows(record: dict, targets: dict) -> list[list]:
 def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
     """Draws the panels of PANELS against steps; the reported perplexities at the end as dashed lines."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(9, 8), layout="constrained")
     axes = figure.subplots(len(PANELS), 1, sharex=True, height_ratios=(3, 1, 1))
@@ -98,9 +94,7 @@ def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
         if target["at"] in ("final", "best") and target["metric"] in ("perplexity", "loss"):
             value = math.exp(target["value"]) if target["metric"] == "loss" else target["value"]
             axes[0].axhline(value, linestyle="--", linewidth=1, color="grey", label=f"reported, {target['split']}")
-    axes[0].set_yscale("log")
-    axes[0].yaxis.set_major_formatter(LogFormatter())
-    axes[0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    use_log_axis(axes[0])
     axes[0].legend()
     axes[-1].set_xlabel("steps")
     return figure
