@@ -7,6 +7,7 @@ logged in its test_log.jsonl. Models are compared by a paired block bootstrap ov
 the exact protocol (lm/scoring/uncertainty.py). Writes compare.json, compare.md, curves.png and report.html.
 """
 
+import functools
 import itertools
 from pathlib import Path
 from typing import NamedTuple
@@ -126,20 +127,17 @@ def load_model(run: FinishedRun, data_dir: str | None, split: str, checkpoint: s
 def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
     """{metric: its value in each run, or None}: final scores, then training."""
     scores = [{describe_score(row): row["perplexity"] for row in each.record["results"]} for each in runs]
-    return side_by_side(scores, None) | side_by_side([training_metrics(each.record) for each in runs], None)
-
-
-def training_metrics(record: dict) -> dict:
-    train = record["train"]
-    return {
-        "last mean training loss": train["final_mean_loss"],
-        "steps": train["steps"],
-        "training seconds": train["wall_time_s"],
-        "tokens/s": train["tokens_per_s"],
-        "parameters": record["parameters"],
-        "seed": record["seed"],
-        "corpus": record["corpus"],
-    }
+    training = [
+        {
+            "last mean training loss": each.record["train"]["final_mean_loss"],
+            "steps": each.record["train"]["steps"],
+            "training seconds": each.record["train"]["wall_time_s"],
+            "tokens/s": each.record["train"]["tokens_per_s"],
+            **{key: each.record[key] for key in ("parameters", "seed", "corpus")},
+        }
+        for each in runs
+    ]
+    return side_by_side(scores, None) | side_by_side(training, None)
 
 
 def describe_score(row: dict) -> str:
@@ -161,13 +159,7 @@ def side_by_side(columns: list[dict], absent: str | None) -> dict[str, list]:
 
 def compare_pairs(runs: list[FinishedRun], models: list[Model], split: str) -> list[dict]:
     """For each pair of runs, the difference of their models on the split, or the reason why they are not compared."""
-    scored: dict[int, np.ndarray] = {}
-
-    def nats(index: int) -> np.ndarray:
-        if index not in scored:
-            scored[index] = models[index].nats(split)
-        return scored[index]
-
+    nats = functools.cache(lambda index: models[index].nats(split))
     rows = []
     for a, b in itertools.combinations(range(len(runs)), 2):
         row = {"a": runs[a].label, "b": runs[b].label}
@@ -177,23 +169,15 @@ def compare_pairs(runs: list[FinishedRun], models: list[Model], split: str) -> l
         count = min(len(nats(a)), len(nats(b)))  # a model that reads more context has fewer targets
         ours, theirs = nats(a)[-count:], nats(b)[-count:]
         found = paired_bootstrap(ours, theirs)
+        better = {"a is better": f"{row['a']} is better", "b is better": f"{row['b']} is better"}
+        means = [float(each.mean(dtype=np.float64)) for each in (ours, theirs)]
         rows.append(
             row
-            | {"verdict": describe_verdict(found.verdict, runs[a].label, runs[b].label), "reason": ""}
-            | {"targets": count, "a_perplexity": mean_perplexity(ours), "b_perplexity": mean_perplexity(theirs)}
+            | {"verdict": better.get(found.verdict, found.verdict), "reason": "", "targets": count}
+            | {"a_perplexity": perplexity(means[0]), "b_perplexity": perplexity(means[1])}
             | {"difference": found.mean, "low": found.low, "high": found.high, "block": found.block}
         )
     return rows
-
-
-def mean_perplexity(nats: np.ndarray) -> float:
-    """Perplexity of a text whose targets have nats [N]."""
-    return perplexity(float(nats.mean(dtype=np.float64)))
-
-
-def describe_verdict(verdict: str, a: str, b: str) -> str:
-    """The verdict with the labels of the runs in place of a and b."""
-    return {"a is better": f"{a} is better", "b is better": f"{b} is better"}.get(verdict, verdict)
 
 
 def pairing_problem(a: Corpus, b: Corpus, split: str) -> str:

@@ -33,10 +33,6 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def rectifier(x):
-    return np.maximum(x, 0)
-
-
 # The sigmoid chain starts from sigmoid([1, 0.01]), as in the book's listing. The book's rectifier numbers do not follow
 # from that start. They follow, to every printed digit, from one sigmoid step and one more product: the printed run must
 # have carried over the state of an earlier one.
@@ -65,7 +61,7 @@ def demonstration() -> dict:
     """The book's numbers: the activations and gradients of both chains."""
     chains = {
         "sigmoid": chain(sigmoid, lambda a: a * (1 - a), SIGMOID_START),
-        "relu": chain(rectifier, lambda a: (a > 0).astype(float), RELU_START),
+        "relu": chain(lambda x: np.maximum(x, 0), lambda a: (a > 0).astype(float), RELU_START),
     }
     return {name: {"activations": a, "gradients": gradients} for name, (a, gradients) in chains.items()}
 
@@ -139,9 +135,7 @@ def plot(norms: dict[str, np.ndarray]) -> bytes:
     axes = figure.subplots()
     for name, values in norms.items():
         axes.semilogy(np.arange(len(values))[::-1], values, label=name)
-    axes.set_xlabel("steps before the loss")
-    axes.set_ylabel("norm of d loss / d h")
-    axes.set_title("How far a gradient reaches back")
+    axes.set(xlabel="steps before the loss", ylabel="norm of d loss / d h", title="How far a gradient reaches back")
     axes.legend()
     axes.grid(alpha=0.3)
     return png_of(figure)

@@ -15,7 +15,7 @@ from lm.machine.clock import process_seconds
 from lm.run import Run, open_run
 from lm.runs import sampled_texts
 from lm.runs.workdir import read_config
-from lm.training import devices, estimates, memory
+from lm.training import devices, estimates, memory, timing
 from lm.training.estimates import Estimate
 from lm.training.loop import train
 from lm.training.setup import Setup, make_setup
@@ -115,8 +115,6 @@ def announce(setup: Setup, long_seconds: float) -> Estimate | None:
     needed = memory.peak(setup, all_programs=is_long)
     if not is_long:
         return None
-    from lm.training import timing
-
     print(f"timing {setup.config.name or 'the config'} for some seconds; --noeta skips this", flush=True)
     found = estimates.make_estimate(setup, needed, timing.measure(setup))
     print(estimates.in_one_line(found), flush=True)
@@ -125,8 +123,6 @@ def announce(setup: Setup, long_seconds: float) -> Estimate | None:
 
 def estimate(setup: Setup) -> Estimate:
     """Prints and returns the estimate of a run that starts in a process of its own."""
-    from lm.training import timing
-
     if jax.process_count() > 1:
         raise UserError("--dry_run works in one process: leave out --num_processes and the flags that go with it")
     found = timing.estimate(setup, startup=process_seconds())
@@ -136,8 +132,6 @@ def estimate(setup: Setup) -> Estimate:
 
 def estimate_all(configs, data_dir, jobs=1) -> list[Estimate]:
     """As estimate(), for several configs that `jobs` processes will run; each distinct shape is timed once."""
-    from lm.training import timing
-
     found = timing.estimate_all(load_setup(config, data_dir) for config in configs)
     print(estimates.in_one_table(found, jobs))
     return found

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from experiments.ledger.verdicts import is_final
 from experiments.pages import points, svg_of, use_log_axis
 
 # Columns of a record's curve that are drawn, if the run has them, with their label.
@@ -25,37 +26,26 @@ def training_curves(name: str, records: Sequence[dict], rows: Sequence[dict]) ->
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
-    for record in records:
-        _draw_record(axes, record)
+    for curve in (record["curve"] for record in records):
+        for column, label in DRAWN.items():
+            # The mean over an epoch has less noise than its reports.
+            if column in curve and not (column == "perplexity" and "epoch_perplexity" in curve):
+                colour = COLOURS["valid" if column.startswith("valid") else "train"]
+                line = points(curve["epoch"], curve[column])
+                axes.plot(*line, color=colour, linewidth=1.2, alpha=0.8, label=label)
+    curve = records[0]["curve"]
     for row in rows:
-        _draw_reported(axes, row, records[0]["curve"])
+        value = math.exp(row["value"]) if row["metric"] == "loss" else row["value"]
+        label, colour = f"{row['kind']}, {row['split']}", COLOURS[row["split"]]
+        if is_final(row):
+            axes.axhline(value, color=colour, linestyle="--", linewidth=1, label=f"{label} {row['at']}")
+            continue
+        unit, place = row["at"].split()
+        epoch = float(place) if unit == "epoch" else curve["epoch"][curve["step"].index(int(place))]
+        axes.plot([epoch], [value], "x", color="black", markersize=6, label=label, zorder=3)
     axes.set(title=name, xlabel="epochs", ylabel="perplexity")
     use_log_axis(axes)
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))  # several lines share a label
     axes.legend(once.values(), once.keys(), fontsize="small")
     return svg_of(figure)
-
-
-def _draw_record(axes, record: dict):
-    curve = record["curve"]
-    drawn = [column for column in DRAWN if column in curve]
-    if "epoch_perplexity" in drawn:  # the mean over an epoch, with less noise than its reports
-        drawn.remove("perplexity")
-    for column in drawn:
-        line, colour = (
-            points(curve["epoch"], curve[column]),
-            COLOURS["valid" if column.startswith("valid") else "train"],
-        )
-        axes.plot(*line, color=colour, linewidth=1.2, alpha=0.8, label=DRAWN[column])
-
-
-def _draw_reported(axes, row: dict, curve: dict):
-    value = math.exp(row["value"]) if row["metric"] == "loss" else row["value"]
-    label, colour = f"{row['kind']}, {row['split']}", COLOURS[row["split"]]
-    if row["at"] in ("final", "best"):
-        axes.axhline(value, color=colour, linestyle="--", linewidth=1, label=f"{label} {row['at']}")
-        return
-    unit, place = row["at"].split()
-    epoch = float(place) if unit == "epoch" else curve["epoch"][curve["step"].index(int(place))]
-    axes.plot([epoch], [value], "x", color="black", markersize=6, label=label, zorder=3)

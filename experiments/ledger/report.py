@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from experiments.ledger.plots import training_curves
-from experiments.ledger.verdicts import VERDICTS
+from experiments.ledger.verdicts import VERDICTS, is_final
 from experiments.pages import render
 from experiments.pages.markdown import table
 from lm.scoring.uncertainty import summarize_seeds
@@ -27,11 +27,6 @@ LEGEND = (
 
 
 # --- Cells ----------------------------------------------------------------------------------------------------------
-
-
-def is_final(row: dict) -> bool:
-    """True for a number of the end or of the best checkpoint; False for a point of the training curve."""
-    return row["at"] in ("final", "best")
 
 
 def cells(row: dict) -> dict[str, object]:

@@ -8,8 +8,9 @@ import itertools
 from experiments.ledger.claims import all_claims
 from experiments.ledger.contents import derive
 from experiments.ledger.records import RESULTS, load_records
-from experiments.ledger.report import OTHER_COLUMNS, is_final, other_cells, select, summary_line
+from experiments.ledger.report import OTHER_COLUMNS, other_cells, select, summary_line
 from experiments.ledger.storage import stored_reasons
+from experiments.ledger.verdicts import is_final
 from experiments.pages.markdown import README, ROOT, table, write_section
 
 PAGE = ROOT / "docs" / "results.md"

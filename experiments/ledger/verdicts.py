@@ -28,17 +28,23 @@ def verdict(target: Mapping, values: Sequence[float]) -> str:
     return "better" if (seeds.mean if single else seeds.high) < clearly_below else "reproduced"
 
 
+def is_final(target: Mapping) -> bool:
+    """True for a number of the end or of the best checkpoint; False for a point of the training curve."""
+    return target["at"] in ("final", "best")
+
+
 def measured(target: Mapping, record: dict) -> float | None:
     """The value of a target's metric in a record; None if the run did not measure it."""
-    if target["at"] in ("final", "best"):
-        if target["protocol"] == "train":
-            return _final_training_value(target["metric"], record)
-        score = scored(target, record)
-        if score is None:
-            return None
-        return score["nats"] / score["targets"] if target["metric"] == "loss" else score[target["metric"]]
-    column = f"valid_{target['metric']}" if target["split"] == "valid" else target["metric"]
-    return _curve_value(record["curve"], column, target["at"])
+    metric, train, curve = target["metric"], record["train"], record["curve"]
+    if not is_final(target):
+        return _curve_value(curve, f"valid_{metric}" if target["split"] == "valid" else metric, target["at"])
+    if target["protocol"] == "train" and metric == "perplexity":
+        return next((x for x in reversed(curve.get("epoch_perplexity", [])) if x is not None), None)
+    if target["protocol"] == "train":
+        return train.get("final_mean_loss" if metric == "loss" else metric)
+    if score := scored(target, record):
+        return score["nats"] / score["targets"] if metric == "loss" else score[metric]
+    return None
 
 
 def scored(target: Mapping, record: dict) -> dict | None:
@@ -46,15 +52,6 @@ def scored(target: Mapping, record: dict) -> dict | None:
     wanted = (target["split"], target["protocol"], target["at"])
     scores = (row for row in record["results"] if (row["split"], row["protocol"], row["which"]) == wanted)
     return next(scores, None)
-
-
-def _final_training_value(metric: str, record: dict) -> float | None:
-    if metric == "loss":
-        return record["train"]["final_mean_loss"]
-    if metric == "perplexity":
-        present = [value for value in record["curve"].get("epoch_perplexity", []) if value is not None]
-        return present[-1] if present else None
-    return record["train"].get(metric)
 
 
 def _curve_value(curve: dict, column: str, at: str) -> float | None:

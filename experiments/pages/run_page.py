@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.ledger.records import METRICS_ROW, make_record
-from experiments.ledger.verdicts import measured, verdict
+from experiments.ledger.verdicts import is_final, measured, verdict
 from experiments.pages import png_of, render, svg_of, use_log_axis
 from lm.runs.files import write_bytes
 from lm.runs.schema import read_rows
@@ -91,7 +91,7 @@ def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
         panel.set_ylabel(title)
         panel.grid(alpha=0.3, which="both")
     for target in targets:
-        if target["at"] in ("final", "best") and target["metric"] in ("perplexity", "loss"):
+        if is_final(target) and target["metric"] in ("perplexity", "loss"):
             value = math.exp(target["value"]) if target["metric"] == "loss" else target["value"]
             axes[0].axhline(value, linestyle="--", linewidth=1, color="grey", label=f"reported, {target['split']}")
     use_log_axis(axes[0])
