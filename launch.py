@@ -39,6 +39,7 @@ from configs.rules import RULES
 from lm.errors import UserError, check_name, first_line, suggestions
 from lm.machine import signals
 from lm.machine.compilation_cache import use_compilation_cache
+from lm.machine.numerics import fix_numerics
 
 # jax is not imported here: a mistake on the command line is reported in a fraction of a second.
 
@@ -193,6 +194,7 @@ def launch(argv: list[str]) -> None:
     if command.arguments:
         keywords[command.arguments] = tuple(arguments)
     use_compilation_cache()
+    fix_numerics()
     use_threads(config)
     several = values["num_processes"].present
     with one_of_several_processes(argv, values) if several else contextlib.nullcontext():

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import ml_collections
 
-from lm.errors import UserError, check_name, lookup
+from lm.errors import UserError, check_name, in_short, lookup
 
 INT32 = 2**31 - 1
 FLOAT32 = 3.4028234663852886e38  # the largest finite value
@@ -134,7 +134,7 @@ class Initialiser:
 
 def refusal(key: str, words: str, value: object) -> UserError:
     """The error "KEY must be WORDS, not VALUE"."""
-    return UserError(f"{key} must be {words}, not {value!r}")
+    return UserError(f"{key} must be {words}, not {in_short(value)}")
 
 
 def imported(reference: str) -> Any:

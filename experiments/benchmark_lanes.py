@@ -23,7 +23,7 @@ from experiments.train import load_corpus
 from lm.data.batches import on_device
 from lm.machine.cores import one_device_per_core
 from lm.runs.files import write_json
-from lm.runs.provenance import provenance
+from lm.runs.provenance import provenance, revision
 from lm.runs.workdir import prepare_workdir
 from lm.training.lanes import Lanes, lane_steps
 from lm.training.recorder import Recorder
@@ -44,7 +44,7 @@ def run(config, workdir, data_dir=None):
     setup = make_setup(config, corpus)
     rows = [measure(setup, workdir, lanes) for lanes in LANES]
     whole = measure_whole_runs(config, Path(workdir), data_dir)
-    record = {"rows": rows, "whole_runs": whole, "provenance": provenance(config, corpus)}
+    record = {"rows": rows, "whole_runs": whole, "provenance": provenance(config, corpus, revision())}
     write_json(f"{workdir}/lanes_speed.json", record)
     return record
 

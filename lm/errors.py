@@ -36,7 +36,13 @@ def lookup(table: Mapping[str, Entry], name: str, where: str) -> Entry:
 def check_name(name: str, known: Collection[str], where: str) -> None:
     """Raises UserError "WHERE: unknown 'NAME'; known: A, B; did you mean A?" unless the name is known."""
     if name not in known:
-        raise UserError(f"{where}: unknown {name!r}{suggestions(name, known)}")
+        raise UserError(f"{where}: unknown {in_short(name)}{suggestions(name, known)}")
+
+
+def in_short(value: object) -> str:
+    """repr(value), cut off after 100 characters: a message is one line that can be read."""
+    text = repr(value)
+    return text if len(text) <= 100 else text[:100] + "..."
 
 
 def suggestions(name: str, known: Collection[str]) -> str:

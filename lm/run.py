@@ -19,6 +19,7 @@ from lm.data.text import Vocabulary
 from lm.errors import UserError, check_name
 from lm.model.language_model import LanguageModel, make_model
 from lm.model.weights import load_weights
+from lm.runs import origin, schema
 from lm.runs.checkpoint import Checkpoints
 from lm.runs.saved_config import get_config, restore
 from lm.runs.schema import read_json
@@ -131,8 +132,9 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     file = path / "config.json"
     if not file.exists():
         raise UserError(f"{path} holds no run: it has no config.json")
-    config = FrozenConfigDict(get_config(str(file)))
-    check_values(config)
+    read = get_config(str(file))
+    check_values(read)  # before it is frozen, which fails for odd values
+    config = FrozenConfigDict(read)
     if (path / WEIGHTS).exists():
         return _open_export(path, config, read_json(file, EXPORT))
     vocabulary = read_vocabulary(path)
@@ -143,6 +145,9 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
         hint = "train with config.checkpoint.best=keep" if checkpoint == "best" else "train a run there first"
         raise UserError(f"{path} holds no {checkpoint} checkpoint: {hint}")
     state, extra, step = restored
+    where = f"{path}: the checkpoint of step {step}"
+    schema.check(extra, {"data?": str, **origin.FORM}, where)
+    origin.check_origin(extra, config, where)
     data = extra.get("data", "")
     return Run(path, config, vocabulary, model, evaluated_parameters(state), step, checkpoint, data)
 

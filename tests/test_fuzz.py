@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 
+import lm
 from experiments import record
 from lm.data import files
 from lm.errors import UserError
@@ -104,6 +105,19 @@ def test_a_pickle_is_not_run(tmp_path):
 def run(tmp_path):
     train(make_setup(fuzz.settings(), tiny.corpus()), str(tmp_path))
     return tmp_path
+
+
+@pytest.mark.parametrize("extra", [0, None, [], "text", {"progress": {}}])
+def test_a_record_of_another_form_is_refused(run, extra):
+    sound = trainer(str(run))
+    with Checkpoints(run) as checkpoints:
+        checkpoints.save(4, sound.state, extra)
+    for read in (lambda: trainer(str(run)), lambda: lm.open_run(run)):
+        if not isinstance(extra, dict):
+            with pytest.raises(UserError, match="the checkpoint of step 4 must be an object"):
+                read()
+    with pytest.raises(UserError, match="the checkpoint of step 4"):
+        trainer(str(run))
 
 
 def trainer(workdir):

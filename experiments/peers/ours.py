@@ -12,7 +12,7 @@ from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
 from lm.machine.cores import limit_threads
 from lm.model.language_model import LanguageModel
-from lm.runs.provenance import provenance
+from lm.runs.provenance import provenance, revision
 from lm.scoring.protocols import exact_nats
 from lm.scoring.sampling import generate
 from lm.training.setup import Setup, make_setup
@@ -43,7 +43,7 @@ def experiment_config(workload: Workload, config: ml_collections.ConfigDict) -> 
 
 def describe() -> dict:
     """Versions, device and revision."""
-    return provenance({}, Corpus("random", None, {}, {}))
+    return provenance({}, Corpus("random", None, {}, {}), revision())
 
 
 def build(workload: Workload, config: ml_collections.ConfigDict) -> Program:

@@ -7,6 +7,7 @@ determines the numbers: two runs of the same identity give the same numbers, up 
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -48,8 +49,11 @@ def identity(config: Mapping, data_checksum: str, numerics: int = NUMERICS) -> s
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def provenance(config, corpus) -> dict:
-    """Everything needed to trust a number later: identity, versions, device, revision, data, config."""
+def provenance(config, corpus, git: dict | None) -> dict:
+    """Everything needed to trust a number later: identity, versions, device, revision, data, config.
+
+    git: `revision` when the run began
+    """
     import jax
 
     device = jax.devices()[0]
@@ -64,7 +68,7 @@ def provenance(config, corpus) -> dict:
             "count": jax.device_count(),
             "cpu": cpu_model(),
         },
-        "git": revision(),
+        "git": git,
         "data": plain(corpus.provenance),
         "config": plain(config),
     }
@@ -86,7 +90,9 @@ def revision(root: Path = _ROOT) -> dict | None:
 
     def ask(*arguments):
         command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        # GIT_DIR and the like would name another repository.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=own).stdout.strip()
 
     try:
         # A release unpacked inside another repository must not report that repository's revision.

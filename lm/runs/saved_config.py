@@ -8,7 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs.base import base
-from lm.errors import UserError
+from lm.errors import UserError, in_short
 from lm.runs.plain import flat
 from lm.runs.schema import read_json
 
@@ -31,9 +31,9 @@ def restore(values: dict, where: str | Path) -> ConfigDict:
     known = flat(config.to_dict())
     for key, value in flat({key: value for key, value in values.items() if key != "targets"}).items():
         if key not in known:
-            raise UserError(f"{where} has the unknown key {key}: another version of this project wrote it")
+            raise UserError(f"{where} has the unknown key {key[:80]}: another version of this project wrote it")
         try:
             config.update_from_flattened_dict({key: tuple(value) if isinstance(value, list) else value})
         except (TypeError, ValueError) as error:
-            raise UserError(f"{where}: {key}={value!r} has the wrong type") from error
+            raise UserError(f"{where}: {key}={in_short(value)} has the wrong type") from error
     return config.lock()

@@ -30,7 +30,7 @@ FREE = (
     *("train.devices", "train.threads", "train.report_every", "train.sample_every"),
     *("evaluation.protocols", "evaluation.splits"),
 )
-_LENGTH = ("train.steps", "train.epochs")
+LENGTH = ("train.steps", "train.epochs")  # a run may train longer
 
 
 def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
@@ -65,7 +65,7 @@ def _check_same_run(workdir: Path, old: dict, new: dict):
     rolls_back = new.get("on_nan") == "rollback"  # to a checkpoint, so it matters when there is one
     changed = differences(old, new, FREE, but=("checkpoint.every_steps", "checkpoint.keep") if rolls_back else ())
     before, after = flat(old), flat(new)
-    longer = [key for key in changed if key in _LENGTH and _grows(before.get(key), after.get(key))]
+    longer = [key for key in changed if key in LENGTH and _grows(before.get(key), after.get(key))]
     decays = after.get("optim.schedule") == "cosine"
     if longer and decays and list(changed) == longer:
         raise UserError(
@@ -119,14 +119,16 @@ def differences(old, new, free: tuple[str, ...], but: tuple[str, ...] = ()) -> d
     old, new = (flat(plain(base())) | flat(plain(values)) for values in (old, new))
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key, ...) != new.get(key, ...))
 
-    def is_free(key: str) -> bool:
-        return key not in but and any(key == name or (name[-1] == "." and f"{key}.".startswith(name)) for name in free)
-
     def show(values: dict, key: str) -> str:
         text = json.dumps(values[key]) if key in values else "(absent)"
         return text if len(text) <= 80 else text[:80] + "..."
 
-    return {key: f"{show(old, key)} -> {show(new, key)}" for key in keys if not is_free(key)}
+    return {key: f"{show(old, key)} -> {show(new, key)}" for key in keys if key in but or not is_free(key, free)}
+
+
+def is_free(key: str, free: tuple[str, ...]) -> bool:
+    """Whether a dotted key, or its group, is among `free`."""
+    return any(key == name or (name[-1] == "." and f"{key}.".startswith(name)) for name in free)
 
 
 def shown(changed: dict[str, str], most: int = 8) -> str:

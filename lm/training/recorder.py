@@ -13,11 +13,12 @@ import jax
 import numpy as np
 
 from lm.errors import NotFinite, UserError
-from lm.runs import sampled_texts, schema
+from lm.runs import origin, sampled_texts, schema
 from lm.runs.checkpoint import Checkpoints
 from lm.runs.files import write_json
 from lm.runs.metrics import MetricsLog
 from lm.runs.plain import flat, plain
+from lm.runs.provenance import revision
 from lm.runs.workdir import log_test_score
 from lm.scoring.protocols import Score, evaluate, perplexity
 from lm.scoring.sampling import generate
@@ -49,7 +50,7 @@ class Progress(NamedTuple):
 
 
 # What a checkpoint holds beside the state: a form of lm/runs/schema.py.
-SAVED = {"progress": {}, "checks": {}, "samples_bytes?": int, "data?": str, "tried?": bool}
+SAVED = {"progress": {}, "checks": {}, "samples_bytes?": int, "data?": str, "tried?": bool} | origin.FORM
 
 
 class Recorder:
@@ -64,6 +65,7 @@ class Recorder:
         self.checkpoints = Checkpoints(workdir, keep=setup.config.checkpoint.keep)
         self._checksum = setup.corpus.provenance.get("checksum", "")
         self._compiled = False
+        self.origin = origin.origin_of(setup.config, revision())
 
     # --- From and to checkpoints ------------------------------------------------------------------------------------
 
@@ -86,12 +88,14 @@ class Recorder:
 
     def _read_record(self, extra: dict, step: int) -> tuple[Progress, validation.Checks, float]:
         where = f"{self.workdir}: the checkpoint of step {step}"
+        schema.check(extra, SAVED, where)
         if extra.get("data", self._checksum) != self._checksum:
             raise UserError(
                 f"{self.workdir} holds a run on other data: its corpus {self.setup.corpus.name} has changed since; "
                 "use another work directory, or the old text"
             )
-        schema.check(extra, SAVED, where)
+        origin.check_origin(extra, self.setup.config, where)
+        self.origin = self.origin._replace(git=extra.get("git"))  # when it began, not now
         progress = schema.build(Progress, extra["progress"], f"{where}: progress")
         checks = schema.build(validation.Checks, extra["checks"], f"{where}: checks")
         return progress, checks, extra.get("samples_bytes", math.inf)  # absent from older checkpoints
@@ -112,6 +116,7 @@ class Recorder:
             "checks": self.checks._asdict(),
             "samples_bytes": self.samples_bytes,
             "data": self._checksum,
+            **self.origin._asdict(),
         }
 
     def roll_back(self, error: NotFinite) -> TrainState:
@@ -324,4 +329,4 @@ class Recorder:
             "wall_time_s": self.progress.train_seconds,
             "rollbacks": self.progress.rollbacks,
         }
-        return summary.summary(setup, results, not_scored, training, self.sample(state))
+        return summary.summary(setup, results, not_scored, training, self.sample(state), self.origin.git)

@@ -48,8 +48,10 @@ def result_row(split: str, protocol: str, score: Score, step: int, which: str) -
     }
 
 
-def summary(setup: Setup, results: list[dict], not_scored: dict, training: dict, samples: list[str]) -> dict:
-    """The content of summary.json."""
+def summary(
+    setup: Setup, results: list[dict], not_scored: dict, training: dict, samples: list[str], git: dict | None
+) -> dict:
+    """The content of summary.json. git: the revision when the run began"""
     return {
         "name": setup.config.name,
         "corpus": setup.corpus.name,
@@ -59,5 +61,5 @@ def summary(setup: Setup, results: list[dict], not_scored: dict, training: dict,
         "train": training,
         "parameters": count_parameters(setup.state_shapes.parameters),
         "samples": samples,
-        "provenance": provenance(setup.config, setup.corpus),
+        "provenance": provenance(setup.config, setup.corpus, git),
     }

@@ -24,8 +24,9 @@ import numpy as np
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+import lm
 from configs import loading
-from experiments import compare, record, sweep
+from experiments import compare, export, record, sweep
 from experiments.ledger import claims, report, storage
 from experiments.ledger.contents import derive
 from experiments.ledger.records import RECORDS, RESULTS, load_records, mismatches, write_record
@@ -35,6 +36,7 @@ from experiments.sweeps import pictures, study
 from experiments.sweeps.table import live_table
 from lm.data import files
 from lm.data.text import plain_text
+from lm.data.vectors import read_vectors
 from lm.errors import UserError
 from lm.model import weights
 from lm.runs import saved_config
@@ -205,6 +207,28 @@ def finished_run(directory: Path) -> Target:
     return Target(paths, read, weight=2)
 
 
+def opened_run(directory: Path) -> Target:
+    """What `lm.open_run` reads of a run, apart from its checkpoints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        train(make_setup(settings(), tiny.corpus()), directory)
+    return Target((directory / "config.json", directory / "vocabulary.json"), lambda: lm.open_run(directory))
+
+
+def exported_run(directory: Path) -> Target:
+    """An export."""
+    opened_run(directory / "run")
+    run = lm.open_run(directory / "run")
+    made = Path(export.run(run.config, str(directory / "run"), to=str(directory / "export")))
+    return Target((made / "config.json", made / "model.safetensors"), lambda: lm.open_run(made))
+
+
+def word_vectors(directory: Path) -> Target:
+    """A text file of word vectors."""
+    path = directory / "vectors.txt"
+    path.write_text("3 2\na 1 2\nb 0.5 -1e-3\n\u00e4 1 2\n", encoding="utf-8")
+    return Target((path,), lambda: read_vectors(str(path), tiny.corpus().vocabulary, 2))
+
+
 def config_file(directory: Path) -> Target:
     """config.json, which a run that goes on and `compare` read."""
     prepare_workdir(directory, settings())
@@ -341,6 +365,9 @@ TARGETS = {
     "saved_beside_the_state": saved_beside_the_state,
     "finished_run": finished_run,
     "config": config_file,
+    "opened_run": opened_run,
+    "exported_run": exported_run,
+    "word_vectors": word_vectors,
     "ledger": ledger,
     "record": record_file,
     "sweep": sweep_record,

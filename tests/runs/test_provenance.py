@@ -14,7 +14,7 @@ from tests.helpers import tiny
 
 def test_provenance_is_complete_and_json():
     corpus = SimpleNamespace(provenance={"checksum": "00", "tokens": {"train": np.int64(5)}})
-    record = provenance(tiny.config(), corpus)
+    record = provenance(tiny.config(), corpus, revision())
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert set(record) == {"identity", "numerics", "versions", "device", "git", "data", "config"}
     assert record["identity"] == identity(tiny.config(), "00")
