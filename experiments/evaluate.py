@@ -28,7 +28,7 @@ def run(config, workdir, data_dir=None):
     def read_test():
         if recorder.done > 0 and not recorder.finished:  # an imported model has made no step
             raise UserError(f"the run has made {recorder.done} of {setup.total_steps} steps: finish it first")
-        return read_test_of(config, data_dir, opened.vocabulary if config.init_from else None)()
+        return read_test_of(config, data_dir, setup.corpus)()
 
     recorder = Recorder(setup, workdir, read_test)
     summary = recorder.summarise(recorder.restore())

@@ -28,7 +28,7 @@ def run(config, workdir, data_dir=None, lanes=None):
     corpus = load_corpus(config, data_dir)
     workdirs = [os.path.join(workdir, name) for name in names]
     setups = [setup_on(each, corpus) for each in configs]
-    outcomes = train_lanes(setups, workdirs, read_test=read_test_of(config, data_dir))
+    outcomes = train_lanes(setups, workdirs, read_test=read_test_of(config, data_dir, corpus))
     report = {
         name: {"error": str(outcome)} if isinstance(outcome, UserError) else outcome
         for name, outcome in zip(names, outcomes, strict=True)

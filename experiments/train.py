@@ -31,7 +31,7 @@ def run(config, workdir, data_dir=None, dry_run=False, eta=True):
         return estimate(setup)
     if jax.process_count() == 1 and read_config(workdir) is None:  # a new run
         announce(setup, LONG_SECONDS if eta else math.inf)
-    summary = train(setup, workdir, read_test_of(config, data_dir))
+    summary = train(setup, workdir, read_test_of(config, data_dir, setup.corpus))
     if devices.is_first():
         print_results(summary)
         draw(workdir)
@@ -95,13 +95,21 @@ def corpus_of(run: Run, config, data_dir, splits=("train", "valid")) -> Corpus:
     return corpus._replace(provenance=corpus.provenance | {"checksum": run.data}) if run.data else corpus
 
 
-def read_test_of(config, data_dir, vocabulary=None):
+def read_test_of(config, data_dir, corpus: Corpus):
     """A function that reads the test split, [N] ids, or None if the corpus has none.
 
     It is called when training is over and no choice is left to be made, so that nothing can have used the test split
-    before. Without its file a run trains, and its summary says what was not scored.
+    before. Without its file, or if the text is no longer that of `corpus`, a run ends all the same, and its summary
+    says what was not scored.
     """
-    return lambda: load_corpus(config, data_dir, ("test",), vocabulary).splits.get("test")
+
+    def read():
+        found = load_corpus(config, data_dir, ("test",), corpus.vocabulary)
+        if found.provenance["checksum"] != corpus.provenance["checksum"].partition("+")[0]:
+            raise UserError("the text has changed since training began")
+        return found.splits.get("test")
+
+    return read
 
 
 def announce(setup: Setup, long_seconds: float) -> Estimate | None:

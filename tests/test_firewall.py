@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from configs.textfile import get_config
 from experiments import evaluate, lanes, train
-from lm.data.corpora import CORPORA, load
+from lm.data import own_files
+from lm.data.corpora import CORPORA, checksum, load
 from lm.data.files import RegisteredFile
 from lm.errors import UserError
 from lm.scoring.protocols import evaluate as score
@@ -107,6 +109,35 @@ def own_text(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_text_that_is_rewritten_during_training_is_not_scored(tmp_path, own_text, monkeypatch):
+    """Under the checksum of the old one, the test perplexity of another text would stand in the summary."""
+    undisturbed = train.run(own_text, str(tmp_path / "undisturbed"))
+    path = Path(own_text.data.path)
+    content = path.read_text()
+    checkpoint = Recorder.save
+
+    def save(self, *arguments, **keywords):
+        path.write_text(content[::-1])
+        return checkpoint(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Recorder, "save", save)
+    summary = train.run(own_text, str(tmp_path / "run"))
+    assert summary["not_scored"] == {"test": "the text has changed since training began"}
+    assert [row for row in summary["results"] if row["split"] == "test"] == []
+    valid = [[row for row in each["results"] if row["split"] == "valid"] for each in (summary, undisturbed)]
+    assert valid[0] == valid[1]
+    assert summary["provenance"]["data"]["checksum"] == undisturbed["provenance"]["data"]["checksum"]
+
+
+def test_a_text_is_read_once_for_its_checksum_too(tmp_path, own_text, monkeypatch):
+    """A file that changes between two reads would be trained on under the other's checksum."""
+    reads, read = [], own_files._read
+    monkeypatch.setattr(own_files, "_read", lambda *arguments: reads.append(arguments) or read(*arguments))
+    corpus = load(own_text.data, None)
+    assert len(reads) == 1
+    assert corpus.provenance["checksum"] == checksum(own_text.data)
+
+
 def test_training_and_evaluation_and_lanes_read_it_at_the_end(tmp_path, own_text, monkeypatch):
     asked = []
 

@@ -88,7 +88,7 @@ def load(
         arrays["train"] = arrays["train"][: data.train_tokens]
     provenance = {
         "corpus": data.corpus,
-        "checksum": checksum(data),
+        "checksum": _digest(data.corpus, [row["sha256"] for row in more.get("sources", [])]),
         "homepage": definition.homepage,
         "licence": definition.licence,
         "sources": [{"file": f.path, "url": f.url, "bytes": f.size, "sha256": f.sha256} for f in used.values()],
@@ -107,10 +107,14 @@ def checksum(data: ml_collections.ConfigDict) -> str:
     Reads no registered file: those are known by SHA-256, whichever splits are used. Reads the user's own files, and
     raises UserError if that fails. A generated text follows from config.data, which itself is part of the identity.
     """
-    digests = sorted(file.sha256 for file in CORPORA[data.corpus].files.values())
-    if data.corpus == "textfile":
-        digests = [file.sha256 for files in _own_files(data).values() for file in files]
-    return hashlib.sha256(" ".join([data.corpus, *digests]).encode()).hexdigest()[:16]
+    own = _own_files(data).values() if data.corpus == "textfile" else ()
+    return _digest(data.corpus, [file.sha256 for files in own for file in files])
+
+
+def _digest(corpus: str, own: list[str]) -> str:
+    """The checksum of a corpus. own: SHA-256 of the user's own files, in the order in which they were read"""
+    digests = own if corpus == "textfile" else sorted(file.sha256 for file in CORPORA[corpus].files.values())
+    return hashlib.sha256(" ".join([corpus, *digests]).encode()).hexdigest()[:16]
 
 
 def _unknown_rates(vocabulary: Vocabulary, arrays: Arrays) -> dict[str, float]:
