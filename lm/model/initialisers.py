@@ -93,6 +93,6 @@ def initialiser(specification: tuple) -> Callable[..., Values]:
     name, *numbers = specification
 
     def initialise(key: PRNGKey, shape: Shape, dtype=jnp.float32) -> Values:
-        return INITIALISERS[name](key, shape, dtype, *numbers)
+        return INITIALISERS[name](key, shape, dtype, *map(float, numbers))
 
     return initialise

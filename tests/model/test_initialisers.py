@@ -112,3 +112,10 @@ def test_values_depend_on_the_key_alone(name):
     first, again, other = (np.asarray(make(jax.random.key(seed), (8, 8))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any() == (name not in ("zeros", "constant", "lstm_bias"))
+
+
+def test_an_integer_serves_as_a_number_of_any_size():
+    """JAX takes integers of 32 bits alone."""
+    key = jax.random.key(0)
+    ours = initialiser(("uniform", -1, 10**30))(key, (5,))
+    np.testing.assert_array_equal(ours, initialiser(("uniform", -1.0, 1e30))(key, (5,)))
