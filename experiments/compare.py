@@ -45,7 +45,8 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
     """Compares the runs in the directories `runs`. Returns the content of `workdir`/compare.json."""
     check_name(split, SPLITS, "--split")
     found = read_runs(runs)
-    models = [load_model(each, data_dir, split, checkpoint) for each in found]
+    opened = [open_run(each.workdir, checkpoint) for each in found]
+    models = [Model(each, corpus_of(each, each.config, data_dir, tuple({"train", split}))) for each in opened]
     comparison = {
         "split": split,
         "checkpoint": checkpoint,
@@ -113,12 +114,6 @@ class Model(NamedTuple):
             row = result_row(split, "exact", score, opened.step - 1, which)
             log_test_score(opened.workdir, row | {"experiment": "compare"})
         return nats
-
-
-def load_model(run: FinishedRun, data_dir: str | None, split: str, checkpoint: str) -> Model:
-    """Reads the run's checkpoint and its corpus: the training text and `split`. Raises UserError if one is missing."""
-    opened = open_run(run.workdir, checkpoint)
-    return Model(opened, corpus_of(opened, opened.config, data_dir, tuple({"train", split})))
 
 
 # --- Comparing ------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ The export is a model that can be picked up: sample, score and `lm.open_run` tak
 """
 
 import dataclasses
-import os
 from pathlib import Path
 
 from lm.model.weights import save_weights
@@ -17,8 +16,8 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
     """Returns the directory of the export. config.json holds config, vocabulary, step, and the scores of the run."""
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
-    directory = str(make_directory(to or os.path.join(workdir, "export")))
-    save_weights(os.path.join(directory, WEIGHTS), opened.parameters, opened.vocabulary)
+    directory = make_directory(to or Path(workdir, "export"))
+    save_weights(str(directory / WEIGHTS), opened.parameters, opened.vocabulary)
     description = {
         "config": opened.config.to_dict(),
         "vocabulary": dataclasses.asdict(opened.vocabulary),
@@ -27,9 +26,9 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
         "data": opened.data,
         "results": results(Path(workdir), checkpoint),
     }
-    write_json(os.path.join(directory, "config.json"), description)
+    write_json(directory / "config.json", description)
     print(f"wrote {directory}/model.safetensors and config.json: the {checkpoint} checkpoint, {opened.step} steps")
-    return directory
+    return str(directory)
 
 
 def results(workdir: Path, checkpoint: str) -> list[dict]:

@@ -94,16 +94,15 @@ def matching(patterns: str) -> list[Claim]:
     """
     claims, chosen = all_claims(), set()
     for pattern in patterns.split(","):
-        found = [claim.config.name for claim in claims if fnmatch.filter(names_of(claim), pattern)]
+        found = set()
+        for name, targets in ((claim.config.name, claim.config.targets) for claim in claims):
+            if fnmatch.filter([name, *(f"{name}/{target}" for target in targets)], pattern):
+                found.add(name)
         if not found:
             known = suggestions(pattern, [claim.config.name for claim in claims])
             raise UserError(f"--targets={pattern} matches no config with targets{known}")
-        chosen |= set(found)
+        chosen |= found
     return [claim for claim in claims if claim.config.name in chosen]
-
-
-def names_of(claim: Claim) -> list[str]:
-    return [claim.config.name, *(f"{claim.config.name}/{target}" for target in claim.config.targets)]
 
 
 def suits(claim: Claim, corpus: str) -> bool:

@@ -34,13 +34,12 @@ def sections() -> dict:
 
 def final_rows(rows: list[dict]) -> list[dict]:
     """One row per config and corpus: its final number if it has one, otherwise its last reported point."""
-    groups: dict[tuple[str, str], list[dict]] = {}
-    for row in rows:
-        groups.setdefault((row["config"], row["corpus"]), []).append(row)
-    return [
-        min(group, key=lambda row: (not is_final(row), _SPLITS.index(row["split"]), row["metric"] == "loss"))
-        for group in groups.values()
-    ]
+
+    def rank(row: dict):
+        return not is_final(row), _SPLITS.index(row["split"]), row["metric"] == "loss"
+
+    groups = itertools.groupby(rows, lambda row: (row["config"], row["corpus"]))
+    return [min(group, key=rank) for _, group in groups]
 
 
 if __name__ == "__main__":

@@ -103,8 +103,8 @@ def svg_of(figure: "Figure") -> bytes:
     return file.getvalue()
 
 
-def png_of(figure: "Figure", dpi: int = 120, bbox_inches: str | None = None) -> bytes:
+def png_of(figure: "Figure") -> bytes:
     """Renders a matplotlib figure as PNG. The same figure gives the same bytes."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi, bbox_inches=bbox_inches, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
     return file.getvalue()

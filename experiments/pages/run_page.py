@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from experiments.ledger.records import METRICS_ROW, make_record
 from experiments.ledger.verdicts import is_final, measured, verdict
-from experiments.pages import png_of, render, svg_of, use_log_axis
+from experiments.pages import png_of, points, render, svg_of, use_log_axis
 from lm.runs.files import write_bytes
 from lm.runs.schema import read_rows
 
@@ -86,8 +86,9 @@ def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
     axes = figure.subplots(len(PANELS), 1, sharex=True, height_ratios=(3, 1, 1))
     for panel, (title, columns) in zip(axes, PANELS.items(), strict=True):
         for column, label in columns.items():
-            points = [(row["step"], row[column]) for row in rows if row.get(column) is not None]
-            panel.plot(*zip(*points, strict=True), label=label) if points else None
+            steps, values = points([row["step"] for row in rows], [row.get(column) for row in rows])
+            if steps:
+                panel.plot(steps, values, label=label)
         panel.set_ylabel(title)
         panel.grid(alpha=0.3, which="both")
     for target in targets:
