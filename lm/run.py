@@ -23,7 +23,7 @@ from lm.runs import origin, schema
 from lm.runs.checkpoint import Checkpoints
 from lm.runs.saved_config import get_config, restore
 from lm.runs.schema import read_json
-from lm.runs.workdir import FREE, VOCABULARY, differences, shown
+from lm.runs.workdir import FREE, VOCABULARY, check_no_links, differences, shown
 from lm.scoring import inspection
 from lm.scoring.sampling import generate
 from lm.training.optim import hyper_of
@@ -132,6 +132,7 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     file = path / "config.json"
     if not file.exists():
         raise UserError(f"{path} holds no run: it has no config.json")
+    check_no_links(path)
     read = get_config(str(file))
     check_values(read)  # before it is frozen, which fails for odd values
     config = FrozenConfigDict(read)

@@ -31,6 +31,7 @@ import numpy as np
 
 from lm.errors import UserError, first_line
 
+_HALF_WRITTEN = re.compile(r"\d+\.orbax-checkpoint-tmp.*")  # orbax's names for a step that it has not finished
 _PENDING = 2  # saves in flight, each with a host copy of the state, before save() waits
 # Orbax numbers its saves per process: two simultaneous saves of two runs would use each other's directories.
 _ORBAX = threading.Lock()
@@ -154,7 +155,7 @@ class Checkpoints:
 
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.iterdir():
-            if not _is_step(path.name):  # left half written by a killed process
+            if _HALF_WRITTEN.fullmatch(path.name):  # by a killed process
                 shutil.rmtree(path, ignore_errors=True)
         record = {"extra": json.loads(extra), "layout": layout}
         record |= {"record_sha256": _digest(layout, extra), "sha256": _digest(layout, extra, packed)}

@@ -5,10 +5,12 @@ vocabulary.json the symbols in the order of their ids, so that the run needs no 
 test_log.jsonl  one line for every score of the test split, ever
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +23,15 @@ from lm.runs.schema import read_json
 # Any of these without a config.json means that the directory belongs to something else.
 _RUN_FILES = ("metrics.jsonl", "summary.json", "checkpoints")
 VOCABULARY = "vocabulary.json"
+# Everything that a run writes in its directory, with what it is.
+_FILES = (
+    *("config.json", VOCABULARY, "metrics.jsonl", "summary.json", "samples.txt", "test_log.jsonl", "evaluation.json"),
+    *("curves.png", "report.html"),
+)
+_DIRECTORIES = (
+    *("checkpoints", "checkpoints/last", "checkpoints/best"),
+    *("tensorboard", "tensorboard/train", "tensorboard/valid", "export"),
+)
 
 # Keys that decide none of a run's numbers, or only what is reported of them: a run may resume with other values. Files
 # are known by their checksums. A name that ends with a dot is a group.
@@ -43,6 +54,7 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     workdir, config = make_directory(workdir), plain(config)
     if not os.access(workdir, os.W_OK | os.X_OK):
         raise UserError(f"directory {workdir} cannot be written: no permission")
+    check_no_links(workdir)
     old = read_config(workdir)
     if old is None:
         strays = [name for name in _RUN_FILES if (workdir / name).exists()]
@@ -57,6 +69,19 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     if old != config:
         write_json(workdir / "config.json", config)
     return workdir
+
+
+def check_no_links(workdir: str | Path):
+    """Raises UserError if a run's file or directory in `workdir` is a link, a pipe or a device.
+
+    Through a link a run would write, cut or delete what is not its own; opening a pipe would block.
+    """
+    for names, is_kind, kind in ((_FILES, stat.S_ISREG, "file"), (_DIRECTORIES, stat.S_ISDIR, "directory")):
+        for name in names:
+            path = Path(workdir) / name
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                if not is_kind(path.lstat().st_mode):
+                    raise UserError(f"{path} is no plain {kind}: remove it, or choose another directory")
 
 
 def _check_same_run(workdir: Path, old: dict, new: dict):

@@ -2,11 +2,14 @@
 loses nothing: begun again, the run ends as if nothing had happened."""
 
 import builtins
+import os
+import shutil
 import time
 
 import numpy as np
 import pytest
 
+import lm
 import lm.runs.tensorboard
 from experiments.train import print_results
 from lm.errors import UserError
@@ -279,3 +282,48 @@ def test_checkpoints_of_another_architecture_are_refused_and_left_alone(undistur
         train(make_setup(other, corpus()), tmp_path)
     assert "\n" not in str(caught.value)
     assert files(tmp_path) == before
+
+
+# --- What is not ours -----------------------------------------------------------------------------------------------
+
+
+def test_links_among_a_runs_files_are_refused_and_what_they_lead_to_stays(tmp_path):
+    victim = tmp_path / "victim"
+    (victim / "30").mkdir(parents=True)
+    (victim / "30" / "precious").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    before = files(victim)
+    for name, target in (("checkpoints", victim), ("tensorboard", victim), ("samples.txt", tmp_path / "file")):
+        workdir = tmp_path / f"run_{name}"
+        workdir.mkdir()
+        (workdir / name).symlink_to(target)
+        with pytest.raises(UserError, match=f"{name} is no plain"):
+            train(make_setup(settings(), corpus()), workdir)
+    workdir = tmp_path / "finished"
+    train(make_setup(settings(optim__schedule="constant"), corpus()), workdir)
+    shutil.rmtree(workdir / "checkpoints" / "best", ignore_errors=True)
+    (workdir / "checkpoints" / "best").symlink_to(victim)
+    with pytest.raises(UserError, match="best is no plain directory"):
+        train(make_setup(settings(optim__schedule="constant", train__steps=20), corpus()), workdir)
+    assert files(victim) == before
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocabulary.json", "metrics.jsonl", "summary.json"])
+def test_a_pipe_among_a_runs_files_is_refused_without_waiting(tmp_path, name):
+    train(make_setup(settings(), corpus()), tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    for read in (lambda: train(make_setup(settings(), corpus()), tmp_path), lambda: lm.open_run(tmp_path)):
+        with pytest.raises(UserError, match=f"{name} is no plain file"):
+            read()
+
+
+def test_a_users_own_copy_of_a_checkpoint_stays(tmp_path):
+    train(make_setup(settings(optim__schedule="constant"), corpus()), tmp_path)
+    last = tmp_path / "checkpoints" / "last"
+    for name in ("9.mybackup", "notes", "7.orbax-checkpoint-tmp-3"):
+        (last / name).mkdir()
+    train(make_setup(settings(optim__schedule="constant", train__steps=20), corpus()), tmp_path)
+    assert {"9.mybackup", "notes"} <= {path.name for path in last.iterdir()}
+    assert not (last / "7.orbax-checkpoint-tmp-3").exists()
