@@ -15,8 +15,8 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs.rules import check_values
-from lm.data.text import Vocabulary
-from lm.errors import UserError, check_name
+from lm.data.text import LEVELS, Vocabulary
+from lm.errors import UserError, check_name, in_short
 from lm.model.language_model import LanguageModel, make_model
 from lm.model.weights import load_weights
 from lm.runs import origin, schema
@@ -154,7 +154,7 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
 
 
 def _open_export(path: Path, config: FrozenConfigDict, description: dict) -> Run:
-    vocabulary = vocabulary_of(description["vocabulary"])
+    vocabulary = vocabulary_of(description["vocabulary"], path / "config.json")
     model = make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
     parameters, _ = load_weights(str(path / WEIGHTS), model, vocabulary)
     step, checkpoint, data = (
@@ -170,8 +170,17 @@ def read_vocabulary(workdir: Path) -> Vocabulary:
         raise UserError(
             f"{workdir} has no {VOCABULARY}: an earlier version trained it; its train command, run again, writes it"
         )
-    return vocabulary_of(read_json(path, VOCABULARY_FORM))
+    return vocabulary_of(read_json(path, VOCABULARY_FORM), path)
 
 
-def vocabulary_of(values: dict) -> Vocabulary:
-    return Vocabulary(values["level"], tuple(values["symbols"]), values["unknown"], values.get("bpe", ""))
+def vocabulary_of(values: dict, where: Path) -> Vocabulary:
+    """The vocabulary that a file holds as JSON. Raises UserError, naming the file `where`, for one that cannot be."""
+    level, symbols, unknown = values["level"], tuple(values["symbols"]), values["unknown"]
+    check_name(level, LEVELS, f"{where}: level")
+    if not symbols or len(set(symbols)) < len(symbols) or (unknown is not None and unknown not in symbols):
+        raise UserError(
+            f"{where}: symbols must be distinct, at least one, with the unknown {in_short(unknown)} among them"
+        )
+    if level == "char" and any(len(symbol) != 1 for symbol in symbols):
+        raise UserError(f"{where}: a symbol of level char must be one character")
+    return Vocabulary(level, symbols, unknown, values.get("bpe", ""))

@@ -122,6 +122,23 @@ def test_the_test_split_is_not_scored_before_training_is_over(run_dir, monkeypat
     assert not (run_dir / "test_log.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"symbols": []}, "at least one"),
+        ({"symbols": ["a", "a"]}, "must be distinct"),
+        ({"unknown": "x"}, "with the unknown 'x' among them"),
+        ({"level": "letter"}, "level: unknown 'letter'; known: char, word, byte, bpe"),
+        ({"symbols": [" ", "ab", "c", "d", "e"]}, "must be one character"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_is_refused(run_dir, changes, message):
+    path = run_dir / "vocabulary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(UserError, match=f"{path}.*{message}"):
+        lm.open_run(run_dir)
+
+
 # --- The command line -----------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.ledger.records import METRICS_ROW, make_record
+from experiments.ledger.report import shown_verdict
 from experiments.ledger.verdicts import is_final, measured, verdict
 from experiments.pages import png_of, points, render, svg_of, use_log_axis
 from lm.runs.files import write_bytes
@@ -74,7 +75,8 @@ def target_rows(record: dict, targets: dict) -> list[list]:
         value = measured(target, record)
         what = f"{target['split']} {target['metric']}, {target['at']} ({target['protocol']})"
         reported = f"{target['value']:g}" + (" (aim)" if target["kind"] == "aim" else "")
-        rows.append([what, reported, value, verdict(target, [] if value is None else [value]), target["where"]])
+        judged = verdict(target, [] if value is None else [value])
+        rows.append([what, reported, value, shown_verdict(target | {"verdict": judged}), target["where"]])
     return rows
 
 

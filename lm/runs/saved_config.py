@@ -10,13 +10,17 @@ from ml_collections import ConfigDict
 from configs.base import base
 from lm.errors import UserError, in_short
 from lm.runs.plain import flat
-from lm.runs.schema import read_json
+from lm.runs.schema import check, read_json
 
 
 def get_config(path: str) -> ConfigDict:
     """The config in a config.json. Raises UserError if it cannot be read or is no config of a run."""
     values = read_json(path, {})
-    return restore(values["config"] if "vocabulary" in values else values, path)
+    if "vocabulary" in values:  # an export
+        check(values, {"config": {}}, path)
+        values = values["config"]
+    check(values, {"targets?": {}}, path)
+    return restore(values, path)
 
 
 def restore(values: dict, where: str | Path) -> ConfigDict:

@@ -34,7 +34,10 @@ def summarize_seeds(values: Sequence[float]) -> Seeds:
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return Seeds(1, mean, math.nan, -math.inf, math.inf)
-    sd = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (n - 1))
+    try:
+        sd = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (n - 1))
+    except OverflowError:  # a run that diverged: its perplexity is finite, its square is not
+        return Seeds(n, mean, math.inf, -math.inf, math.inf)
     quantile = round(float(stdtrit(n - 1, 0.975)), 3)  # three decimals, as in the printed tables and in our records
     half = quantile * sd / math.sqrt(n)
     return Seeds(n, mean, sd, mean - half, mean + half)

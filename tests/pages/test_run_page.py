@@ -34,7 +34,7 @@ def test_it_shows_scores_beside_the_reported_numbers_with_verdicts(tmp_path, cap
     perplexity = summary["results"][0]["perplexity"]
     assert f">{perplexity:.6g}</td>" in page
     rows = run_page.target_rows(run_page.make_record(tmp_path / "run"), summary["provenance"]["config"]["targets"])
-    assert [(row[1], row[3]) for row in rows] == [("50", "better"), ("0.01 (aim)", "worse"), ("2", "not run")]
+    assert [(row[1], row[3]) for row in rows] == [("50", "better"), ("0.01 (aim)", "aim missed"), ("2", "not run")]
     assert rows[0][2] == perplexity
     assert summary["provenance"]["identity"] in page
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -92,3 +92,8 @@ def test_block_lengths():
 def test_nats_of_different_texts_are_an_error():
     with pytest.raises(ValueError, match="same targets"):
         paired_bootstrap(np.zeros(3), np.zeros(4))
+
+
+def test_seeds_that_diverged_have_no_interval():
+    found = summarize_seeds([4.0, 1e200])
+    assert (found.mean, found.sd, found.low, found.high) == (5e199, math.inf, -math.inf, math.inf)
