@@ -47,7 +47,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir, keep: int = 2):
-        self._root = Path(workdir).absolute() / "checkpoints"
+        self._root = Path(workdir).resolve() / "checkpoints"  # tensorstore reads no path with ..
         self._keep = keep
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: collections.deque[Future] = collections.deque()

@@ -13,7 +13,7 @@ from lm.errors import UserError
 from lm.machine.clock import h_mm_ss
 from lm.runs.files import write_bytes, writing
 from lm.runs.plain import plain
-from lm.runs.schema import parse
+from lm.runs.schema import parse, whole_lines
 from lm.runs.tensorboard import TensorBoard
 
 
@@ -136,20 +136,28 @@ def _short(value: int | float) -> str:
 
 
 def _keep_rows(path: Path, start_step: int) -> None:
-    """Drops the rows of `start_step` and later steps, and a torn last line."""
+    """Drops the rows of `start_step` and later steps, and a torn last line. Warns of what else is lost."""
     try:
         old = path.read_bytes()
     except FileNotFoundError:
+        if start_step:
+            print(f"warning: {path} is missing: its rows before step {start_step} are lost", file=sys.stderr)
         return
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    kept = b"".join(line for line in old.splitlines(True) if _is_before(line, start_step))
+    lines = whole_lines(old).splitlines(True)
+    steps = [_step_of(line) for line in lines]
+    if bad := [number for number, step in enumerate(steps, 1) if step is None]:
+        print(f"warning: {path}: line {bad[0]} is no row of a run ({len(bad)} such lines are dropped)", file=sys.stderr)
+    kept = b"".join(line for line, step in zip(lines, steps, strict=True) if step is not None and step < start_step)
     if kept != old:
         write_bytes(path, kept)
 
 
-def _is_before(line: bytes, start_step: int) -> bool:
+def _step_of(line: bytes) -> int | None:
+    """The step of a row; None for a line that holds none."""
     try:
-        return line.endswith(b"\n") and parse(line)["step"] < start_step
+        step = parse(line)["step"]
     except (ValueError, KeyError, TypeError, IndexError):
-        return False
+        return None
+    return step if type(step) is int else None

@@ -45,10 +45,13 @@ def read_json(path, form=None):
 
 
 def read_rows(path, form=None) -> list:
-    """The values of a file with one JSON value per line; otherwise as `read_json`."""
+    """The values of a file with one JSON value per line; otherwise as `read_json`.
+
+    A last line without its line end was torn by a crash and is left out.
+    """
     rows = []
     try:
-        for line in Path(path).read_bytes().splitlines():
+        for line in whole_lines(Path(path).read_bytes()).splitlines():
             rows.append(parse(line))
             if form is not None:
                 check(rows[-1], form, f"{path}, line {len(rows)}")
@@ -57,6 +60,11 @@ def read_rows(path, form=None) -> list:
     except ValueError as error:
         raise UserError(f"{path}, line {len(rows) + 1}, is not valid JSON: {first_line(error)}") from error
     return rows
+
+
+def whole_lines(content: bytes) -> bytes:
+    """The content up to its last line end."""
+    return content[: content.rfind(b"\n") + 1]
 
 
 def parse(content: bytes):

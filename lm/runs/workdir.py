@@ -18,7 +18,7 @@ from configs.base import base
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_json, writing
 from lm.runs.plain import flat, plain
-from lm.runs.schema import read_json
+from lm.runs.schema import read_json, whole_lines
 
 # Any of these without a config.json means that the directory belongs to something else.
 _RUN_FILES = ("metrics.jsonl", "summary.json", "checkpoints")
@@ -51,6 +51,7 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     Raises UserError if `workdir` cannot be written, holds a run of another config (the message names the differing
     keys, old -> new), or holds files of a run without its config.json.
     """
+    check_path(workdir)
     workdir, config = make_directory(workdir), plain(config)
     if not os.access(workdir, os.W_OK | os.X_OK):
         raise UserError(f"directory {workdir} cannot be written: no permission")
@@ -69,6 +70,13 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     if old != config:
         write_json(workdir / "config.json", config)
     return workdir
+
+
+def check_path(workdir: str | Path):
+    """Raises UserError for a path under which tensorstore writes checkpoints that it cannot read again."""
+    path = str(Path(workdir).resolve())
+    if "\\" in path or not path.isprintable():
+        raise UserError(f"directory {path!r}: checkpoints need a path of printable UTF-8 without a backslash")
 
 
 def check_no_links(workdir: str | Path):
@@ -169,5 +177,8 @@ def log_test_score(workdir: str | Path, row: Mapping) -> None:
     """
     path = Path(workdir) / "test_log.jsonl"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with writing(path), open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(plain({"time": now, **row}), allow_nan=False) + "\n")
+    with writing(path):
+        if path.exists():
+            os.truncate(path, len(whole_lines(path.read_bytes())))  # a crash may have torn the last line
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(plain({"time": now, **row}), allow_nan=False) + "\n")

@@ -327,3 +327,20 @@ def test_a_users_own_copy_of_a_checkpoint_stays(tmp_path):
     train(make_setup(settings(optim__schedule="constant", train__steps=20), corpus()), tmp_path)
     assert {"9.mybackup", "notes"} <= {path.name for path in last.iterdir()}
     assert not (last / "7.orbax-checkpoint-tmp-3").exists()
+
+
+@pytest.mark.parametrize("name", ["a b", "a?b", "a%b", "\u00e4\u2603", "a[b]", "a:b", "~u", "x/../y", "long" * 50])
+def test_odd_paths_work(tmp_path, name, monkeypatch):
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(tmp_path / "x")
+    for workdir in (tmp_path / name, f"../{name}_relative"):
+        for _ in range(2):
+            train(make_setup(settings(), corpus()), workdir)
+        assert lm.open_run(workdir).step == 12
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a\nb", "a\udcffb"])
+def test_paths_that_cannot_work_are_refused_at_once(tmp_path, name):
+    with pytest.raises(UserError, match="checkpoints need a path of printable UTF-8 without a backslash"):
+        train(make_setup(settings(), corpus()), tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] in ([], [name])

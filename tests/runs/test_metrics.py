@@ -15,7 +15,8 @@ from lm.runs import metrics
 from lm.runs.files import make_directory, write_bytes, write_json
 from lm.runs.metrics import MetricsLog
 from lm.runs.plain import plain
-from lm.runs.workdir import prepare_workdir, read_config
+from lm.runs.schema import read_rows
+from lm.runs.workdir import log_test_score, prepare_workdir, read_config
 
 
 def make_config(**changes):
@@ -225,10 +226,28 @@ def test_a_resumed_log_drops_what_will_be_done_again(tmp_path):
     ]
 
 
-def test_a_torn_line_before_the_restored_step_goes_too(tmp_path):
+def test_a_log_that_has_gone_is_reported(tmp_path, capsys):
+    with MetricsLog(tmp_path, total_steps=10, start_step=5, stream=io.StringIO()):
+        pass
+    assert f"warning: {tmp_path}/metrics.jsonl is missing: its rows before step 5 are lost" in capsys.readouterr().err
+
+
+def test_a_torn_score_of_the_test_split_costs_no_other(tmp_path):
+    """The writer goes on after the last whole line, and readers leave the torn one out."""
+    path = tmp_path / "test_log.jsonl"
+    log_test_score(tmp_path, {"nats": 1.0})
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:-5])
+    assert [row["nats"] for row in read_rows(path)] == [1.0]
+    log_test_score(tmp_path, {"nats": 2.0})
+    assert [row["nats"] for row in read_rows(path)] == [1.0, 2.0]
+
+
+def test_a_torn_line_before_the_restored_step_goes_too(tmp_path, capsys):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n\xff\xfe\n[]\n{}\n{"step": 1}')
     with MetricsLog(tmp_path, total_steps=10, start_step=5, stream=io.StringIO()):
         assert rows(tmp_path) == [{"step": 0}]
+    assert "metrics.jsonl: line 2 is no row of a run (3 such lines are dropped)" in capsys.readouterr().err
 
 
 def test_a_run_from_the_start_drops_all(tmp_path):

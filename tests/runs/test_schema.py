@@ -59,8 +59,9 @@ def test_what_does_not_fit_is_named(value, form, said):
 def test_a_file_that_is_no_json_is_named(tmp_path, content, said):
     path = tmp_path / "file"
     path.write_bytes(content)
-    for read in (read_json, read_rows):
+    for read, end in ((read_json, b""), (read_rows, b"\n")):
         if content or read is read_json:
+            path.write_bytes(content + end)
             with pytest.raises(UserError, match=str(path)) as caught:
                 read(path)
             assert said in str(caught.value)
@@ -75,9 +76,11 @@ def test_rows_are_numbered(tmp_path):
     assert read_rows(path) == [{"n": 1}, {"n": -1}]
     with pytest.raises(UserError, match=r"rows, line 2: n must be an integer"):
         read_rows(path, {"n": int})
-    path.write_text('{"n": 1}\n{"n"')
+    path.write_text('{"n": 1}\n{"n"\n{"n": 2}\n')
     with pytest.raises(UserError, match=r"rows, line 2, is not valid JSON"):
         read_rows(path, {"n": int})
+    path.write_text('{"n": 1}\n{"n"')  # torn by a crash
+    assert read_rows(path, {"n": int}) == [{"n": 1}]
 
 
 class Kept(NamedTuple):
