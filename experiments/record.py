@@ -16,7 +16,7 @@ from pathlib import Path
 
 from experiments.ledger.claims import all_claims
 from experiments.ledger.records import RECORDS, RESULTS, make_record, mismatches, write_record
-from experiments.ledger.storage import check, renew
+from experiments.ledger.storage import check, renew, stored_reasons
 from experiments.peers.records import record_benchmark, record_lanes
 from lm.errors import UserError
 from lm.runs.files import make_directory
@@ -51,13 +51,15 @@ def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
 
 
 def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
-    """Copies a ledger that passes its check; its records replace all earlier ones."""
-    check(workdir, all_claims())
+    """Adds the records of a ledger that passes its check, replacing earlier ones of the same titles, and renews the
+    ledger there. Records of other runs stay: to remove one, delete its file and record any run again."""
+    claims = all_claims()
+    check(workdir, claims)
     records = sorted((workdir / RECORDS).glob("*.json"))
-    copy_all([*records, *(workdir / name for name in ("report.md", "report.html", "ledger.json"))], workdir, directory)
-    for path in set((directory / RECORDS).glob("*.json")) - {directory / RECORDS / record.name for record in records}:
-        path.unlink()
-    print(f"wrote {directory / 'ledger.json'} and its {len(records)} records")
+    kept = {path.name for path in (directory / RECORDS).glob("*.json")} - {path.name for path in records}
+    copy_all(records, workdir, directory)
+    renew(directory, claims, stored_reasons(workdir))
+    print(f"wrote {directory / 'ledger.json'}: {len(records)} records of {workdir}, and {len(kept)} that were there")
     return directory / "ledger.json"
 
 

@@ -314,13 +314,18 @@ def test_a_missing_or_torn_ledger_is_one_line(tmp_path, ledger):
         reproduce.run(None, ledger, check=True)
 
 
-def test_a_ledger_goes_on_record_whole(ledger, tmp_path):
+def test_a_ledger_on_record_joins_what_is_there(ledger, tmp_path, capsys):
+    """It used to replace everything: a ledger of one claim deleted all other records without a word."""
     directory = tmp_path / "results"
-    (directory / "records").mkdir(parents=True)
-    (directory / "records" / "old.json").write_text("{}")
+    shutil.copytree(ledger, directory)
+    before = {path.name: path.read_bytes() for path in (directory / "records").iterdir()}
+    first, *others = sorted(before)
+    (ledger / "records" / first).unlink()
+    storage.renew(ledger, reproduce.all_claims())
     record.put_ledger_on_record(ledger, directory)
+    assert {path.name: path.read_bytes() for path in (directory / "records").iterdir()} == before
     assert storage.check(directory, reproduce.all_claims())["rows"]
-    assert {path.name for path in (directory / "records").iterdir()} == {p.name for p in ledger.glob("records/*")}
+    assert f"{len(others)} records of {ledger}, and 1 that were there" in capsys.readouterr().out
 
 
 def test_the_committed_ledger_follows_from_its_records():
