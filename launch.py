@@ -34,9 +34,10 @@ from configs.loading import (
     explain_error,
     last_value,
     saved_config,
+    similar_flags,
 )
 from configs.rules import RULES
-from lm.errors import UserError, check_name, first_line, suggestions
+from lm.errors import UserError, check_name, first_line
 from lm.machine import signals
 from lm.machine.compilation_cache import use_compilation_cache
 from lm.machine.numerics import fix_numerics
@@ -148,6 +149,7 @@ def flags_of(command: Command) -> tuple[Flag, ...]:
 
 def main(argv: list[str]) -> int:
     """Runs the command line `argv` (program name first) and returns the exit status."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (None if it was closed)
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a symbol gets an escape
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -170,6 +172,8 @@ def explain_failure(argv: list[str], error: BaseException) -> int:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         remedy = "lower config.data.batch_size, config.data.unroll or config.model.hidden; --dry_run prints the need"
         error = UserError(f"out of memory ({first_line(error)}): {remedy}")
+    if not isinstance(error, UserError):
+        error = missing_device() or error
     if not isinstance(error, UserError):
         raise error
     if "--debug" in argv:  # not read from the flags, which may be what is wrong
@@ -222,8 +226,9 @@ def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
         )
         arguments = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
-        name = f"--{error.flagname}"
-        raise UserError(f"unknown flag {name}{suggestions(name, [f'--{flag}' for flag in values])}") from error
+        raise UserError(
+            f"unknown flag --{error.flagname}{similar_flags(error.flagname, list(values), argv)}"
+        ) from error
     except Exception as error:  # any that the config file raises; KeyError for an unknown key
         raise UserError(explain_error(argv, error)) from error
     if not isinstance(values["config"].value, ConfigDict):
@@ -254,7 +259,8 @@ def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
     """Raises UserError for mistakes that absl accepts. arguments: those that are not flags."""
     name = value_of(values, "experiment")
     if arguments and not (name in COMMANDS and COMMANDS[name].arguments):
-        raise UserError(f"unexpected argument {arguments[0]!r}: flags are written --name=value")
+        hint = f"; did you mean --experiment={arguments[0]}?" if arguments[0] in COMMANDS else ""
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags are written --name=value{hint}")
     check_name(name, COMMANDS, "--experiment")
     owners: dict[Flag, list[str]] = {}
     for owner, command in COMMANDS.items():
@@ -365,6 +371,21 @@ def one_of_several_processes(argv: list[str], values: flags.FlagValues):
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(status)
+
+
+def missing_device() -> UserError | None:
+    """The error that JAX finds no device that JAX_PLATFORMS asks for, if that is so. Asked after a failure: JAX starts
+    with it, and some commands choose devices first."""
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if not platforms or "jax" not in sys.modules:
+        return None
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        return UserError(f"JAX_PLATFORMS={platforms}: JAX finds no such device ({first_line(error)})")
+    return None
 
 
 def use_threads(config: ConfigDict) -> None:

@@ -125,10 +125,25 @@ def flatten(config: ConfigDict) -> dict:
 
 
 def similar_keys(key: str, known: list[str]) -> str:
-    """Text "; did you mean --config.A?", naming keys of any group whose last part is close to that of `key`."""
+    """Text "; did you mean --config.A?", naming keys of any group whose last part is meant by, or close to, `key`'s."""
     last = key.rpartition(".")[2]
-    lasts = difflib.get_close_matches(last, {other.rpartition(".")[2] for other in known}, n=3)
+    parts = {other.rpartition(".")[2] for other in known}
+    lasts = [part for part in parts if is_meant(last, part)] or difflib.get_close_matches(last, parts, n=3)
     matches = [other for other in known if other.rpartition(".")[2] in lasts]
     matches.sort(key=lambda other: -difflib.SequenceMatcher(None, key, other).ratio())
     names = [f"--config.{other}" for other in matches[:3]]
     return f"; did you mean {' or '.join(names)}?" if names else ""
+
+
+def is_meant(name: str, part: str) -> bool:
+    """Whether a name is the last part of a key, or its initials, as lr is of learning_rate."""
+    return name == part or name == "".join(word[:1] for word in part.split("_"))
+
+
+def similar_flags(flag: str, known: list[str], argv: list[str]) -> str:
+    """Text "; did you mean --A?" for an unknown flag: the key of the config that it means, or else a flag or key close
+    to it."""
+    keys = list(flatten(load(named_config(argv))))
+    if any(is_meant(flag, key.rpartition(".")[2]) for key in keys):
+        return similar_keys(flag, keys)
+    return suggestions(f"--{flag}", [f"--{name}" for name in known]) or similar_keys(flag, keys)

@@ -55,6 +55,8 @@ def make_configs(config: ml_collections.ConfigDict, lanes: str) -> tuple[list[st
         key, equals, values = part.partition("=")
         if not equals or not values:
             raise UserError(f"--lanes: {part!r} must be KEY=VALUE,VALUE,... or KEY=FIRST:END")
+        if key in (axis[0][0] for axis in axes):
+            raise UserError(f"--lanes={lanes} gives values of {key} twice: name each key once")
         axes.append([(key, value) for value in _values(config, key, values)])
     names, configs = [], []
     for combination in itertools.product(*axes):

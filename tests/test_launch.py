@@ -346,3 +346,39 @@ def test_a_cache_that_cannot_be_written_is_not_used(tmp_path, monkeypatch, resto
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("--lr=3", "unknown flag --lr; did you mean --config.optim.learning_rate?"),
+        ("--prompt=x", "unknown flag --prompt; did you mean --config.sample.prompt?"),
+        ("--config.optim.lr=3", "did you mean --config.optim.learning_rate?"),
+        ("--wordir=a", "did you mean --workdir?"),
+        ("--learnin_rate=1", "did you mean --config.optim.learning_rate"),
+        ("sample", "unexpected argument 'sample': flags are written --name=value; did you mean --experiment=sample?"),
+    ],
+)
+def test_a_hint_finds_the_key_that_is_meant(argument, hint, capsys):
+    assert launch.main(["launch.py", argument]) == 2
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_device_that_is_not_there_is_one_line(tmp_path):
+    environment = os.environ | {"JAX_PLATFORMS": "cuda"}
+    command = [sys.executable, "launch.py", f"--workdir={tmp_path}/run"]
+    done = subprocess.run(command, cwd=launch.CONFIGS.parent, env=environment, capture_output=True, text=True)
+    if done.returncode == 0:
+        pytest.skip("there is a GPU here")
+    assert done.returncode == 2
+    assert "error: JAX_PLATFORMS=cuda: JAX finds no such device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_closed_standard_output_is_no_traceback(tmp_path):
+    command = f"{sys.executable} launch.py --workdir={tmp_path}/run --config.train.steps=3 --config.data.size=3000 >&-"
+    done = subprocess.run(["bash", "-c", command], cwd=launch.CONFIGS.parent, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert (tmp_path / "run" / "summary.json").exists()

@@ -99,6 +99,9 @@ def read_tensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 if (dtype := file.get_slice(name).get_dtype()) != "F32":
                     raise UserError(f"tensor {name} is of type {dtype}; save it as float32 (F32)")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            for name, tensor in tensors.items():
+                if not np.isfinite(tensor).all():
+                    raise UserError(f"tensor {name} holds numbers that are not finite")
             metadata = file.metadata() or {}
     except (OSError, SafetensorError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -292,3 +292,13 @@ def test_export_and_import_are_a_bitwise_round_trip(tmp_path, monkeypatch):
     with lock.alone(third), pytest.raises(UserError, match="in use by another process"):
         import_weights.run(config, str(third), weights=f"{directory}/model.safetensors")
     assert [path.name for path in third.iterdir()] == [lock.NAME]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value):
+    model, parameters = tiny.model()
+    path = str(tmp_path / "w.safetensors")
+    parameters["output_bias"] = parameters["output_bias"].at[0].set(value)
+    weights.save_weights(path, parameters, VOCABULARY)
+    with pytest.raises(UserError, match="tensor output_bias holds numbers that are not finite"):
+        weights.load_weights(path, model, VOCABULARY)
