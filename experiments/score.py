@@ -33,7 +33,7 @@ def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint
         raise UserError(f"--next must be at least 0, not {next}")
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
-    content = read(text)
+    content = read(text, opened.vocabulary.level)
     if not reads_line_ends(opened):
         content = content.removesuffix("\n")
     report_unknown(opened, content)
@@ -47,16 +47,19 @@ def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint
     return rows
 
 
-def read(path: str) -> str:
-    """The text of a file, or of standard input for "-". Raises UserError if it cannot be read."""
+def read(path: str, level: str) -> str:
+    """The text of a file, or of standard input for "-", as training reads it: at level byte, bytes that are not UTF-8
+    become surrogates and nothing else changes. Raises UserError if it cannot be read."""
     name = "standard input" if path == "-" else f"--text={path}"
     try:
         if path == "-":
-            return plain_text(sys.stdin.buffer.read(), name)
-        with open(path, "rb") as file:
-            return plain_text(file.read(), name)
+            content = sys.stdin.buffer.read()
+        else:
+            with open(path, "rb") as file:
+                content = file.read()
     except OSError as error:
         raise UserError(f"{name}: {error.strerror or error}") from error
+    return content.decode("utf-8", "surrogateescape") if level == "byte" else plain_text(content, name)
 
 
 def reads_line_ends(run: Run) -> bool:
@@ -101,9 +104,14 @@ def score_row(nats: np.ndarray, size: int) -> dict:
     }
 
 
+def size_of(text: str) -> int:
+    """Bytes of a text in UTF-8; of a surrogate, the byte that it stands for."""
+    return len(text.encode("utf-8", "surrogateescape"))
+
+
 def size_of_targets(run: Run, text: str) -> int:
     """Bytes in UTF-8 of a text without its first tokens, which are no targets."""
-    return len(text.encode()) - run.vocabulary.bytes_of(text, run.model.context)
+    return size_of(text) - run.vocabulary.bytes_of(text, run.model.context)
 
 
 def per_text(run: Run, text: str) -> list[dict]:
@@ -115,11 +123,11 @@ def per_text(run: Run, text: str) -> list[dict]:
 def per_line(run: Run, text: str) -> list[dict]:
     """A row per line, with its line end; the state is carried from line to line."""
     lines, rows, end = split_lines(run, text), [], -run.model.context
-    text = "".join(lines)
-    nats = exact_nats(run.model, run.parameters, run.encode(text))
-    for number, line in enumerate(lines, 1):
-        start, end = end, end + len(run.vocabulary.tokens(line))
-        size = size_of_targets(run, line) if number == 1 else len(line.encode())
+    ids = [run.vocabulary.encode(line) for line in lines]  # line by line: a byte pair may not cross a line end
+    nats = exact_nats(run.model, run.parameters, np.concatenate(ids))
+    for number, (line, own) in enumerate(zip(lines, ids, strict=True), 1):
+        start, end = end, end + len(own)
+        size = size_of_targets(run, line) if number == 1 else size_of(line)
         rows.append({"line": number} | score_row(nats[max(start, 0) : max(end, 0)], size))
     return rows
 

@@ -256,6 +256,38 @@ def test_levels_compare_in_bits_per_byte(tmp_path, monkeypatch, capsys, level):
     assert "\ufffd" not in "".join(summary["samples"])
 
 
+def test_lines_of_byte_pairs_are_scored_each_by_its_own_tokens(tmp_path, monkeypatch):
+    """A byte pair that crosses a line end would give one line's nats to the next."""
+    text = "a cat\n\n    sat on\n\n    the mat\n" * 40
+    (tmp_path / "text.txt").write_text(text)
+    config = tiny.config(data__corpus="textfile", data__path=str(tmp_path / "text.txt"), data__level="bpe")
+    config.data.max_vocabulary = 300
+    train_command.run(config, str(tmp_path / "run"))
+    run, lines = lm.open_run(tmp_path / "run"), ["a cat\n", "\n", "    sat on\n", "\n"]
+    rows = rows_of(tmp_path / "run", monkeypatch, "".join(lines), per="line")
+    ids = [run.vocabulary.encode(line) for line in lines]
+    assert len(np.concatenate(ids)) > len(run.vocabulary.encode("".join(lines))), "no pair crosses a line end here"
+    assert [row["targets"] for row in rows] == [len(ids[0]) - 1, *map(len, ids[1:])]
+    nats = exact_nats(run.model, run.parameters, np.concatenate(ids))
+    assert sum(row["nats"] for row in rows) == pytest.approx(float(nats.sum()), rel=1e-6)
+
+
+def test_bytes_are_scored_as_they_are_trained_on(tmp_path, monkeypatch):
+    """No UTF-8 is needed, and neither a byte-order mark nor a carriage return is dropped."""
+    (tmp_path / "text.bin").write_bytes(b"\xef\xbb\xbfab\r\n\xe9\x00" * 60)
+    config = tiny.config(data__corpus="textfile", data__path=str(tmp_path / "text.bin"), data__level="byte")
+    train_command.run(config, str(tmp_path / "run"))
+    content = b"\xef\xbb\xbfab\r\n\xe9\x00"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    [row] = score.run(saved_config(tmp_path / "run"), str(tmp_path / "run"))
+    run = lm.open_run(tmp_path / "run")
+    assert row["targets"] == len(content) - 1
+    assert row["bits_per_byte"] == pytest.approx(row["bits_per_symbol"])
+    assert row["nats"] == pytest.approx(
+        float(exact_nats(run.model, run.parameters, np.frombuffer(content, np.uint8)).sum())
+    )
+
+
 def test_unknown_symbols_are_counted(tmp_path, monkeypatch, capsys):
     corpus = tiny.corpus()
     vocabulary = corpus.vocabulary.__class__("word", ("a", "b", "<eos>", "c", "<unk>"), "<unk>")

@@ -37,7 +37,8 @@ def experiment_config(workload: Workload, config: ml_collections.ConfigDict) -> 
     config.optim.name, config.optim.learning_rate = "sgd", workload.learning_rate
     config.optim.clipping, config.optim.clip = "global_norm", workload.clip
     config.train.steps = 1_000_000  # never reached
-    config.sample.number, config.sample.length = workload.batch, max(1, workload.length)
+    config.sample.number, config.sample.start = workload.batch, "random"
+    config.sample.length = max(1, workload.length - 1)  # besides the start
     return config
 
 

@@ -30,7 +30,8 @@ from lm.data.text import (
 )
 from lm.errors import UserError, lookup
 
-# Split -> ids. A builder returns the vocabulary, the ids of each split, and further provenance.
+# Split -> ids. A builder returns the vocabulary, the ids of each split, and further provenance; of the user's own files
+# also "own", the digests that make the checksum.
 Arrays = dict[str, UInt[np.ndarray, " _N"]]
 Built = tuple[Vocabulary, Arrays, dict]
 
@@ -88,7 +89,7 @@ def load(
         arrays["train"] = arrays["train"][: data.train_tokens]
     provenance = {
         "corpus": data.corpus,
-        "checksum": _digest(data.corpus, [row["sha256"] for row in more.get("sources", [])]),
+        "checksum": _digest(data.corpus, more.pop("own", [])),
         "homepage": definition.homepage,
         "licence": definition.licence,
         "sources": [{"file": f.path, "url": f.url, "bytes": f.size, "sha256": f.sha256} for f in used.values()],
@@ -107,12 +108,19 @@ def checksum(data: ml_collections.ConfigDict) -> str:
     Reads no registered file: those are known by SHA-256, whichever splits are used. Reads the user's own files, and
     raises UserError if that fails. A generated text follows from config.data, which itself is part of the identity.
     """
-    own = _own_files(data).values() if data.corpus == "textfile" else ()
-    return _digest(data.corpus, [file.sha256 for files in own for file in files])
+    return _digest(data.corpus, _own_digests(_own_files(data)) if data.corpus == "textfile" else [])
+
+
+def _own_digests(files: dict[str, list[OwnFile]]) -> list[str]:
+    """SHA-256 of the user's own files; the name of the split comes before those of valid and test."""
+    digests = []
+    for split, read in files.items():
+        digests += ([] if split == "train" else [split]) + [file.sha256 for file in read]
+    return digests
 
 
 def _digest(corpus: str, own: list[str]) -> str:
-    """The checksum of a corpus. own: SHA-256 of the user's own files, in the order in which they were read"""
+    """The checksum of a corpus. own: `_own_digests` of the user's own files"""
     digests = own if corpus == "textfile" else sorted(file.sha256 for file in CORPORA[corpus].files.values())
     return hashlib.sha256(" ".join([corpus, *digests]).encode()).hexdigest()[:16]
 
@@ -185,6 +193,7 @@ def _textfile(data, text, splits, given) -> Built:
             for read in files.values()
             for file in read
         ],
+        "own": _own_digests(files),
         "bytes": {name: len(part.encode("utf-8", "surrogateescape")) for name, part in parts.items()},
         "unknown_rate": _unknown_rates(vocabulary, arrays),
     }

@@ -233,6 +233,22 @@ def test_valid_and_test_have_files_of_their_own(tmp_path):
     assert refusal(load, both, None) == f"config.data.valid_path={tmp_path}/none: No such file or directory"
 
 
+def test_the_same_files_in_other_splits_are_another_corpus(tmp_path):
+    """They had one checksum, and so one identity."""
+    (tmp_path / "both").mkdir()
+    for name, content in (("a", "abab" * 20), ("b", "ba" * 20)):
+        (tmp_path / name).write_text(content)
+        (tmp_path / "both" / name).write_text(content)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    made = [
+        data_config(corpus="textfile", **paths)
+        for paths in ({"path": str(tmp_path / "both")}, {"path": a, "valid_path": b}, {"path": a, "test_path": b})
+    ]
+    checksums = [corpora.checksum(data) for data in made]
+    assert len(set(checksums)) == 3
+    assert checksums == [load(data, None).provenance["checksum"] for data in made]
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
 def test_what_might_never_end_is_refused(tmp_path, make):
     make(tmp_path / "endless")

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from experiments.ledger.records import RESULTS
 from lm.data.corpora import checksum
-from lm.runs.provenance import NUMERICS, identity, provenance, revision
+from lm.runs.provenance import ADDED_LATER, NUMERICS, identity, provenance, revision
 from tests.helpers import tiny
 
 
@@ -60,6 +62,20 @@ def test_no_git_is_no_revision(tmp_path, monkeypatch):
 
 
 # --- identity
+
+
+def test_every_committed_record_has_the_identity_that_its_config_has_today():
+    """A new key in base() must not make other runs of them: ADDED_LATER."""
+    paths = sorted((RESULTS / "records").glob("*.json"))
+    assert len(paths) >= 35
+    for path in paths:
+        p = json.loads(path.read_text())["provenance"]
+        assert identity(p["config"], p["data"]["checksum"], p["numerics"]) == p["identity"], path.name
+        with_new_keys = ConfigDict(p["config"])
+        for key, default in ADDED_LATER.items():
+            group, _, name = key.partition(".")
+            with_new_keys[group][name] = default
+        assert identity(with_new_keys, p["data"]["checksum"], p["numerics"]) == p["identity"], path.name
 
 
 @pytest.mark.parametrize(
