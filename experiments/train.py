@@ -158,13 +158,18 @@ def print_results(summary: dict):
         print(f"{name} is not scored: {reason}{hint}")
     print("samples:", sampled_texts.bordered(summary["samples"]), sep="\n")
     config, data = summary["provenance"]["config"], summary["provenance"]["data"]
-    for name, target in config["targets"].items():
+    for name, target in targets_of(config).items():
         print(
             f"the source reports {target['split']} {target['metric']} {target['value']} ({target['protocol']}, "
             f"{target['at']}: {target['where']}) [{name}]"
         )
     if "floor_nats" in data:
         print(f"no model can do better than perplexity {math.exp(data['floor_nats']):.4f}: the corpus's exact entropy")
+
+
+def targets_of(config: dict) -> dict:
+    """The reported numbers that a run can be judged by: none if it started from another run's weights."""
+    return {} if config.get("init_from") else config["targets"]
 
 
 def bits_per_byte(row: dict, data: dict) -> str:

@@ -8,6 +8,7 @@ from experiments.ledger.records import METRICS_ROW, make_record
 from experiments.ledger.report import shown_verdict
 from experiments.ledger.verdicts import is_final, measured, verdict
 from experiments.pages import png_of, points, render, svg_of, use_log_axis
+from experiments.train import targets_of
 from lm.runs.files import write_bytes
 from lm.runs.schema import read_rows
 
@@ -31,7 +32,7 @@ def write_run_page(workdir: str | Path) -> tuple[Path, Path]:
     """
     workdir = Path(workdir)
     record, rows = make_record(workdir), read_rows(workdir / "metrics.jsonl", METRICS_ROW)
-    targets = record["provenance"]["config"]["targets"]
+    targets = targets_of(record["provenance"]["config"])
     figure = draw_curves(rows, list(targets.values()))
     page = render(
         "run.html",

@@ -41,6 +41,17 @@ def test_it_shows_scores_beside_the_reported_numbers_with_verdicts(tmp_path, cap
     assert EVIL not in page, "what a run holds is text, not HTML"
 
 
+def test_a_fine_tuned_run_is_not_judged_by_the_numbers_of_its_config(tmp_path, capsys):
+    train.run(settings(tmp_path), tmp_path / "first")
+    assert "the source reports" in capsys.readouterr().out
+    tuned = settings(tmp_path)
+    tuned.init_from = str(tmp_path / "first")
+    train.run(tuned, tmp_path / "tuned")
+    assert "the source reports" not in capsys.readouterr().out
+    assert "Reported numbers" not in (tmp_path / "tuned" / "report.html").read_text()
+    assert "Reported numbers" in (tmp_path / "first" / "report.html").read_text()
+
+
 def test_the_curves_are_those_of_the_log(tmp_path):
     train.run(settings(tmp_path), tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
