@@ -40,9 +40,9 @@ def run(config, workdir, data_dir=None, dry_run=False, eta=True):
 
 def draw(workdir):
     """Writes the run's page and names its files. A page that cannot be made costs no result: it prints a warning."""
-    from experiments.pages.run_page import write_run_page  # matplotlib takes long to import
-
     try:
+        from experiments.pages.run_page import write_run_page  # matplotlib takes long to import
+
         curves, page = write_run_page(workdir)
     except Exception as error:
         print(f"warning: no report of {workdir}: {first_line(error)}", file=sys.stderr)

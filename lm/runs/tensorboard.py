@@ -43,6 +43,8 @@ class TensorBoard:
         for run, found in values.items():
             if found:
                 self._runs[run].write(step, Summary(value=found))
+            elif self._runs[run].has_earlier:  # so that steps to be made again are shown once from now on
+                self._runs[run].open()
 
     def write_texts(self, step: int, texts: list[str]):
         """Shows sampled texts under Text, each as a block of code, so that none is read as Markdown."""
@@ -75,6 +77,15 @@ class Events:
     def __init__(self, directory: Path, start_step: int):
         self._directory, self._start_step, self._records = directory, start_step, None
 
+    @property
+    def has_earlier(self) -> bool:
+        """Whether an earlier process has written events of this run."""
+        return self._start_step > 0 and self._directory.is_dir()
+
+    def open(self):
+        """Begins a new file, unless this process has one; it tells TensorBoard which earlier steps to ignore."""
+        self._records = self._records or self._open()
+
     def _open(self):
         # Here: TensorBoard takes 0.2 s to import, which would delay the first step.
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -97,8 +108,7 @@ class Events:
     def write(self, step: int, summary):
         from tensorboard.compat.proto.event_pb2 import Event
 
-        if self._records is None:
-            self._records = self._open()
+        self.open()
         _add(self._records, Event(wall_time=time.time(), step=step, summary=summary))
 
     def close(self):

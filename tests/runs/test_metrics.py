@@ -319,6 +319,20 @@ def test_tensorboard_reads_the_scalars_of_a_resumed_run_once(tmp_path):
     ]
 
 
+def test_validations_that_are_made_again_are_shown_once(tmp_path):
+    """The resumed run has not validated yet: the earlier validation, of a step to be repeated, is not shown."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with MetricsLog(tmp_path, 400, stream=io.StringIO()) as log:
+        for step in (0, 100, 200):
+            log.write({"step": step, "loss": 1.0, "valid_loss": float(step)})
+    with MetricsLog(tmp_path, 400, start_step=150, stream=io.StringIO()) as log:
+        log.write({"step": 150, "loss": 1.0})
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "valid"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss/nats")] == [0, 100]
+
+
 def test_an_unwritable_log_is_an_error(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(UserError, match="metrics"):
