@@ -23,10 +23,9 @@ from optuna.trial import TrialState
 
 from experiments.sweeps import pictures
 from experiments.sweeps.plan import PLANNED, check_settings, number_of_trials, plan_trial
-from experiments.sweeps.space import make_space, set_parameters
+from experiments.sweeps.space import make_space, trial_config
 from experiments.sweeps.study import Place, definition_of, open_sweep, quiet_optuna, storage_errors
 from experiments.sweeps.supervisor import supervise
-from experiments.sweeps.table import live_table
 from experiments.sweeps.trials import FINISHED, directory_of, failure_of, origin, trials_without_surplus
 from lm.errors import UserError
 from lm.machine.signals import raising
@@ -51,8 +50,7 @@ def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=
     with alone, quiet_optuna(), storage_errors(place), raising():
         prepare_workdir(directory, definition_of(config))
         sweep = open_sweep(config, place)
-        with live_table(sweep.study, sweep.total) as table:
-            supervise(sweep, jobs, table)
+        supervise(sweep, jobs)
         content = summarise(sweep.study, config.name)
         write_json(directory / "sweep.json", content)
         pictures.write_report(sweep.study, directory)
@@ -76,11 +74,8 @@ def estimate(config: ConfigDict, data_dir, jobs: int):
         config = config.copy_and_resolve_references()
         config.sampler = "random"
     axes = make_space(config)
-    runs = []
-    for number in range(number_of_trials(config, axes)):
-        runs.append(set_parameters(config.run, axes, plan_trial(config, axes, number)))
-        runs[-1].evaluation.splits = ("valid",)
-    return estimate_all(runs, data_dir, jobs)
+    planned = [plan_trial(config, axes, number) for number in range(number_of_trials(config, axes))]
+    return estimate_all([trial_config(config, axes, each) for each in planned], data_dir, jobs)
 
 
 def summarise(study: optuna.Study, name: str) -> dict:

@@ -18,7 +18,7 @@ from experiments.sweeps import pictures, plan
 from experiments.sweeps.plan import number_of_trials, plan_trial
 from experiments.sweeps.space import Axis, make_space, set_parameters
 from experiments.sweeps.study import Place, Sweep, name_worker, open_sweep, quiet_optuna
-from experiments.sweeps.supervisor import handle_exit, lanes_at_once
+from experiments.sweeps.supervisor import handle_exit, lanes_at_once, requeue_orphans
 from experiments.sweeps.training import read_validations
 from experiments.sweeps.trials import origin
 from experiments.sweeps.worker import take_trials
@@ -142,7 +142,7 @@ def test_a_trial_whose_worker_died_before_its_first_heartbeat_is_repeated(tmp_pa
     shared = shared_sweep(tmp_path, trials=1)
     with quiet_optuna():
         lost = shared.ask()
-        [repeated] = next(take_trials(shared, 1, []))
+        [repeated] = next(take_trials(shared, 1))
     assert repeated.params == lost.params
     assert origin(shared.study.trials[repeated.number]) == lost.number
     assert shared.study.trials[lost.number].state.name == "FAIL"
@@ -165,8 +165,27 @@ def test_an_adopted_trial_gets_the_parameters_that_it_lacks(tmp_path):
     alone = open_sweep(config, Place(str(tmp_path), None, f"sqlite:///{tmp_path}/study.db", False))
     with quiet_optuna():
         complete, bare = alone.ask(), alone.study.ask()
-        adopted = list(take_trials(alone, 1, [(complete.number,), (bare.number,)]))
+        complete.set_user_attr("worker", name_worker(77))
+        assert requeue_orphans(alone, [])
+        adopted = list(take_trials(alone, 1))
+    assert [trial.number for [trial] in adopted] == [complete.number, bare.number]
     assert [trial.params for [trial] in adopted] == [plan_trial(config, alone.axes, number) for number in range(2)]
+
+
+def test_trials_of_living_workers_are_not_given_to_others(tmp_path):
+    """Not even one that a worker has taken and not yet signed, unless no worker is left."""
+    alone = open_sweep(make(RATE, trials=3), Place(str(tmp_path), None, f"sqlite:///{tmp_path}/study.db", False))
+    with quiet_optuna():
+        for name in (name_worker(77), name_worker(78), None):
+            trial = alone.ask()
+            if name:
+                trial.set_user_attr("worker", name)
+        living = SimpleNamespace(process=SimpleNamespace(pid=77))
+        assert requeue_orphans(alone, [living])
+        assert [trial.state.name for trial in alone.study.trials] == ["RUNNING", "WAITING", "RUNNING"]
+        assert not requeue_orphans(alone, [living])
+        assert requeue_orphans(alone, [])
+    assert {trial.state.name for trial in alone.study.trials} == {"WAITING"}
 
 
 def test_another_sweep_in_the_same_place_is_refused(tmp_path):

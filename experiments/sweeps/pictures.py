@@ -10,21 +10,17 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from experiments.pages import render
+from experiments.sweeps.progress import format_value
 from experiments.sweeps.study import quiet_optuna
-from experiments.sweeps.table import format_value
-from experiments.sweeps.trials import FINISHED, describe_state, trials_without_surplus
+from experiments.sweeps.trials import FINISHED, describe_state, trials_without_surplus, value_of
 from lm.runs.files import write_bytes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CEILING = 100  # values above this multiple of the best are drawn there, to leave room for the others
 PERPLEXITY = "validation perplexity"
@@ -35,29 +31,19 @@ def write_report(study: optuna.Study, workdir: str | Path):
 
     Raises UserError for a file that cannot be written.
     """
-    workdir = Path(workdir)
-    trials = trials_without_surplus(study)
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and math.isfinite(trial.value)]
-    images = draw_all(study, trials, complete)
-    for name, (_, image) in images.items():
-        write_bytes(workdir / f"{name}.png", image)
-    write_bytes(workdir / "report.html", page(study, trials, complete, images).encode())
-
-
-def page(study: optuna.Study, trials: list[FrozenTrial], complete: list[FrozenTrial], images: dict) -> str:
-    """report.html. images: {name: (title, PNG)}"""
-    best = ""
+    trials, best = trials_without_surplus(study), ""
+    complete = [t for t in trials if t.state == TrialState.COMPLETE and math.isfinite(value_of(t))]
     if complete:
-        first = min(complete, key=lambda trial: trial.value)
+        first = min(complete, key=value_of)
         settings = ", ".join(f"{key} = {format_value(value)}" for key, value in first.params.items())
         best = f"Best: trial {first.number}, {PERPLEXITY} {first.value:.4f}, at {settings}."
+    has_curves = any(trial.intermediate_values for trial in trials)
+    images = draw_all(study, [value_of(trial) for trial in complete], has_curves)
+    for name, (_, image) in images.items():
+        write_bytes(Path(workdir, f"{name}.png"), image)
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
-    rows = [
-        [trial.number, *(trial.params.get(key) for key in keys), describe_state(trial), trial.user_attrs.get("seconds")]
-        for trial in trials
-    ]
     definition = study.user_attrs.get("definition")
-    return render(
+    page = render(
         "sweep.html",
         title=f"Sweep {study.study_name}",
         ended=sum(trial.state in FINISHED for trial in trials),
@@ -66,90 +52,94 @@ def page(study: optuna.Study, trials: list[FrozenTrial], complete: list[FrozenTr
         ceiling=CEILING,
         images=list(images.values()),
         columns=["trial", *keys, PERPLEXITY, "seconds"],
-        rows=rows,
+        rows=[
+            [trial.number, *map(trial.params.get, keys), describe_state(trial), trial.user_attrs.get("seconds")]
+            for trial in trials
+        ],
         definition=json.dumps(definition, indent=1) if definition else "",
     )
+    write_bytes(Path(workdir, "report.html"), page.encode())
 
 
-def draw_all(study: optuna.Study, trials: list[FrozenTrial], complete: list[FrozenTrial]) -> dict:
+def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict[str, tuple[str, bytes]]:
     """{name: (title, PNG)} of each picture that there are enough trials for."""
     from matplotlib import pyplot
 
-    ceiling = CEILING * min((trial.value for trial in complete), default=math.inf)
     pictures = {}
-    if complete:
+    if values:
         pictures["scatter"] = ("Validation perplexity against each parameter", draw_scatter)
         pictures["parallel"] = ("Parallel coordinates, the best trials darkest", draw_parallel)
-    if len(complete) >= 4 and len({trial.value for trial in complete}) > 1:
+    if len(values) >= 4 and len(set(values)) > 1:
         pictures["importances"] = ("Parameter importances (PED-ANOVA)", draw_importances)
-    if any(trial.intermediate_values for trial in trials):
+    if has_curves:
         pictures["curves"] = ("Learning curves by trial, the best darkest", draw_curves)
+    ceiling = CEILING * min(values, default=math.inf)
+    images = {}
     pyplot.switch_backend("agg")
     with quiet_optuna(), warnings.catch_warnings(), pyplot.rc_context({"text.parse_math": False}):
         warnings.simplefilter("ignore", UserWarning)  # of a single trial: its axis has no length
-        return {name: (title, png_of(draw, study, ceiling)) for name, (title, draw) in pictures.items()}
+        for name, (title, draw) in pictures.items():
+            draw(study, ceiling)
+            images[name] = (title, current_png())
+    return images
 
 
-def png_of(draw: Callable, study: optuna.Study, ceiling: float) -> bytes:
-    """The figure of draw(study, ceiling) as a PNG file, its logarithmic axes labelled without formulas."""
+def current_png() -> bytes:
+    """The current figure as a PNG file, its logarithmic axes labelled without formulas. Closes the figure."""
     from matplotlib import pyplot
     from matplotlib.ticker import LogFormatter
 
-    figure = draw(study, ceiling)
+    figure, image = pyplot.gcf(), io.BytesIO()
     for axis in (axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)):
         if axis.get_scale() == "log":
             axis.set_major_formatter(LogFormatter())
             axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
-    image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
     pyplot.close(figure)
     return image.getvalue()
 
 
-# ------------------------------------------------------------------------------------- by picture
+# --- Each draws the current figure ----------------------------------------------------------------------------------
 
 
-def draw_scatter(study: optuna.Study, ceiling: float) -> "Figure":
-    import numpy as np
+def draw_scatter(study: optuna.Study, ceiling: float):
+    from matplotlib import pyplot
     from optuna.visualization.matplotlib import plot_slice
 
-    panels = np.ravel(plot_slice(study, target=lambda trial: min(trial.value, ceiling), target_name=PERPLEXITY))
+    plot_slice(study, target=lambda trial: min(value_of(trial), ceiling), target_name=PERPLEXITY)
+    figure = pyplot.gcf()
+    panels = figure.axes[:-1]  # the last is the colour bar
     for panel in panels:
         panel.set_yscale("log")
-        panel.xaxis.label.set_size("small")
-    figure = panels[0].figure
+        panel.xaxis.label.set_fontsize("small")
     figure.set_size_inches(1.5 + 3 * len(panels), 4.5)
-    return figure
 
 
-def draw_parallel(study: optuna.Study, ceiling: float) -> "Figure":
+def draw_parallel(study: optuna.Study, ceiling: float):
+    from matplotlib import pyplot
     from optuna.visualization.matplotlib import plot_parallel_coordinate
 
     name = f"log10 of {PERPLEXITY}"
-    panel = plot_parallel_coordinate(
-        study, target=lambda trial: math.log10(min(trial.value, ceiling)), target_name=name
-    )
-    figure = panel.figure
-    for each in figure.axes:
-        each.grid(visible=False)
-    figure.set_size_inches(11, 4.5)
-    return figure
+    plot_parallel_coordinate(study, target=lambda trial: math.log10(min(value_of(trial), ceiling)), target_name=name)
+    for panel in pyplot.gcf().axes:
+        panel.grid(visible=False)
+    pyplot.gcf().set_size_inches(11, 4.5)
 
 
-def draw_importances(study: optuna.Study, ceiling: float) -> "Figure":
+def draw_importances(study: optuna.Study, ceiling: float):
     from optuna.visualization.matplotlib import plot_param_importances
 
     del ceiling  # ranks decide
-    return plot_param_importances(study, target_name=PERPLEXITY).figure
+    plot_param_importances(study, target_name=PERPLEXITY)
 
 
-def draw_curves(study: optuna.Study, ceiling: float) -> "Figure":
+def draw_curves(study: optuna.Study, ceiling: float):
     """Optuna's curves, which tell twenty trials apart at most, coloured by rank instead of by number."""
     from matplotlib import colormaps
     from optuna.visualization.matplotlib import plot_intermediate_values
 
     panel = plot_intermediate_values(study)
-    lines = sorted(panel.get_lines(), key=lambda line: min(line.get_ydata()))
+    lines = sorted(panel.get_lines(), key=lambda line: np.min(line.get_ydata()))
     for rank, line in enumerate(lines):
         line.set_color(colormaps["viridis"](rank / len(lines)))
     panel.set(xlabel="validation check", ylabel=PERPLEXITY, yscale="log")
@@ -157,4 +147,3 @@ def draw_curves(study: optuna.Study, ceiling: float) -> "Figure":
     panel.set_ylim(top=min(panel.get_ylim()[1], ceiling))
     if legend := panel.get_legend():
         legend.remove()
-    return panel.figure

@@ -4,7 +4,6 @@ The parameters of trial n depend only on the sampler's seed and on n (for tpe: a
 that was killed, or that several machines share, runs the same trials as an undisturbed one.
 """
 
-import itertools
 import math
 import zlib
 from typing import Any
@@ -40,38 +39,28 @@ def number_of_trials(config: ConfigDict, axes: list[Axis]) -> int:
 def plan_trial(config: ConfigDict, axes: list[Axis], number: int) -> dict[str, Any]:
     """{axis key: value} of trial `number` of a sampler in PLANNED."""
     if config.sampler == "grid":
-        points = itertools.product(*(axis.values for axis in axes))
-        number %= math.prod(len(axis.values) for axis in axes)  # a surplus trial gets some point before it is dropped
-        point = next(itertools.islice(points, number, None))
-        return {axis.key: value for axis, value in zip(axes, point, strict=True)}
+        shape = [len(axis.values) for axis in axes]
+        # A surplus trial gets some point before it is dropped.
+        picks = np.unravel_index(number % math.prod(shape), shape)
+        return {axis.key: axis.values[pick] for axis, pick in zip(axes, picks, strict=True)}
     if config.sampler == "quasi_random":
-        shares = _sobol_point(config.seed, len(axes), number)
+        from scipy.stats import qmc
+
+        sequence = qmc.Sobol(len(axes), scramble=True, rng=np.random.default_rng(config.seed))
+        if number:
+            sequence.fast_forward(number)
+        shares = sequence.random(1)[0]
     else:
         shares = np.random.default_rng([config.seed, number]).random(len(axes))
     return {axis.key: axis.quantile(float(share)) for axis, share in zip(axes, shares, strict=True)}
 
 
-def _sobol_point(seed: int, dimensions: int, number: int) -> np.ndarray:
-    """Point `number` of a scrambled Sobol sequence in [0, 1)^dimensions."""
-    from scipy.stats import qmc
-
-    sequence = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed))
-    if number:
-        sequence.fast_forward(number)
-    return sequence.random(1)[0]
-
-
-class PlannedSampler(optuna.samplers.BaseSampler):
-    """Optuna's interface to `plan_trial`."""
+class PlannedSampler(optuna.samplers.RandomSampler):
+    """Optuna's interface to `plan_trial`. Like any RandomSampler it draws each parameter by itself."""
 
     def __init__(self, config: ConfigDict, axes: list[Axis]):
+        super().__init__()
         self.config, self.axes = config, axes
-
-    def infer_relative_search_space(self, study, trial):
-        return {axis.key: axis.distribution for axis in self.axes}
-
-    def sample_relative(self, study, trial, search_space):
-        return plan_trial(self.config, self.axes, place_of(study, trial))
 
     def sample_independent(self, study, trial, param_name, param_distribution):
         return plan_trial(self.config, self.axes, place_of(study, trial))[param_name]

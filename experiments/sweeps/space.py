@@ -43,15 +43,6 @@ class Axis(NamedTuple):
             return low + share * (high - low)
         return min(max(math.exp(math.log(low) + share * math.log(high / low)), low), high)
 
-    def suggest(self, trial: optuna.trial.Trial):
-        """Gives a trial its value on this axis, unless it has one."""
-        if self.kind == "choice":
-            trial.suggest_categorical(self.key, self.values)
-        elif self.kind == "integer":
-            trial.suggest_int(self.key, *self.values)
-        else:
-            trial.suggest_float(self.key, *self.values, log=self.kind == "log_uniform")
-
 
 def make_space(config: ConfigDict) -> list[Axis]:
     """The axes of config.space. Raises UserError naming the line that is wrong."""
@@ -99,4 +90,11 @@ def set_parameters(run: ConfigDict, axes: list[Axis], parameters: dict[str, Any]
                 raise UserError(f"config.space: the run has no key {key}") from error
             except (TypeError, ValueError) as error:
                 raise UserError(f"config.space: {key} cannot be {parameters[axis.key]!r}") from error
+    return config
+
+
+def trial_config(sweep: ConfigDict, axes: list[Axis], parameters: dict[str, Any]) -> ConfigDict:
+    """The config of a trial's run. It never opens the test split."""
+    config = set_parameters(sweep.run, axes, parameters)
+    config.evaluation.splits = ("valid",)
     return config

@@ -4,13 +4,13 @@ import contextlib
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import optuna
-import sqlalchemy
 from ml_collections import ConfigDict
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Engine, event, exc, make_url
 
 from experiments.sweeps.plan import make_pruner, make_sampler, number_of_trials
 from experiments.sweeps.space import Axis, make_space
@@ -67,10 +67,6 @@ class Sweep(NamedTuple):
         """The database's id of a trial."""
         study_id = self.storage.get_study_id_from_name(self.study.study_name)
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
-
-    def resume(self, number: int) -> optuna.trial.Trial:
-        """A trial that is running, as its worker holds it."""
-        return optuna.trial.Trial(self.study, self.id_of(number))
 
 
 def open_sweep(config: ConfigDict, place: Place) -> Sweep:
@@ -156,10 +152,10 @@ def open_storage(config: ConfigDict, place: Place) -> optuna.storages.RDBStorage
     return storage
 
 
-def reconnect_patiently(engine: sqlalchemy.engine.Engine):
+def reconnect_patiently(engine: Engine):
     """Retries lost connections for RECONNECT_SECONDS. The first one must have succeeded."""
 
-    @sqlalchemy.event.listens_for(engine, "do_connect")
+    @event.listens_for(engine, "do_connect")
     def connect(dialect, record, arguments, keywords):
         for _ in range(RECONNECT_SECONDS):
             with contextlib.suppress(dialect.loaded_dbapi.OperationalError):
@@ -169,7 +165,7 @@ def reconnect_patiently(engine: sqlalchemy.engine.Engine):
 
 
 @contextlib.contextmanager
-def storage_errors(place: Place) -> Iterator[None]:
+def storage_errors(place: Place) -> Generator[None]:
     """Turns a database error into a UserError that names the database."""
     try:
         yield
@@ -184,18 +180,19 @@ def storage_errors(place: Place) -> Iterator[None]:
 def hide_password(storage: str) -> str:
     """The URL of a storage without its password."""
     try:
-        return sqlalchemy.engine.make_url(storage).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
+        return make_url(storage).render_as_string(hide_password=True)
+    except exc.ArgumentError:
         return storage
 
 
 @contextlib.contextmanager
-def quiet_optuna() -> Iterator[None]:
+def quiet_optuna() -> Generator[None]:
     """Silences Optuna's line per finished trial, and its warnings about heartbeats and experimental functions."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")
+        warnings.filterwarnings("ignore", "The reported value is ignored")  # a resumed trial reports again
         yield
 
 

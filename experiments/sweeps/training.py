@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from optuna.trial import Trial, TrialState
 
 from experiments.ledger.records import METRICS_ROW
-from experiments.sweeps.space import set_parameters
+from experiments.sweeps.space import trial_config
 from experiments.sweeps.study import Sweep
 from experiments.sweeps.trials import directory_of
 from experiments.train import load_corpus, setup_on
@@ -45,13 +46,10 @@ def train_trials(sweep: Sweep, trials: list[Trial], corpora: dict[str, Corpus]):
     """
     groups: list[list[TrialRun]] = []
     for trial in trials:
-        config = set_parameters(sweep.config.run, sweep.axes, trial.params)
-        config.evaluation.splits = ("valid",)
         directory = Path(sweep.place.workdir, directory_of(sweep.study, sweep.record_of(trial)))
-        group = next((group for group in groups if same_program(group[0].config, config)), None)
-        if group is None:
-            groups.append(group := [])
-        group.append(TrialRun(trial, config, directory))
+        run = TrialRun(trial, trial_config(sweep.config, sweep.axes, trial.params), directory)
+        group = next((group for group in groups if same_program(group[0].config, run.config)), None)
+        groups.append([run]) if group is None else group.append(run)
     for group in groups:
         for run in group:
             wait_until_free(run.directory)
@@ -80,25 +78,27 @@ def wait_until_free(directory: Path):
 
 def train_group(sweep: Sweep, group: list[TrialRun], corpora: dict[str, Corpus]) -> list[Exception | None]:
     """Trains trials of one shape, and returns for each the error that ended it. Raises one that would end any trial."""
-    configs, directories = [run.config for run in group], [str(run.directory) for run in group]
+    first = group[0].config
+    failures: list[Exception | None]
     try:
-        key = repr((configs[0].data.to_dict(), configs[0].init_from))
+        key = repr((first.data.to_dict(), first.init_from))
         if key not in corpora:
             corpora.clear()  # only the last one is kept
-            corpora[key] = load_corpus(configs[0], sweep.place.data_dir)
+            corpora[key] = load_corpus(first, sweep.place.data_dir)
+        setups = [setup_on(run.config, corpora[key]) for run in group]
         if len(group) == 1:
-            return [train_alone(sweep, group[0], corpora[key])]
-        outcomes = train_lanes([setup_on(config, corpora[key]) for config in configs], directories)
+            train(setups[0], group[0].directory, observe=reporter(group[0]))
+            return [None]
+        outcomes = train_lanes(setups, [str(run.directory) for run in group])
         failures = [outcome if isinstance(outcome, UserError) else None for outcome in outcomes]
-        if general := [failure for failure in failures if failure and not concerns_one_trial(failure)]:
-            raise general[0]
-        return failures
     except Exception as error:  # whatever a trial raises is recorded as its failure
-        if not concerns_one_trial(error):
-            raise
-        if len(group) == 1:
-            return [error]
-        return [train_group(sweep, [run], corpora)[0] for run in group]
+        if len(group) > 1 and concerns_one_trial(error):
+            return [train_group(sweep, [run], corpora)[0] for run in group]
+        failures = [error]
+    for failure in failures:
+        if failure and not concerns_one_trial(failure):
+            raise failure
+    return failures
 
 
 def concerns_one_trial(error: Exception) -> bool:
@@ -108,22 +108,16 @@ def concerns_one_trial(error: Exception) -> bool:
     return not any(reason in str(error) for reason in DISK_ERRORS)
 
 
-def train_alone(sweep: Sweep, run: TrialRun, corpus: Corpus) -> optuna.TrialPruned | None:
-    """Trains one trial and reports each validation check to the pruner, which may end it."""
-    reported = sweep.record_of(run.trial).intermediate_values  # before a kill
+def reporter(run: TrialRun) -> Callable[[int, float], None]:
+    """Reports each validation check to the pruner, which may end the trial by TrialPruned."""
 
     def observe(step: int, perplexity: float):
         check = 1 + sum(row["step"] < step for row in read_validations(run.directory))
-        if check not in reported:
-            run.trial.report(perplexity, check)
+        run.trial.report(perplexity, check)
         if run.trial.should_prune():
             raise optuna.TrialPruned(f"pruned at validation check {check}")
 
-    try:
-        train(setup_on(run.config, corpus), run.directory, observe=observe)
-    except optuna.TrialPruned as pruned:
-        return pruned
-    return None
+    return observe
 
 
 def read_validations(directory: Path) -> list[dict]:
@@ -142,10 +136,8 @@ def tell_result(sweep: Sweep, run: TrialRun, failure: Exception | None, seconds:
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         trial.set_user_attr("seconds", seconds)
         if failure is None:
-            reported = sweep.record_of(trial).intermediate_values
             for number, perplexity in enumerate(checks, 1):
-                if number not in reported:  # lanes do not report while they train
-                    trial.report(perplexity, number)
+                trial.report(perplexity, number)  # lanes do not report while they train
             sweep.study.tell(trial, min(checks), skip_if_finished=True)
         elif isinstance(failure, optuna.TrialPruned):
             sweep.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)

@@ -36,6 +36,12 @@ def directory_of(study: optuna.Study, trial: FrozenTrial) -> Path:
     return Path("trials", f"{place_of(study, trial):04}")
 
 
+def value_of(trial: FrozenTrial) -> float:
+    """The value of a complete trial."""
+    assert trial.value is not None
+    return trial.value
+
+
 def failure_of(trial: FrozenTrial) -> str | None:
     """Why a trial failed. Its worker or supervisor records the reason, unless the whole machine has gone."""
     if trial.state != TrialState.FAIL:

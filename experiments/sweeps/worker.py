@@ -7,15 +7,15 @@ supervisor sends it the arguments of `work`.
 import contextlib
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import optuna
 from ml_collections import ConfigDict
 from optuna.trial import Trial, TrialState
 
-from experiments.sweeps.heartbeats import Heart, record_heartbeats
 from experiments.sweeps.study import Place, Sweep, name_worker, open_sweep, quiet_optuna, storage_errors
 from experiments.sweeps.training import train_trials
 from experiments.sweeps.trials import originals, place_of
@@ -23,6 +23,7 @@ from lm.errors import UserError
 from lm.machine.compilation_cache import use_compilation_cache
 from lm.machine.cores import limit_threads, one_device_per_core
 from lm.machine.processes import to_parent
+from lm.runs.files import writing
 
 GAVE_UP, ASKED = 2, 75  # exit statuses: an error, which it sends to the supervisor; a signal, after saving
 
@@ -30,9 +31,9 @@ GAVE_UP, ASKED = 2, 75  # exit statuses: an error, which it sends to the supervi
 def main() -> int:
     """Works for the supervisor, and returns the exit status."""
     supervisor = to_parent()
-    config, place, at_once, left_behind = supervisor.receive()
+    config, place, at_once = supervisor.receive()
     try:
-        work(ConfigDict(config), Place(*place), at_once, left_behind)
+        work(ConfigDict(config), Place(*place), at_once)
     except KeyboardInterrupt:
         return ASKED
     except UserError as error:
@@ -41,10 +42,8 @@ def main() -> int:
     return 0
 
 
-def work(config: ConfigDict, place: Place, at_once: int, left_behind: list[tuple[int, ...]]):
-    """Trains trials, `at_once` at a time, until none is left.
-
-    left_behind: numbers of trials whose process has died, grouped as they were trained together
+def work(config: ConfigDict, place: Place, at_once: int):
+    """Trains trials, `at_once` at a time, until none is left; trials.log gets their output.
 
     Raises UserError for a failed database or a full disk: no trial could continue.
     """
@@ -53,40 +52,21 @@ def work(config: ConfigDict, place: Place, at_once: int, left_behind: list[tuple
     elif config.run.train.threads:
         limit_threads(config.run.train.threads)
     use_compilation_cache()
-    sweep, corpora = open_sweep(config, place), {}
+    sweep, corpora, path = open_sweep(config, place), {}, Path(place.workdir, "trials.log")
     with (
         storage_errors(place),
-        open_log(place) as log,
+        writing(path),
+        open(path, "a", encoding="utf-8", buffering=1) as log,
         quiet_optuna(),
-        Heart(sweep, config.heartbeat_seconds / 3) as heart,
         contextlib.redirect_stdout(log),
     ):
-        for trials in take_trials(sweep, at_once, left_behind):
-            heart.watch([trial.number for trial in trials])
-            train_trials(sweep, trials, corpora)
-            heart.watch([])
+        for trials in take_trials(sweep, at_once):
+            with heartbeats(sweep, [trial.number for trial in trials], config.heartbeat_seconds / 3):
+                train_trials(sweep, trials, corpora)
 
 
-@contextlib.contextmanager
-def open_log(place: Place) -> Iterator:
-    """trials.log, for the output of all trials. Raises UserError for a file that cannot be written."""
-    path = Path(place.workdir, "trials.log")
-    try:
-        with open(path, "a", encoding="utf-8", buffering=1) as log:
-            yield log
-    except OSError as error:  # one raised by a trial's own files is recorded there and does not get here
-        raise UserError(f"cannot write {error.filename or path}: {error.strerror}") from error
-
-
-def take_trials(sweep: Sweep, at_once: int, left_behind: list[tuple[int, ...]]) -> Iterator[list[Trial]]:
-    """Yields the trials to train next: those of a dead process, then waiting ones, then new ones.
-
-    Trials that were left behind keep their numbers and continue in their directories.
-    """
-    for numbers in left_behind:
-        adopted = [adopt_trial(sweep, number) for number in numbers]
-        if kept := [trial for trial in adopted if not discard_surplus(sweep, trial)]:
-            yield kept
+def take_trials(sweep: Sweep, at_once: int) -> Iterator[list[Trial]]:
+    """Yields the trials to train next: waiting ones, such as those of a dead worker, then new ones."""
     seen: set[int] = set()
     while True:
         if sweep.place.shared:
@@ -111,29 +91,44 @@ def ask_trials(sweep: Sweep, at_once: int) -> list[Trial]:
         if not sweep.trials_in(TrialState.WAITING) and len(originals(sweep.study)) >= sweep.total:
             break
         trial = sweep.ask()
-        if not discard_surplus(sweep, trial):
+        record = sweep.record_of(trial)
+        if "surplus" in record.user_attrs or place_of(sweep.study, record) >= sweep.total:
+            # Two workers took the last trial at once, and this is the second.
+            trial.set_user_attr("surplus", "beyond config.trials")
+            sweep.study.tell(trial, state=TrialState.FAIL)
+        else:
             trial.set_user_attr("worker", name_worker(os.getpid()))
             taken.append(trial)
     return taken
 
 
-def adopt_trial(sweep: Sweep, number: int) -> Trial:
-    """Takes over a running trial of a dead process."""
-    trial = sweep.resume(number)
-    for axis in sweep.axes:  # the process may have died before the trial had all its parameters
-        axis.suggest(trial)
-    trial.set_user_attr("worker", name_worker(os.getpid()))
-    return trial
+@contextlib.contextmanager
+def heartbeats(sweep: Sweep, numbers: list[int], seconds: float) -> Generator[threading.Thread]:
+    """Records heartbeats of trials from a thread. Optuna's own runs only inside Study.optimize, which is not used."""
+    stopped = threading.Event()
+
+    def run():
+        while not stopped.wait(seconds):
+            try:
+                record_heartbeats(sweep, numbers)
+            except Exception as error:  # whatever the database raises: the next heartbeat may succeed
+                print(f"no heartbeat could be recorded: {type(error).__name__}: {error}", flush=True)
+
+    record_heartbeats(sweep, numbers)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stopped.set()
+        thread.join()
 
 
-def discard_surplus(sweep: Sweep, trial: Trial) -> bool:
-    """Ends a trial beyond the plan, as one of two workers gets that take the last trial at once. True if it did."""
-    record = sweep.record_of(trial)
-    if "surplus" not in record.user_attrs and place_of(sweep.study, record) < sweep.total:
-        return False
-    trial.set_user_attr("surplus", "beyond config.trials")
-    sweep.study.tell(trial, state=TrialState.FAIL)
-    return True
+def record_heartbeats(sweep: Sweep, numbers: Iterable[int]):
+    """Tells other machines that trials are alive, if any share the study."""
+    if sweep.place.shared:
+        for number in numbers:
+            sweep.storage.record_heartbeat(sweep.id_of(number))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from experiments.ledger.records import RECORDS, RESULTS, load_records, mismatche
 from experiments.peers import records as speed_records
 from experiments.peers.speed_page import lanes_section
 from experiments.sweeps import pictures, study
-from experiments.sweeps.table import live_table
+from experiments.sweeps.progress import Progress
 from lm.data import files
 from lm.data.text import plain_text
 from lm.data.vectors import read_vectors
@@ -299,8 +299,9 @@ def sweep_database(directory: Path) -> Target:
         opened = study.open_sweep(config, place)
         try:
             with study.storage_errors(place):
-                with live_table(opened.study, opened.total) as table:
-                    table.update()
+                progress = Progress(opened.study, opened.total)
+                progress.printed.clear()
+                progress.update()
                 sweep.summarise(opened.study, config.name)
                 pictures.write_report(opened.study, directory)
         finally:

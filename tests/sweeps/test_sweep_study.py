@@ -8,13 +8,13 @@ import optuna
 import pytest
 
 from experiments.sweep import summarise
-from experiments.sweeps import heartbeats, pictures
-from experiments.sweeps.heartbeats import Heart, record_heartbeats
+from experiments.sweeps import pictures, worker
 from experiments.sweeps.plan import plan_trial
 from experiments.sweeps.study import Place, Sweep, open_sweep, quiet_optuna
+from experiments.sweeps.supervisor import requeue_orphans
 from experiments.sweeps.training import train_trials
 from experiments.sweeps.trials import place_of
-from experiments.sweeps.worker import take_trials
+from experiments.sweeps.worker import heartbeats, record_heartbeats, take_trials
 from lm.errors import UserError
 from lm.runs import lock
 from tests.helpers import tiny
@@ -68,7 +68,7 @@ def test_a_machine_that_was_taken_for_dead_continues_with_other_trials(tmp_path)
 def test_a_repeated_trial_waits_for_a_process_that_was_taken_for_dead(tmp_path):
     sweep = opened(tmp_path, trials=1)
     make_stale(sweep, sweep.ask())
-    [repeated] = next(take_trials(sweep, 1, []))
+    [repeated] = next(take_trials(sweep, 1))
     directory = tmp_path / "trials" / "0000"
     directory.mkdir(parents=True)
     with lock.alone(directory):
@@ -85,9 +85,9 @@ def test_a_repeated_trial_waits_for_a_process_that_was_taken_for_dead(tmp_path):
 def test_a_trial_fails_if_its_machines_all_stop_responding(tmp_path, retries):
     sweep = opened(tmp_path, trials=1, retries=retries)
     for _ in range(retries + 1):
-        [trial] = next(take_trials(sweep, 1, []))
+        [trial] = next(take_trials(sweep, 1))
         make_stale(sweep, trial)
-    assert list(take_trials(sweep, 1, [])) == []
+    assert list(take_trials(sweep, 1)) == []
     assert len(sweep.study.trials) == retries + 1
     [trial] = summarise(sweep.study, "tests/sweep")["trials"]
     assert trial["state"] == "fail"
@@ -97,7 +97,7 @@ def test_a_trial_fails_if_its_machines_all_stop_responding(tmp_path, retries):
 def test_a_repeated_trial_that_completes_has_no_failure(tmp_path):
     sweep = opened(tmp_path, trials=1)
     make_stale(sweep, sweep.ask())
-    [repeated] = next(take_trials(sweep, 1, []))
+    [repeated] = next(take_trials(sweep, 1))
     sweep.study.tell(repeated, 3.0)
     [trial] = summarise(sweep.study, "tests/sweep")["trials"]
     assert (trial["state"], trial["failure"]) == ("complete", None)
@@ -114,11 +114,10 @@ def test_heartbeats_continue_after_the_database_has_failed(tmp_path, monkeypatch
             raise optuna.exceptions.StorageInternalError("the server is away")
         record_heartbeats(sweep, numbers)
 
-    monkeypatch.setattr(heartbeats, "record_heartbeats", failing)
-    with Heart(sweep, 0.1) as heart:
-        heart.watch([])
+    monkeypatch.setattr(worker, "record_heartbeats", failing)
+    with heartbeats(sweep, [], 0.1) as thread:
         time.sleep(1.5)
-        assert heart.thread.is_alive()
+        assert thread.is_alive()
     assert len(recorded) >= 5
 
 
@@ -133,16 +132,18 @@ def test_a_surplus_trial_has_no_place_in_the_plan(tmp_path):
     trial.set_user_attr("surplus", "two workers took the last trial at once")
     sweep.study.tell(trial, state=optuna.trial.TrialState.FAIL)
     sweep.config.trials = 4
-    taken = [next(take_trials(sweep, 1, []))[0] for _ in range(2)]
+    taken = [next(take_trials(sweep, 1))[0] for _ in range(2)]
     assert [place_of(sweep.study, sweep.study.trials[each.number]) for each in taken] == [2, 3]
     assert [each.params for each in taken] == [plan_trial(sweep.config, sweep.axes, n) for n in (2, 3)]
-    assert list(take_trials(sweep, 1, [])) == []
+    assert list(take_trials(sweep, 1)) == []
 
 
 def test_a_surplus_trial_of_a_killed_worker_is_not_trained(tmp_path):
     sweep = opened(tmp_path, shared=False, trials=1)
-    left_behind = [(sweep.ask().number,) for _ in range(2)]
-    taken = list(take_trials(sweep, 1, left_behind))
+    for _ in range(2):
+        sweep.ask()
+    assert requeue_orphans(sweep, [])
+    taken = list(take_trials(sweep, 1))
     assert [[each.number for each in group] for group in taken] == [[0]]
     assert len(summarise(sweep.study, "tests/sweep")["trials"]) == 1
 
