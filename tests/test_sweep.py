@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+import warnings
 from types import SimpleNamespace
 
 import optuna
@@ -25,7 +26,7 @@ from experiments.sweeps.worker import take_trials
 from lm.errors import UserError
 from lm.runs import lock
 from tests.helpers import tiny
-from tests.helpers.sweep_runs import CONFIG, KILLS, finished, killed, launched, trials_of, workers_of
+from tests.helpers.sweep_runs import CONFIG, KILLS, SPACE, finished, killed, launched, trials_of, workers_of
 
 
 def run_of(**changes):
@@ -84,6 +85,31 @@ def test_planned_trials_depend_only_on_seed_and_number_and_fill_the_space(sample
     assert all(0.01 <= trial["optim.learning_rate"] <= 1.0 for trial in planned)
 
 
+def test_a_study_keeps_every_kind_of_choice(tmp_path):
+    """Numbers, text, tuples, and repeated values: what a database gives back is the run's value again."""
+    space = (
+        ("model.hidden", "choice", (8,), (8, 8)),
+        ("init.bias", "choice", ("zeros",), ("uniform", -0.1, 0.1)),
+        CELL,
+        ("optim.learning_rate", "choice", 0.1, 0.1, 1.0),
+    )
+    config = make(*space, trials=6)
+    axes = make_space(config)
+    place = Place(str(tmp_path), None, f"sqlite:///{tmp_path}/study.db", False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(6):
+            sweep_now = open_sweep(config, place)  # as a command that resumes
+            with quiet_optuna():
+                params = sweep_now.ask().params
+            assert params == plan_trial(config, axes, number)
+            run = set_parameters(config.run, axes, params)
+            assert [run.model.hidden, run.init.bias, run.model.cell, run.optim.learning_rate] == [
+                axis.value_of(params[axis.key]) for axis in axes
+            ]
+            assert all(axis.value_of(params[axis.key]) in axis.values for axis in axes)
+
+
 def test_joined_keys_get_the_same_value():
     config = make(("keep_prob.input+keep_prob.output", "uniform", 0.5, 1.0), trials=1)
     run = set_parameters(config.run, make_space(config), {"keep_prob.input+keep_prob.output": 0.75})
@@ -101,6 +127,9 @@ def test_joined_keys_get_the_same_value():
         ((("optim.learning_rate", "uniform", 1.0, 0.1),), {}, "needs low < high"),
         ((("optim.learning_rate", "log_uniform", 0.0, 0.1),), {}, "log_uniform needs positive numbers"),
         ((("seed", "integer", 0.5, 2),), {}, "integer needs whole numbers"),
+        ((("data.reset", "choice", None, "a"),), {}, "config.data.reset must be text, not None"),
+        ((("optim.warmup_steps", "choice", True, 1),), {}, "config.optim.warmup_steps must be an integer, not True"),
+        ((("model.hidden", "choice", (8,), "8"),), {}, "model.hidden cannot be '8'"),
         ((RATE,), {"sampler": "grid"}, "a grid needs choices"),
         ((RATE, RATE), {}, "appears twice"),
         ((RATE,), {"sampler": "anneal"}, "config.sampler: unknown 'anneal'; known: grid, random"),
@@ -261,8 +290,7 @@ def test_trials_of_one_shape_are_trained_in_lanes_unless_results_decide(changes,
 
 def with_grid(rates: str, more: str) -> str:
     """CONFIG with a grid of learning rates."""
-    space = '("optim.learning_rate", "log_uniform", 0.01, 1.0), ("seed", "integer", 0, 99)'
-    grid = CONFIG.replace(space, f'("optim.learning_rate", "choice", {rates}),')
+    grid = CONFIG.replace(SPACE, f'("optim.learning_rate", "choice", {rates}),')
     return grid.replace("config.trials = 5", f'config.sampler = "grid"\n    {more}')
 
 
@@ -394,3 +422,20 @@ def test_the_report_of_few_and_of_many_trials(tmp_path, trials):
     assert ("&lt;script&gt;alert(1)&lt;/script&gt;" in page) == bool(trials)
     assert (tmp_path / "scatter.png").exists() == bool(trials)
     assert (tmp_path / "importances.png").exists() == (trials == 12)
+
+
+def test_the_report_sorts_trials_marks_the_best_and_survives_a_picture(tmp_path, monkeypatch, capsys):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    monkeypatch.setattr(pictures, "draw_parallel", lambda study, ceiling: 1 / 0)
+    study = quadratic(make(RATE, SEED, trials=20), 5)
+    study.tell(study.ask({}), state=optuna.trial.TrialState.FAIL)
+    (tmp_path / "trials/0002").mkdir(parents=True)
+    pictures.write_report(study, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    shown = re.findall(r"<td[^>]*>([\d.]+)(?: \(best\))?</td>\s*<td></td>\s*</tr>", page)
+    expected = sorted(trial.value for trial in study.trials[:5])
+    assert shown == [f"{value:.4f}" for value in expected]
+    assert re.findall(r"([\d.]+) \(best\)", page) == [f"{expected[0]:.4f}"]
+    assert re.findall(r'<a href="(.*?)">(.*?)</a>', page) == [("trials/0002/", "2")]
+    assert "parallel.png cannot be drawn: ZeroDivisionError" in capsys.readouterr().err
+    assert (tmp_path / "scatter.png").exists()

@@ -9,17 +9,19 @@ curves.png        validation perplexity at each check, one line per trial
 import io
 import json
 import math
+import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from experiments.pages import render
 from experiments.sweeps.progress import format_value
 from experiments.sweeps.study import quiet_optuna
-from experiments.sweeps.trials import FINISHED, describe_state, trials_without_surplus, value_of
+from experiments.sweeps.training import describe_error
+from experiments.sweeps.trials import FINISHED, describe_state, directory_of, trials_without_surplus, value_of
 from lm.runs.files import write_bytes
 
 CEILING = 100  # values above this multiple of the best are drawn there, to leave room for the others
@@ -27,16 +29,16 @@ PERPLEXITY = "validation perplexity"
 
 
 def write_report(study: optuna.Study, workdir: str | Path):
-    """Writes the pictures that the study has enough trials for, and report.html.
+    """Writes the pictures that the study has enough trials for, and report.html. A picture that fails is left out.
 
     Raises UserError for a file that cannot be written.
     """
-    trials, best = trials_without_surplus(study), ""
-    complete = [t for t in trials if t.state == TrialState.COMPLETE and math.isfinite(value_of(t))]
+    trials = sorted(trials_without_surplus(study), key=rank)
+    complete = [trial for trial in trials if rank(trial) < math.inf]
+    best = ""
     if complete:
-        first = min(complete, key=value_of)
-        settings = ", ".join(f"{key} = {format_value(value)}" for key, value in first.params.items())
-        best = f"Best: trial {first.number}, {PERPLEXITY} {first.value:.4f}, at {settings}."
+        settings = ", ".join(f"{key} = {format_value(value)}" for key, value in complete[0].params.items())
+        best = f"Best: trial {complete[0].number}, {PERPLEXITY} {complete[0].value:.4f}, at {settings}."
     has_curves = any(trial.intermediate_values for trial in trials)
     images = draw_all(study, [value_of(trial) for trial in complete], has_curves)
     for name, (_, image) in images.items():
@@ -53,12 +55,28 @@ def write_report(study: optuna.Study, workdir: str | Path):
         images=list(images.values()),
         columns=["trial", *keys, PERPLEXITY, "seconds"],
         rows=[
-            [trial.number, *map(trial.params.get, keys), describe_state(trial), trial.user_attrs.get("seconds")]
+            [
+                trial.number,
+                *map(trial.params.get, keys),
+                describe_state(trial) + (" (best)" if [trial] == complete[:1] else ""),
+                trial.user_attrs.get("seconds"),
+            ]
             for trial in trials
         ],
+        links=[link_to(directory_of(study, trial), workdir) for trial in trials],
         definition=json.dumps(definition, indent=1) if definition else "",
     )
     write_bytes(Path(workdir, "report.html"), page.encode())
+
+
+def rank(trial: FrozenTrial) -> float:
+    """The value of a complete trial; infinity for any other, which comes last in the table."""
+    return value_of(trial) if trial.state == TrialState.COMPLETE and math.isfinite(value_of(trial)) else math.inf
+
+
+def link_to(directory: Path, workdir: str | Path) -> str:
+    """The address of a trial's run, relative to the report; empty if it is not here, as on another machine."""
+    return f"{directory.as_posix()}/" if Path(workdir, directory).is_dir() else ""
 
 
 def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict[str, tuple[str, bytes]]:
@@ -79,8 +97,11 @@ def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict
     with quiet_optuna(), warnings.catch_warnings(), pyplot.rc_context({"text.parse_math": False}):
         warnings.simplefilter("ignore", UserWarning)  # of a single trial: its axis has no length
         for name, (title, draw) in pictures.items():
-            draw(study, ceiling)
-            images[name] = (title, current_png())
+            try:
+                draw(study, ceiling)
+                images[name] = (title, current_png())
+            except Exception as error:  # of Optuna or matplotlib: the trials matter more than a picture of them
+                print(f"{name}.png cannot be drawn: {describe_error(error)}", file=sys.stderr)
     return images
 
 

@@ -13,7 +13,7 @@ import optuna
 from ml_collections import ConfigDict
 
 from configs.rules import SWEEP_RULES, check_values
-from experiments.sweeps.space import Axis
+from experiments.sweeps.space import Axis, as_parameter
 from experiments.sweeps.trials import place_of
 from lm.errors import UserError
 
@@ -37,12 +37,12 @@ def number_of_trials(config: ConfigDict, axes: list[Axis]) -> int:
 
 
 def plan_trial(config: ConfigDict, axes: list[Axis], number: int) -> dict[str, Any]:
-    """{axis key: value} of trial `number` of a sampler in PLANNED."""
+    """{axis key: parameter} of trial `number` of a sampler in PLANNED."""
     if config.sampler == "grid":
         shape = [len(axis.values) for axis in axes]
         # A surplus trial gets some point before it is dropped.
         picks = np.unravel_index(number % math.prod(shape), shape)
-        return {axis.key: axis.values[pick] for axis, pick in zip(axes, picks, strict=True)}
+        return {axis.key: as_parameter(axis.values[pick]) for axis, pick in zip(axes, picks, strict=True)}
     if config.sampler == "quasi_random":
         from scipy.stats import qmc
 
@@ -52,7 +52,7 @@ def plan_trial(config: ConfigDict, axes: list[Axis], number: int) -> dict[str, A
         shares = sequence.random(1)[0]
     else:
         shares = np.random.default_rng([config.seed, number]).random(len(axes))
-    return {axis.key: axis.quantile(float(share)) for axis, share in zip(axes, shares, strict=True)}
+    return {axis.key: as_parameter(axis.quantile(float(share))) for axis, share in zip(axes, shares, strict=True)}
 
 
 class PlannedSampler(optuna.samplers.RandomSampler):

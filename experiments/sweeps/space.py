@@ -26,11 +26,16 @@ class Axis(NamedTuple):
     @property
     def distribution(self) -> optuna.distributions.BaseDistribution:
         if self.kind == "choice":
-            return optuna.distributions.CategoricalDistribution(self.values)
+            return optuna.distributions.CategoricalDistribution([as_parameter(value) for value in self.values])
         low, high = self.values
         if self.kind == "integer":
             return optuna.distributions.IntDistribution(low, high)
         return optuna.distributions.FloatDistribution(low, high, log=self.kind == "log_uniform")
+
+    def value_of(self, parameter: Any) -> Any:
+        """The value for the run's keys that a study's parameter stands for."""
+        known = {as_parameter(value): value for value in self.values if isinstance(value, tuple)}
+        return known.get(parameter, parameter)
 
     def quantile(self, share: float) -> Any:
         """The value below which `share` (0 to 1) of the distribution lies."""
@@ -42,6 +47,11 @@ class Axis(NamedTuple):
         if self.kind == "uniform":
             return low + share * (high - low)
         return min(max(math.exp(math.log(low) + share * math.log(high / low)), low), high)
+
+
+def as_parameter(value: Any) -> Any:
+    """A value as a study's parameter. Databases keep numbers and text only, so a tuple becomes its text."""
+    return repr(value) if isinstance(value, tuple) else value
 
 
 def make_space(config: ConfigDict) -> list[Axis]:
@@ -56,7 +66,7 @@ def make_space(config: ConfigDict) -> list[Axis]:
         if axis.kind != "choice":
             _check_range(axis, config.sampler)
         for value in axis.values:
-            check_values(set_parameters(config.run, [axis], {axis.key: value}))
+            check_values(set_parameters(config.run, [axis], {axis.key: as_parameter(value)}))
     keys = [key for axis in axes for key in axis.keys]
     if repeated := [key for key in keys if keys.count(key) > 1]:
         raise UserError(f"config.space: {repeated[0]} appears twice")
@@ -80,16 +90,17 @@ def _check_range(axis: Axis, sampler: str):
 
 
 def set_parameters(run: ConfigDict, axes: list[Axis], parameters: dict[str, Any]) -> ConfigDict:
-    """A copy of the run with the parameters {axis key: value}. Raises UserError for a wrong key or type."""
+    """A copy of the run with the parameters {axis key: parameter}. Raises UserError for a wrong key or type."""
     config = run.copy_and_resolve_references()
     for axis in axes:
+        value = axis.value_of(parameters[axis.key])
         for key in axis.keys:
             try:
-                config.update_from_flattened_dict({key: parameters[axis.key]})
+                config.update_from_flattened_dict({key: value})
             except (KeyError, AttributeError) as error:
                 raise UserError(f"config.space: the run has no key {key}") from error
             except (TypeError, ValueError) as error:
-                raise UserError(f"config.space: {key} cannot be {parameters[axis.key]!r}") from error
+                raise UserError(f"config.space: {key} cannot be {value!r}") from error
     return config
 
 

@@ -55,7 +55,7 @@ def train_trials(sweep: Sweep, trials: list[Trial], corpora: dict[str, Corpus]):
             wait_until_free(run.directory)
         began = time.monotonic()
         failures = train_group(sweep, group, corpora)
-        seconds = round(time.monotonic() - began, 2)  # of the whole group
+        seconds = round((time.monotonic() - began) / len(group), 2)  # lanes share their time
         for run, failure in zip(group, failures, strict=True):
             tell_result(sweep, run, failure, seconds)
 

@@ -11,8 +11,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Of a tuple the study keeps the text.
+SPACE = """("optim.learning_rate", "log_uniform", 0.01, 1.0), ("seed", "integer", 0, 99),
+                    ("init.bias", "choice", ("zeros",), ("uniform", -0.1, 0.1))"""
+
 # A sweep of a run of 24 steps on 3,000 characters. Tests change it, kill it, and make it diverge.
-CONFIG = """
+CONFIG = f"""
 from configs.sweeps._definition import sweep
 from tests.helpers import tiny
 
@@ -20,7 +24,7 @@ def get_config():
     run = tiny.config(data__size=3000, train__steps=24, train__evaluate_every=6, train__report_every=6,
                       checkpoint__every_steps=6)
     config = sweep("tests/sweep", run)
-    config.space = (("optim.learning_rate", "log_uniform", 0.01, 1.0), ("seed", "integer", 0, 99))
+    config.space = ({SPACE})
     config.trials = 5
     return config
 """
