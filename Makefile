@@ -33,7 +33,7 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/soak/soak_*.py
 
 # The type checker covers these rooms; CONTRIBUTING.md says what is left.
-TYPED := launch.py configs lm experiments/*.py experiments/ledger experiments/pages
+TYPED := launch.py configs lm experiments/*.py experiments/ledger experiments/pages experiments/sweeps
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

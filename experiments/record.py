@@ -15,7 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.ledger.claims import all_claims
-from experiments.ledger.records import RECORDS, RESULTS, make_record, mismatches, write_record
+from experiments.ledger.records import (
+    RECORDS,
+    RESULTS,
+    load_records,
+    make_record,
+    mismatches,
+    record_title,
+    repeated,
+    write_record,
+)
 from experiments.ledger.storage import check, renew, stored_reasons
 from experiments.peers.records import record_benchmark, record_lanes
 from lm.errors import UserError
@@ -42,7 +51,8 @@ def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     Raises UserError if no config claims the run as it was made.
     """
     record, claims = make_record(workdir), all_claims()
-    if wrong := mismatches(record, claims):
+    others = [each for each in load_records(directory / RECORDS) if record_title(each) != record_title(record)]
+    if wrong := [*mismatches(record, claims), *repeated([*others, record])]:
         raise UserError(f"the run in --workdir={workdir} cannot go on record: {'; '.join(wrong)}")
     path = write_record(record, directory / RECORDS)
     renew(directory, claims)

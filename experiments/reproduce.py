@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.ledger import report, storage
+from experiments.ledger import published, report, storage
 from experiments.ledger.claims import PlannedRun, all_claims, matching, plan
-from experiments.ledger.records import RECORD, RECORDS, identity_today, load_records, make_record, write_record
+from experiments.ledger.records import RECORD, RECORDS, RESULTS, identity_today, load_records, make_record, write_record
 from experiments.pages.markdown import table
 from experiments.train import estimate_all
 from lm.errors import UserError
@@ -77,7 +77,8 @@ def run(config, workdir, data_dir=None, **flags):
     del config
     workdir, request = Path(workdir), Request(**flags)
     if request.check:
-        return storage.check(workdir, all_claims())
+        claims, is_published = all_claims(), workdir.resolve() == RESULTS
+        return storage.check(workdir, claims, published.faults if is_published else None)
     if request.seeds < 0:
         raise UserError(f"--seeds={request.seeds} must be at least 1, or 0 for as many as each config asks for")
     seconds = duration(request.budget) if request.budget else math.inf

@@ -12,6 +12,7 @@ from configs.rules import check_values
 from lm.data.corpora import Corpus, load
 from lm.errors import UserError, first_line
 from lm.machine.clock import process_seconds
+from lm.model.language_model import count_parameters
 from lm.run import Run, open_run
 from lm.runs import sampled_texts
 from lm.runs.workdir import read_config
@@ -27,6 +28,7 @@ LONG_SECONDS = 300.0  # timing takes some seconds: a few hundredths of this
 def run(config, workdir, data_dir=None, dry_run=False, eta=True):
     """Returns the content of `workdir`/summary.json; of a dry run the Estimate."""
     setup = load_setup(config, data_dir)
+    note_size(setup)
     if dry_run:
         return estimate(setup)
     if jax.process_count() == 1 and read_config(workdir) is None:  # a new run
@@ -36,6 +38,13 @@ def run(config, workdir, data_dir=None, dry_run=False, eta=True):
         print_results(summary)
         draw(workdir)
     return summary
+
+
+def note_size(setup: Setup):
+    """Prints how many parameters the model has, if its config states another number."""
+    stated, size = setup.config.parameters, count_parameters(setup.state_shapes.parameters)
+    if stated not in (0, size):
+        print(f"the model has {size:,} parameters; config.parameters states {stated:,}, those of the published model")
 
 
 def draw(workdir):

@@ -2,8 +2,6 @@
 
 import ast
 import functools
-import importlib
-import inspect
 import re
 from pathlib import Path
 
@@ -12,7 +10,9 @@ import ml_collections
 import numpy as np
 import pytest
 
+from configs import catalogue
 from configs.base import base
+from configs.catalogue import all_configs
 from launch import COMMANDS
 from lm.data.corpora import CORPORA, Corpus
 from lm.data.text import Vocabulary
@@ -45,39 +45,14 @@ TRAIN_METRICS = {"loss", "perplexity", "minibatch_perplexity", "epoch_perplexity
 SCORE_METRICS = {"perplexity", "loss", "bits_per_symbol"}
 
 
-def module_of(path):
-    return importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-
-
-def variants(get_config):
-    """Arguments that a config accepts, as listed in its error for another one; [None] if it takes no argument."""
-    if not inspect.signature(get_config).parameters:
-        return [None]
-    with pytest.raises(UserError, match="variant: unknown 'no such variant'; known: ") as caught:
-        get_config("no such variant")
-    return re.split(r",\s*", str(caught.value).split("known: ")[1])
-
-
-def kind_of(module):
-    """The kind of command that reads this config: run for most; None if the file is no config."""
-    return module.get_config().get("kind", "run") if hasattr(module, "get_config") else None
-
-
-NO_CONFIGS = ("__init__.py", "loading.py", "rules.py")
-FILES = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name not in NO_CONFIGS)
-CONFIGS = {
-    str(path.relative_to(ROOT / "configs").with_suffix("")) + (f":{variant}" if variant else ""): (module, variant)
-    for path in FILES
-    for module in [module_of(path)]
-    if kind_of(module) == "run"
-    for variant in variants(module.get_config)
-}
+FILES = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name != "__init__.py")
+ENTRIES = {entry.path.removeprefix("configs/").replace(".py", ""): entry for entry in all_configs()}
+CONFIGS = {name: entry for name, entry in ENTRIES.items() if entry.config.get("kind", "run") == "run"}
 
 
 @functools.cache
 def load(name):
-    module, variant = CONFIGS[name]
-    return module.get_config(*([variant] if variant else []))
+    return CONFIGS[name].config.copy_and_resolve_references()
 
 
 def leaves(config, path=""):
@@ -96,26 +71,40 @@ def test_all_configs_are_found():
 
 def test_configs_of_other_commands_name_their_command():
     """The command reads every key of its config."""
-    for path in FILES:
-        kind = kind_of(module_of(path))
-        if kind not in (None, "run"):
+    for entry in ENTRIES.values():
+        kind = entry.config.get("kind", "run")
+        if kind != "run":
             [name] = [name for name, command in COMMANDS.items() if command.config == kind]
-            config = module_of(path).get_config()
-            assert config.is_locked, path
+            assert entry.config.is_locked, entry.path
             files = [ROOT / "experiments" / f"{name}.py", *(ROOT / "experiments" / f"{name}s").glob("*.py")]
             words = set().union(*map(words_of, files))
-            assert set(config) - {"kind"} <= words, path
-            assert f"--experiment={name}" in module_of(path).__doc__, path
+            assert set(entry.config) - {"kind"} <= words, entry.path
+            assert f"--experiment={name}" in entry.module.__doc__, entry.path
+
+
+def test_unknown_variants_are_refused_and_known_ones_are_listed(tmp_path, monkeypatch):
+    for entry in ENTRIES.values():
+        if ":" in entry.path:
+            known = ", ".join(entry.module.VARIANTS)
+            with pytest.raises(UserError, match=f"variant: unknown 'no such'; known: {known}"):
+                entry.module.get_config("no such")
+    monkeypatch.setattr(catalogue, "CONFIGS", tmp_path / "unlisted")
+    (tmp_path / "unlisted").mkdir()
+    (tmp_path / "unlisted" / "one.py").write_text("def get_config(variant): pass")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"^unlisted/one\.py: get_config\(\) takes a variant, so the file must list"):
+        all_configs()
 
 
 def test_every_file_is_a_config_or_a_helper_that_configs_import():
-    """A helper's name begins with an underscore; three files of the top level are not configs either."""
+    """A helper's name begins with an underscore; four files of the top level are not configs either."""
+    files_of_configs = {ROOT / entry.path.partition(":")[0] for entry in ENTRIES.values()}
     texts = {path: path.read_text() for path in FILES}
     for path in FILES:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        if name in ("configs.base", "configs.loading", "configs.rules"):
+        if name in ("configs.base", "configs.catalogue", "configs.loading", "configs.rules"):
             continue
-        assert path.name.startswith("_") != hasattr(module_of(path), "get_config"), path
+        assert path.name.startswith("_") != (path in files_of_configs), path
         if path.name.startswith("_"):
             assert any(f"from {name} import" in text for text in texts.values()), path
 
@@ -126,9 +115,8 @@ def test_names_types_and_locks(name):
     path = name.split(":")[0]
     assert config.name in (name, path)
     assert config.source
-    assert f"--config=configs/{path}.py" in CONFIGS[name][0].__doc__ or "make run" in CONFIGS[name][0].__doc__
-    if config.targets:
-        assert re.search(rf"\b{config.claim.minutes:,g} minutes", CONFIGS[name][0].__doc__), "how long it takes"
+    docstring = CONFIGS[name].module.__doc__
+    assert f"--config=configs/{path}.py" in docstring or "make run" in docstring
     expected = leaves(base())
     found = {key: value for key, value in leaves(config).items() if not key.startswith("targets.")}
     assert found.keys() == expected.keys()
@@ -140,7 +128,7 @@ def test_names_types_and_locks(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_mistyped_keys_and_wrong_types_fail(name):
-    config = CONFIGS[name][0].get_config(*([CONFIGS[name][1]] if CONFIGS[name][1] else []))
+    config = load(name)
     with pytest.raises(AttributeError, match="learning_rte"):
         config.optim.learning_rte = 1.0
     with pytest.raises(AttributeError, match="optm"):

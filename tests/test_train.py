@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.train import note_size
 from lm.errors import UserError
+from lm.model.language_model import count_parameters
 from lm.training.loop import Trainer, train
 from lm.training.optim import hyper_of
 from lm.training.recorder import Recorder
@@ -208,6 +210,16 @@ def test_a_config_that_cannot_run_is_refused_before_the_first_step(tmp_path, cha
     assert all(word in str(caught.value) for word in words), caught.value
     assert not any(tiny.STEPS in name for name in compiled)
     assert not any(tmp_path.rglob("*")), "a refused config leaves nothing in the workdir"
+
+
+@pytest.mark.parametrize("stated", [0, 1234, None])
+def test_a_model_of_another_size_than_stated_is_announced(stated, capsys):
+    setup = make_setup(tiny.config(), tiny.corpus())
+    size = count_parameters(setup.state_shapes.parameters)
+    config = tiny.config(parameters=size if stated is None else stated)
+    note_size(make_setup(config, tiny.corpus()))
+    announced = f"the model has {size:,} parameters; config.parameters states 1,234, those of the published model\n"
+    assert capsys.readouterr().out == (announced if stated == 1234 else "")
 
 
 def test_a_corpus_without_a_validation_text_trains(tmp_path):

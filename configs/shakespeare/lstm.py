@@ -20,9 +20,11 @@ from configs.base import set_targets, target
 from configs.shakespeare._book import book
 from lm.errors import check_name
 
+VARIANTS = ("book", "correct")
+
 
 def get_config(variant: str = "correct"):
-    check_name(variant, ("book", "correct"), "variant")
+    check_name(variant, VARIANTS, "variant")
     config = book(f"lstm:{variant}")
     # 99,993 // 16 = 6,249 characters a row: (6,249 - 1) // 25 = 249 windows a pass
     config.data.batch_size = 16

@@ -18,13 +18,14 @@ from configs.base import set_targets, target
 from configs.text8.bigram import bigram
 from lm.errors import check_name
 
-KEEP_PROB = {"printed": 1.0, "real": 0.9}
+# Keep probability by variant.
+VARIANTS = {"printed": 1.0, "real": 0.9}
 
 
 def get_config(variant: str = "printed"):
-    check_name(variant, KEEP_PROB, "variant")
+    check_name(variant, VARIANTS, "variant")
     config = bigram(f"bigram_dropout:{variant}")
-    config.keep_prob.input = config.keep_prob.output = KEEP_PROB[variant]
+    config.keep_prob.input = config.keep_prob.output = VARIANTS[variant]
     config.train.steps = 21_001
     config.claim.minutes, config.claim.seeds = 1.5, 3
     config.optim.decay_steps = 15_000

@@ -12,12 +12,12 @@ from lm.errors import check_name
 
 # Cell, epochs and parameters: 65 x 128 + (128 + 512 + 1) x G x 512 + (512 + 1) x 65, with G gates. The GRU's candidate
 # has a second bias of 512.
-CELLS = {"lstm": ("lstm", 11, 1_354_433), "gru": ("gru_reset_after", 6, 1_026_753)}
+VARIANTS = {"lstm": ("lstm", 11, 1_354_433), "gru": ("gru_reset_after", 6, 1_026_753)}
 MINUTES_AND_SEEDS = {"lstm": (11.0, 1), "gru": (4.0, 3)}
 
 
 def get_config(variant: str = "lstm"):
-    check_name(variant, CELLS, "variant")
+    check_name(variant, VARIANTS, "variant")
     config = base()
     config.name = f"tiny_shakespeare/char:{variant}"
     config.source = "own config; data of karpathy/char-rnn"
@@ -28,7 +28,7 @@ def get_config(variant: str = "lstm"):
     config.data.batch_size = 32
     config.data.unroll = 64
     # model
-    config.model.cell, config.train.epochs, config.parameters = CELLS[variant]
+    config.model.cell, config.train.epochs, config.parameters = VARIANTS[variant]
     config.claim.minutes, config.claim.seeds = MINUTES_AND_SEEDS[variant]
     config.model.input = "embedding"
     config.model.embedding_size = 128

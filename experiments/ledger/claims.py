@@ -1,7 +1,6 @@
-"""The claims, which are all configs with targets, and the training runs that they require."""
+"""The claims, which are the configs with reported numbers, and the training runs that they require."""
 
 import fnmatch
-import importlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -9,24 +8,10 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from configs.catalogue import all_configs
 from lm.data.corpora import CORPORA, checksum
 from lm.errors import UserError, check_name, suggestions
 from lm.runs.provenance import identity
-
-# Modules whose configs have targets -> their variants; "" for a module without variants.
-CLAIMS = {
-    "configs.text8.lstm": ("",),
-    "configs.text8.lstm_fused": ("",),
-    "configs.text8.embedding": ("",),
-    "configs.text8.bigram": ("",),
-    "configs.text8.bigram_dropout": ("printed", "real"),
-    "configs.ptb.lstm2": ("",),
-    "configs.ptb.zaremba": ("small", "small_held_5", "medium", "large"),
-    "configs.cs224d.rnnlm": ("",),
-    "configs.shakespeare.rnn": ("",),
-    "configs.shakespeare.lstm": ("book", "correct"),
-    "configs.tiny_shakespeare.char": ("lstm", "gru"),
-}
 
 
 class Claim(NamedTuple):
@@ -34,6 +19,7 @@ class Claim(NamedTuple):
 
     path: str
     config: ConfigDict
+    docstring: str = ""  # of its file
 
 
 class PlannedRun(NamedTuple):
@@ -77,20 +63,30 @@ def title_of(name: str, corpus: str, seed: int) -> str:
 
 
 def all_claims() -> list[Claim]:
-    """All claims, in the order of the table."""
-    claims = []
-    for module, variants in CLAIMS.items():
-        get_config = importlib.import_module(module).get_config
-        path = module.replace(".", "/") + ".py"
-        for variant in variants:
-            claims.append(Claim(f"{path}:{variant}", get_config(variant)) if variant else Claim(path, get_config()))
-    return claims
+    """Every config that has targets, or minutes for `reproduce` to spend on it."""
+    return [
+        Claim(entry.path, entry.config, entry.module.__doc__ or "")
+        for entry in all_configs()
+        if entry.config.get("kind", "run") == "run" and (entry.config.targets or entry.config.claim.minutes)
+    ]
+
+
+def check_docstring(claim: Claim):
+    """Raises UserError if a config has another name than its path, or its docstring lacks source, command or time."""
+    path, config = claim.path.removeprefix("configs/").replace(".py", ""), claim.config
+    if config.name not in (path, path.partition(":")[0]):
+        raise UserError(f"{claim.path}: config.name must be its path, {path!r}, not {config.name!r}")
+    file = claim.path.partition(":")[0]
+    for words in ("Source: ", f"--config={file}", f"{config.claim.minutes:,g} minutes"):
+        if not re.search(rf"(?<![\d.]){re.escape(words)}", claim.docstring):
+            raise UserError(f"{file}: its docstring must contain {words!r}")
 
 
 def matching(patterns: str) -> list[Claim]:
     """Claims whose name (text8/lstm), or name and target (ptb/lstm2/test), matches one of PATTERN,PATTERN,...
 
-    Patterns are as in a shell. A config is run for all its targets. Raises UserError for a pattern without a match.
+    Patterns are as in a shell. A config is run for all its targets. Raises UserError for a pattern without a match,
+    and for a config that `check_docstring` refuses.
     """
     claims, chosen = all_claims(), set()
     for pattern in patterns.split(","):
@@ -102,7 +98,10 @@ def matching(patterns: str) -> list[Claim]:
             known = suggestions(pattern, [claim.config.name for claim in claims])
             raise UserError(f"--targets={pattern} matches no config with targets{known}")
         chosen |= found
-    return [claim for claim in claims if claim.config.name in chosen]
+    found = [claim for claim in claims if claim.config.name in chosen]
+    for claim in found:
+        check_docstring(claim)
+    return found
 
 
 def suits(claim: Claim, corpus: str) -> bool:

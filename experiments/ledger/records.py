@@ -1,16 +1,13 @@
 """Records: what a finished run leaves for others to check, its summary and its training curve in one JSON file."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from ml_collections import ConfigDict
 
 from experiments.ledger.claims import Claim, planned_run, suits, title_of
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_bytes
-from lm.runs.plain import flat, plain
-from lm.runs.provenance import DECIDES_NOTHING, NUMERICS, identity
+from lm.runs.provenance import NUMERICS, decisive, identity
 from lm.runs.saved_config import restore
 from lm.runs.schema import NUMBER, POSITIVE, read_json, read_rows
 
@@ -126,20 +123,22 @@ def config_today(record: dict) -> dict:
 
     A key that did not exist when the run was made has its default: what the code did before it had the key.
     """
-    return _decisive(restore({}, "")) | _decisive(record["provenance"]["config"])
+    return decisive(restore({}, "")) | decisive(record["provenance"]["config"])
 
 
 def mismatches(record: dict, claims: Sequence[Claim]) -> list[str]:
     """Why the record is not a run that a claim asks for today: another config, other data, other numerics."""
     claim = next((claim for claim in claims if claim.config.name == record["name"]), None)
     if claim is None:
-        return [f"no config of experiments/ledger/claims.py is named {record['name'][:80]!r}"]
+        return [f"no config with targets is named {record['name'][:80]!r}"]
     if not suits(claim, record["corpus"]):
         return [f"{claim.path} cannot be run on corpus {record['corpus'][:80]!r}"]
     planned = planned_run(claim, record["seed"], record["corpus"])
     if identity_today(record) == planned.identity:
-        return []
-    recorded, today = config_today(record), _decisive(planned.config)
+        stated = claim.config.parameters
+        differs = f"it has {record['parameters']:,} parameters, and config.parameters states {stated:,}"
+        return [differs] if stated not in (0, record["parameters"]) else []
+    recorded, today = config_today(record), decisive(planned.config)
     wrong = [
         f"{key} is {_shown(recorded.get(key))} in the record and {_shown(today.get(key))} in {claim.path}"
         for key in sorted(recorded.keys() | today.keys())
@@ -150,10 +149,17 @@ def mismatches(record: dict, claims: Sequence[Claim]) -> list[str]:
     return wrong[:4] or ["its data has another checksum than the corpus has today"]
 
 
-def _decisive(config: Mapping | ConfigDict) -> dict:
-    """The dotted keys of a config that decide its identity."""
-    groups = {key: value for key, value in plain(config).items() if key not in ("claim", "targets", "sample")}
-    return {key: value for key, value in flat(groups).items() if key not in DECIDES_NOTHING}
+def repeated(records: Sequence[dict]) -> list[str]:
+    """One line for each record that has the numbers of another seed: it is a copy, or the seed does nothing."""
+    titles: dict[str, str] = {}
+    wrong = []
+    for record in records:
+        numbers = {"curve": record["curve"], "nats": [score["nats"] for score in record["results"]]}
+        key, title = json.dumps([record["name"], record["corpus"], numbers]), record_title(record)
+        if key in titles:
+            wrong.append(f"{title}.json has the very numbers of {titles[key]}.json")
+        titles.setdefault(key, title)
+    return wrong
 
 
 def _shown(value) -> str:

@@ -8,13 +8,13 @@ DIRECTORY/report.md, report.html    experiments/ledger/report.py
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.ledger import report
 from experiments.ledger.claims import Claim
 from experiments.ledger.contents import derive
-from experiments.ledger.records import RECORDS, identity_today, load_records, mismatches, record_title
+from experiments.ledger.records import RECORDS, identity_today, load_records, mismatches, record_title, repeated
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_bytes, write_json
 from lm.runs.schema import read_json
@@ -65,14 +65,17 @@ def set_aside(directory: Path, claims: Sequence[Claim]) -> dict[str, str]:
     return reasons
 
 
-def check(directory: Path, claims: Sequence[Claim]) -> dict:
+def check(directory: Path, claims: Sequence[Claim], more: Callable[[dict, Sequence[Claim]], list[str]] | None = None):
     """Derives the ledger in directory and its reports again from the records and today's configs, and compares.
+
+    more: finds other faults, given the content of ledger.json and the claims
 
     Returns what ledger.json holds. Raises UserError that names the differences.
     """
     path = directory / "ledger.json"
     stored, records = read_json(path, LEDGER), load_records(directory / RECORDS)
     wrong = [f"{record_title(record)[:80]}.json: {why}" for record in records for why in mismatches(record, claims)]
+    wrong += repeated(records)
     try:
         derived = derive(records, claims, stored["not_run"])
     except ArithmeticError as error:  # numbers whose sum or square is too large for a float
@@ -82,6 +85,7 @@ def check(directory: Path, claims: Sequence[Claim]) -> dict:
         found = (directory / name).read_bytes() if (directory / name).is_file() else b""
         if _PICTURE.sub(b"", found) != _PICTURE.sub(b"", page):
             wrong.append(f"{name} differs from the one rendered from the records")
+    wrong += more(derived, claims) if more else []
     if wrong:
         raise UserError(f"--check of {directory} found {len(wrong)} differences: {'; '.join(wrong[:8])}")
     print(f"{path}: every verdict follows from {len(records)} records. {report.summary_line(stored['rows'])}")

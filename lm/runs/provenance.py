@@ -13,6 +13,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from lm.runs.plain import flat, plain
 
 # The version of what the code computes. Add 1 whenever a change alters results beyond rounding (an initialiser that
@@ -39,14 +41,18 @@ def identity(config: Mapping, data_checksum: str, numerics: int = NUMERICS) -> s
 
     config: the resolved config of a run, with its seed; data_checksum: `lm.data.corpora.checksum` of its data
     """
-    decides = {key: value for key, value in plain(config).items() if key not in ("claim", "targets", "sample")}
-    decisive = {
+    text = json.dumps([numerics, data_checksum, decisive(config)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def decisive(config: Mapping | ConfigDict) -> dict:
+    """The dotted keys of a config that decide numbers, and their values."""
+    groups = {key: value for key, value in plain(config).items() if key not in ("claim", "targets", "sample")}
+    return {
         key: value
-        for key, value in flat(decides).items()
+        for key, value in flat(groups).items()
         if key not in DECIDES_NOTHING and (key not in ADDED_LATER or value != ADDED_LATER[key])
     }
-    text = json.dumps([numerics, data_checksum, decisive], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def provenance(config, corpus, git: dict | None) -> dict:

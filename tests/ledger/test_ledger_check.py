@@ -130,6 +130,29 @@ def test_a_report_with_a_picture_less_is_found(ledger, claims):
         check(ledger, claims)
 
 
+def test_two_seeds_with_equal_numbers_are_found(ledger, claims, monkeypatch):
+    one, other = (ledger / "records" / TEXT8.replace("seed0", f"seed{seed}") for seed in (0, 1))
+    content = json.loads(one.read_text())
+    content["seed"] = content["provenance"]["config"]["seed"] = 1
+    other.write_text(json.dumps(content))
+    renew(ledger, claims)
+    words = r"text8_lstm_fused.text8_prefix.seed1.json has the very numbers of text8_lstm_fused.text8_prefix.seed0.json"
+    with pytest.raises(UserError, match=words):
+        check(ledger, claims)
+    other.unlink()
+    monkeypatch.setattr(record, "all_claims", lambda: claims)
+    monkeypatch.setattr(record, "make_record", lambda workdir: content)
+    with pytest.raises(UserError, match=f"cannot go on record: {words}"):
+        record.put_run_on_record(ledger, ledger)
+    assert not other.exists()
+
+
+def test_a_model_of_another_size_is_found(ledger, claims):
+    edit(ledger / "records" / PTB, lambda c: c.update(parameters=7))
+    with pytest.raises(UserError, match=r"it has 7 parameters, and config\.parameters states \d"):
+        check(ledger, claims)
+
+
 def test_a_torn_record_is_found(ledger, claims):
     path = ledger / "records" / PTB
     path.write_bytes(path.read_bytes()[:-100])

@@ -1,0 +1,57 @@
+"""Checks what this repository publishes: the ledger of docs/results, sweeps, and the tables made from them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.catalogue import all_configs
+from experiments.ledger import results_page
+from experiments.ledger.claims import Claim
+from experiments.ledger.records import RESULTS
+from experiments.pages.markdown import ROOT, with_section
+from experiments.peers import speed_page
+from experiments.sweeps.plan import PLANNED, number_of_trials, plan_trial
+from experiments.sweeps.space import make_space
+from lm.runs.plain import plain
+
+
+def faults(ledger: dict, claims: Sequence[Claim]) -> list[str]:
+    """What is missing or outdated, one line each. ledger: content of docs/results/ledger.json"""
+    return [*unexplained(ledger, claims), *outdated_tables(), *wrong_sweeps(RESULTS / "sweeps")]
+
+
+def unexplained(ledger: dict, claims: Sequence[Claim]) -> list[str]:
+    """Configs that claim something and have neither a record nor a reason for having none."""
+    known = {row["config"] for row in ledger["rows"]} | {score["config"] for score in ledger["other_scores"]}
+    return [f"{each.path} has neither a record nor a reason" for each in claims if each.config.name not in known]
+
+
+def outdated_tables() -> list[str]:
+    """Generated sections of README and docs that are not what the records give today."""
+    sections = results_page.sections() | {(speed_page.PAGE, "speed"): speed_page.section()}
+    texts = {path: path.read_text(encoding="utf-8") for path, _ in sections}
+    return [
+        f"{path.relative_to(ROOT)}: the table `{name}` is outdated: run `make results`"
+        for (path, name), content in sections.items()
+        if with_section(texts[path], name, content) != texts[path]
+    ]
+
+
+def wrong_sweeps(directory: Path) -> list[str]:
+    """Sweeps on record whose trials are not those that their config plans, or whose best is not the lowest."""
+    wrong, configs = [], {entry.config.get("name"): entry.config for entry in all_configs()}
+    for path in sorted(directory.glob("*/sweep.json")):
+        sweep = json.loads(path.read_text(encoding="utf-8"))
+        config, where = configs.get(sweep["name"]), f"{path.parent.name}/sweep.json"
+        if config is None:
+            wrong.append(f"{where}: no config is named {sweep['name']}")
+            continue
+        axes = make_space(config)
+        if config.sampler in PLANNED:
+            planned = [plain(plan_trial(config, axes, n)) for n in range(number_of_trials(config, axes))]
+            if planned != [trial["parameters"] for trial in sweep["trials"]]:
+                wrong.append(f"{where}: its trials are not those that the config plans")
+        complete = [trial for trial in sweep["trials"] if trial["value"] is not None]
+        if sweep["best"] != min(complete, key=lambda trial: trial["value"], default=None):
+            wrong.append(f"{where}: its best trial is not the one with the lowest value")
+    return wrong
