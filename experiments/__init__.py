@@ -1,0 +1,103 @@
+"""The commands of launch.py, one row and one file each, and the flags that each takes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from absl import flags
+
+
+class Flag(NamedTuple):
+    """A flag, and the function of absl.flags that defines it."""
+
+    define: Callable[..., object]
+    name: str
+    default: object
+    help: str
+
+
+CHECK = Flag(flags.DEFINE_boolean, "check", False, "Train nothing; derive the ledger in --workdir again and compare.")
+CHECKPOINT = Flag(flags.DEFINE_string, "checkpoint", "last", "Checkpoint of a run: last or best.")
+CORPUS = Flag(flags.DEFINE_string, "corpus", "", "Corpus to use if a config allows it, such as text8_prefix.")
+BUDGET = Flag(flags.DEFINE_string, "budget", "", "Time to train, such as 30m; runs that do not fit are left out.")
+DRY_RUN = Flag(flags.DEFINE_boolean, "dry_run", False, "Print the time and memory that the command needs, and stop.")
+ETA = Flag(flags.DEFINE_boolean, "eta", True, "Print no time estimate before a long run.")
+JOBS = Flag(flags.DEFINE_integer, "jobs", 1, "Number of processes that train trials on this machine.")
+LANES = Flag(flags.DEFINE_string, "lanes", None, "Keys and values of the runs: 'seed=0:4 optim.clip=1.0,5.0'.")
+NEXT = Flag(flags.DEFINE_integer, "next", 0, "Also print the so many likeliest symbols after the text.")
+PER = Flag(flags.DEFINE_string, "per", "text", "Print a row per text, line, line_reset (each from zero) or token.")
+PROMPT_FILE = Flag(flags.DEFINE_string, "prompt_file", "", "File with the prompt, in place of config.sample.prompt.")
+SEEDS = Flag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: the number that the config requires.")
+SPLIT = Flag(flags.DEFINE_string, "split", "valid", "Text to compare the runs on: train, valid or test.")
+STORAGE = Flag(flags.DEFINE_string, "storage", "", "Optuna's URL of a study that several machines share.")
+TARGETS = Flag(flags.DEFINE_string, "targets", "*", "Patterns of configs or their targets: 'text8/*,ptb/lstm2'.")
+TEXT = Flag(flags.DEFINE_string, "text", "-", "File to score; - reads standard input.")
+TO = Flag(flags.DEFINE_string, "to", "", "Directory of the export. Default: export/ in --workdir.")
+VOCABULARY = Flag(flags.DEFINE_string, "vocabulary", None, "Vocabulary of the weights: a file with one token a line.")
+WEIGHTS = Flag(flags.DEFINE_string, "weights", None, "Safetensors file to import.")
+
+
+class Command(NamedTuple):
+    """A value of --experiment. `module` has run(config, workdir, data_dir, **{flag.name: its value for flag in flags}).
+
+    arguments: keyword under which run() gets the arguments that are not flags, a tuple of strings; "": none are allowed
+    config: kind of config that it reads: run (trains one run), another value of config.kind, any, or none; saved: that
+        of the run in --workdir, which --config may name but not change
+    distributed: several processes can run it together
+    workdir: default of --workdir; "": runs/ and the config's path
+    """
+
+    module: str
+    flags: tuple[Flag, ...] = ()
+    arguments: str = ""
+    config: str = "run"
+    distributed: bool = False
+    workdir: str = ""
+
+
+COMMANDS = {
+    "train": Command("experiments.train", (DRY_RUN, ETA), distributed=True),
+    "evaluate": Command("experiments.evaluate", config="saved"),
+    "lanes": Command("experiments.lanes", (LANES,)),
+    "sample": Command("experiments.sample", (CHECKPOINT, PROMPT_FILE), config="saved"),
+    "score": Command("experiments.score", (TEXT, PER, NEXT, CHECKPOINT), config="saved"),
+    "benchmark_lanes": Command("experiments.benchmark_lanes"),
+    "gradients": Command("experiments.gradients"),
+    "record": Command("experiments.record", config="any"),
+    "benchmark": Command("experiments.benchmark", config="benchmark"),
+    "reproduce": Command(
+        "experiments.reproduce",
+        (TARGETS, SEEDS, BUDGET, CORPUS, CHECK, DRY_RUN),
+        config="none",
+        workdir="runs/ledger",
+    ),
+    "sweep": Command("experiments.sweep", (STORAGE, JOBS, DRY_RUN), config="sweep"),
+    "compare": Command(
+        "experiments.compare",
+        (SPLIT, CHECKPOINT),
+        arguments="runs",
+        config="none",
+        workdir="runs/compare",
+    ),
+    "export": Command("experiments.export", (CHECKPOINT, TO), config="saved"),
+    "import": Command("experiments.import_weights", (WEIGHTS, VOCABULARY)),
+}
+
+# Of every command; --config is defined in parse_flags.
+COMMON_FLAGS = (
+    Flag(flags.DEFINE_string, "experiment", "train", f"Command to run: {', '.join(COMMANDS)}."),
+    Flag(flags.DEFINE_string, "workdir", None, "Directory of the run. Default: runs/ and the config's path."),
+    Flag(flags.DEFINE_string, "data_dir", None, "Directory of corpora. Default: LM_DATA_DIR in the environment."),
+    Flag(flags.DEFINE_boolean, "debug", False, "Show the traceback of an error."),
+)
+
+# Of commands that are distributed; each of several processes that train together gets all three.
+DISTRIBUTED_FLAGS = (
+    Flag(flags.DEFINE_string, "coordinator_address", None, "HOST:PORT of process 0, the same for all processes."),
+    Flag(flags.DEFINE_integer, "num_processes", None, "Number of processes that train together."),
+    Flag(flags.DEFINE_integer, "process_id", None, "Index of this process, from 0."),
+)
+
+
+def flags_of(command: Command) -> tuple[Flag, ...]:
+    """The flags that not every command has."""
+    return (*command.flags, *(DISTRIBUTED_FLAGS if command.distributed else ()))

@@ -7,6 +7,7 @@
 import hashlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import ml_collections
@@ -81,7 +82,10 @@ def load(
 
     def text(key: str) -> str:
         used[key] = definition.files[key]
-        return read_text(used[key], data_dir, definition.licence)
+        try:
+            return read_text(used[key], data_dir, definition.licence)
+        except UserError as error:
+            raise UserError(f"{error}{_alternative(data.corpus, data_dir)}") from error
 
     vocabulary, arrays, more = definition.build(data, text, splits, vocabulary)
     arrays = {name: ids for name, ids in arrays.items() if name in splits}
@@ -100,6 +104,16 @@ def load(
         **more,
     }
     return Corpus(data.corpus, vocabulary, arrays, provenance)
+
+
+def _alternative(name: str, data_dir: str | None) -> str:
+    """Text "; or pass --config.data.corpus=A", for a corpus that is built like this one and whose files are there."""
+    for other, definition in CORPORA.items():
+        files = [Path(data_dir or "", file.path) for file in definition.files.values()]
+        same = other != name and definition.build is CORPORA[name].build
+        if same and data_dir and files and all(path.is_file() for path in files):
+            return f"; or pass --config.data.corpus={other}, which is in {data_dir}"
+    return ""
 
 
 def checksum(data: ml_collections.ConfigDict) -> str:

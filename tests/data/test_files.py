@@ -39,6 +39,16 @@ def test_a_missing_file_without_a_network_is_an_error_at_once(cache, data_dir):
     assert prepared(cache) == []
 
 
+def test_a_missing_file_names_a_corpus_that_would_do(data_dir):
+    (data_dir / "text8").mkdir()
+    (data_dir / "text8" / "text8-prefix.zip").touch()
+    message = refusal(load, data_config(corpus="text8"), str(data_dir))
+    assert message.endswith(f"; or pass --config.data.corpus=text8_prefix, which is in {data_dir}")
+    (data_dir / "shakespeare").mkdir()
+    (data_dir / "shakespeare" / "tinyshakespeare.txt").touch()
+    assert "or pass --config" not in refusal(load, data_config(corpus="ptb"), str(data_dir)), "built differently"
+
+
 def test_a_host_that_never_answers_is_an_error_after_the_time_limit(monkeypatch):
     monkeypatch.setattr(files, "_PROBE_SECONDS", 0.2)
     released = threading.Event()
