@@ -78,7 +78,8 @@ def _init() -> ml_collections.ConfigDict:
     init.input = ("glorot_uniform",)
     init.recurrent = ("glorot_uniform",)
     init.bias = ("zeros",)
-    init.vector = ("zeros",)  # peepholes
+    init.vector = ("zeros",)  # peepholes; second biases of normalised cells
+    init.gain = ("constant", 1.0)  # normalised cells
     init.ring = ("lru_ring", 0.9, 0.999)  # lru
     init.phase = ("lru_phase", 6.283185307179586)  # lru
     init.output = ("glorot_uniform",)

@@ -191,6 +191,7 @@ RULES: dict[str, Rule] = {
     "init.recurrent": Initialiser(),
     "init.bias": Initialiser(),
     "init.vector": Initialiser(),
+    "init.gain": Initialiser(),
     "init.ring": Initialiser(),
     "init.phase": Initialiser(),
     "init.output": Initialiser(),

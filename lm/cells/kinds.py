@@ -72,7 +72,7 @@ class StepCell(Cell):
 
     equations: (product, z_x [B, *], carry, **vectors {name: [*]}, **masks {name: [B, H]}) -> Step. `product` may read
     each matrix once per step; `vectors` are the parameters that are not matrices. z_x = x w_x + b is computed for the
-    whole window outside the loop. The equations apply both masks.
+    whole window outside the loop; a cell without a parameter b gets x w_x. The equations apply both masks.
     """
 
 

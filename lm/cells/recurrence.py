@@ -75,11 +75,12 @@ def cell_gates(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry
 def prepare_loop(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry) -> tuple:
     """The arguments of `scan_plain` and `scan_steps`: (step, inputs of the loop [T, B, ...], weights, vectors).
 
-    For cells that allow it, the input product x w_x + b is taken here, for the whole window at once.
+    Cells that allow it have x w_x, plus b if there is one, taken here, for the whole window at once.
     """
     rest = dict(parameters)
     if not isinstance(cell, UnprojectedCell):
-        z = project(x, rest.pop("w_x")) + rest.pop("b")[None, None]
+        z = project(x, rest.pop("w_x"))
+        z = z + rest.pop("b")[None, None] if "b" in rest else z
     elif jnp.issubdtype(x.dtype, jnp.integer):
         roles = cell.parameters(1, 1)
         rows = next(parameters[name].shape[0] for name, (role, _) in roles.items() if role == "input")

@@ -1,7 +1,7 @@
 """The CELLS table, which names every cell, and its look-up.
 
-To add a cell, write a function with its equations and add it to the table of its family: elman.py, lstm.py, gru.py or
-parallel.py. A new family is a new file, whose table joins CELLS. What a cell must state: kinds.py.
+To add a cell, write a function with its equations and add it to the table of its family: elman.py, lstm.py, gru.py,
+normalised.py or parallel.py. A new family is a new file, whose table joins CELLS. What a cell must state: kinds.py.
 """
 
 import ml_collections
@@ -10,8 +10,9 @@ from lm.cells.elman import ELMAN_CELLS
 from lm.cells.gru import GRU_CELLS
 from lm.cells.kinds import Cell
 from lm.cells.lstm import LSTM_CELLS, lstm_projection_cell, mogrifier_cell
+from lm.cells.normalised import NORMALISED_CELLS
 from lm.cells.parallel import PARALLEL_CELLS
-from lm.errors import UserError, lookup
+from lm.errors import UserError, check_name, lookup
 
 
 def projection_of(model: ml_collections.ConfigDict) -> Cell:
@@ -33,6 +34,7 @@ CELLS = {
     "lstm_projection": projection_of,
     "mogrifier": mogrifier_of,
     **GRU_CELLS,
+    **NORMALISED_CELLS,
     **PARALLEL_CELLS,
 }
 
@@ -41,6 +43,12 @@ def make_cell(model: ml_collections.ConfigDict) -> Cell:
     """The cell of config.model. Raises UserError for a projection without a size."""
     entry = lookup(CELLS, model.cell, "config.model.cell")
     return entry if isinstance(entry, Cell) else entry(model)
+
+
+def check_roles(cell: Cell, init: ml_collections.ConfigDict):
+    """Raises UserError if config.init has no initialiser for the role of one of the cell's parameters."""
+    for name, (role, _) in cell.parameters(1, 1).items():
+        check_name(role, init, f"the role of the cell's parameter {name}, a key of config.init")
 
 
 def check_bias(cell: Cell, initialiser: tuple):

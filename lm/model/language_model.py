@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Integer, Key, PyTree
 
 from lm.cells.kinds import Carry, Cell, zero_carry
 from lm.cells.recurrence import cell_gates
-from lm.cells.table import check_bias, make_cell
+from lm.cells.table import check_bias, check_roles, make_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop, drop_rows
 from lm.model.initialisers import initialiser
@@ -203,6 +203,7 @@ def make_model(config: ml_collections.ConfigDict, vocabulary_size: int, reset: i
     cell = make_cell(config.model)
     check_input(config, vocabulary_size, cell.output_size(config.model.hidden[-1]))
     check_noise(config, cell)
+    check_roles(cell, config.init)
     check_bias(cell, config.init.bias)
     freeze = ml_collections.FrozenConfigDict
     zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)

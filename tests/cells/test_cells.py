@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
+from configs.base import base
 from lm.cells import recurrence
 from lm.cells.kinds import ParallelCell, StepCell, zero_carry
 from lm.cells.recurrence import RecurrentNoise
@@ -185,7 +186,8 @@ def test_every_cell_has_a_reference_and_a_complete_docstring():
         equations = getattr(cell.equations, "func", cell.equations)
         text = " ".join(equations.__doc__.split())
         assert re.search(r"^ {8}([hy]' =|h =|then i, f)", equations.__doc__, re.MULTILINE), name
-        assert re.search(r'\(\d{4}\)[.,] "\w|\b[A-Z][a-z]+ et al\. \(\d{4}\)', text), name
+        cites = re.search(r'\(\d{4}\)[.,] "\w|\b[A-Z][a-z]+ et al\. \(\d{4}\)', text)
+        assert cites or " No source" in text, f"{name}: cite the paper, or say 'No source'"
         assert " Parameters" in text, name
         assert re.search(r"\b(One|Two) bias", text), name
 
@@ -299,6 +301,28 @@ def test_settings_that_do_not_fit_the_cell_are_rejected(changes, message):
     with pytest.raises(UserError) as error:
         make_model(tiny.config(**changes), tiny.V)
     assert str(error.value).startswith(message)
+
+
+def test_a_role_without_an_initialiser_is_one_line(monkeypatch):
+    shapes = (("w_x", "input", "D 4H"), ("w_h", "recurrent", "H 4H"), ("b", "offset", "4H"))
+    monkeypatch.setitem(CELLS, "mine", StepCell(CELLS["lstm"].carry, CELLS["lstm"].equations, shapes))
+    with pytest.raises(UserError, match=r"the role of the cell's parameter b, a key of config\.init: unknown 'offset'"):
+        make_model(tiny.config(model__cell="mine"), tiny.V)
+
+
+@pytest.mark.parametrize("name", ["lstm_norm", "lstm_coupled_norm", "gru_norm"])
+def test_gains_start_at_one_and_scaled_weights_change_nothing(name):
+    """Ba et al. (2016), table 1: the output does not depend on the scale of a whole weight matrix."""
+    gains = [shape for role, shape in cell_of(name).parameters(D, H).values() if role == "gain"]
+    assert len(gains) >= 2
+    for shape in gains:
+        np.testing.assert_array_equal(initialiser(base().init.gain)(jax.random.key(0), shape), 1.0)
+    cell, p, x, carry, _ = case(name)
+    with jax.enable_x64(True):
+        p, x, carry = jax.tree.map(jnp.asarray, (p, x, carry))
+        scaled = p | {"w_x": 1000 * p["w_x"], "w_h": 1000 * p["w_h"]}
+        found, expected = (recurrence.run_cell(cell, q, 50 * x, carry)[1] for q in (scaled, p))
+    np.testing.assert_allclose(found, expected, atol=1e-4)  # not exactly: the variance has 1e-5 added
 
 
 def test_lstm_bias_sets_the_forget_gate_only():

@@ -154,6 +154,42 @@ def gru_reset_after(p, x, s, hidden=1.0, update=1.0):
     return {"h": h}, h
 
 
+def norm(u):
+    centred = u - u.mean(axis=-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
+
+
+def normalised_gates(p, names, x, h):
+    return split(p["gain_x"] * norm(x @ p["w_x"]) + p["gain_h"] * norm(h @ p["w_h"]) + p["b_z"], names)
+
+
+def lstm_norm(p, x, s, hidden=1.0, update=1.0):
+    z = normalised_gates(p, "ifgo", x, hidden * s["h"])
+    c = sigmoid(z["f"]) * s["c"] + sigmoid(z["i"]) * np.tanh(z["g"]) * update
+    h = sigmoid(z["o"]) * np.tanh(p["gain_c"] * norm(c) + p["b_c"])
+    return {"c": c, "h": h}, h
+
+
+def lstm_coupled_norm(p, x, s, hidden=1.0, update=1.0):
+    z = normalised_gates(p, "igo", x, hidden * s["h"])
+    c = (1 - sigmoid(z["i"])) * s["c"] + sigmoid(z["i"]) * np.tanh(z["g"]) * update
+    h = sigmoid(z["o"]) * np.tanh(p["gain_c"] * norm(c) + p["b_c"])
+    return {"c": c, "h": h}, h
+
+
+def gru_norm(p, x, s, hidden=1.0, update=1.0):
+    w_x, w_h, b = (split(p[name], "rzg") for name in ("w_x", "w_h", "b_z"))
+    a_x, a_h = split(p["gain_x"], "rzg"), split(p["gain_h"], "rzg")
+    before, rz = hidden * s["h"], ("r", "z")
+    side_x = split(norm(np.concatenate([x @ w_x[n] for n in rz], axis=-1)), rz)
+    side_h = split(norm(np.concatenate([before @ w_h[n] for n in rz], axis=-1)), rz)
+    r, z = (sigmoid(a_x[n] * side_x[n] + a_h[n] * side_h[n] + b[n]) for n in rz)
+    candidate = a_h["g"] * norm(before @ w_h["g"]) + p["b_h"]
+    g = np.tanh(a_x["g"] * norm(x @ w_x["g"]) + b["g"] + r * candidate)
+    h = z * s["h"] + (1 - z) * g * update
+    return {"h": h}, h
+
+
 def mgu(p, x, s, hidden=1.0, update=1.0):
     w_x, b = split(p["w_x"], "fg"), split(p["b"], "fg")
     f = sigmoid(x @ w_x["f"] + (hidden * s["h"]) @ p["w_h"] + b["f"])
@@ -206,6 +242,9 @@ STEPS = {
     "gru": gru,
     "gru_reset_after": gru_reset_after,
     "mgu": mgu,
+    "lstm_norm": lstm_norm,
+    "lstm_coupled_norm": lstm_coupled_norm,
+    "gru_norm": gru_norm,
     "min_gru": min_gru,
     "min_lstm": min_lstm,
     "lru": lru,

@@ -54,7 +54,8 @@ def test_states_are_those_of_the_model_read_step_by_step(cell):
     for step, token in enumerate(TEXT):
         carry, _ = model.apply({"params": parameters}, jnp.array([[token]]), carry)
         for ours, expected in zip(jax.tree.leaves(found.states), jax.tree.leaves(carry), strict=True):
-            np.testing.assert_allclose(ours[step], expected[0], rtol=2e-5, atol=1e-6)
+            # Normalised cells divide small rows by their deviation, which amplifies rounding.
+            np.testing.assert_allclose(ours[step], expected[0], rtol=2e-5, atol=1e-5 if "norm" in cell else 1e-6)
 
 
 def sigmoid(x):
