@@ -71,7 +71,7 @@ def explain_failure(argv: list[str], error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # `launch.py | head`: end without a traceback, as other programs do
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # the status that a shell shows for the signal PIPE
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    if isinstance(error, MemoryError) or (not isinstance(error, UserError) and "RESOURCE_EXHAUSTED" in str(error)):
         remedy = "lower config.data.batch_size, config.data.unroll or config.model.hidden; --dry_run prints the need"
         error = UserError(f"out of memory ({first_line(error)}): {remedy}")
     if not isinstance(error, UserError):

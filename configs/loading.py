@@ -24,7 +24,7 @@ def explain_error(argv: list[str], error: Exception) -> str:
         config = argument
     path = Path(path if path != SAVED else argument)
     if not path.is_file():
-        known = [os.path.relpath(p) for p in CONFIGS.rglob("*.py") if p.name != "__init__.py"]
+        known = [os.path.relpath(p) for p in CONFIGS.rglob("*.py") if "\ndef get_config(" in p.read_text("utf-8")]
         return f"--config={config}: there is no such file{suggestions(str(path), sorted(known))}"
     if not os.access(path, os.R_OK):
         return f"--config={config}: the file cannot be read"

@@ -105,7 +105,9 @@ class TupleOf:
 
     @property
     def words(self) -> str:
-        return f"a tuple of {self.least if self.least == self.most else f'at least {self.least}'}"
+        if self.most in (self.least, None):
+            return f"a tuple of {self.least if self.least == self.most else f'at least {self.least}'}"
+        return f"a tuple of {self.least} to {self.most}"
 
     def check(self, key: str, value: object) -> None:
         if not isinstance(value, tuple):
@@ -181,7 +183,7 @@ RULES: dict[str, Rule] = {
     "model.input": Name("lm.model.language_model:CONTEXT"),
     "model.embedding_size": COUNT_OR_ZERO_32,
     "model.embedding_from": Text(),
-    "model.hidden": TupleOf(COUNT_32, 1),
+    "model.hidden": TupleOf(COUNT_32, 1, 100),  # each layer is compiled
     "model.projection": COUNT_OR_ZERO_32,
     "model.mogrifier_rounds": Integer(0, 100),  # each is compiled for itself; 5 to 6 were best (Melis et al. 2020)
     "model.output": Name("lm.model.language_model:OUTPUTS"),

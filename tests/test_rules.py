@@ -123,6 +123,9 @@ def test_training_lanes_and_the_reading_of_a_corpus_refuse_it_in_the_same_words(
 IN_A_SPACE = {"seed": -1, "optim.learning_rate": 0.0, "model.cell": "ltsm", "keep_prob.input": 2.0, "sample.top_k": -1}
 
 
+MANY = repr((4,) * 100_000)
+
+
 @pytest.mark.parametrize("key", IN_A_SPACE)
 def test_a_sweep_refuses_it_in_the_same_words(key):
     value, config = IN_A_SPACE[key], sweep_definition("a", tiny.config())
@@ -140,7 +143,8 @@ def test_a_sweep_refuses_it_in_the_same_words(key):
         ("train.report_every", 0, "config.train.report_every must be at least 1, not 0"),
         ("data.max_vocabulary", 1, "config.data.max_vocabulary must be 0 or at least 2, not 1"),
         ("data.fractions", (1.0,), "config.data.fractions must be a tuple of 3, not (1.0,)"),
-        ("model.hidden", (), "config.model.hidden must be a tuple of at least 1, not ()"),
+        ("model.hidden", (), "config.model.hidden must be a tuple of 1 to 100, not ()"),
+        ("model.hidden", (4,) * 100_000, f"config.model.hidden must be a tuple of 1 to 100, not {MANY[:100]}..."),
         ("model.hidden", (4, 0), "config.model.hidden[1] must be between 1 and 2147483647, not 0"),
         ("keep_prob.output", 1.5, "config.keep_prob.output must be above 0 and at most 1, not 1.5"),
         ("zoneout.memory", 1.0, "config.zoneout.memory must be at least 0 and below 1, not 1.0"),

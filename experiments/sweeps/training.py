@@ -4,8 +4,6 @@ A trial is an ordinary run in WORKDIR/trials/PLACE. Its value is its lowest vali
 """
 
 import contextlib
-import errno
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +21,10 @@ from experiments.train import load_corpus, setup_on
 from lm.data.corpora import Corpus
 from lm.errors import UserError
 from lm.runs import lock
+from lm.runs.files import DISK_ERRORS
 from lm.runs.schema import read_rows
 from lm.training.lanes import same_program, train_lanes
 from lm.training.loop import train
-
-# A full disk, or one that cannot be written, would end every other trial, too.
-DISK_ERRORS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
 
 
 class TrialRun(NamedTuple):
@@ -105,6 +101,7 @@ def concerns_one_trial(error: Exception) -> bool:
     """Whether other trials may succeed in spite of this error."""
     if isinstance(error, optuna.exceptions.StorageInternalError):
         return False
+    # A full disk, or one that cannot be written, would end every other trial, too.
     return not any(reason in str(error) for reason in DISK_ERRORS)
 
 

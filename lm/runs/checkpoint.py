@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.errors import UserError, first_line
+from lm.runs.files import DISK_ERRORS
 
 _HALF_WRITTEN = re.compile(r"\d+\.orbax-checkpoint-tmp.*")  # orbax's names for a step that it has not finished
 _PENDING = 2  # saves in flight, each with a host copy of the state, before save() waits
@@ -148,11 +149,15 @@ class Checkpoints:
         except UserError:
             raise
         except Exception as error:  # tensorstore reports a full disk as a ValueError
-            raise UserError(f"cannot write a checkpoint in {self._root}: {first_line(error)}") from error
+            known = (reason for reason in DISK_ERRORS if reason in str(error))
+            reason = next(known, first_line(error))
+            raise UserError(f"cannot write a checkpoint in {self._root}: {reason}") from error
 
     def _write(self, directory: Path, step: int, packed, layout: list, extra: str) -> None:
         import orbax.checkpoint as ocp
 
+        if not self._root.parent.is_dir():
+            raise UserError(f"{self._root.parent} was deleted or moved during training: the run stops")
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.iterdir():
             if _HALF_WRITTEN.fullmatch(path.name):  # by a killed process
@@ -216,8 +221,9 @@ class Checkpoints:
 
 
 def _is_useful(record: logging.LogRecord) -> bool:
-    """False for the warning at each save that orbax had nothing to merge, as intended here."""
-    return "Skipping merge of OCDBT" not in str(record.msg)
+    """False for the warning at each save that orbax had nothing to merge, as intended here, and for its tracebacks of
+    failed saves, which `Checkpoints` reports in one line."""
+    return not any(text in str(record.msg) for text in ("Skipping merge of OCDBT", "_SignalingThread.run() raised"))
 
 
 def _steps(directory: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """Writes files whole or not at all, and reports errors of the system in one line."""
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Generator
@@ -8,6 +9,9 @@ from pathlib import Path
 
 from lm.errors import UserError
 from lm.runs.plain import plain
+
+# Messages of a disk that is full or cannot be written.
+DISK_ERRORS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
 
 
 def write_json(path: str | Path, value) -> None:

@@ -3,7 +3,9 @@
 JSON is strict: numbers that are not finite are written as null.
 """
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -70,13 +72,14 @@ class MetricsLog:
         """Records one report: `row` holds 'step' and whatever JSON can hold; numbers are plotted.
 
         Raises:
-            UserError: metrics.jsonl or TensorBoard's file cannot be written.
+            UserError: metrics.jsonl or TensorBoard's file cannot be written, or metrics.jsonl is no longer there.
         """
         row = plain(row)
         scalars = {key: v for key, v in row.items() if isinstance(v, int | float) and key != "step"}
         with writing(self._path):
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
             self._file.flush()
+        self._check_in_place()
         self.advance(row["step"] + 1)
         text = "  ".join(f"{key} {_short(scalars[key])}" for key in self._shown if key in scalars)
         line = f"step {row['step']} of {self._total}  {text}"
@@ -93,6 +96,16 @@ class MetricsLog:
                 self._events.write_hyperparameters(self._hyperparameters)
                 self._hyperparameters = None
             self._events.write(row["step"], scalars)
+
+    def _check_in_place(self) -> None:
+        """Raises UserError if metrics.jsonl is no longer there: rows would be lost without a word."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path)):
+                return
+        raise UserError(
+            f"{self._path} was deleted, moved or replaced during training, so the run stops; if its checkpoints are "
+            "still there, run the same command again to resume"
+        )
 
     def write_texts(self, step: int, texts: list[str]) -> None:
         """Shows sampled texts in TensorBoard. Raises UserError if its file cannot be written."""

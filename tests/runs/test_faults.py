@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+import launch
 import lm
 import lm.runs.tensorboard
 from experiments.train import print_results
@@ -98,7 +99,8 @@ def fill_checkpoints(patch):
 
     def filled(self, directory, *arguments, **options):
         if directory.name == "6":
-            raise ValueError(f"RESOURCE_EXHAUSTED: {NO_SPACE} [tensorstore]")
+            # As tensorstore says it: the reason comes after the file's name, twice.
+            raise ValueError(f'RESOURCE_EXHAUSTED: Error writing "{directory}": {"x" * 300} [OS error 28: {NO_SPACE}]')
         save(self, directory, *arguments, **options)
 
     patch.setattr(ocp.Checkpointer, "save", filled)
@@ -131,6 +133,49 @@ def test_a_full_disk_ends_a_run_with_one_line_and_loses_nothing(undisturbed, tmp
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "summary.json").exists()
     assert_goes_on(tmp_path, undisturbed)
+
+
+def test_a_full_disk_is_not_taken_for_full_memory(tmp_path, monkeypatch, capsys):
+    fill_checkpoints(monkeypatch)
+    with pytest.raises(UserError) as caught:
+        train(make_setup(settings(), corpus()), tmp_path)
+    assert str(caught.value) == f"cannot write a checkpoint in {tmp_path}/checkpoints: {NO_SPACE}"
+    assert launch.explain_failure([], caught.value) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {caught.value}"
+    for error in (MemoryError(), ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")):
+        assert launch.explain_failure([], error) == 2
+        assert capsys.readouterr().err.startswith("error: out of memory")
+
+
+@pytest.mark.parametrize("remove", [shutil.rmtree, lambda path: path.rename(path.with_name("moved"))])
+@pytest.mark.parametrize("at", [4, 9])
+def test_a_directory_that_goes_during_training_ends_the_run(tmp_path, monkeypatch, remove, at):
+    """Nothing is made in its place; a run that was moved resumes there."""
+    workdir, write = tmp_path / "run", metrics.MetricsLog.write
+
+    def removing(self, row):
+        if row["step"] == at:
+            trainer.recorder.checkpoints.wait()
+            remove(workdir)
+        write(self, row)
+
+    prepare_workdir(workdir, settings())
+    trainer = Trainer(Recorder(make_setup(settings(), corpus()), workdir))
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics.MetricsLog, "write", removing)
+        with pytest.raises(UserError, match=r"run/metrics\.jsonl was deleted, moved or replaced during training"):
+            trainer.run()
+    assert not workdir.exists()
+    if (tmp_path / "moved").exists():
+        assert train(make_setup(settings(), corpus()), tmp_path / "moved")["train"]["steps"] == 12
+
+
+def test_a_save_makes_no_new_work_directory(tmp_path):
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save(1, {"x": np.zeros(3)}, {})
+        with pytest.raises(UserError, match="run was deleted or moved during training"):
+            checkpoints.wait()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_save_under_way_is_written_however_the_run_is_left(tmp_path, monkeypatch):
