@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lm.model.weights import save_weights
 from lm.run import WEIGHTS, open_run
-from lm.runs.files import make_directory, write_json
+from lm.runs.files import make_directory, sha256_of, write_json
+from lm.runs.origin import run_of
 from lm.runs.schema import read_json
 
 
@@ -18,12 +19,15 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
     opened.check_config(config)
     directory = make_directory(to or Path(workdir, "export"))
     save_weights(str(directory / WEIGHTS), opened.parameters, opened.vocabulary)
+    weights = sha256_of(directory / WEIGHTS)
     description = {
         "config": opened.config.to_dict(),
         "vocabulary": dataclasses.asdict(opened.vocabulary),
         "step": opened.step,
         "checkpoint": opened.checkpoint,
         "data": opened.data,
+        "run": run_of(opened.config),
+        "weights_sha256": weights,
         "results": results(Path(workdir), checkpoint),
     }
     write_json(directory / "config.json", description)

@@ -9,6 +9,7 @@
 """
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from lm.model.language_model import LanguageModel, make_model
 from lm.model.weights import load_weights
 from lm.runs import origin, schema
 from lm.runs.checkpoint import Checkpoints
+from lm.runs.files import sha256_of
 from lm.runs.saved_config import get_config, restore
 from lm.runs.schema import read_json
 from lm.runs.workdir import FREE, VOCABULARY, check_no_links, differences, shown
@@ -32,7 +34,10 @@ from lm.training.state import evaluated_parameters, state_shapes
 CHECKPOINTS = ("last", "best")
 WEIGHTS = "model.safetensors"
 VOCABULARY_FORM = {"level": str, "symbols": [str], "unknown": (str, None), "bpe?": str}
-EXPORT = {"config": {}, "vocabulary": VOCABULARY_FORM, "step?": int, "checkpoint?": str, "data?": str, "results?": [{}]}
+EXPORT = {
+    **{"config": {}, "vocabulary": VOCABULARY_FORM, "step?": int, "checkpoint?": str, "data?": str, "results?": [{}]},
+    **{"run?": str, "weights_sha256?": str},  # what the export is of: those of earlier versions do not say
+}
 
 # Keys that do not change what a trained model computes: a command that uses it may choose them.
 USES = (*FREE, "evaluation.")
@@ -114,7 +119,9 @@ class Run:
         return generate(self.model, self.parameters, self.vocabulary, config.sample)
 
     def check_config(self, config: ConfigDict):
-        """Raises UserError, naming the keys, if a config that is to use the run decides other numbers than its own."""
+        """Raises UserError, naming the keys, if a config that is to use the run decides other numbers than its own, or
+        has a value that breaks its key's rule."""
+        check_values(config)
         if changed := differences(self.config, config, USES):
             raise UserError(
                 f"{self.workdir} was trained with another config ({shown(changed)}): leave out --config and these "
@@ -130,8 +137,8 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     check_name(checkpoint, CHECKPOINTS, "--checkpoint")
     path = Path(path)
     file = path / "config.json"
-    if not file.exists():
-        raise UserError(f"{path} holds no run: it has no config.json")
+    if not os.path.exists(file):  # False for a path that is too long, too
+        raise UserError(f"{in_short(str(path))[1:-1]} holds no run: it has no config.json")
     check_no_links(path)
     read = get_config(str(file))
     check_values(read)  # before it is frozen, which fails for odd values
@@ -148,13 +155,20 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     state, extra, step = restored
     where = f"{path}: the checkpoint of step {step}"
     schema.check(extra, {"data?": str, **origin.FORM}, where)
-    origin.check_origin(extra, config, where)
+    origin.check_origin(extra, config, vocabulary.digest, where)
     data = extra.get("data", "")
+    last = checkpoints.restore(state_shapes(config, model, hyper_of(config))) if checkpoint == "best" else None
+    if last and last[1].get("data", data) != data:
+        raise UserError(f"{where} in best/ was trained on other data than the last one: it is of another run")
     return Run(path, config, vocabulary, model, evaluated_parameters(state), step, checkpoint, data)
 
 
 def _open_export(path: Path, config: FrozenConfigDict, description: dict) -> Run:
     vocabulary = vocabulary_of(description["vocabulary"], path / "config.json")
+    if description.get("run", run := origin.run_of(config)) != run:
+        raise UserError(f"{path}/config.json was changed: its config is not the one that the weights were trained with")
+    if description.get("weights_sha256", digest := sha256_of(path / WEIGHTS)) != digest:
+        raise UserError(f"{path}/{WEIGHTS} is not the file that was exported with config.json: one was replaced")
     model = make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
     parameters, _ = load_weights(str(path / WEIGHTS), model, vocabulary)
     step, checkpoint, data = (

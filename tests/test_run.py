@@ -91,6 +91,91 @@ def test_an_export_is_not_evaluated(run_dir):
     assert not Path(directory, "evaluation.json").exists()
 
 
+def changed_json(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def other_run(directory, **changes):
+    """A finished run that differs from `trained` as `changes` say, and its directory."""
+    config = tiny.config(zoneout__memory=0.5, zoneout__output=0.5, model__hidden=(3, 4), checkpoint__best="keep")
+    corpus = tiny.corpus()
+    provenance = corpus.provenance | {"checksum": "other data"}
+    train(make_setup(config, corpus._replace(provenance=provenance)), directory)
+    return directory
+
+
+def test_a_changed_vocabulary_is_refused(run_dir):
+    changed_json(run_dir / "vocabulary.json", lambda content: content["symbols"].reverse())
+    with pytest.raises(UserError, match=r"step 12 has another vocabulary than vocabulary\.json beside it"):
+        lm.open_run(run_dir)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_best_checkpoint_of_another_run_is_refused(run_dir, tmp_path, finished):
+    """By whoever opens it, and by the run when it scores it at its end."""
+    other = other_run(tmp_path / "other")
+    shutil.rmtree(run_dir / "checkpoints" / "best")
+    shutil.copytree(other / "checkpoints" / "best", run_dir / "checkpoints" / "best")
+    if finished:
+        with pytest.raises(UserError, match="in best/ was trained on other data than the last one"):
+            lm.open_run(run_dir, "best")
+        return
+    (run_dir / "summary.json").unlink()
+    setup = make_setup(saved_config(run_dir), tiny.corpus())
+    summary = train(setup, run_dir)
+    assert {row["which"] for row in summary["results"]} == {"final"}
+    assert "holds a run on other data" in summary["not_scored"]["best"]
+
+
+def test_a_renamed_checkpoint_is_not_taken_for_another_step(run_dir, capsys):
+    steps = sorted((run_dir / "checkpoints" / "last").iterdir(), key=lambda path: int(path.name))
+    steps[-1].rename(steps[-1].with_name("99"))
+    with pytest.raises(UserError, match=r"every checkpoint in .* is damaged"):
+        lm.open_run(run_dir)
+    assert "99 is damaged (it is of step 12 and was renamed)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["config"]["zoneout"].update(output=0.0), "config.json was changed: its config is not"),
+        (lambda content: content["config"]["model"].update(cell="gru"), "config.json was changed: its config is not"),
+        (None, "model.safetensors is not the file that was exported with config.json"),
+    ],
+)
+def test_an_export_knows_its_config_and_its_weights(run_dir, tmp_path, change, message):
+    directory = Path(export.run(saved_config(run_dir), str(run_dir), to=str(tmp_path / "one")))
+    lm.open_run(directory)
+    if change:
+        changed_json(directory / "config.json", change)
+    else:
+        best = export.run(saved_config(run_dir), str(run_dir), checkpoint="best", to=str(tmp_path / "two"))
+        content = (Path(best) / "model.safetensors").read_bytes()
+        (directory / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=message):
+        lm.open_run(directory)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("temperature", -1.0, "config.sample.temperature must be"),
+        ("length", 0, "config.sample.length must be at least 1, not 0"),
+        ("number", 0, "config.sample.number must be at least 1, not 0"),
+        ("top_p", 0.0, "config.sample.top_p must be"),
+        ("seed", -1, "config.sample.seed must be"),
+        ("length", 2_000_000_000_000, "sampling needs at least .* lower config.sample.number or config.sample.length"),
+    ],
+)
+def test_sampling_keys_keep_their_rules(trained, key, value, message):
+    config = saved_config(trained[0])
+    config.sample[key] = value
+    with pytest.raises(UserError, match=message):
+        sample.run(config, str(trained[0]))
+
+
 def test_evaluation_and_sampling_keys_are_free(run_dir, monkeypatch):
     monkeypatch.setattr("experiments.train.load_corpus", lambda *arguments: tiny.corpus())
     config = saved_config(run_dir)

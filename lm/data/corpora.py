@@ -221,6 +221,12 @@ def _own_files(data) -> dict[str, list[OwnFile]]:
         files["valid"] = read_own(data.valid_path, "config.data.valid_path")
     if data.test_path:
         files["test"] = read_own(data.test_path, "config.data.test_path")
+    seen: dict[str, str] = {}
+    for split, read in files.items():
+        for file in read:
+            if seen.setdefault(file.sha256, split) != split:
+                also = seen[file.sha256]
+                raise UserError(f"config.data.{split}_path: {file.path} is {also} text too, so its score would mislead")
     return files
 
 

@@ -5,7 +5,9 @@ texts are processed in pieces, so that 100 MB of text never takes several times 
 """
 
 import collections
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,6 +51,11 @@ class Vocabulary:
     def dtype(self) -> np.dtype:
         """The smallest unsigned integer type that holds every id."""
         return np.min_scalar_type(max(0, self.size - 1))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the symbols in their order."""
+        return hashlib.sha256(json.dumps(self.symbols).encode()).hexdigest()
 
     def encode(self, text: str) -> UInt[np.ndarray, " N"]:
         """Encodes a text as ids of `dtype`.

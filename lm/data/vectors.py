@@ -40,8 +40,12 @@ def read_vectors(path: str, vocabulary: Vocabulary, size: int) -> Vectors:
                         f"{where}, line {number}: {len(numbers)} numbers, but config.model.embedding_size is {size}"
                     )
                 row = rows.pop(word, None)
-                if row is not None:
+                if row is None:
+                    continue
+                with np.errstate(over="ignore"):
                     table[row] = numbers
+                if not np.isfinite(table[row]).all():
+                    raise UserError(f"{where}, line {number}: a number is not finite in 32 bits")
     except OSError as error:
         raise UserError(f"{where}: {error.strerror or error}") from error
     except ValueError as error:  # also bytes that are not UTF-8
@@ -49,6 +53,4 @@ def read_vectors(path: str, vocabulary: Vocabulary, size: int) -> Vectors:
     found = vocabulary.size - len(rows)
     if not found:
         raise UserError(f"{where}: no symbol of the corpus has a vector there")
-    if not np.isfinite(table[~np.isnan(table).all(axis=1)]).all():
-        raise UserError(f"{where}: a number is not finite")
     return Vectors(table, found)

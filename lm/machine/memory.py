@@ -5,6 +5,8 @@ from pathlib import Path
 import jax
 import psutil
 
+from lm.errors import UserError
+
 CONTROL_GROUP = Path("/sys/fs/cgroup")  # of a container on Linux, version 2; psutil does not read its limit
 
 
@@ -31,3 +33,16 @@ def _control_group_free() -> int | None:
 def resident_bytes() -> int:
     """Resident memory of this process."""
     return psutil.Process().memory_info().rss
+
+
+def reject_above_free(needed: int, qualifier: str, subject: str, keys: str):
+    """Raises UserError if `needed` bytes are more than the free memory. keys: the config keys to lower."""
+    free = free_bytes()
+    if free is not None and needed > free:
+        raise UserError(
+            f"{subject} needs {qualifier} {megabytes(needed)} of memory and {megabytes(free)} are free: lower {keys}"
+        )
+
+
+def megabytes(size: int) -> str:
+    return f"{round(size / 1e6):,} MB"

@@ -18,8 +18,6 @@ encoder.weight, decoder.weight, or both, equal.
 """
 
 import functools
-import hashlib
-import json
 import os
 import re
 from typing import NamedTuple
@@ -82,7 +80,7 @@ def save_weights(path: str, parameters: dict, vocabulary: Vocabulary):
 
     tensors = {name: np.ascontiguousarray(x) for name, x in flatten_dict(parameters, sep=".").items()}
     try:
-        save_file(tensors, path, metadata={"layout": "ours", "vocabulary_sha256": fingerprint(vocabulary)})
+        save_file(tensors, path, metadata={"layout": "ours", "vocabulary_sha256": vocabulary.digest})
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
@@ -111,11 +109,6 @@ def read_tensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return tensors, metadata
 
 
-def fingerprint(vocabulary: Vocabulary) -> str:
-    """SHA-256 of a vocabulary's symbols in their order."""
-    return hashlib.sha256(json.dumps(vocabulary.symbols).encode()).hexdigest()
-
-
 def layout_of(tensors: dict[str, np.ndarray]) -> str:
     """The layout that the tensors' names reveal. Raises UserError if it is unknown."""
     prefixes = {name.partition(".")[0] for name in tensors}
@@ -142,7 +135,7 @@ def load_weights(
         if layout == "ours":
             if order is not None:
                 raise UserError("takes no vocabulary file: this export has its vocabulary in config.json")
-            if metadata.get("vocabulary_sha256", fingerprint(vocabulary)) != fingerprint(vocabulary):
+            if metadata.get("vocabulary_sha256", vocabulary.digest) != vocabulary.digest:
                 raise UserError("was exported with another vocabulary than the corpus's (config.data.corpus)")
         return convert(tensors, model, order), layout
     except UserError as error:

@@ -162,7 +162,7 @@ class Checkpoints:
         for path in directory.iterdir():
             if _HALF_WRITTEN.fullmatch(path.name):  # by a killed process
                 shutil.rmtree(path, ignore_errors=True)
-        record = {"extra": json.loads(extra), "layout": layout}
+        record = {"extra": json.loads(extra), "layout": layout, "step": step}
         record |= {"record_sha256": _digest(layout, extra), "sha256": _digest(layout, extra, packed)}
         items = ocp.args.Composite(state=ocp.args.ArraySave(packed), record=ocp.args.JsonSave(record))
         with _ORBAX:
@@ -188,6 +188,8 @@ class Checkpoints:
 
         record = item(record=ocp.args.JsonRestore())["record"]
         layout, extra = record["layout"], record["extra"]
+        if record.get("step", step := int(path.name)) != step:  # older versions did not write it
+            raise ValueError(f"it is of step {record['step']} and was renamed")
         # Older versions did not write it: their damage is found below.
         if record.get("record_sha256") not in (None, _digest(layout, _text(extra))):
             raise ValueError("its record's checksum does not match its content")

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Generator
@@ -48,6 +49,14 @@ def make_directory(path: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"directory {path} cannot be made: {error.strerror}") from error
     return path
+
+
+def sha256_of(path: str | Path) -> str:
+    """Of a file. Raises UserError if it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 @contextlib.contextmanager

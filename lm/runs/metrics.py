@@ -149,7 +149,10 @@ def _short(value: int | float) -> str:
 
 
 def _keep_rows(path: Path, start_step: int) -> None:
-    """Drops the rows of `start_step` and later steps, and a torn last line. Warns of what else is lost."""
+    """Drops the rows of `start_step` and later steps, and a torn last line. Warns of what else is lost.
+
+    Raises UserError if steps do not ascend: some rows are of another run.
+    """
     try:
         old = path.read_bytes()
     except FileNotFoundError:
@@ -162,6 +165,9 @@ def _keep_rows(path: Path, start_step: int) -> None:
     steps = [_step_of(line) for line in lines]
     if bad := [number for number, step in enumerate(steps, 1) if step is None]:
         print(f"warning: {path}: line {bad[0]} is no row of a run ({len(bad)} such lines are dropped)", file=sys.stderr)
+    known = [step for step in steps if step is not None]
+    if known != sorted(set(known)):
+        raise UserError(f"{path}: its steps do not ascend: some rows are of another run; repair or remove it")
     kept = b"".join(line for line, step in zip(lines, steps, strict=True) if step is not None and step < start_step)
     if kept != old:
         write_bytes(path, kept)

@@ -15,14 +15,16 @@ from lm.runs.provenance import NUMERICS
 from lm.runs.workdir import FREE, LENGTH, is_free
 
 # The part of a checkpoint's record: a form of lm/runs/schema.py. Checkpoints of earlier versions do not have it.
-FORM = {"run?": str, "numerics?": int, "git?": (None, {"revision": str, "dirty": bool})}
+FORM = {"run?": str, "numerics?": int, "vocabulary?": str, "git?": (None, {"revision": str, "dirty": bool})}
 
 
 class Origin(NamedTuple):
-    """run: `run_of` the config; numerics: lm/runs/provenance.py; git: the revision when the run began"""
+    """run: `run_of` the config; numerics: lm/runs/provenance.py; vocabulary: the digest of its symbols in order;
+    git: the revision when the run began"""
 
     run: str
     numerics: int
+    vocabulary: str
     git: dict | None
 
 
@@ -37,13 +39,16 @@ def run_of(config) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def origin_of(config, git: dict | None) -> Origin:
-    """The origin of a run that begins now. git: lm/runs/provenance.py: `revision`"""
-    return Origin(run_of(config), NUMERICS, git)
+def origin_of(config, vocabulary: str, git: dict | None) -> Origin:
+    """The origin of a run that begins now. vocabulary: its digest; git: lm/runs/provenance.py: `revision`"""
+    return Origin(run_of(config), NUMERICS, vocabulary, git)
 
 
-def check_origin(saved: dict, config, where: str) -> None:
-    """Raises UserError if the checkpoint with the record `saved` is of another config or another version's numbers."""
+def check_origin(saved: dict, config, vocabulary: str, where: str) -> None:
+    """Raises UserError if the checkpoint with the record `saved` is of another config, vocabulary or version.
+
+    vocabulary: the digest of the one that is at hand
+    """
     if saved.get("numerics", NUMERICS) != NUMERICS:
         raise UserError(
             f"{where} has numbers of version {saved['numerics']} of the code; this is version {NUMERICS} "
@@ -53,3 +58,5 @@ def check_origin(saved: dict, config, where: str) -> None:
         raise UserError(
             f"{where} is of another config than config.json beside it: one of the two was copied here from another run"
         )
+    if saved.get("vocabulary", vocabulary) != vocabulary:
+        raise UserError(f"{where} has another vocabulary than vocabulary.json beside it, which was changed or replaced")

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from lm.data.text import END_OF_SENTENCE, Vocabulary
 from lm.errors import UserError
+from lm.machine.memory import reject_above_free
 from lm.model.language_model import LanguageModel, read_tokens
 
 STRATEGIES = ("temperature", "greedy", "first_exceeding")
@@ -128,6 +129,7 @@ def generate(
     Raises UserError for settings out of range and for a prompt that cannot be encoded or is shorter than the context.
     """
     rule = check_sample(sample, vocabulary, model.context)
+    check_sample_memory(sample, vocabulary.size)
     key = jax.random.key(sample.seed) if key is None else key
     start_key, key = jax.random.split(key)
     start, hidden = start_tokens(start_key, sample, vocabulary, model.context)
@@ -136,6 +138,12 @@ def generate(
     tokens = np.concatenate([np.asarray(start)[hidden:], np.asarray(rest)])
     shown = len(start) - hidden
     return [vocabulary.decode(cut_at_stop(column, sample.stop, shown, vocabulary)) for column in tokens.T]
+
+
+def check_sample_memory(sample: ConfigDict, vocabulary_size: int) -> None:
+    """Raises UserError if the texts that config.sample asks for need more than the free memory."""
+    texts = 4 * sample.number * (sample.length + vocabulary_size)
+    reject_above_free(texts, "at least", "sampling", "config.sample.number or config.sample.length")
 
 
 # --- Starts ---------------------------------------------------------------------------------------------------------

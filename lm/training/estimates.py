@@ -16,9 +16,8 @@ import ml_collections
 from lm.data.corpora import CORPORA
 from lm.machine.clock import h_mm_ss
 from lm.machine.cores import available
-from lm.machine.memory import free_bytes
+from lm.machine.memory import free_bytes, megabytes
 from lm.model.language_model import count_parameters
-from lm.training import memory
 from lm.training.events import due, next_stop
 from lm.training.setup import Setup
 
@@ -172,11 +171,11 @@ def assemble(setup: Setup, counts: collections.Counter, times: Times, startup: f
 
 
 def in_one_line(found: Estimate) -> str:
-    free = "" if found.free is None else f" of {memory.megabytes(found.free)} that are free"
+    free = "" if found.free is None else f" of {megabytes(found.free)} that are free"
     early = f", unless config.train.patience={found.patience} ends it sooner" if found.patience else ""
     return (
         f"{found.steps:,} steps of {1e3 * found.step_seconds:.3f} ms, in all {h_mm_ss(found.seconds)} "
-        f"(h:mm:ss){early}; memory at the peak about {memory.megabytes(found.memory)}{free}"
+        f"(h:mm:ss){early}; memory at the peak about {megabytes(found.memory)}{free}"
     )
 
 
@@ -185,10 +184,10 @@ def in_full(found: Estimate) -> str:
     lines = [f"estimate for {found.name or 'the config'} on {jax.devices()[0].device_kind}"]
     for part in found.parts:
         lines.append(f"  {part.name:32} {part.count:>9,} x {part.later:>10.4f} s {part.seconds:>10.1f} s in all")
-    free = "unknown" if found.free is None else memory.megabytes(found.free)
+    free = "unknown" if found.free is None else megabytes(found.free)
     speed = found.tokens_per_step / found.step_seconds
     lines.append(f"time per step: {1e3 * found.step_seconds:.3f} ms ({speed:,.0f} tokens/s), {found.steps:,} steps")
-    lines.append(f"memory at the peak: about {memory.megabytes(found.memory)}; free: {free}")
+    lines.append(f"memory at the peak: about {megabytes(found.memory)}; free: {free}")
     for split in found.unread:
         lines.append(f"{split} is not read before the job: its scores are assumed to cost as much per token as valid's")
     if load := foreign_load():
@@ -201,7 +200,7 @@ def in_full(found: Estimate) -> str:
 def in_one_table(found: Iterable[Estimate], jobs: int = 1) -> str:
     """Estimates of several runs, a line each, and their sum over `jobs` processes at a time."""
     found = list(found)
-    lines = [f"{h_mm_ss(each.seconds):>10}  {memory.megabytes(each.memory):>10}  {each.name}" for each in found]
+    lines = [f"{h_mm_ss(each.seconds):>10}  {megabytes(each.memory):>10}  {each.name}" for each in found]
     total = sum(each.seconds for each in found)
     shared = f", {jobs} at a time: at least {total / jobs / 3600:.2f} hours" if jobs > 1 else ""
     early = "; early stopping may end some sooner" if any(each.patience for each in found) else ""

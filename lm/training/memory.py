@@ -6,10 +6,11 @@ On a CPU everything lies in the memory of the process; on an accelerator only wh
 import jax
 import ml_collections
 
-from lm.errors import UserError
-from lm.machine.memory import free_bytes, resident_bytes
+from lm.machine import memory as machine
+from lm.machine.memory import reject_above_free, resident_bytes
 from lm.model.language_model import count_parameters
 from lm.scoring.protocols import PROTOCOLS, compile_stream, window_shape
+from lm.scoring.sampling import check_sample_memory
 from lm.training.setup import Setup
 from lm.training.step import compile_steps
 
@@ -27,9 +28,8 @@ def check_memory(setup: Setup, copies: int = 1):
     config, streams, state = setup.config, setup.streams, setup.state_shapes
     outputs = 4 * streams.unroll * streams.batch_size * sum(map(setup.model.cell.output_size, config.model.hidden))
     reject_model(setup, copies * size_of(state) + size_of(state.parameters) + outputs, "at least")
-    sample, evaluation = config.sample, config.evaluation
-    texts = 4 * sample.number * (sample.length + setup.model.vocabulary_size)
-    reject_above_free(texts, "at least", "sampling", "config.sample.number or config.sample.length")
+    evaluation = config.evaluation
+    check_sample_memory(config.sample, setup.model.vocabulary_size)
     if any(PROTOCOLS[name].extent == "predictions" for name in (evaluation.during, *evaluation.protocols)):
         positions = 8 * evaluation.predictions * (setup.model.context + 1)
         reject_above_free(positions, "at least", "a notebook's protocol", "config.evaluation.predictions")
@@ -43,15 +43,6 @@ def reject_model(setup: Setup, needed: int, qualifier: str):
     reject_above_free(needed, qualifier, subject, keys)
 
 
-def reject_above_free(needed: int, qualifier: str, subject: str, keys: str):
-    """Raises UserError if `needed` bytes are more than the free memory. keys: the config keys to lower."""
-    free = free_bytes()
-    if free is not None and needed > free:
-        raise UserError(
-            f"{subject} needs {qualifier} {megabytes(needed)} of memory and {megabytes(free)} are free: lower {keys}"
-        )
-
-
 def peak(setup: Setup, all_programs: bool = True) -> int:
     """Bytes at the run's peak: the process as it is, the state, and the most that a program or a save adds.
 
@@ -60,7 +51,7 @@ def peak(setup: Setup, all_programs: bool = True) -> int:
     Raises UserError if the run needs more than the free memory.
     """
     check_memory(setup)
-    before, free = resident_bytes(), free_bytes()
+    before, free = resident_bytes(), machine.free_bytes()
     config, state, corpus = setup.config, setup.state_shapes, setup.corpus
     training = above = _above_arguments(compile_steps(setup).memory_analysis())
     scored = scorings(config, corpus.splits)
@@ -107,7 +98,3 @@ def _above_arguments(analysis) -> int:
     if analysis is None:  # a backend that does not say
         return 0
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-
-
-def megabytes(size: int) -> str:
-    return f"{round(size / 1e6):,} MB"

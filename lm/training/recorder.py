@@ -65,7 +65,7 @@ class Recorder:
         self.checkpoints = Checkpoints(workdir, keep=setup.config.checkpoint.keep)
         self._checksum = setup.corpus.provenance.get("checksum", "")
         self._compiled = False
-        self.origin = origin.origin_of(setup.config, revision())
+        self.origin = origin.origin_of(setup.config, setup.corpus.vocabulary.digest, revision())
 
     # --- From and to checkpoints ------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class Recorder:
                 f"{self.workdir} holds a run on other data: its corpus {self.setup.corpus.name} has changed since; "
                 "use another work directory, or the old text"
             )
-        origin.check_origin(extra, self.setup.config, where)
+        origin.check_origin(extra, self.setup.config, self.setup.corpus.vocabulary.digest, where)
         self.origin = self.origin._replace(git=extra.get("git"))  # when it began, not now
         progress = schema.build(Progress, extra["progress"], f"{where}: progress")
         checks = schema.build(validation.Checks, extra["checks"], f"{where}: checks")
@@ -309,6 +309,8 @@ class Recorder:
         if setup.config.checkpoint.best == "keep":
             try:
                 best = self.checkpoints.restore(setup.state_shapes, which="best")
+                if best:
+                    self._read_record(*best[1:])  # it is of this run
             except UserError as error:  # the last one is sound, and its scores must not be lost
                 not_scored["best"] = str(error)
             else:

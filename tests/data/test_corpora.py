@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -214,6 +215,17 @@ def test_files_of_a_directory_or_a_pattern_are_read_in_sorted_order(tmp_path):
     assert pattern.vocabulary.decode(pattern.splits["train"]) == "aa\nbb\n"
     assert pattern.provenance["checksum"] != corpus.provenance["checksum"]
     assert "no such file" in refusal(load, data_config(corpus="textfile", path=f"{texts}/*.nothing"), None)
+
+
+@pytest.mark.parametrize(("key", "copy_of"), [("valid_path", "train"), ("test_path", "train"), ("test_path", "valid")])
+def test_a_text_of_two_splits_is_refused(tmp_path, key, copy_of):
+    """A copy, too: its score would be of what the model was trained or selected on."""
+    paths = {"path": str(tmp_path / "train"), "valid_path": str(tmp_path / "valid")}
+    for name, content in (("train", "abab"), ("valid", "ba")):
+        (tmp_path / name).write_text(content)
+    shutil.copy(tmp_path / copy_of, tmp_path / "copy")
+    message = refusal(load, data_config(corpus="textfile", **paths | {key: str(tmp_path / "copy")}), None)
+    assert message == f"config.data.{key}: {tmp_path}/copy is {copy_of} text too, so its score would mislead"
 
 
 def test_valid_and_test_have_files_of_their_own(tmp_path):

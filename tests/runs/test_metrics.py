@@ -337,3 +337,14 @@ def test_an_unwritable_log_is_an_error(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(UserError, match="metrics"):
         MetricsLog(tmp_path, total_steps=1, stream=io.StringIO())
+
+
+def test_rows_of_two_runs_are_not_continued(tmp_path):
+    with MetricsLog(tmp_path, 9, stream=io.StringIO()) as log:
+        log.write({"step": 0}), log.write({"step": 3})
+    path = tmp_path / "metrics.jsonl"
+    content = path.read_text() * 2
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: its steps do not ascend: some rows are of another run"):
+        MetricsLog(tmp_path, 9, start_step=4)
+    assert path.read_text() == content

@@ -103,10 +103,10 @@ def test_scoring_is_compiled_before_a_short_run_only_if_memory_may_not_suffice(c
     needed = memory.peak(setup) - memory.resident_bytes()
     compiled = []
     monkeypatch.setattr(memory, "compile_stream", lambda *args: compiled.append(args[0]) or compile_stream(*args))
-    monkeypatch.setattr(memory, "free_bytes", lambda: 10**12)
+    monkeypatch.setattr("lm.machine.memory.free_bytes", lambda: 10**12)
     memory.peak(setup, all_programs=False)
     assert compiled == []
-    monkeypatch.setattr(memory, "free_bytes", lambda: needed + 10**6)
+    monkeypatch.setattr("lm.machine.memory.free_bytes", lambda: needed + 10**6)
     monkeypatch.setattr(memory, "_scoring_share", lambda *args: 1e9)
     memory.peak(setup, all_programs=False)
     assert compiled == ["exact"]
@@ -114,7 +114,7 @@ def test_scoring_is_compiled_before_a_short_run_only_if_memory_may_not_suffice(c
 
 def test_what_the_compiled_programs_cannot_have_is_refused_without_a_trace(tmp_path, corpus, monkeypatch):
     """A state of some hundred bytes, and the libraries alone need more than is free: check_memory lets it pass."""
-    monkeypatch.setattr(memory, "free_bytes", lambda: 10_000_000)
+    monkeypatch.setattr("lm.machine.memory.free_bytes", lambda: 10_000_000)
     memory.check_memory(make_setup(tiny.config(), corpus))
     for eta in (True, False):
         with pytest.raises(UserError, match="needs about"):

@@ -234,7 +234,7 @@ def test_lanes_count_a_state_each(tmp_path, monkeypatch):
     """Memory for two states of this model, but not for three."""
     config, corpus = tiny.config(model__hidden=(3000,)), tiny.corpus()
     state = memory.size_of(make_setup(config, corpus).state_shapes)
-    monkeypatch.setattr(memory, "free_bytes", lambda: 3.5 * state)
+    monkeypatch.setattr("lm.machine.memory.free_bytes", lambda: 3.5 * state)
     memory.check_memory(make_setup(config, corpus), copies=2)
     with pytest.raises(UserError, match=r"needs at least .* MB of memory"):
         train_lanes(tiny.setups([config] * 3), [tmp_path / str(n) for n in range(3)])
@@ -250,9 +250,9 @@ def test_the_programs_count_too(monkeypatch):
     monkeypatch.setattr(memory, "resident_bytes", lambda: 1000)
     needed = memory.peak(setup)
     assert needed > 1000 + state + windows
-    monkeypatch.setattr(memory, "free_bytes", lambda: needed - 1000)
+    monkeypatch.setattr("lm.machine.memory.free_bytes", lambda: needed - 1000)
     assert memory.peak(setup) == needed
-    monkeypatch.setattr(memory, "free_bytes", lambda: needed - 1001)
+    monkeypatch.setattr("lm.machine.memory.free_bytes", lambda: needed - 1001)
     memory.check_memory(setup)
     with pytest.raises(UserError, match=r"needs about .*config\.data\.unroll"):
         memory.peak(setup)

@@ -170,7 +170,9 @@ def test_a_frozen_parameter_does_not_count_in_the_gradient_norm(tmp_path):
     [
         ("the 1 2\ncat 1\n", {}, r"vectors.txt, line 2: 1 numbers, but config.model.embedding_size is 2"),
         ("the 1 x\n", {}, "not a file of word vectors: could not convert"),
-        ("the 1 inf\n", {}, "a number is not finite"),
+        ("the 1 inf\n", {}, "line 1: a number is not finite in 32 bits"),
+        ("cat 1 2\nthe nan nan\n", {}, "line 2: a number is not finite in 32 bits"),
+        ("the 1 21e99\n", {}, "line 1: a number is not finite in 32 bits"),
         ("zebra 1 2\n", {}, "no symbol of the corpus has a vector there"),
         (VECTORS, {"model__embedding_from": "/nowhere"}, "/nowhere: there is no such file"),
         (VECTORS, {"model__input": "one_hot"}, "needs config.model.input=embedding, not one_hot"),
