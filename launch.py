@@ -33,6 +33,7 @@ from configs.loading import (
     explain_error,
     flatten,
     last_value,
+    overridden_keys,
     saved_config,
     similar_flags,
     similar_keys,
@@ -45,6 +46,8 @@ from lm.machine.compilation_cache import use_compilation_cache
 from lm.machine.numerics import fix_numerics
 
 # jax is not imported here: a mistake on the command line is reported in a fraction of a second.
+
+KINDS = ("run", "sweep", "benchmark")  # of configs
 
 # --- The command line -----------------------------------------------------------------------------------------------
 
@@ -141,13 +144,13 @@ def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
         raise UserError(
             f"unknown flag --{error.flagname}{similar_flags(error.flagname, list(values), argv)}"
         ) from error
-    except Exception as error:  # any that the config file raises; KeyError for an unknown key
+    except (Exception, SystemExit) as error:  # any that the config file raises; KeyError for an unknown key
         raise UserError(explain_error(argv, error)) from error
     if not isinstance(values["config"].value, ConfigDict):
         # config_flags reports a file that it cannot read only when the config is first used.
         raise UserError(explain_error(argv, TypeError("get_config() must return a ConfigDict")))
     check_flags(values, arguments)
-    check_tuples(values["config"])
+    check_tuples(values["config"], overridden_keys(argv))
     return values, arguments
 
 
@@ -191,6 +194,7 @@ def check_kind(values: flags.FlagValues) -> None:
     """Raises UserError if the command cannot use this kind of config."""
     name, config = value_of(values, "experiment"), value_of(values, "config")
     kind, wanted = config.get("kind", "run"), COMMANDS[name].config
+    check_name(kind, KINDS, f"--config={config_file(values['config'])}: config.kind")
     if wanted == "none" and values["config"].present:
         raise UserError(f"--experiment={name} reads no config: remove --config")
     fitting = ("run", "saved") if kind == "run" else (kind,)

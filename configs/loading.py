@@ -30,7 +30,7 @@ def explain_error(argv: list[str], error: Exception) -> str:
         return f"--config={config}: the file cannot be read"
     try:
         loaded = load(named_config(argv))
-    except Exception as load_error:  # a config file is Python and may raise anything
+    except (Exception, SystemExit) as load_error:  # a config file is Python and may raise anything
         # config_flags turns some errors into text that ends with 'ValueError: the reason'.
         reason = (str(load_error).strip() or "it fails").splitlines()[-1]
         kind = "" if isinstance(load_error, flags.Error | UserError) else f"{type(load_error).__name__}: "
@@ -47,8 +47,9 @@ def explain_error(argv: list[str], error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def check_tuples(config_flag: flags.Flag) -> None:
-    """Raises UserError if an override gives a tuple items of another type.
+def check_tuples(config_flag: flags.Flag, overridden: list[str]) -> None:
+    """Raises UserError if an override gives a tuple items of another type, or a tuple is overridden twice, which would
+    join the two.
 
     config_flags accepts any items. A tuple that begins with a string is a name and its arguments, whose types depend
     on the name: only the name is checked.
@@ -57,6 +58,8 @@ def check_tuples(config_flag: flags.Flag) -> None:
     tuples = {key: value for key, value in overrides.items() if isinstance(value, tuple)}
     originals = flatten(load(config_file(config_flag))) if tuples else {}
     for key, value in tuples.items():
+        if overridden.count(key) > 1:
+            raise UserError(f"--config.{key} is given twice: name it once")
         if not originals[key]:
             continue
         kind = type(originals[key][0])

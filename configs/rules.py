@@ -293,8 +293,29 @@ BENCHMARK_RULES: dict[str, Rule] = {
     "threads": COUNT_OR_ZERO,
 }
 
+# Of one entry of config.targets.
+TARGET_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("split", "protocol", "metric", "where", "at", "kind"), Text()),
+    **dict.fromkeys(("value", "tolerance"), Number(0)),
+}
+
+
+def check_targets(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for an entry of config.targets that is not made by configs.base.target or aim."""
+    for name, target in config.targets.items():
+        if not isinstance(target, Mapping | ml_collections.ConfigDict) or set(target) != TARGET_RULES.keys():
+            raise UserError(f"config.targets.{name} must be made by configs.base.target or aim, not {in_short(target)}")
+        for key, rule in TARGET_RULES.items():
+            rule.check(f"config.targets.{name}.{key}", target[key])
+
 
 def check_values(config: ml_collections.ConfigDict, rules: Mapping[str, Rule] = RULES) -> None:
     """Raises UserError, naming the first key whose value breaks its rule."""
     for key, rule in rules.items():
-        rule.check(f"config.{key}", operator.attrgetter(key)(config))
+        try:
+            value = operator.attrgetter(key)(config)
+        except AttributeError as error:
+            raise UserError(f"config.{key} is missing: configs/base.py has every key") from error
+        rule.check(f"config.{key}", value)
+    if rules is RULES and "targets" in config:
+        check_targets(config)

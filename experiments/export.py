@@ -6,6 +6,7 @@ The export is a model that can be picked up: sample, score and `lm.open_run` tak
 import dataclasses
 from pathlib import Path
 
+from lm.errors import UserError
 from lm.model.weights import save_weights
 from lm.run import WEIGHTS, open_run
 from lm.runs.files import make_directory, sha256_of, write_json
@@ -17,7 +18,10 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
     """Returns the directory of the export. config.json holds config, vocabulary, step, and the scores of the run."""
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
-    directory = make_directory(to or Path(workdir, "export"))
+    directory = Path(to or Path(workdir, "export"))
+    if (directory / "config.json").exists() and not (directory / WEIGHTS).exists():
+        raise UserError(f"--to={directory} holds a run, which the export would overwrite: choose another directory")
+    make_directory(directory)
     save_weights(str(directory / WEIGHTS), opened.parameters, opened.vocabulary)
     weights = sha256_of(directory / WEIGHTS)
     description = {

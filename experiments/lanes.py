@@ -8,6 +8,7 @@ lane. Each is an ordinary run in WORKDIR/KEY=VALUE,...; after a kill run the sam
 """
 
 import itertools
+import math
 import os
 
 import ml_collections
@@ -17,6 +18,8 @@ from lm.errors import UserError
 from lm.machine.cores import one_device_per_core
 from lm.runs.files import write_json
 from lm.training.lanes import same_program, train_lanes
+
+MOST_LANES = 1000
 
 
 def run(config, workdir, data_dir=None, lanes=None):
@@ -58,6 +61,8 @@ def make_configs(config: ml_collections.ConfigDict, lanes: str) -> tuple[list[st
         if key in (axis[0][0] for axis in axes):
             raise UserError(f"--lanes={lanes} gives values of {key} twice: name each key once")
         axes.append([(key, value) for value in _values(config, key, values)])
+    if math.prod(map(len, axes)) > MOST_LANES:
+        raise UserError(f"--lanes={lanes} names more than {MOST_LANES} runs: too many to be lanes of one program")
     names, configs = [], []
     for combination in itertools.product(*axes):
         lane = config.copy_and_resolve_references()
@@ -91,7 +96,7 @@ def _values(config: ml_collections.ConfigDict, key: str, text: str) -> list:
     try:
         if kind is int and ":" in text:
             first, end = (int(x) for x in text.split(":"))
-            values = list(range(first, end))
+            values = list(range(first, min(end, first + MOST_LANES + 1)))
         else:
             values = [kind(x) for x in text.split(",")]
     except ValueError:

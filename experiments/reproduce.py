@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from experiments.ledger import published, report, storage
 from experiments.ledger.claims import PlannedRun, all_claims, matching, plan
+from experiments.ledger.contents import MOST_SEEDS
 from experiments.ledger.records import RECORD, RECORDS, RESULTS, identity_today, load_records, make_record, write_record
 from experiments.pages.markdown import table
 from experiments.train import estimate_all
@@ -79,8 +80,8 @@ def run(config, workdir, data_dir=None, **flags):
     if request.check:
         claims, is_published = all_claims(), workdir.resolve() == RESULTS
         return storage.check(workdir, claims, published.faults if is_published else None)
-    if request.seeds < 0:
-        raise UserError(f"--seeds={request.seeds} must be at least 1, or 0 for as many as each config asks for")
+    if not 0 <= request.seeds <= MOST_SEEDS:
+        raise UserError(f"--seeds={request.seeds} must be 1 to {MOST_SEEDS}, or 0 for as many as each config asks for")
     seconds = duration(request.budget) if request.budget else math.inf
     runs = plan(matching(request.targets), request.seeds, request.corpus)
     if request.dry_run:

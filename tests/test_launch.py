@@ -177,6 +177,34 @@ def test_help_lists_every_key_and_every_cell(capsys):
     assert {cell for cell in CELLS if f"  {cell} " not in out} == set()
 
 
+def test_help_without_docstrings():
+    """python -OO drops them."""
+    command = [sys.executable, "-OO", "launch.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--experiment=sample" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("import sys\n    sys.exit(0)", "SystemExit: 0"),
+        ("config.kind = 'swep'", "config.kind: unknown 'swep'; known: run, sweep, benchmark; did you mean sweep?"),
+        ("del config.optim", "config.optim.name is missing: configs/base.py has every key"),
+        ("config.targets.x = 3", "config.targets.x must be made by configs.base.target or aim, not 3"),
+    ],
+)
+def test_odd_configs_are_one_line(tmp_path, capsys, body, message):
+    path = tmp_path / "odd.py"
+    head = (
+        "from configs.synthetic import lstm\ndef get_config():\n    config = lstm.get_config()\n    config.unlock()\n"
+    )
+    path.write_text(f"{head}    {body}\n    return config\n")
+    assert launch.main(["launch.py", f"--config={path}", f"--workdir={tmp_path}/run"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_help_of_an_unknown_topic(capsys):
     assert run("--help=cell") == 2
     assert capsys.readouterr().err == (
@@ -404,6 +432,7 @@ def test_a_cache_that_cannot_be_written_is_not_used(tmp_path, monkeypatch, resto
         ("--wordir=a", "did you mean --workdir?"),
         ("--learnin_rate=1", "did you mean --config.optim.learning_rate"),
         ("sample runs/a", "did you mean --experiment=sample --workdir=runs/a?"),
+        ("--config.model.hidden=(4,) --config.model.hidden=(5,)", "--config.model.hidden is given twice: name it once"),
         ("--corpus=ptb", "only with --experiment=reproduce; did you mean --config.data.corpus?"),
         ("sample", "unexpected argument 'sample': flags are written --name=value; did you mean --experiment=sample?"),
     ],

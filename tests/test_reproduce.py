@@ -388,5 +388,7 @@ def test_other_budgets_are_refused(text):
 
 
 def test_negative_seeds_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--seeds=1000000 must be 1 to 1000"):
+        reproduce.run(None, tmp_path, targets="text8/lstm", seeds=1_000_000)
     with pytest.raises(UserError, match="--seeds=-1"):
         reproduce.run(None, tmp_path, targets="text8/lstm", seeds=-1)

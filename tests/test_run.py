@@ -158,6 +158,16 @@ def test_an_export_knows_its_config_and_its_weights(run_dir, tmp_path, change, m
         lm.open_run(directory)
 
 
+def test_an_export_overwrites_no_run(run_dir, tmp_path):
+    config = saved_config(run_dir)
+    before = (run_dir / "config.json").read_bytes()
+    with pytest.raises(UserError, match="run holds a run, which the export would overwrite"):
+        export.run(config, str(run_dir), to=str(run_dir))
+    assert (run_dir / "config.json").read_bytes() == before
+    for _ in range(2):  # an export may be renewed
+        export.run(config, str(run_dir), to=str(tmp_path / "out"))
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -15,7 +15,7 @@ ROOT = CONFIGS.parent
 CONFIG = "--config=FILE[:VARIANT]  Config of the run; --config.KEY=VALUE overrides a key."
 
 
-def help_text(topic: str, command: str, introduction: str) -> str:
+def help_text(topic: str, command: str, introduction: str | None) -> str:
     """What --help=TOPIC prints; an empty topic asks for one command, or for an overview after `introduction`.
 
     Raises UserError for an unknown topic or command.
@@ -28,7 +28,8 @@ def help_text(topic: str, command: str, introduction: str) -> str:
         chosen = lookup(COMMANDS, command, "--experiment")
         return f"{docstring(chosen)}\n\nflags:\n{flag_lines((*chosen.flags, *COMMON_FLAGS))}"
     topics = ", ".join(f"--help={name}" for name in TOPICS)
-    return "\n".join([introduction, *map(section, COMMANDS), "every command", *common_lines(), "", f"Lists: {topics}"])
+    sections = [*map(section, COMMANDS), "every command", *common_lines(), ""]
+    return "\n".join([introduction or "", *sections, f"Lists: {topics}"])
 
 
 def section(name: str) -> str:

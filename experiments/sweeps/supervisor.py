@@ -11,6 +11,7 @@ from experiments.sweeps.plan import PLANNED, plan_trial
 from experiments.sweeps.progress import Progress
 from experiments.sweeps.space import set_parameters
 from experiments.sweeps.study import Sweep, name_worker
+from experiments.sweeps.trials import FINISHED, trials_without_surplus
 from experiments.sweeps.worker import ASKED, GAVE_UP
 from lm.errors import UserError
 from lm.machine.cores import available
@@ -36,7 +37,8 @@ def supervise(sweep: Sweep, jobs: int):
     try:
         requeue_orphans(sweep, workers)  # of a sweep that was killed
         at_once = lanes_at_once(sweep) if jobs == 1 and not sweep.place.shared else 1
-        for _ in range(jobs):
+        finished = sum(trial.state in FINISHED for trial in trials_without_surplus(sweep.study))
+        for _ in range(min(jobs, max(1, sweep.total - finished))):
             start(at_once)
         while workers:
             time.sleep(POLL_SECONDS)

@@ -21,7 +21,10 @@ from lm.runs.plain import flat, plain
 from lm.runs.schema import read_json, whole_lines
 
 # Any of these without a config.json means that the directory belongs to something else.
-_RUN_FILES = ("metrics.jsonl", "summary.json", "checkpoints")
+_RUN_FILES = (
+    *("metrics.jsonl", "summary.json", "checkpoints"),
+    *("samples.txt", "test_log.jsonl", "evaluation.json", "curves.png", "report.html"),
+)
 VOCABULARY = "vocabulary.json"
 # Everything that a run writes in its directory, with what it is.
 _FILES = (

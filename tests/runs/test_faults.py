@@ -170,6 +170,14 @@ def test_a_directory_that_goes_during_training_ends_the_run(tmp_path, monkeypatc
         assert train(make_setup(settings(), corpus()), tmp_path / "moved")["train"]["steps"] == 12
 
 
+@pytest.mark.parametrize("name", ["report.html", "curves.png", "samples.txt", "metrics.jsonl"])
+def test_a_users_file_is_not_overwritten(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=rf"holds {name} but no config\.json: choose an empty or new directory"):
+        train(make_setup(settings(), corpus()), tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
 def test_a_save_makes_no_new_work_directory(tmp_path):
     with Checkpoints(tmp_path / "run") as checkpoints:
         checkpoints.save(1, {"x": np.zeros(3)}, {})
@@ -318,7 +326,8 @@ def test_checkpoints_of_another_architecture_are_refused_and_left_alone(undistur
     interrupt(tmp_path, monkeypatch, 9, settings())
     other = settings(model__hidden=(4,))
     (tmp_path / "config.json").unlink()
-    (tmp_path / "metrics.jsonl").rename(tmp_path / "kept")
+    for name in ("metrics.jsonl", "samples.txt"):
+        (tmp_path / name).unlink()
     (tmp_path / "checkpoints").rename(tmp_path / "moved")
     prepare_workdir(tmp_path, other, corpus().vocabulary)
     (tmp_path / "moved").rename(tmp_path / "checkpoints")
