@@ -16,7 +16,7 @@ SAVED = str(ROOT / "lm" / "runs" / "saved_config.py")
 DEFAULT_CONFIG = CONFIGS / "synthetic" / "lstm.py"
 
 
-def explain_error(argv: list[str], error: Exception) -> str:
+def explain_error(argv: list[str], error: BaseException) -> str:
     """Describes the mistake in the command line `argv`, given the error that parsing it raised."""
     config = named_config(argv)
     path, _, argument = config.partition(":")
