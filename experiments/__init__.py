@@ -33,6 +33,9 @@ TARGETS = Flag(flags.DEFINE_string, "targets", "*", "Patterns of configs or thei
 TEXT = Flag(flags.DEFINE_string, "text", "-", "File to score; - reads standard input.")
 TO = Flag(flags.DEFINE_string, "to", "", "Directory of the export. Default: export/ in --workdir.")
 VOCABULARY = Flag(flags.DEFINE_string, "vocabulary", None, "Vocabulary of the weights: a file with one token a line.")
+NEAREST = Flag(flags.DEFINE_integer, "nearest", 10, "Number of words to list.")
+VECTORS = Flag(flags.DEFINE_string, "vectors", "", "File of word vectors. Default: GloVe's, in --data_dir.")
+WORD = Flag(flags.DEFINE_string, "word", "", "Word, or a sum such as 'king - man + woman'.")
 WEIGHTS = Flag(flags.DEFINE_string, "weights", None, "Safetensors file to import.")
 
 
@@ -78,6 +81,7 @@ COMMANDS = {
         config="none",
         workdir="runs/compare",
     ),
+    "neighbours": Command("experiments.neighbours", (WORD, VECTORS, NEAREST), config="none", workdir="runs/neighbours"),
     "export": Command("experiments.export", (CHECKPOINT, TO), config="saved"),
     "import": Command("experiments.import_weights", (WEIGHTS, VOCABULARY)),
 }

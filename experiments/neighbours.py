@@ -1,0 +1,67 @@
+"""Shows the words whose vectors are nearest to a word's, or to a sum of several: an analogy.
+
+    python launch.py --experiment=neighbours --data_dir=DIR --word=frog
+    python launch.py --experiment=neighbours --vectors=FILE --word='king - man + woman' --nearest=5
+
+The vectors are GloVe's (Pennington et al. 2014), or those of --vectors: a text file with a word and its numbers a line,
+or a zip archive with one. A sum is of vectors of length 1. A single word is left out of its own neighbours; the terms
+of a sum are not. Writes neighbours.json and neighbours.png to the workdir: the words in two dimensions, by their
+principal components, and their numbers as bands of colour.
+"""
+
+import numpy as np
+
+from experiments.pages import png_of
+from lm.data.word_vectors import (
+    WordVectors,
+    load_glove,
+    nearest_words,
+    parse_expression,
+    project,
+    read_word_vectors,
+    unit,
+)
+from lm.errors import UserError
+from lm.runs.files import make_directory, write_bytes, write_json
+
+
+def run(config, workdir, data_dir=None, word="", vectors="", nearest=10):
+    """Returns the content of neighbours.json."""
+    del config
+    if nearest < 1:
+        raise UserError(f"--nearest={nearest} must be at least 1")
+    loaded = read_word_vectors(vectors) if vectors else load_glove(data_dir)
+    index = {each: row for row, each in reversed(list(enumerate(loaded.words)))}  # the first of several counts
+    terms = parse_expression(word, index)
+    query = np.sum([sign * unit(loaded.table[index[each]]) for sign, each in terms], axis=0)
+    found = nearest_words(loaded, query, nearest, (terms[0][1],) if len(terms) == 1 else ())
+    for each, cosine in found:
+        print(f"{cosine:.4f}  {each}")
+    content = {"word": word, "sha256": loaded.sha256, "neighbours": [{"word": w, "cosine": c} for w, c in found]}
+    directory = make_directory(workdir)
+    write_json(directory / "neighbours.json", content)
+    shown = list(dict.fromkeys([*(each for _, each in terms), *(each for each, _ in found)]))
+    write_bytes(directory / "neighbours.png", draw(loaded, [index[each] for each in shown]))
+    print(f"wrote {directory}/neighbours.json and neighbours.png")
+    return content
+
+
+def draw(vectors: WordVectors, rows: list[int]) -> bytes:
+    """A PNG of some words: in two dimensions, and their vectors side by side."""
+    from matplotlib.figure import Figure
+
+    table, words = vectors.table[rows], [vectors.words[row] for row in rows]
+    figure = Figure(figsize=(12, 0.3 * len(rows) + 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    places = project(table) if len(rows) > 1 and table.shape[1] > 1 else np.zeros((len(rows), 2))
+    left.scatter(*places.T, s=12)
+    for place, each in zip(places, words, strict=True):
+        left.annotate(each, place, xytext=(3, 3), textcoords="offset points", parse_math=False)
+    left.margins(0.15)
+    left.set(title="first two principal components", xticks=[], yticks=[])
+    most = float(np.abs(table).max()) or 1.0
+    image = right.imshow(table, aspect="auto", cmap="RdBu", vmin=-most, vmax=most, interpolation="nearest")
+    right.set_yticks(range(len(words)), words, parse_math=False)
+    right.set(title="the numbers of each vector", xlabel="dimension")
+    figure.colorbar(image, ax=right)
+    return png_of(figure)
