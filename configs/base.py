@@ -62,7 +62,7 @@ def _model() -> ml_collections.ConfigDict:
     model.cell = "lstm"  # a name of lm/cells/table.py: CELLS
     model.input = "one_hot"  # one_hot, embedding or bigram
     model.embedding_size = 0  # of embedding and bigram
-    model.embedding_from = ""  # embedding: a text file of word vectors to start with, as GloVe's
+    model.embedding_from = ""  # embedding: a file of word vectors to start with, as GloVe's: text, or zip with one
     model.hidden = (64,)  # units of each layer
     model.projection = 0  # lstm_projection: size of each layer's output
     model.mogrifier_rounds = 5  # mogrifier

@@ -12,7 +12,7 @@ principal components, and their numbers as bands of colour.
 import numpy as np
 
 from experiments.pages import png_of
-from lm.data.word_vectors import (
+from lm.data.vectors import (
     WordVectors,
     load_glove,
     nearest_words,
@@ -30,7 +30,7 @@ def run(config, workdir, data_dir=None, word="", vectors="", nearest=10):
     del config
     if nearest < 1:
         raise UserError(f"--nearest={nearest} must be at least 1")
-    loaded = read_word_vectors(vectors) if vectors else load_glove(data_dir)
+    loaded = read_word_vectors(vectors, f"--vectors={vectors}") if vectors else load_glove(data_dir)
     index = {each: row for row, each in reversed(list(enumerate(loaded.words)))}  # the first of several counts
     terms = parse_expression(word, index)
     query = np.sum([sign * unit(loaded.table[index[each]]) for sign, each in terms], axis=0)

@@ -1,13 +1,36 @@
-"""Pretrained word vectors from a text file, one word and its numbers a line, as GloVe and fastText publish them."""
+"""Pretrained word vectors: read from a file, given to a vocabulary, and compared with each other.
 
+A file has a word and its numbers a line, as GloVe and fastText publish them, or is a zip archive with one such file. A
+first line of two numbers, words and size, is a header. Of several lines for one word the first counts.
+"""
+
+import contextlib
+import hashlib
+import os
+import warnings
+import zipfile
+from collections.abc import Collection, Generator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from lm.data.text import Vocabulary
-from lm.errors import UserError
+from lm.errors import UserError, first_line, in_short
+
+# Pennington, Socher and Manning (2014). "GloVe: Global Vectors for Word Representation". 400,000 words, 50 numbers
+# each: a member of https://nlp.stanford.edu/data/glove.6B.zip, PDDL 1.0. The checksum is of the text, not the archive.
+GLOVE = "glove/glove.6B.50d.zip"
+GLOVE_SHA256 = "d8f717f8dd4b545cb7f418ef9f3d0c3e6e68a6f48b97d32f8b7aae40cb31f96f"
+
+
+class WordVectors(NamedTuple):
+    """words: in the order of the file; table: their vectors; sha256: of the whole text"""
+
+    words: tuple[str, ...]
+    table: Float[np.ndarray, "V E"]
+    sha256: str
 
 
 class Vectors(NamedTuple):
@@ -18,39 +41,141 @@ class Vectors(NamedTuple):
 
 
 def read_vectors(path: str, vocabulary: Vocabulary, size: int) -> Vectors:
-    """Reads the vectors of the vocabulary's symbols; the first of several for one word counts.
+    """Reads the vectors of the vocabulary's symbols. size: E, numbers of each vector
 
-    size: E, numbers of each vector
-    A first line of two numbers, words and size, is a header (word2vec, fastText).
-    Raises UserError if the file cannot be read, a line has another number of numbers, or no symbol has a vector.
+    Raises UserError as `read_word_vectors`, and if the vectors have another size or no symbol has one.
     """
     where = f"config.model.embedding_from={path}"
+    vectors = read_word_vectors(path, where, frozenset(vocabulary.symbols))
+    if not vectors.words:
+        raise UserError(f"{where}: no symbol of the corpus has a vector there")
+    if vectors.table.shape[1] != size:
+        found = vectors.table.shape[1]
+        raise UserError(f"{where}: its vectors have {found} numbers, but config.model.embedding_size is {size}")
     rows = {symbol: row for row, symbol in enumerate(vocabulary.symbols)}
     table = np.full((vocabulary.size, size), np.nan, np.float32)
+    table[[rows[word] for word in vectors.words]] = vectors.table
+    return Vectors(table, len(vectors.words))
+
+
+def load_glove(data_dir: str | None) -> WordVectors:
+    """GloVe's 50-dimensional vectors. Raises UserError if they are not in data_dir, or are other ones."""
+    path = Path(data_dir or "", GLOVE)
+    if not data_dir or not path.is_file():
+        raise UserError(
+            f"{GLOVE} is not in {data_dir or 'a data directory'}: download https://nlp.stanford.edu/data/glove.6B.zip "
+            f"and put its member glove.6B.50d.txt alone into DIR/{GLOVE}, with --data_dir=DIR; or name a file of your "
+            "own by --vectors=FILE"
+        )
+    vectors = read_word_vectors(str(path), str(path))
+    if vectors.sha256 != GLOVE_SHA256:
+        raise UserError(f"{path}: its text has sha256 {vectors.sha256}, not {GLOVE_SHA256}")
+    return vectors
+
+
+def read_word_vectors(path: str, where: str, only: Collection[str] | None = None) -> WordVectors:
+    """Reads a file of word vectors line by line. where: names it in errors; only: the words to keep, None for all
+
+    Raises UserError if the file cannot be read, a line has another number of numbers than the others, or a kept one is
+    no finite number.
+    """
+    digest, rows, size = hashlib.sha256(), {}, 0
     try:
-        if not Path(path).is_file():
-            raise UserError(f"{where}: there is no such file")
-        with open(path, encoding="utf-8") as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, 1):
-                word, *numbers = line.rstrip("\n").rstrip(" ").split(" ")
-                if number == 1 and len(numbers) == 1 and size != 1:
-                    continue
-                if len(numbers) != size:
-                    raise UserError(
-                        f"{where}, line {number}: {len(numbers)} numbers, but config.model.embedding_size is {size}"
-                    )
-                row = rows.pop(word, None)
-                if row is None:
-                    continue
-                with np.errstate(over="ignore"):
-                    table[row] = numbers
-                if not np.isfinite(table[row]).all():
-                    raise UserError(f"{where}, line {number}: a number is not finite in 32 bits")
-    except OSError as error:
-        raise UserError(f"{where}: {error.strerror or error}") from error
-    except ValueError as error:  # also bytes that are not UTF-8
+                digest.update(line)
+                word, _, numbers = line.rstrip(b" \r\n").partition(b" ")
+                found = numbers.count(b" ") + 1 if numbers else 0
+                if number == 2 and size == 1 != found:  # the first line was a header
+                    rows, size = {}, 0
+                size = size or found
+                if not found or found != size:
+                    wanted = f", not {size}" if size else ""
+                    raise UserError(f"{where}, line {number}: {found} numbers after the word{wanted}")
+                text = word.decode()
+                if text not in rows and (only is None or text in only):
+                    rows[text] = numbers
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{where}: {getattr(error, 'strerror', None) or first_line(error)}") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"{where}: not a file of word vectors: {error}") from error
-    found = vocabulary.size - len(rows)
-    if not found:
-        raise UserError(f"{where}: no symbol of the corpus has a vector there")
-    return Vectors(table, found)
+    return WordVectors(tuple(rows), _table(rows, size, where), digest.hexdigest())
+
+
+def _table(rows: dict[str, bytes], size: int, where: str) -> Float[np.ndarray, "V E"]:
+    """The numbers of all rows. Raises UserError that names a word whose numbers are not finite ones."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            text = b" ".join(rows.values())
+            table = np.fromstring(text, np.float32, sep=" ") if rows else np.zeros(0, np.float32)
+        if len(table) == len(rows) * size and np.isfinite(table).all():
+            return table.reshape(len(rows), size)
+    except (ValueError, DeprecationWarning, RuntimeWarning):  # NumPy does not say where
+        pass
+    for word, numbers in rows.items():
+        with contextlib.suppress(ValueError), np.errstate(over="ignore"):
+            if np.isfinite(np.array(numbers.split(b" "), np.float32)).all():
+                continue
+        raise UserError(f"{where}: the vector of {in_short(word)} is not of {size} finite numbers in 32 bits")
+    raise UserError(f"{where}: not a file of word vectors")
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Generator[IO[bytes]]:
+    """The file, or the only member of a zip archive."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(0, "not a regular file")
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(names) != 1:
+            raise OSError(0, f"the archive must have one member, a text file of word vectors, not {len(names)}")
+        with archive.open(names[0]) as file:
+            yield file
+
+
+# --- Nearest words --------------------------------------------------------------------------------------------------
+
+
+def parse_expression(text: str, words: dict[str, int]) -> list[tuple[float, str]]:
+    """(sign, word) of each term of an expression such as "king - man + woman". Raises UserError for an unknown word."""
+    terms, sign = [], 1.0
+    for token in text.split():
+        if token in ("+", "-") and token not in (text.strip(),):
+            sign = 1.0 if token == "+" else -1.0
+            continue
+        if token not in words:
+            hint = f"; did you mean {token.lower()}?" if token.lower() in words else ""
+            raise UserError(f"--word: {in_short(token)} has no vector there{hint}")
+        terms.append((sign, token))
+        sign = 1.0
+    if not terms:
+        raise UserError("--word is empty: name a word, or an expression such as 'king - man + woman'")
+    return terms
+
+
+def unit(vector: Float[np.ndarray, " E"]) -> Float[np.ndarray, " E"]:
+    """The vector at length 1; zero stays zero."""
+    return vector / (np.linalg.norm(vector) or 1.0)
+
+
+def nearest_words(
+    vectors: WordVectors, query: Float[np.ndarray, " E"], number: int, leave_out: tuple[str, ...] = ()
+) -> list[tuple[str, float]]:
+    """The `number` words whose vectors have the largest cosine with `query`: (word, cosine), the largest first."""
+    lengths = np.linalg.norm(vectors.table, axis=1) * np.linalg.norm(query)
+    cosines = vectors.table @ query / np.where(lengths > 0, lengths, 1)
+    order = np.argsort(-cosines, kind="stable")[: number + len(leave_out)]
+    found = [(vectors.words[index], float(cosines[index])) for index in order]
+    return [(word, cosine) for word, cosine in found if word not in leave_out][:number]
+
+
+def project(table: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N 2"]:
+    """The first two principal components of the rows."""
+    centred = table - table.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    return centred @ axes[:2].T

@@ -168,13 +168,14 @@ def test_a_frozen_parameter_does_not_count_in_the_gradient_norm(tmp_path):
 @pytest.mark.parametrize(
     ("vectors", "changes", "message"),
     [
-        ("the 1 2\ncat 1\n", {}, r"vectors.txt, line 2: 1 numbers, but config.model.embedding_size is 2"),
-        ("the 1 x\n", {}, "not a file of word vectors: could not convert"),
-        ("the 1 inf\n", {}, "line 1: a number is not finite in 32 bits"),
-        ("cat 1 2\nthe nan nan\n", {}, "line 2: a number is not finite in 32 bits"),
-        ("the 1 21e99\n", {}, "line 1: a number is not finite in 32 bits"),
+        ("the 1 2\ncat 1\n", {}, r"vectors.txt, line 2: 1 numbers after the word, not 2"),
+        ("the 1 2 3\ncat 4 5 6\n", {}, "its vectors have 3 numbers, but config.model.embedding_size is 2"),
+        ("the 1 x\n", {}, "the vector of 'the' is not of 2 finite numbers in 32 bits"),
+        ("the 1 inf\n", {}, "the vector of 'the' is not of 2 finite numbers in 32 bits"),
+        ("cat 1 2\nthe nan nan\n", {}, "the vector of 'the' is not of 2 finite numbers in 32 bits"),
+        ("the 1 21e99\n", {}, "the vector of 'the' is not of 2 finite numbers in 32 bits"),
         ("zebra 1 2\n", {}, "no symbol of the corpus has a vector there"),
-        (VECTORS, {"model__embedding_from": "/nowhere"}, "/nowhere: there is no such file"),
+        (VECTORS, {"model__embedding_from": "/nowhere"}, "/nowhere: No such file or directory"),
         (VECTORS, {"model__input": "one_hot"}, "needs config.model.input=embedding, not one_hot"),
         (
             VECTORS,

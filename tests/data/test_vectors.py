@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from experiments import neighbours
-from lm.data import word_vectors
-from lm.data.word_vectors import WordVectors, load_glove, nearest_words, parse_expression, project, read_word_vectors
+from lm.data import vectors as word_vectors
+from lm.data.vectors import WordVectors, load_glove, nearest_words, parse_expression, project, read_word_vectors
 from lm.errors import UserError
 
 TEXT = "up 0 2\nright 3 0\ndiagonal 1 1\ndown 0 -1\nnothing 0 0\n"
+
+
+def read(path):
+    return read_word_vectors(str(path), str(path))
 
 
 @pytest.fixture
@@ -32,13 +36,13 @@ def zipped(path, *members):
 
 
 def test_a_text_an_archive_and_a_header_give_the_same_vectors(file, tmp_path):
-    plain = read_word_vectors(file)
+    plain = read(file)
     assert plain.words == ("up", "right", "diagonal", "down", "nothing")
     np.testing.assert_array_equal(plain.table, np.float32([[0, 2], [3, 0], [1, 1], [0, -1], [0, 0]]))
-    archive = read_word_vectors(zipped(tmp_path / "a.zip", ("vectors.txt", TEXT)))
+    archive = read(zipped(tmp_path / "a.zip", ("vectors.txt", TEXT)))
     headed = tmp_path / "headed.vec"
     headed.write_text("5 2\n" + TEXT.replace("\n", " \r\n"))
-    for other in (archive, read_word_vectors(str(headed))):
+    for other in (archive, read(headed)):
         assert other.words == plain.words
         np.testing.assert_array_equal(other.table, plain.table)
     assert archive.sha256 == plain.sha256
@@ -47,34 +51,34 @@ def test_a_text_an_archive_and_a_header_give_the_same_vectors(file, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1: a word and 1 numbers are needed"),
-        ("up 1 2\nright 1\n", "line 2: a word and 2 numbers are needed"),
-        ("up 1 x\n", "is not a file of word vectors: "),
-        ("up 1 nan\n", "not all of its numbers are finite"),
-        ("up 1 1e99\n", "is not a file of word vectors: "),
-        ("up  1 2\n", "is not a file of word vectors: "),
-        (b"\xff 1 2\n", "is not a file of word vectors: "),
+        ("\n", "line 1: 0 numbers after the word$"),
+        ("up 1 2\nright 1\n", "line 2: 1 numbers after the word, not 2"),
+        ("up 1 x\n", "the vector of 'up' is not of 2 finite numbers"),
+        ("up 1 2\nright 1 nan\n", "the vector of 'right' is not of 2 finite numbers"),
+        ("up 1 1e99\n", "the vector of 'up' is not of 2 finite numbers"),
+        ("up 1  2\n", "the vector of 'up' is not of 3 finite numbers"),
+        (b"\xff 1 2\n", "not a file of word vectors: 'utf-8' codec can't decode"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, message):
     path = tmp_path / "odd.txt"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=message):
-        read_word_vectors(str(path))
+        read(str(path))
 
 
 def test_archives_and_places_that_hold_no_vectors_are_refused(tmp_path):
-    with pytest.raises(UserError, match="must have one member"):
-        read_word_vectors(zipped(tmp_path / "two.zip", ("a", TEXT), ("b", TEXT)))
+    with pytest.raises(UserError, match="must have one member, a text file of word vectors, not 2"):
+        read(zipped(tmp_path / "two.zip", ("a", TEXT), ("b", TEXT)))
     torn = tmp_path / "torn.zip"
     torn.write_bytes(Path(zipped(tmp_path / "one.zip", ("a", TEXT * 99))).read_bytes()[:60])
     with pytest.raises(UserError, match=r"torn\.zip"):
-        read_word_vectors(str(torn))
-    with pytest.raises(UserError, match="none cannot be read: No such file"):
-        read_word_vectors(str(tmp_path / "none"))
+        read(str(torn))
+    with pytest.raises(UserError, match="none: No such file"):
+        read(str(tmp_path / "none"))
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="pipe is not a regular file"):
-        read_word_vectors(str(tmp_path / "pipe"))
+    with pytest.raises(UserError, match="pipe: not a regular file"):
+        read(str(tmp_path / "pipe"))
 
 
 def test_nearest_is_by_cosine():
@@ -97,6 +101,13 @@ def test_expressions():
     for text, message in (("", "--word is empty"), ("King", "'King' has no vector there; did you mean king?")):
         with pytest.raises(UserError, match=re.escape(message)):
             parse_expression(text, words)
+
+
+def test_only_the_words_of_a_vocabulary_are_kept(file):
+    kept = read_word_vectors(file, file, {"down", "right", "sideways"})
+    assert kept.words == ("right", "down")
+    np.testing.assert_array_equal(kept.table, np.float32([[3, 0], [0, -1]]))
+    assert kept.sha256 == read(file).sha256
 
 
 def test_the_projection_keeps_what_varies_most():
