@@ -239,7 +239,7 @@ RULES: dict[str, Rule] = {
     "train.evaluate_every": COUNT_OR_ZERO,
     "train.sample_every": COUNT_OR_ZERO,
     "train.patience": COUNT_OR_ZERO,
-    "train.threads": COUNT_OR_ZERO,
+    "train.threads": Integer(0, 1024),
     "train.steps_per_dispatch": Integer(1, 100_000),  # a dispatch has room for the metrics of all its steps
     "train.devices": COUNT,
     "evaluation.during": PROTOCOL,

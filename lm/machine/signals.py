@@ -1,5 +1,6 @@
-"""Handles Ctrl-C and SIGTERM: stops the command and prints how to resume; training finishes its step and saves first.
+"""Handles Ctrl-C, SIGTERM and SIGHUP, which a terminal that closes sends.
 
+The command stops and prints how to resume; training finishes its step and saves first.
 `ending` is for a whole command, `listening` for training, `raising` for code that must clean up children or files.
 """
 
@@ -8,7 +9,7 @@ import os
 import signal
 import threading
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -25,13 +26,14 @@ def how_to_resume(what: str) -> str:
 
 
 def status_of(number: int | None) -> int:
-    """The exit status after a signal: 0 after SIGTERM, a request to end; 130 after Ctrl-C, as in shells."""
-    return 0 if number == signal.SIGTERM else 130
+    """The exit status after a signal: 0 after SIGTERM, a request to end; 129 after SIGHUP and 130 after Ctrl-C, as in
+    shells."""
+    return {signal.SIGTERM: 0, signal.SIGHUP: 129}.get(number, 130)
 
 
 @contextlib.contextmanager
 def ending():
-    """SIGINT and SIGTERM end the process at once with one line: for code that leaves no file half written.
+    """The SIGNALS end the process at once with one line: for code that leaves no file half written.
 
     Raises no exception, because an import of native code or a callback of the garbage collector would swallow it or
     crash.
@@ -47,7 +49,7 @@ def ending():
 
 @contextlib.contextmanager
 def raising():
-    """SIGINT and SIGTERM raise KeyboardInterrupt: for code that must first clean up children or scratch files."""
+    """The SIGNALS raise KeyboardInterrupt: for code that must first clean up children or scratch files."""
 
     def interrupt(number, frame):
         raise Interrupted(number, "interrupted")
@@ -62,7 +64,8 @@ def _handlers(handlers: dict):
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # by nohup
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items() if number not in ignored}
     try:
         yield
     finally:

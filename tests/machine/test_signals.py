@@ -43,7 +43,7 @@ def leaves(trainer):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_a_run_that_goes_on_bitwise(tmp_path, number):
     def send(step, perplexity):
         if step == 4:
@@ -122,7 +122,7 @@ def test_a_signal_while_lanes_are_scored_ends_them_before_the_next_is(tmp_path, 
     assert [summary["train"]["steps"] for summary in train_lanes(tiny.setups(configs), workdirs)] == [12, 12]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_what_the_command_line_says_of_it(capsys, number, status):
     assert launch.explain_failure([], Interrupted(number, "stopped after 5 of 12 steps, all saved")) == status
     said = "stopped after 5 of 12 steps, all saved: run the same command again to resume from the last checkpoint\n"
@@ -172,7 +172,7 @@ def ended(process, number):
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_at_the_start_ends_with_a_line(tmp_path, number, status, delay):
     process = started(tmp_path)
     wait_for(process, (tmp_path / "small.loaded").exists)
@@ -371,3 +371,13 @@ def test_other_values_and_lanes_are_refused(tmp_path):
         train(make_setup(tiny.config(on_nan="ignore"), tiny.corpus()), tmp_path)
     with pytest.raises(UserError, match="on_nan=rollback works only for a single run"):
         train_lanes(tiny.setups([tiny.config(on_nan="rollback")]), [tmp_path])
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listening() as pending:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert pending() is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
