@@ -32,7 +32,7 @@ test-all: $(VENV)/.installed-dev
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/soak/soak_*.py
 
-# The type checker covers these rooms; CONTRIBUTING.md says what is left.
+# What the type checker covers: all but experiments/peers.
 TYPED := launch.py configs lm experiments/*.py experiments/ledger experiments/pages experiments/sweeps
 
 lint: $(VENV)/.installed-dev
