@@ -32,8 +32,8 @@ test-all: $(VENV)/.installed-dev
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/soak/soak_*.py
 
-# What the type checker covers: all but experiments/peers.
-TYPED := launch.py configs lm experiments/*.py experiments/ledger experiments/pages experiments/sweeps
+# What the type checker covers.
+TYPED := launch.py configs lm experiments
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

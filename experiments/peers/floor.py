@@ -4,6 +4,7 @@ Gates, softmax, updates and loading are left out, so an implementation with equa
 Embeddings and one-hot inputs are not counted: they read rows of a table, without a product.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -44,7 +45,7 @@ class Softmax(NamedTuple):
         return 3 * 2 * self.rows * self.units * self.symbols * self.chunks
 
 
-def products(workload: Workload) -> tuple[list[Product | Softmax], int]:
+def products(workload: Workload) -> tuple[Sequence[Product | Softmax], int]:
     """(the products of one training step, window or text; the number of these in a unit of work)"""
     if workload.kind == "train":
         return _training(workload), 1

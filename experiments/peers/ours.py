@@ -1,5 +1,7 @@
 """This project's code: the compiled steps, exact scoring and sampling that its commands run."""
 
+from typing import Any
+
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
@@ -44,7 +46,7 @@ def experiment_config(workload: Workload, config: ml_collections.ConfigDict) -> 
 
 def describe() -> dict:
     """Versions, device and revision."""
-    return provenance({}, Corpus("random", None, {}, {}), revision())
+    return provenance({}, Corpus("random", Vocabulary("char", ("a",)), {}, {}), revision())
 
 
 def build(workload: Workload, config: ml_collections.ConfigDict) -> Program:
@@ -102,7 +104,8 @@ def _sampling(workload: Workload, model: LanguageModel, sample, parameters: dict
 
     def first_nats() -> float:
         window = jnp.asarray(windows(workload, corpus.splits["train"])[0])
-        nats = model.apply({"params": parameters}, window, model.initial_carry(workload.batch), method="nats")[1]
-        return float(nats.mean())
+        carry = model.initial_carry(workload.batch)
+        result: Any = model.apply({"params": parameters}, window, carry, method="nats")
+        return float(result[1].mean())
 
     return Program(run, first_nats)

@@ -5,6 +5,7 @@ compile in a forward pass. (torch._dynamo.config.allow_rnn includes these module
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,11 @@ class Model(nn.Module):
         self.drop = nn.Dropout(1 - workload.keep_prob)
         self.decoder = nn.Linear(inputs, workload.vocabulary)
 
+    @property
+    def stack(self) -> list[Any]:
+        """The recurrent modules, whose attributes torch does not type."""
+        return list(self.rnns)
+
     def forward(self, tokens, states):
         """tokens [T, B], states (one per module) -> (logits [T, B, V], states)."""
         if self.workload.embedding:
@@ -42,7 +48,7 @@ class Model(nn.Module):
         else:
             x = functional.one_hot(tokens, self.workload.vocabulary).float()
         after = []
-        for index, rnn in enumerate(self.rnns):
+        for index, rnn in enumerate(self.stack):
             x, state = rnn(self.drop(x) if index else x, states[index])
             after.append(state)
         return self.decoder(self.drop(x)), after
@@ -50,14 +56,14 @@ class Model(nn.Module):
     def zero_states(self, batch: int) -> list:
         """One per module: [layers, B, H]; a pair of them for an LSTM."""
         weight = self.decoder.weight
-        zeros = [weight.new_zeros(rnn.num_layers, batch, rnn.hidden_size) for rnn in self.rnns]
+        zeros = [weight.new_zeros(rnn.num_layers, batch, rnn.hidden_size) for rnn in self.stack]
         return [(x, x) for x in zeros] if self.workload.cell == "lstm" else zeros
 
     @torch.no_grad()
     def load(self, parameters: dict[str, np.ndarray]):
         """Copies the parameters of workload.draw_parameters, with matrices transposed; the gate order is the same."""
         own = layers(parameters)
-        for rnn in self.rnns:
+        for rnn in self.stack:
             for index in range(rnn.num_layers):
                 layer, units = own.pop(0), rnn.hidden_size
                 second = np.zeros_like(layer["b"])
@@ -98,12 +104,11 @@ def _training(workload: Workload, model: Model, batches: torch.Tensor, compiled:
     states = model.zero_states(workload.batch)
     done = 0
 
-    def forward(window, states):
+    def loss(window, states):
         logits, after = model(window[:-1], states)
         return functional.cross_entropy(logits.flatten(0, 1), window[1:].flatten()), after
 
-    if compiled:
-        forward = torch.compile(forward)
+    forward = torch.compile(loss) if compiled else loss
 
     def run(n: int) -> float:
         nonlocal states, done

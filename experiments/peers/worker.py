@@ -57,6 +57,7 @@ def main() -> int:
                 message = {"absent": first_line(error)}
             parent.send(message)
         elif "measure" in request:
+            assert program is not None  # measured once it has been started
             units = max(1, round(request["measure"] / program.unit_seconds))
             parent.send({"units": units, "seconds": seconds(program.run, units)})
         else:
