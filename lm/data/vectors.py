@@ -19,8 +19,8 @@ from jaxtyping import Float
 from lm.data.text import Vocabulary
 from lm.errors import UserError, first_line, in_short
 
-# Pennington, Socher and Manning (2014). "GloVe: Global Vectors for Word Representation". 400,000 words, 50 numbers
-# each: a member of https://nlp.stanford.edu/data/glove.6B.zip, PDDL 1.0. The checksum is of the text, not the archive.
+# Pennington et al. (2014). "GloVe: Global Vectors for Word Representation". 400,000 words, 50 numbers each: a member of
+# https://nlp.stanford.edu/data/glove.6B.zip, PDDL 1.0. The checksum is of the text, not the archive.
 GLOVE = "glove/glove.6B.50d.zip"
 GLOVE_SHA256 = "d8f717f8dd4b545cb7f418ef9f3d0c3e6e68a6f48b97d32f8b7aae40cb31f96f"
 

@@ -1,5 +1,7 @@
 """Free and resident memory, against psutil and against a container's limit in files made here."""
 
+import time
+
 import psutil
 import pytest
 
@@ -43,5 +45,8 @@ def test_an_accelerator_reports_its_own_memory(monkeypatch):
 def test_resident_memory_grows_with_what_is_written():
     before = memory.resident_bytes()
     held = bytearray(b"x") * 50_000_000
+    end = time.monotonic() + 5
+    while memory.resident_bytes() - before < 40e6 and time.monotonic() < end:  # some kernels count with a delay
+        time.sleep(0.05)
     assert 40e6 < memory.resident_bytes() - before < 100e6
     del held

@@ -43,6 +43,14 @@ def leaves(trainer):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
+@pytest.fixture(autouse=True)
+def hangups_are_noticed():
+    """By this process and its children, even if the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_a_run_that_goes_on_bitwise(tmp_path, number):
     def send(step, perplexity):
