@@ -9,8 +9,12 @@ Variants, by argument, with reported train / valid / test perplexity:
   medium        48.45 /  86.16 /  82.07    420 minutes   650 units, half of the non-recurrent units dropped
   large         37.87 /  82.62 /  78.29  3,000 minutes   1,500 units, 65% dropped
 
-Minutes are for two CPU cores: measured for small, estimated from the cost of a step for the others. The loss is
-averaged over the batch and summed over time before its gradient is clipped. Test is scored as one stream.
+Minutes are for two CPU cores: measured for small, estimated from the cost of a step for the others. On an NVIDIA H100
+medium took 3.3 minutes, and large would take 12 (9.6 ms a step). The loss is averaged over the batch and summed over
+time before its gradient is clipped. Test is scored as one stream.
+
+Ours for medium, one seed: 45.63 / 87.79 / 84.26. It fits the training text more closely than reported and the other
+texts less. The cause is unknown.
 Run: python launch.py --config=configs/ptb/zaremba.py:small --workdir=runs/ptb_zaremba_small
 """
 
