@@ -12,6 +12,7 @@ def base() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.name = ""  # set by each config: its path under configs/, such as text8/lstm_fused
     config.source = ""  # where the reported numbers come from: document, table, row
+    config.task = "language_modelling"  # a name of lm/tasks/__init__.py: TASKS
     config.seed = 0
     config.init_from = ""  # a run or an export whose parameters and vocabulary a new run starts with
     config.on_nan = "stop"  # stop; rollback: back to the last checkpoint at half the learning rate, ten times at most

@@ -163,6 +163,7 @@ RULES: dict[str, Rule] = {
     "name": Text(),
     "source": Text(),
     "init_from": Text(),
+    "task": Name("lm.tasks:TASKS"),
     "seed": SEED,
     "data.corpus": Name("lm.data.corpora:CORPORA"),
     "data.path": Text(),

@@ -63,7 +63,7 @@ def measure(setup: Setup, workdir: str, lanes: int) -> dict:
             jax.block_until_ready(measured)
         between = time.perf_counter()
         states, measured = lane_steps(
-            together.program, together.mesh, together.within, states, together.tokens, together.hypers, counts
+            together.program, together.mesh, together.within, states, together.data, together.hypers, counts
         )
         jax.block_until_ready(measured)
         ended = time.perf_counter()
@@ -73,7 +73,7 @@ def measure(setup: Setup, workdir: str, lanes: int) -> dict:
         alone_seconds.append(between - began)
         lane_seconds.append(ended - between)
     ratios = [a / b for a, b in zip(alone_seconds, lane_seconds, strict=True)]
-    trained = lanes * steps * setup.streams.batch_size * setup.streams.unroll
+    trained = lanes * steps * setup.task.tokens_per_step
     row = {
         "lanes": lanes,
         "devices": together.mesh.size,

@@ -24,7 +24,8 @@ from lm.run import Run, open_run
 from lm.runs.files import make_directory, write_bytes, write_json
 from lm.runs.plain import flat
 from lm.runs.workdir import log_test_score, read_config
-from lm.scoring.protocols import Score, exact_nats, perplexity
+from lm.scoring.protocols import exact_nats
+from lm.scoring.score import Score, perplexity
 from lm.scoring.uncertainty import paired_bootstrap
 from lm.training.summary import result_row
 

@@ -33,7 +33,7 @@ def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
         state = recorder.restore()
         if recorder.resumed:
             raise UserError(f"--workdir={workdir} holds a run already; import into a new directory")
-        parameters, layout = load_weights(weights, setup.model, known, order)
+        parameters, layout = load_weights(weights, setup.task.model, known, order)
         prepare_workdir(workdir, config, known)
         recorder.save(state._replace(parameters=jax.tree.map(jnp.asarray, parameters)), wait=True)
     print(f"imported {weights}, layout {layout}, into {workdir}")

@@ -18,7 +18,8 @@ from lm.data.text import plain_text
 from lm.errors import UserError, lookup
 from lm.run import Run, open_run
 from lm.scoring.inspection import score_texts
-from lm.scoring.protocols import exact_nats, perplexity
+from lm.scoring.protocols import exact_nats
+from lm.scoring.score import perplexity
 
 BITS = 1 / math.log(2)  # per nat
 

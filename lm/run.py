@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from configs.rules import check_values
 from lm.data.text import LEVELS, Vocabulary
 from lm.errors import UserError, check_name, in_short
-from lm.model.language_model import LanguageModel, make_model
+from lm.model.language_model import LanguageModel
 from lm.model.weights import load_weights
 from lm.runs import origin, schema
 from lm.runs.checkpoint import Checkpoints
@@ -28,6 +28,7 @@ from lm.runs.schema import read_json
 from lm.runs.workdir import FREE, VOCABULARY, check_no_links, differences, shown
 from lm.scoring import inspection
 from lm.scoring.sampling import generate
+from lm.tasks import make_model
 from lm.training.optim import hyper_of
 from lm.training.state import evaluated_parameters, state_shapes
 
@@ -146,7 +147,7 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     if (path / WEIGHTS).exists():
         return _open_export(path, config, read_json(file, EXPORT))
     vocabulary = read_vocabulary(path)
-    model = make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
+    model = make_model(config, vocabulary)
     checkpoints = Checkpoints(path, keep=config.checkpoint.keep)
     restored = checkpoints.restore(state_shapes(config, model, hyper_of(config)), which=checkpoint)
     if restored is None:
@@ -169,7 +170,7 @@ def _open_export(path: Path, config: FrozenConfigDict, description: dict) -> Run
         raise UserError(f"{path}/config.json was changed: its config is not the one that the weights were trained with")
     if description.get("weights_sha256", digest := sha256_of(path / WEIGHTS)) != digest:
         raise UserError(f"{path}/{WEIGHTS} is not the file that was exported with config.json: one was replaced")
-    model = make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
+    model = make_model(config, vocabulary)
     parameters, _ = load_weights(str(path / WEIGHTS), model, vocabulary)
     step, checkpoint, data = (
         description.get(key, empty) for key, empty in (("step", 0), ("checkpoint", "last"), ("data", ""))

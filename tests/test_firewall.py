@@ -50,7 +50,7 @@ def test_the_test_text_is_read_once_and_after_the_last_step(tmp_path):
         ("best", "batched"),
     ]
     expected = score(
-        "exact", trainer.setup.model, trainer.recorder.parameters(trainer.state), test, config().evaluation
+        "exact", trainer.setup.task.model, trainer.recorder.parameters(trainer.state), test, config().evaluation
     )
     assert rows[0]["nats"] == expected.nats
     assert summary["not_scored"] == {}

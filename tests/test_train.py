@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
     state, first_bad = trainer.state, None
     trainer.recorder.checkpoints.close()
     for step in range(STEPS):
-        state, measured = train_steps(trainer.setup, state, trainer.tokens, trainer.hyper, 1)
+        state, measured = train_steps(trainer.setup, state, trainer.data, trainer.hyper, 1)
         if not np.isfinite(measured.loss[0]):
             first_bad = step
             break

@@ -64,8 +64,8 @@ def build(workload: Workload, config: ml_collections.ConfigDict) -> Program:
     if workload.kind == "train":
         return _training(setup, parameters, text)
     if workload.kind == "evaluate":
-        return _evaluation(workload, setup.model, parameters, text)
-    return _sampling(workload, setup.model, config.sample, parameters, corpus)
+        return _evaluation(workload, setup.task.model, parameters, text)
+    return _sampling(workload, setup.task.model, config.sample, parameters, corpus)
 
 
 def _training(setup: Setup, parameters: dict, text: np.ndarray) -> Program:

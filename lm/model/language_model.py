@@ -179,6 +179,10 @@ class LanguageModel(nn.Module):
         objective, per_target = softmax_loss(rows, kernel, bias, targets.reshape(-1), weights.reshape(-1), smoothing)
         return objective + penalties(terms, raw, dropped), (carry, per_target.reshape(targets.shape))
 
+    def draw(self, key: Key[Array, ""]) -> dict:
+        """Draws all parameters, each with its own key, derived from its path."""
+        return init_parameters(self, key)
+
     def initial_carry(self, batch: int) -> tuple:
         """The state that every stream starts from: one carry per layer."""
         start = INITIAL_CARRIES[self.config.initial_carry]

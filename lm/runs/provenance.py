@@ -30,7 +30,12 @@ DECIDES_NOTHING = (
     *("data.path", "data.valid_path", "data.test_path", "init_from", "model.embedding_from"),
 )
 # Keys that are newer than the first records, with their defaults: at the default, a run is what it was without them.
-ADDED_LATER = {"data.reset": "", "optim.frozen": [], "init.gain": ["constant", 1.0]}
+ADDED_LATER = {
+    "task": "language_modelling",
+    "data.reset": "",
+    "optim.frozen": [],
+    "init.gain": ["constant", 1.0],
+}
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "ml_collections", "numpy")

@@ -18,32 +18,13 @@ from ml_collections import ConfigDict
 from lm.data.batches import make_streams, on_device
 from lm.errors import UserError
 from lm.model.language_model import LanguageModel
+from lm.scoring.score import Score
 
 Tokens = Integer[np.ndarray, " _N"]
 Nats = Float[np.ndarray, " _targets"]
 
 # Tokens per window of the exact protocol: long enough to make the products outside the time loop large.
 EXACT_UNROLL = 512
-
-
-def perplexity(mean_nats: float) -> float:
-    """e^nats, or infinity if that is too large for a float."""
-    return math.exp(mean_nats) if mean_nats < 700 else math.inf
-
-
-class Score(NamedTuple):
-    """Sum of -ln p over `targets` predictions, in nats."""
-
-    nats: float
-    targets: int
-
-    @property
-    def perplexity(self) -> float:
-        return perplexity(self.nats / self.targets)
-
-    @property
-    def bits_per_symbol(self) -> float:
-        return self.nats / self.targets / math.log(2)
 
 
 class Windows(NamedTuple):

@@ -80,7 +80,7 @@ def guess_seconds(setup: Setup) -> float:
     parameters = setup.state_shapes.parameters
     looked_up = {} if setup.config.model.output == "tied" else parameters.get("embedding", {})
     weights = count_parameters(parameters) - count_parameters(looked_up)
-    operations = 6 * weights * setup.streams.batch_size * setup.streams.unroll  # a product forward and two backward
+    operations = 6 * weights * setup.task.tokens_per_step  # a product forward and two backward
     on_cpu = jax.default_backend() == "cpu"
     speed = CORE_SPEED * available() if on_cpu else ACCELERATOR_SPEED * setup.config.train.devices
     return setup.total_steps * operations / speed
@@ -135,7 +135,7 @@ def make_estimate(setup: Setup, needed: int, times: Times, startup: float = 0.0)
         memory=needed,
         free=free_bytes(),
         patience=setup.config.train.patience if "valid" in setup.corpus.splits else 0,
-        tokens_per_step=setup.streams.batch_size * setup.streams.unroll,
+        tokens_per_step=setup.task.tokens_per_step,
         unread=tuple(sorted(scored - set(setup.corpus.splits))),
     )
 

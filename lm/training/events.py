@@ -16,7 +16,7 @@ def happens(step: int, every: int, epoch: int, total: int) -> bool:
 def next_stop(setup: Setup, done: int) -> int:
     """The number of steps made at the next moment when the host must look."""
     train = setup.config.train
-    epoch, total = setup.streams.windows_per_epoch, setup.total_steps
+    epoch, total = setup.task.steps_per_epoch, setup.total_steps
     stop = min(done + train.steps_per_dispatch, total)
     for made in range(done + 1, stop):
         step = made - 1
@@ -34,9 +34,9 @@ def due(setup: Setup, done: int) -> set[str]:
     A corpus without a validation split has no validation.
     """
     step, total, train = done - 1, setup.total_steps, setup.config.train
-    epoch = setup.streams.windows_per_epoch
+    epoch = setup.task.steps_per_epoch
     last = done == total
-    ends_epoch = setup.streams.batching == "rows" and done % epoch == 0
+    ends_epoch = setup.task.ends_epochs and done % epoch == 0
     validates = "valid" in setup.corpus.splits and happens(step, train.evaluate_every, epoch, total)
     when = {
         "epoch": ends_epoch,

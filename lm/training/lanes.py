@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
-from lm.data.batches import on_device
 from lm.errors import UserError
 from lm.machine import signals
 from lm.machine.signals import Interrupted
@@ -90,7 +90,7 @@ def stack_hypers(hypers: Sequence[Hyper]) -> Hyper:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def lane_steps(
-    program: Program, mesh: Mesh, within: str, states: TrainState, tokens: Array, hypers: Hyper, counts: Array
+    program: Program, mesh: Mesh, within: str, states: TrainState, data: PyTree, hypers: Hyper, counts: Array
 ) -> tuple[TrainState, StepMetrics]:
     """`counts` [N] steps of N lanes; leaves of states and hypers have a leading axis [N], which the mesh divides.
 
@@ -98,19 +98,17 @@ def lane_steps(
     Returns (states, StepMetrics of arrays [N, steps_per_dispatch], of which the first counts[n] are filled).
     """
 
-    def on_one_device(states, tokens, hypers, counts):
+    def on_one_device(states, data, hypers, counts):
         if within == "vmap":
-            return jax.vmap(functools.partial(dispatch, program), in_axes=(0, None, 0, 0))(
-                states, tokens, hypers, counts
-            )
-        return jax.lax.map(lambda lane: dispatch(program, lane[0], tokens, *lane[1:]), (states, hypers, counts))
+            return jax.vmap(functools.partial(dispatch, program), in_axes=(0, None, 0, 0))(states, data, hypers, counts)
+        return jax.lax.map(lambda lane: dispatch(program, lane[0], data, *lane[1:]), (states, hypers, counts))
 
     lanes, whole = PartitionSpec(AXIS), PartitionSpec()
     # Without check_vma loops may begin from constants; lanes exchange nothing, so there is nothing to check.
     split = jax.shard_map(
         on_one_device, mesh=mesh, in_specs=(lanes, whole, lanes, lanes), out_specs=lanes, check_vma=False
     )
-    return split(states, tokens, hypers, counts)
+    return split(states, data, hypers, counts)
 
 
 @jax.jit
@@ -144,7 +142,7 @@ def common_program(setups: Sequence[Setup]) -> Program:
 class Lanes:
     """N runs whose steps are made together; a recorder for each."""
 
-    def __init__(self, recorders: Sequence[Recorder], tokens: Array, within: str | None = None):
+    def __init__(self, recorders: Sequence[Recorder], data: PyTree, within: str | None = None):
         self.program = common_program([recorder.setup for recorder in recorders])
         self.recorders, self.errors, self.summaries = list(recorders), {}, {}
         self.within = within or ("in_turn" if jax.default_backend() == "cpu" else "vmap")
@@ -159,7 +157,7 @@ class Lanes:
         padded = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states, *states[:1] * padding)
         self.states = jax.device_put(padded, split)
         self.hypers = jax.device_put(stack_hypers([*hypers, *hypers[:1] * padding]), split)
-        self.tokens = jax.device_put(tokens, whole)
+        self.data = jax.device_put(data, whole)
 
     def run(self) -> list[dict | UserError]:
         """Trains all lanes to their ends. Returns the summary of each, or the error that ended it."""
@@ -191,7 +189,7 @@ class Lanes:
         counts[moving] = count = stop - min(done.values())
         began = time.perf_counter()
         self.states, measured = lane_steps(
-            self.program, self.mesh, self.within, self.states, self.tokens, self.hypers, jnp.asarray(counts)
+            self.program, self.mesh, self.within, self.states, self.data, self.hypers, jnp.asarray(counts)
         )
         measured = jax.tree.map(lambda x: np.asarray(x, np.float64)[:, :count], measured)
         seconds = time.perf_counter() - began
@@ -241,6 +239,6 @@ def train_lanes(
             locks.enter_context(lock.alone(workdir))
         for setup, workdir in zip(setups, workdirs, strict=True):
             prepare_workdir(workdir, setup.config, setup.corpus.vocabulary)
-        tokens = on_device(setups[0].corpus.splits["train"])
+        data = setups[0].task.on_device(setups[0].corpus.splits["train"])
         recorders = [Recorder(setup, workdir, read_test) for setup, workdir in zip(setups, workdirs, strict=True)]
-        return Lanes(recorders, tokens, within).run()
+        return Lanes(recorders, data, within).run()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from lm.data.batches import on_device
 from lm.errors import NotFinite
 from lm.machine import signals
 from lm.machine.signals import Interrupted
@@ -28,7 +27,7 @@ class Trainer:
         self.recorder, self.setup = recorder, recorder.setup
         count = self.setup.config.train.devices
         self.hyper = devices.replicate(count, self.setup.hyper)
-        self.tokens = devices.replicate(count, on_device(self.setup.corpus.splits["train"]))
+        self.data = devices.replicate(count, self.setup.task.on_device(self.setup.corpus.splits["train"]))
         self.state = recorder.restore()
         if recorder.resumed:
             recorder.say(f"resuming {recorder.workdir} after {recorder.done} of {self.setup.total_steps} steps")
@@ -70,7 +69,7 @@ class Trainer:
     def _dispatch(self, stop: int):
         began = time.perf_counter()
         count = stop - self.recorder.done
-        self.state, measured = train_steps(self.setup, self.state, self.tokens, self.hyper, count)
+        self.state, measured = train_steps(self.setup, self.state, self.data, self.hyper, count)
         measured = jax.tree.map(lambda x: np.asarray(x, np.float64)[:count], measured)
         self.recorder.account(measured, time.perf_counter() - began)
 

@@ -9,8 +9,6 @@ import ml_collections
 from lm.machine import memory as machine
 from lm.machine.memory import reject_above_free, resident_bytes
 from lm.model.language_model import count_parameters
-from lm.scoring.protocols import PROTOCOLS, compile_stream, window_shape
-from lm.scoring.sampling import check_sample_memory
 from lm.training.setup import Setup
 from lm.training.step import compile_steps
 
@@ -25,14 +23,10 @@ def check_memory(setup: Setup, copies: int = 1):
 
     copies: states that are in memory at once. Raises UserError.
     """
-    config, streams, state = setup.config, setup.streams, setup.state_shapes
-    outputs = 4 * streams.unroll * streams.batch_size * sum(map(setup.model.cell.output_size, config.model.hidden))
+    config, task, state = setup.config, setup.task, setup.state_shapes
+    outputs = 4 * task.tokens_per_step * sum(map(task.model.cell.output_size, config.model.hidden))
     reject_model(setup, copies * size_of(state) + size_of(state.parameters) + outputs, "at least")
-    evaluation = config.evaluation
-    check_sample_memory(config.sample, setup.model.vocabulary_size)
-    if any(PROTOCOLS[name].extent == "predictions" for name in (evaluation.during, *evaluation.protocols)):
-        positions = 8 * evaluation.predictions * (setup.model.context + 1)
-        reject_above_free(positions, "at least", "a notebook's protocol", "config.evaluation.predictions")
+    task.check_memory(config)
 
 
 def reject_model(setup: Setup, needed: int, qualifier: str):
@@ -57,7 +51,7 @@ def peak(setup: Setup, all_programs: bool = True) -> int:
     scored = scorings(config, corpus.splits)
     if all_programs or (free is not None and training * _scoring_share(setup, scored) > free / 4):
         programs = [
-            compile_stream(protocol, setup.model, state.parameters, corpus.splits[split], config.evaluation)
+            setup.task.compile_score(state.parameters, corpus.splits[split], protocol, config.evaluation)
             for split, protocol in scored
         ]
         above = max([training, *(_above_arguments(program.memory_analysis()) for program in programs)])
@@ -76,9 +70,8 @@ def _scoring_share(setup: Setup, scored: list[tuple[str, str]]) -> float:
     A token in training needs at least the memory of one in scoring, since the backward pass reads what both compute.
     """
     evaluation, splits = setup.config.evaluation, setup.corpus.splits
-    shapes = [window_shape(protocol, setup.model, len(splits[split]), evaluation) for split, protocol in scored]
-    largest = max((size * batch for _, size, batch in shapes), default=0)
-    return largest / (setup.streams.unroll * setup.streams.batch_size)
+    windows = [setup.task.window_tokens(splits[split], protocol, evaluation) for split, protocol in scored]
+    return max(windows, default=0) / setup.task.tokens_per_step
 
 
 def scorings(config: ml_collections.ConfigDict, splits) -> list[tuple[str, str]]:

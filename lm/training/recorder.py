@@ -20,16 +20,16 @@ from lm.runs.metrics import MetricsLog
 from lm.runs.plain import flat, plain
 from lm.runs.provenance import revision
 from lm.runs.workdir import log_test_score
-from lm.scoring.protocols import Score, evaluate, perplexity
-from lm.scoring.sampling import generate
+from lm.scoring.score import Score, perplexity
+from lm.tasks.task import Split
 from lm.training import devices, events, rollback, summary, validation
 from lm.training.optim import begin_average
 from lm.training.setup import Setup
 from lm.training.state import TrainState, evaluated_parameters
 from lm.training.step import StepMetrics
 
-# The test split, [N] ids, or None if the corpus has none. Raises UserError if its file is missing.
-ReadTest = Callable[[], np.ndarray | None]
+# The test split, or None if the corpus has none. Raises UserError if its file is missing.
+ReadTest = Callable[[], Split | None]
 
 # Gets step and validation perplexity of each validation check, once its row is written. An exception ends the run.
 Observe = Callable[[int, float], None]
@@ -145,7 +145,10 @@ class Recorder:
         """Opens metrics.jsonl, after cutting off what a killed run left behind; process 0 only."""
         sampled_texts.cut(self.workdir, self.samples_bytes)
         hyperparameters = None if self.done else flat(plain(self.setup.config))
-        self.log = MetricsLog(self.workdir, self.setup.total_steps, self.done, hyperparameters=hyperparameters)
+        shown = self.setup.task.columns
+        self.log = MetricsLog(
+            self.workdir, self.setup.total_steps, self.done, shown=shown, hyperparameters=hyperparameters
+        )
         return self.log
 
     @property
@@ -214,7 +217,7 @@ class Recorder:
         loss = p.report_nats / p.report_steps
         row = {
             "step": step,
-            "epoch": (step + 1) / self.setup.streams.windows_per_epoch,
+            "epoch": (step + 1) / self.setup.task.steps_per_epoch,
             "loss": loss,
             "perplexity": perplexity(loss),
             "bits_per_symbol": loss / math.log(2),
@@ -237,7 +240,7 @@ class Recorder:
         protocol = config.evaluation.during
         score = self.score(state, self.setup.corpus.splits["valid"], protocol)
         score = score._replace(nats=devices.as_first(score.nats))
-        mean = score.nats / score.targets
+        mean = score.mean_nats
         self.checks, decision = validation.decide(config, self.checks, mean, step)
         if decision.best and config.checkpoint.best == "keep":
             self.save(state, best=True)
@@ -272,19 +275,18 @@ class Recorder:
         """What evaluation and sampling read, on one device."""
         return devices.local(self.setup.config.train.devices, evaluated_parameters(state))
 
-    def score(self, state: TrainState, tokens: np.ndarray, protocol: str) -> Score:
-        setup = self.setup
-        return evaluate(protocol, setup.model, self.parameters(state), tokens, setup.config.evaluation)
+    def score(self, state: TrainState, split: Split, protocol: str) -> Score:
+        return self.setup.task.score(self.parameters(state), split, protocol, self.setup.config.evaluation)
 
     def sample(self, state: TrainState, key: jax.Array | None = None) -> list[str]:
         """Texts as `config.sample` says. key: the default follows from config.sample.seed."""
         setup = self.setup
-        return generate(setup.model, self.parameters(state), setup.corpus.vocabulary, setup.config.sample, key)
+        return setup.task.sample(self.parameters(state), setup.corpus.vocabulary, setup.config.sample, key)
 
     def tokens_per_second(self) -> float:
         """Training tokens per second of dispatches, without the first, which compiles."""
-        p, streams = self.progress, self.setup.streams
-        return p.timed_steps * streams.batch_size * streams.unroll / p.train_seconds if p.train_seconds else 0.0
+        p = self.progress
+        return p.timed_steps * self.setup.task.tokens_per_step / p.train_seconds if p.train_seconds else 0.0
 
     def say(self, text: str):
         if self.writes:
@@ -317,9 +319,9 @@ class Recorder:
                 scored |= {"best": best[0]} if best else {}
         results = []
         for which, each in scored.items():
-            for split, tokens in texts.items():
+            for split, data in texts.items():
                 for protocol in setup.config.evaluation.protocols:
-                    score = self.score(each, tokens, protocol)
+                    score = self.score(each, data, protocol)
                     results.append(summary.result_row(split, protocol, score, int(each.step) - 1, which))
                     if split == "test" and self.writes:
                         log_test_score(self.workdir, results[-1])

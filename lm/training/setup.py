@@ -3,15 +3,14 @@
 import functools
 from typing import NamedTuple
 
+import jax
 import ml_collections
 
 from configs.rules import check_values
-from lm.data.batches import Streams, make_streams
 from lm.data.corpora import Corpus
 from lm.errors import UserError, check_name
-from lm.model.language_model import LanguageModel, make_model
-from lm.scoring.protocols import check_evaluation
-from lm.scoring.sampling import check_sample
+from lm.tasks import make_task
+from lm.tasks.task import Task
 from lm.training import devices, optim, validation
 from lm.training.optim import Hyper
 from lm.training.start import Start, overlay
@@ -22,8 +21,7 @@ class Program(NamedTuple):
     """What a compiled training step depends on; hashable, static under jit. Setups of one Program share its code."""
 
     config: ml_collections.FrozenConfigDict  # without the numbers that `Hyper` traces and what the host decides
-    model: LanguageModel
-    streams: Streams
+    task: Task
     total_steps: int  # 0 unless the learning rate depends on it
 
 
@@ -37,21 +35,25 @@ class Setup:
         self,
         config: ml_collections.FrozenConfigDict,
         corpus: Corpus,
-        model: LanguageModel,
-        streams: Streams,
+        task: Task,
         start: Start | None = None,
     ):
-        self.config, self.corpus, self.model, self.streams, self.start = config, corpus, model, streams, start
-        self.total_steps = config.train.steps or config.train.epochs * streams.windows_per_epoch
+        self.config, self.corpus, self.task, self.start = config, corpus, task, start
+        self.total_steps = config.train.steps or config.train.epochs * task.steps_per_epoch
         self.hyper: Hyper = optim.hyper_of(config)
 
     def initial_state(self) -> TrainState:
-        state = fresh_state(*start_arguments(self.config, self.model, self.hyper))
+        state = fresh_state(*start_arguments(self.config, self.task.model, self.hyper))
         return state._replace(parameters=overlay(state.parameters, self.start.parameters)) if self.start else state
 
     @functools.cached_property
     def state_shapes(self) -> TrainState:
-        return state_shapes(self.config, self.model, self.hyper)
+        return state_shapes(self.config, self.task.model, self.hyper)
+
+    @functools.cached_property
+    def data_shapes(self):
+        """The training split on the device, as ShapeDtypeStructs."""
+        return jax.eval_shape(lambda: self.task.on_device(self.corpus.splits["train"]))
 
     @functools.cached_property
     def program(self) -> Program:
@@ -60,13 +62,12 @@ class Setup:
         needed = ml_collections.FrozenConfigDict(
             {
                 "dropout": config.dropout,
-                "loss": {"weighting": config.loss.weighting, "gradient": config.loss.gradient},
                 "optim": optim.static_part(config.optim),
                 "train": {"steps_per_dispatch": config.train.steps_per_dispatch, "devices": config.train.devices},
             }
         )
         decays_over_run = config.optim.schedule == "cosine"
-        return Program(needed, self.model.for_training(), self.streams, self.total_steps if decays_over_run else 0)
+        return Program(needed, self.task.for_training(), self.total_steps if decays_over_run else 0)
 
 
 def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start | None = None) -> Setup:
@@ -75,26 +76,17 @@ def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start |
     start: what a new run starts from; None draws all parameters
     """
     check_values(config)
-    vocabulary = corpus.vocabulary
-    model = make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
-    data, train = config.data, config.train
-    streams = make_streams(data.batching, len(corpus.splits["train"]), data.batch_size, data.unroll, model.context)
+    task, train = make_task(config, corpus), config.train
     if (train.steps > 0) == (train.epochs > 0):
         raise UserError(
             "exactly one of config.train.steps and config.train.epochs must be positive, "
             f"not steps={train.steps} and epochs={train.epochs}"
         )
-    devices.check_devices(train.devices, data.batch_size)
+    devices.check_devices(train.devices, task.batch_size)
     optim.check_schedule(config.optim)
-    check_sample(config.sample, corpus.vocabulary, model.context)
-    check_evaluation(config.evaluation, model, corpus.splits)
+    task.check(config, corpus)
     validation.check_validation(config, corpus.splits)
-    if config.penalty.temporal_activation and streams.unroll <= model.context:
-        raise UserError(
-            "config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "
-            f"of at least {model.context + 1}, not {streams.unroll}"
-        )
-    setup = Setup(ml_collections.FrozenConfigDict(config), corpus, model, streams, start)
+    setup = Setup(ml_collections.FrozenConfigDict(config), corpus, task, start)
     if config.optim.frozen:
         for name in config.optim.frozen:
             check_name(name, setup.state_shapes.parameters, "config.optim.frozen")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from lm.model.language_model import LanguageModel, init_parameters
+from lm.tasks.task import Model
 from lm.training import optim
 from lm.training.optim import Average, Hyper
 
@@ -19,10 +19,10 @@ class TrainState(NamedTuple):
     """Everything that decides the next step. Steps count from 0; `step` steps have been made."""
 
     step: Array  # int32 scalar
-    cursor: Array  # int32 scalar: lm/data/batches.py
+    cursor: Array  # int32 scalar: the next batch (lm/tasks/task.py)
     parameters: dict
     optimiser: optax.OptState
-    carry: tuple  # one per layer, fields [B, H]
+    carry: tuple  # of a language model: one per layer, fields [B, H]; else empty
     key: Array  # PRNG key; the noise of step s comes from fold_in(key, s)
     rate_factor: Array | None = None  # what plateau decays and rollbacks have made of the learning rate
     average: Average | None = None  # asgd, nt_asgd
@@ -30,14 +30,14 @@ class TrainState(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))  # one program for all seeds and rates of a model
 def fresh_state(
-    model: LanguageModel, settings: ml_collections.FrozenConfigDict, batch_size: int, key: Array, hyper: Hyper
+    model: Model, settings: ml_collections.FrozenConfigDict, batch_size: int, key: Array, hyper: Hyper
 ) -> TrainState:
     """The state before the first step: parameters drawn from `key`, zero optimiser state, initial carry.
 
     settings: {"optim": `optim.static_part`, "has_rate_factor": whether anything changes the rate during training}
     """
     parameter_key, noise_key = jax.random.split(key)
-    parameters = init_parameters(model, parameter_key)
+    parameters = model.draw(parameter_key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         cursor=jnp.zeros((), jnp.int32),
@@ -50,7 +50,7 @@ def fresh_state(
     )
 
 
-def start_arguments(config: ml_collections.FrozenConfigDict, model: LanguageModel, hyper: Hyper) -> tuple:
+def start_arguments(config: ml_collections.FrozenConfigDict, model: Model, hyper: Hyper) -> tuple:
     """The arguments of `fresh_state` for a config."""
     has_rate_factor = config.optim.schedule == "plateau" or config.on_nan == "rollback"
     settings = {"optim": optim.static_part(config.optim), "has_rate_factor": has_rate_factor}
@@ -58,7 +58,7 @@ def start_arguments(config: ml_collections.FrozenConfigDict, model: LanguageMode
     return model, ml_collections.FrozenConfigDict(settings), config.data.batch_size, key, hyper
 
 
-def state_shapes(config: ml_collections.FrozenConfigDict, model: LanguageModel, hyper: Hyper) -> TrainState:
+def state_shapes(config: ml_collections.FrozenConfigDict, model: Model, hyper: Hyper) -> TrainState:
     """The state's arrays as ShapeDtypeStructs."""
     # The key is a real one: Checkpoints.restore reads its implementation.
     return fresh_state.eval_shape(*start_arguments(config, model, hyper))._replace(key=jax.random.key(0))

@@ -5,21 +5,20 @@ This is when the test split is read: after the last step, when no choice is left
 
 from collections.abc import Callable
 
-import numpy as np
-
 from lm.errors import UserError
 from lm.model.language_model import count_parameters
 from lm.runs.provenance import provenance
-from lm.scoring.protocols import Score
+from lm.scoring.score import Score
+from lm.tasks.task import Split
 from lm.training.setup import Setup
 
 
 def texts_to_score(
-    setup: Setup, read_test: Callable[[], np.ndarray | None] | None
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    setup: Setup, read_test: Callable[[], Split | None] | None
+) -> tuple[dict[str, Split], dict[str, str]]:
     """Reads the test split if the config scores it.
 
-    Returns {split: ids [N]} of those splits of config.evaluation.splits that the corpus has, and {split: reason} of
+    Returns {name: split} of those splits of config.evaluation.splits that the corpus has, and {split: reason} of
     those that cannot be scored.
     """
     texts, not_scored = dict(setup.corpus.splits), {}

@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 
 import jax
-import numpy as np
 
-from lm.data.batches import on_device
 from lm.machine import compilation_cache
 from lm.machine.signals import raising
 from lm.runs.metrics import MetricsLog
-from lm.scoring.protocols import PROTOCOLS, window_shape
+from lm.tasks.task import Split
 from lm.training import devices, memory
 from lm.training.estimates import Estimate, Times, count_events, final_scores, make_estimate, unread_share
 from lm.training.recorder import Recorder
@@ -113,7 +111,7 @@ class _Trial:
     def __init__(self, setup: Setup, directory: str):
         self.setup, count = setup, setup.config.train.devices
         self.hyper = devices.replicate(count, setup.hyper)
-        self.tokens = devices.replicate(count, on_device(setup.corpus.splits["train"]))
+        self.data = devices.replicate(count, setup.task.on_device(setup.corpus.splits["train"]))
         self.recorder = Recorder(setup, directory)
         self.state = self.recorder.restore()
 
@@ -121,7 +119,7 @@ class _Trial:
         """Seconds of `count` steps in one dispatch."""
 
         def dispatch():
-            self.state, measured = train_steps(self.setup, self.state, self.tokens, self.hyper, count)
+            self.state, measured = train_steps(self.setup, self.state, self.data, self.hyper, count)
             return measured
 
         return _seconds(dispatch)
@@ -157,12 +155,8 @@ class _Trial:
                 found[split, protocol] = (first - later + scaled, scaled)
         return found
 
-    def time_score(self, tokens: np.ndarray, protocol: str, at_least: float) -> tuple[float, float]:
-        """(first, later) of scoring tokens [N]: timed at their start and scaled by the number of windows."""
-        settings, model = self.setup.config.evaluation, self.setup.model
-        windows, size, batch = window_shape(protocol, model, len(tokens), settings)
-        timed = max(TIMED_TARGETS, 4 * size * batch)
-        start = tokens[:timed] if PROTOCOLS[protocol].extent == "text" and timed < len(tokens) else tokens
-        first, later = _first_and_later(lambda: self.recorder.score(self.state, start, protocol), at_least)
-        whole = later * windows / window_shape(protocol, model, len(start), settings)[0]
-        return first - later + whole, whole
+    def time_score(self, split: Split, protocol: str, at_least: float) -> tuple[float, float]:
+        """(first, later) of scoring a split: a part of it is timed, and the time scaled."""
+        part, times = self.setup.task.timed_part(split, protocol, self.setup.config.evaluation, TIMED_TARGETS)
+        first, later = _first_and_later(lambda: self.recorder.score(self.state, part, protocol), at_least)
+        return first - later + times * later, times * later

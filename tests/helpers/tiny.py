@@ -75,7 +75,7 @@ def state(setup: Setup, seed: int = 0) -> TrainState:
         cursor=jnp.int32(0),
         parameters=draw(shapes.parameters, seed),
         optimiser=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.optimiser),
-        carry=setup.model.initial_carry(setup.streams.batch_size),
+        carry=setup.task.model.initial_carry(setup.task.batch_size),
         key=jax.random.key(seed),
     )
 

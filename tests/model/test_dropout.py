@@ -104,7 +104,7 @@ def losses_without_learning(keep, seed=0):
     config = tiny.config(data__batching="rows", optim__learning_rate=1e-12, **embedding, **dropout)
     corpus = tiny.corpus(train=3 * 6)  # rows of 6 tokens and unroll 4: an epoch is a single window
     setup, hyper = make_setup(config, corpus), hyper_of(config)
-    assert setup.streams.windows_per_epoch == 1
+    assert setup.task.steps_per_epoch == 1
     state = tiny.state(setup)._replace(key=jax.random.key(seed))
     return np.asarray(train_steps(setup, state, jnp.asarray(corpus.splits["train"]), hyper, 4)[1].loss)
 

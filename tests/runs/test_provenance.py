@@ -1,6 +1,8 @@
 """What is said of where a number comes from, and what makes two runs the same run."""
 
+import functools
 import json
+import operator
 import subprocess
 from types import SimpleNamespace
 
@@ -73,8 +75,8 @@ def test_every_committed_record_has_the_identity_that_its_config_has_today():
         assert identity(p["config"], p["data"]["checksum"], p["numerics"]) == p["identity"], path.name
         with_new_keys = ConfigDict(p["config"])
         for key, default in ADDED_LATER.items():
-            group, _, name = key.partition(".")
-            with_new_keys[group][name] = default
+            *groups, name = key.split(".")
+            functools.reduce(operator.getitem, groups, with_new_keys)[name] = default
         assert identity(with_new_keys, p["data"]["checksum"], p["numerics"]) == p["identity"], path.name
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lm.errors import UserError
-from lm.scoring.protocols import EXACT_UNROLL, PROTOCOLS, Score, check_evaluation, evaluate
+from lm.scoring.protocols import EXACT_UNROLL, PROTOCOLS, check_evaluation, evaluate
+from lm.scoring.score import Score
 from tests.helpers import references, tiny
 
 CASES = {

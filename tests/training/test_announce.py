@@ -11,6 +11,7 @@ from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.scoring.protocols import compile_stream
+from lm.tasks import language_modelling
 from lm.training import estimates, memory, timing
 from lm.training.loop import train
 from lm.training.setup import Setup, make_setup
@@ -43,7 +44,7 @@ def test_the_guess_is_of_the_right_size(monkeypatch):
     vocabulary = Vocabulary("word", tuple(map(str, range(10_000))))
     ptb = Corpus("ptb", vocabulary, {"train": text, "valid": text[:1000]}, {})
     setup = make_setup(get_config("small"), ptb)
-    tokens = setup.total_steps * setup.streams.batch_size * setup.streams.unroll
+    tokens = setup.total_steps * setup.task.tokens_per_step
     assert tokens / 12_660 / 3 < estimates.guess_seconds(setup) < tokens / 12_660 * 3
 
 
@@ -102,7 +103,9 @@ def test_scoring_is_compiled_before_a_short_run_only_if_memory_may_not_suffice(c
     setup = make_setup(tiny.config(evaluation__during="exact"), corpus)
     needed = memory.peak(setup) - memory.resident_bytes()
     compiled = []
-    monkeypatch.setattr(memory, "compile_stream", lambda *args: compiled.append(args[0]) or compile_stream(*args))
+    monkeypatch.setattr(
+        language_modelling, "compile_stream", lambda *args: compiled.append(args[0]) or compile_stream(*args)
+    )
     monkeypatch.setattr("lm.machine.memory.free_bytes", lambda: 10**12)
     memory.peak(setup, all_programs=False)
     assert compiled == []

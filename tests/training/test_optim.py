@@ -205,7 +205,7 @@ def test_training_steps_are_those_of_a_float64_implementation():
     parameters = references.float64(state.parameters)
 
     epoch = [np.concatenate([x, y[:, -1:]], axis=1).T for x, y in references.ptb_iterator(corpus.splits["train"], 3, 4)]
-    assert len(epoch) == setup.streams.windows_per_epoch == 3
+    assert len(epoch) == setup.task.steps_per_epoch == 3
     for step in range(7):
         if step % 3 == 0:
             carry = references.zero_state(parameters, 3)

@@ -10,7 +10,7 @@ import pytest
 from lm.errors import UserError
 from lm.runs import schema
 from lm.runs.workdir import prepare_workdir
-from lm.scoring.protocols import Score
+from lm.scoring.score import Score
 from lm.training import optim, validation
 from lm.training.loop import Trainer
 from lm.training.optim import hyper_of

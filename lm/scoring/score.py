@@ -1,0 +1,33 @@
+"""A score: sums over targets, divided once, at the end."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+def perplexity(mean_nats: float) -> float:
+    """e^nats, or infinity if that is too large for a float."""
+    return math.exp(mean_nats) if mean_nats < 700 else math.inf
+
+
+class Score(NamedTuple):
+    """Sum of -ln p over `targets` predictions, in nats.
+
+    measures: further numbers of the same predictions, such as accuracy; the first is shown beside the loss
+    """
+
+    nats: float
+    targets: int
+    measures: Mapping[str, float] = {}
+
+    @property
+    def mean_nats(self) -> float:
+        return self.nats / self.targets
+
+    @property
+    def perplexity(self) -> float:
+        return perplexity(self.nats / self.targets)
+
+    @property
+    def bits_per_symbol(self) -> float:
+        return self.nats / self.targets / math.log(2)

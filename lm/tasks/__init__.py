@@ -1,0 +1,37 @@
+"""Tasks: one file per kind of training. `task.py` says what a task provides.
+
+To add one, write its file and a row of TASKS. The trainer, resume, lanes, sweeps, the ledger and reports know no task.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from lm.data.corpora import Corpus
+from lm.data.text import Vocabulary
+from lm.errors import lookup
+from lm.tasks.language_modelling import make_language_model, make_language_modelling
+from lm.tasks.task import Task
+
+
+class Definition(NamedTuple):
+    """model: its model from a config and a vocabulary; task: the task from a config and a corpus. Both check."""
+
+    model: Callable[[ml_collections.ConfigDict, Vocabulary], Any]
+    task: Callable[[ml_collections.ConfigDict, Corpus], Task]
+
+
+TASKS = {
+    "language_modelling": Definition(make_language_model, make_language_modelling),
+}
+
+
+def make_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> Any:
+    """The model of config.task. Raises UserError for values that do not fit each other or the vocabulary."""
+    return lookup(TASKS, config.task, "config.task").model(config, vocabulary)
+
+
+def make_task(config: ml_collections.ConfigDict, corpus: Corpus) -> Task:
+    """The task of config.task. Raises UserError for values that do not fit each other or the corpus."""
+    return lookup(TASKS, config.task, "config.task").task(config, corpus)

@@ -1,0 +1,139 @@
+"""Language modelling: predict the next token of a text that is read as parallel streams."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from lm.data.batches import Streams, advance, make_streams, on_device, starts_epoch, window
+from lm.data.corpora import Corpus
+from lm.data.text import Vocabulary
+from lm.errors import UserError
+from lm.machine.memory import reject_above_free
+from lm.model.language_model import LanguageModel, make_model
+from lm.model.losses import target_weights
+from lm.scoring.protocols import PROTOCOLS, check_evaluation, compile_stream, evaluate, window_shape
+from lm.scoring.sampling import check_sample, check_sample_memory, generate
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelling:
+    """A model and the streams it reads. The carry is the state of the streams: per layer, fields [B, H].
+
+    weighting, gradient: config.loss
+    """
+
+    model: LanguageModel
+    streams: Streams
+    weighting: str
+    gradient: str
+
+    columns = ("loss", "perplexity", "valid_perplexity", "tokens_per_s")
+
+    def for_training(self):
+        return dataclasses.replace(self, model=self.model.for_training())
+
+    # --- Batches ----------------------------------------------------------------------------------------------------
+
+    @property
+    def batch_size(self) -> int:
+        return self.streams.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.streams.windows_per_epoch
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.streams.batch_size * self.streams.unroll
+
+    @property
+    def ends_epochs(self) -> bool:
+        return self.streams.batching == "rows"
+
+    @property
+    def shapes(self):
+        return (self.streams.unroll,)
+
+    def shape_index(self, data, cursor):
+        return jnp.zeros((), jnp.int32)
+
+    def on_device(self, split):
+        return on_device(split)
+
+    def order(self, data, key, step):
+        return data
+
+    def start_of(self, cursor, carry):
+        fresh, initial = starts_epoch(self.streams, cursor), self.model.initial_carry(self.streams.batch_size)
+        return jax.tree.map(lambda start, carried: jnp.where(fresh, start, carried), initial, carry)
+
+    def batch(self, shape, data, cursor):
+        tokens, steps = window(self.streams, data, cursor), self.streams.unroll + 1 - self.model.context
+        return tokens, target_weights(self.weighting, steps, self.streams.batch_size)
+
+    def advance(self, cursor):
+        return advance(self.streams, cursor)
+
+    # --- Model ------------------------------------------------------------------------------------------------------
+
+    def loss(self, parameters, batch, carry, weights, noise, terms):
+        arguments = (batch, carry, weights, noise, terms, self.gradient)
+        return self.model.apply({"params": parameters}, *arguments, method="loss")
+
+    def sample(self, parameters, vocabulary, settings, key=None):
+        return generate(self.model, parameters, vocabulary, settings, key)
+
+    # --- Scores -----------------------------------------------------------------------------------------------------
+
+    def score(self, parameters, split, protocol, settings):
+        return evaluate(protocol, self.model, parameters, split, settings)
+
+    def window_tokens(self, split, protocol, settings):
+        _, size, batch = window_shape(protocol, self.model, len(split), settings)
+        return size * batch
+
+    def timed_part(self, split, protocol, settings, tokens):
+        windows, size, batch = window_shape(protocol, self.model, len(split), settings)
+        timed = max(tokens, 4 * size * batch)
+        part = split[:timed] if PROTOCOLS[protocol].extent == "text" and timed < len(split) else split
+        return part, windows / window_shape(protocol, self.model, len(part), settings)[0]
+
+    def compile_score(self, parameters, split, protocol, settings):
+        return compile_stream(protocol, self.model, parameters, split, settings)
+
+    # --- Checks -----------------------------------------------------------------------------------------------------
+
+    def check(self, config, corpus):
+        context, unroll = self.model.context, self.streams.unroll
+        check_sample(config.sample, corpus.vocabulary, context)
+        check_evaluation(config.evaluation, self.model, corpus.splits)
+        if config.penalty.temporal_activation and unroll <= context:
+            raise UserError(
+                "config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "
+                f"of at least {context + 1}, not {unroll}"
+            )
+
+    def check_memory(self, config):
+        evaluation = config.evaluation
+        check_sample_memory(config.sample, self.model.vocabulary_size)
+        if any(PROTOCOLS[name].extent == "predictions" for name in (evaluation.during, *evaluation.protocols)):
+            positions = 8 * evaluation.predictions * (self.model.context + 1)
+            reject_above_free(positions, "at least", "a notebook's protocol", "config.evaluation.predictions")
+
+
+def make_language_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> LanguageModel:
+    """The model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
+    return make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
+
+
+def make_language_modelling(config: ml_collections.ConfigDict, corpus: Corpus) -> LanguageModelling:
+    """The task of a config on a corpus. Raises UserError for sizes that leave no whole window of the text."""
+    text = corpus.splits["train"]
+    if not isinstance(text, np.ndarray):
+        raise UserError(f"config.task=language_modelling needs a text, and config.data.corpus={corpus.name} has labels")
+    model, data = make_language_model(config, corpus.vocabulary), config.data
+    streams = make_streams(data.batching, len(text), data.batch_size, data.unroll, model.context)
+    return LanguageModelling(model, streams, config.loss.weighting, config.loss.gradient)
