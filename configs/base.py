@@ -40,9 +40,11 @@ def _data() -> ml_collections.ConfigDict:
     """Text, and how it is cut into windows."""
     data = ml_collections.ConfigDict()
     data.corpus = "synthetic"  # a name of lm/data/corpora.py: CORPORA
-    data.path = ""  # textfile: a file, a directory, or a pattern such as "texts/*.txt"
-    data.valid_path = ""  # textfile: validation text; if this or test_path is set, data.path is all training text
-    data.test_path = ""  # textfile: test text
+    data.path = ""  # textfile, labelled: a file, a directory, or a pattern such as "texts/*.txt"
+    data.valid_path = (
+        ""  # textfile, labelled: validation text; if this or test_path is set, data.path is all training text
+    )
+    data.test_path = ""  # textfile, labelled: test text
     data.level = "char"  # textfile: char, word, byte or bpe
     data.fractions = (0.9, 0.05, 0.05)  # textfile, tiny_shakespeare: train, valid, test, in file order
     data.max_vocabulary = 0  # textfile: most frequent symbols kept; 0 keeps all; bpe: number of tokens
@@ -50,7 +52,16 @@ def _data() -> ml_collections.ConfigDict:
     data.valid_chars = 1000  # text8: characters at the start that are the validation text
     data.train_tokens = 0  # so many at the start of the training text; 0: all
     data.size = 1_000_000  # synthetic: characters of training text
-    data.seed = 0  # synthetic: which source and texts
+    data.seed = 0  # synthetic: which source and texts; labelled: which examples are held out
+    data.format = "tsv"  # labelled: tsv, csv, folders or columns: lm/data/labelled.py
+    data.columns = (0, 1)  # labelled: the column of the text (or token) and that of the label, from 0; -1: the last
+    data.header = "none"  # labelled: none, or first_line, which is skipped
+    data.tokenizer = "spaces"  # labelled: spaces, lower, keras or characters
+    data.valid_share = 0.1  # labelled without valid_path: share of the training examples held out, drawn by data.seed
+    data.max_tokens = 0  # labelled: tokens kept of a longer sequence; 0: all
+    data.keep = "first"  # labelled: which ones, first or last
+    data.padding = "end"  # labelled: end (masked) or front_unmasked: lm/data/examples.py
+    data.buckets = 1  # labelled: sequences of similar length form buckets, padded to one length each
     data.batching = "heads"  # heads or rows: lm/data/batches.py
     data.batch_size = 64  # B
     data.unroll = 10  # T, tokens a stream advances per step
@@ -67,7 +78,10 @@ def _model() -> ml_collections.ConfigDict:
     model.hidden = (64,)  # units of each layer
     model.projection = 0  # lstm_projection: size of each layer's output
     model.mogrifier_rounds = 5  # mogrifier
-    model.output = "dense"  # dense, dense_without_bias, or tied: the embedding table is also the softmax kernel
+    model.direction = "forward"  # of labelled sequences: forward or both
+    model.pooling = "last"  # of labelled sequences: last, mean, max, attention; none: one label per token
+    model.convolution = ()  # of labelled sequences: (filters, width, pool) before the recurrent layers; (): none
+    model.output = "dense"  # a name of lm/model/language_model.py: OUTPUTS
     model.initial_carry = "zeros"  # zeros or first_unit_one
     return model
 

@@ -177,6 +177,15 @@ RULES: dict[str, Rule] = {
     "data.train_tokens": COUNT_OR_ZERO,
     "data.size": Integer(1, 2**30 - 1),
     "data.seed": COUNT_OR_ZERO,
+    "data.format": Name("lm.data.labelled:FORMATS"),
+    "data.columns": TupleOf(Integer(-1000, 1000), 2, 2),
+    "data.header": Name("lm.data.labelled:HEADERS"),
+    "data.tokenizer": Name("lm.data.labelled:TOKENIZERS"),
+    "data.valid_share": RATE,
+    "data.max_tokens": COUNT_OR_ZERO_32,
+    "data.keep": Name("lm.data.examples:KEPT"),
+    "data.padding": Name("lm.data.examples:PADDINGS"),
+    "data.buckets": Integer(1, 32),  # each is compiled
     "data.batching": Name("lm.data.batches:BATCHINGS"),
     "data.batch_size": COUNT,
     "data.unroll": COUNT,
@@ -187,6 +196,9 @@ RULES: dict[str, Rule] = {
     "model.hidden": TupleOf(COUNT_32, 1, 100),  # each layer is compiled
     "model.projection": COUNT_OR_ZERO_32,
     "model.mogrifier_rounds": Integer(0, 100),  # each is compiled for itself; 5 to 6 were best (Melis et al. 2020)
+    "model.direction": Name("lm.model.sequence_model:DIRECTIONS"),
+    "model.pooling": Name("lm.model.sequence_model:POOLINGS"),
+    "model.convolution": TupleOf(COUNT_32, 0, 3),
     "model.output": Name("lm.model.language_model:OUTPUTS"),
     "model.initial_carry": Name("lm.model.language_model:INITIAL_CARRIES"),
     "init.embedding": Initialiser(),

@@ -3,7 +3,6 @@
 The export is a model that can be picked up: sample, score and `lm.open_run` take its directory.
 """
 
-import dataclasses
 from pathlib import Path
 
 from lm.errors import UserError
@@ -26,7 +25,7 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
     weights = sha256_of(directory / WEIGHTS)
     description = {
         "config": opened.config.to_dict(),
-        "vocabulary": dataclasses.asdict(opened.vocabulary),
+        "vocabulary": opened.vocabulary.record,
         "step": opened.step,
         "checkpoint": opened.checkpoint,
         "data": opened.data,

@@ -157,15 +157,12 @@ def estimate_all(configs, data_dir, jobs=1) -> list[Estimate]:
 def print_results(summary: dict):
     """Prints the scores, the source's reported numbers, the corpus's entropy if it is known, and samples."""
     for row in summary["results"]:
-        print(
-            f"{row['which']} {row['split']} perplexity {row['perplexity']:.4f} "
-            f"({row['bits_per_symbol']:.4f} bits per symbol{bits_per_byte(row, summary['provenance']['data'])}, "
-            f"protocol {row['protocol']}, {row['targets']} targets)"
-        )
+        print(shown_score(row, summary["provenance"]["data"]))
     for name, reason in summary["not_scored"].items():
         hint = "; --experiment=evaluate scores it later" if name == "test" else ""
         print(f"{name} is not scored: {reason}{hint}")
-    print("samples:", sampled_texts.bordered(summary["samples"]), sep="\n")
+    if summary["samples"]:
+        print("samples:", sampled_texts.bordered(summary["samples"]), sep="\n")
     config, data = summary["provenance"]["config"], summary["provenance"]["data"]
     for name, target in targets_of(config).items():
         print(
@@ -174,6 +171,16 @@ def print_results(summary: dict):
         )
     if "floor_nats" in data:
         print(f"no model can do better than perplexity {math.exp(data['floor_nats']):.4f}: the corpus's exact entropy")
+
+
+def shown_score(row: dict, data: dict) -> str:
+    """A row of summary.json's results in one line: of labels their measures and loss, of a text its perplexity."""
+    head, protocol = f"{row['which']} {row['split']}", f"protocol {row['protocol']}, {row['targets']}"
+    measures = [f"{name} {row[name]:.4f}" for name in ("f1", "accuracy") if name in row]
+    if measures:
+        return f"{head} {', '.join(measures)} ({row['nats'] / row['targets']:.4f} nats per label, {protocol} labels)"
+    bits = f"{row['bits_per_symbol']:.4f} bits per symbol{bits_per_byte(row, data)}"
+    return f"{head} perplexity {row['perplexity']:.4f} ({bits}, {protocol} targets)"
 
 
 def targets_of(config: dict) -> dict:

@@ -34,7 +34,7 @@ from lm.training.state import evaluated_parameters, state_shapes
 
 CHECKPOINTS = ("last", "best")
 WEIGHTS = "model.safetensors"
-VOCABULARY_FORM = {"level": str, "symbols": [str], "unknown": (str, None), "bpe?": str}
+VOCABULARY_FORM = {"level": str, "symbols": [str], "unknown": (str, None), "bpe?": str, "labels?": [str]}
 EXPORT = {
     **{"config": {}, "vocabulary": VOCABULARY_FORM, "step?": int, "checkpoint?": str, "data?": str, "results?": [{}]},
     **{"run?": str, "weights_sha256?": str},  # what the export is of: those of earlier versions do not say
@@ -198,4 +198,4 @@ def vocabulary_of(values: dict, where: Path) -> Vocabulary:
         )
     if level == "char" and any(len(symbol) != 1 for symbol in symbols):
         raise UserError(f"{where}: a symbol of level char must be one character")
-    return Vocabulary(level, symbols, unknown, values.get("bpe", ""))
+    return Vocabulary(level, symbols, unknown, values.get("bpe", ""), tuple(values.get("labels", ())))

@@ -13,12 +13,15 @@ import pytest
 from configs import catalogue
 from configs.base import base
 from configs.catalogue import all_configs
+from experiments.ledger.verdicts import HIGHER_IS_BETTER
 from launch import COMMANDS
 from lm.data.corpora import CORPORA, Corpus
+from lm.data.examples import Examples
 from lm.data.text import Vocabulary
 from lm.errors import UserError
-from lm.model.language_model import count_parameters, init_parameters, make_model
+from lm.model.language_model import count_parameters
 from lm.scoring.protocols import PROTOCOLS
+from lm.tasks import make_model
 from lm.training.setup import make_setup
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +33,9 @@ VOCABULARY = {
     "ptb": 10_000,
     "tiny_shakespeare": 65,
     "shakespeare_book": 62,
+    "imdb": 5000,
 }
+LABELS = {"imdb": ("0", "1")}
 TOKENS = {
     "text8": 99_999_000,
     "text8_prefix": 6_876_825,
@@ -42,7 +47,7 @@ TOKENS = {
 SPLITS = {"text8": ("valid",), "text8_prefix": ("valid",), "shakespeare_book": ()}  # beside train; others: valid, test
 # Metrics of the training log (protocol "train"), and of scores.
 TRAIN_METRICS = {"loss", "perplexity", "minibatch_perplexity", "epoch_perplexity", "lowest_running_perplexity"}
-SCORE_METRICS = {"perplexity", "loss", "bits_per_symbol"}
+SCORE_METRICS = {"perplexity", "loss", "bits_per_symbol", *HIGHER_IS_BETTER}
 
 
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name != "__init__.py")
@@ -145,27 +150,41 @@ def test_the_number_of_parameters_is_as_stated(name):
     if config.data.corpus == "textfile":
         assert config.parameters == 0, "depends on the file"
         return
-    model = make_model(config, VOCABULARY[config.data.corpus])
-    shapes = jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(0))
-    assert count_parameters(shapes) == config.parameters
+    model = make_model(config, stand_in(config).vocabulary)
+    assert count_parameters(jax.eval_shape(model.draw, jax.random.key(0))) == config.parameters
+
+
+def stand_in(config) -> Corpus:
+    """A corpus of the right size without a real text."""
+    corpus = config.data.corpus
+    size, tokens = VOCABULARY.get(corpus, 50), TOKENS.get(corpus, 100_000)
+    symbols = ("<eos>", *config.sample.prompt.split(), *(chr(0x4E00 + i) for i in range(size)))[:size]
+    vocabulary = Vocabulary("word", symbols, labels=LABELS.get(corpus, ()))
+    texts = {"train": np.broadcast_to(np.uint8(0), tokens)}
+    texts |= {split: np.zeros(10_000, np.uint8) for split in SPLITS.get(corpus, ("valid", "test"))}
+    if vocabulary.labels:
+        per_token = config.task == "tagging"
+        texts = {name: examples_of(len(ids), per_token) for name, ids in texts.items()}
+    return Corpus(corpus, vocabulary, texts, {})
+
+
+def examples_of(tokens: int, per_token: bool) -> Examples:
+    """Sequences of 10 tokens."""
+    starts = np.arange(0, tokens + 1, 10)
+    return Examples(np.zeros(tokens, np.uint8), starts, np.zeros(tokens if per_token else len(starts) - 1, np.uint8))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_would_run(name):
     """Passes every check before the first training step, on a corpus of the right size without a real text."""
     config = load(name)
-    corpus = config.data.corpus
-    assert corpus in CORPORA
-    size, tokens = VOCABULARY.get(corpus, 50), TOKENS.get(corpus, 100_000)
-    texts = {"train": np.broadcast_to(np.uint8(0), tokens)}
-    texts |= {split: np.zeros(10_000, np.uint8) for split in SPLITS.get(corpus, ("valid", "test"))}
-    symbols = ("<eos>", *config.sample.prompt.split(), *(chr(0x4E00 + i) for i in range(size)))[:size]
-    vocabulary = Vocabulary("word", symbols)
-    setup = make_setup(config, Corpus(corpus, vocabulary, texts, {}))
+    assert config.data.corpus in CORPORA
+    corpus = stand_in(config)
+    setup = make_setup(config, corpus)
     assert setup.total_steps > 0
     assert config.evaluation.during in PROTOCOLS
     assert set(config.evaluation.protocols) <= set(PROTOCOLS)
-    assert set(config.evaluation.splits) <= set(texts), "a split to score that the corpus lacks"
+    assert set(config.evaluation.splits) <= set(corpus.splits), "a split to score that the corpus lacks"
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -236,7 +255,9 @@ def all_reads():
     files = [*(ROOT / "lm").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
     # lm/scoring/protocols.py gets the group `evaluation` alone and calls it settings.
     settings = {("evaluation", key) for group, key in reads_of(ROOT / "lm/scoring/protocols.py") if group == "settings"}
-    return set().union(settings, *map(reads_of, files))
+    # Models get the group `model` alone and call it config.
+    models = {("model", key) for group, key in reads_of(ROOT / "lm/model/sequence_model.py") if group == "config"}
+    return set().union(settings, models, *map(reads_of, files))
 
 
 # Groups that are read in a loop over names: their keys occur in strings, or as attributes of `keep`.

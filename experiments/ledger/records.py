@@ -37,6 +37,7 @@ SCORE = {
     "targets": POSITIVE,
     "perplexity": (NUMBER, None),
     "bits_per_symbol": NUMBER,
+    str: NUMBER,  # measures of labels, such as accuracy
 }
 SUMMARY = {
     "name": str,

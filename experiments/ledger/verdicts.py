@@ -8,10 +8,14 @@ from lm.scoring.uncertainty import summarize_seeds
 VERDICTS = ("reproduced", "better", "worse", "not distinguishable", "not run")
 # A value this much below the reported one is better, no longer the same number.
 CLEARLY = 0.05
+# Metrics of which more is better. All others are losses.
+HIGHER_IS_BETTER = ("accuracy", "f1")
 
 
 def verdict(target: Mapping, values: Sequence[float]) -> str:
     """Compares the values of all seeds with the target's value, to which its tolerance is added.
+
+    Of a metric of HIGHER_IS_BETTER, 1 - value is compared: the errors.
 
     not run             there is no value
     worse               the whole 95% interval over seeds is above; with one seed, the value is
@@ -21,6 +25,8 @@ def verdict(target: Mapping, values: Sequence[float]) -> str:
     """
     if not values:
         return "not run"
+    if target["metric"] in HIGHER_IS_BETTER:
+        target, values = {**target, "value": 1 - target["value"]}, [1 - value for value in values]
     most, clearly_below = target["value"] + target["tolerance"], (1 - CLEARLY) * target["value"]
     seeds, single = summarize_seeds(values), len(values) == 1
     if seeds.mean > most:

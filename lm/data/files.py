@@ -17,6 +17,7 @@ leaves nothing behind.
 """
 
 import contextlib
+import gzip
 import hashlib
 import io
 import os
@@ -27,6 +28,7 @@ import threading
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,10 +40,10 @@ _PROBE_SECONDS = 4.0  # time limit for finding out whether a host can be reached
 
 
 class RegisteredFile(NamedTuple):
-    """A text file, or a zip archive with one, whose checksum is known.
+    """A text file, a .gz file of one, or a zip archive with one, whose checksum is known.
 
     path: below data_dir; size: in bytes; url: None if it is not published
-    member, text_size: of an archive, the name and the bytes of its text
+    member, text_size: of an archive, the name and the bytes of its text; of a .gz file, the bytes
     alphabet: the only characters that may occur; None for any
     """
 
@@ -166,7 +168,10 @@ def _size_and_digest(local: str) -> str:
 
 def _content(file: RegisteredFile, path) -> bytes:
     """Reads the text of a file whose checksum is right. Raises UserError if its content is not as registered."""
-    content = Path(path).read_bytes() if file.member is None else _member(file, path)
+    if file.member is not None:
+        content = _member(file, path)
+    else:
+        content = _unzipped(file, path) if file.path.endswith(".gz") else Path(path).read_bytes()
     decode_utf8(content, file.path)
     if file.alphabet is not None:
         strange = content.translate(None, file.alphabet.encode())[:1]
@@ -175,6 +180,18 @@ def _content(file: RegisteredFile, path) -> bytes:
                 f"{file.path}: byte {content.index(strange)} is {strange.decode('latin-1')!r}, which is not in the "
                 f"corpus's alphabet {file.alphabet!r}"
             )
+    return content
+
+
+def _unzipped(file: RegisteredFile, path) -> bytes:
+    """Reads the text in a .gz file. Never unpacks more than the registered size."""
+    try:
+        with gzip.open(path) as archive:
+            content = archive.read(file.text_size + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file.path} is not a whole gzip file: {first_line(error)}") from error
+    if len(content) != file.text_size:
+        raise UserError(f"{file.path}: its text does not have the registered {file.text_size} bytes")
     return content
 
 

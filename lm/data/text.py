@@ -36,12 +36,14 @@ class Vocabulary:
     symbols: in the order of their ids
     unknown: the symbol that replaces symbols outside the vocabulary; None makes those an error
     bpe: the tokenizer of level bpe as JSON: lm/data/subwords.py
+    labels: of labelled text, in the order of their ids
     """
 
     level: str
     symbols: tuple[str, ...]
     unknown: str | None = None
     bpe: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -54,8 +56,15 @@ class Vocabulary:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the symbols in their order."""
-        return hashlib.sha256(json.dumps(self.symbols).encode()).hexdigest()
+        """SHA-256 of the symbols, and of labels if there are any, in their order."""
+        parts = [self.symbols, self.labels] if self.labels else self.symbols
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def record(self) -> dict:
+        """Everything as JSON; labels only if there are any."""
+        fields = {name: getattr(self, name) for name in ("level", "symbols", "unknown", "bpe")}
+        return fields | ({"labels": self.labels} if self.labels else {})
 
     def encode(self, text: str) -> UInt[np.ndarray, " N"]:
         """Encodes a text as ids of `dtype`.

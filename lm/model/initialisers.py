@@ -55,6 +55,17 @@ def he_normal(key: PRNGKey, shape: Shape, dtype) -> Values:
     return jax.random.normal(key, shape, dtype) * (2.0 / shape[0]) ** 0.5
 
 
+def orthogonal(key: PRNGKey, shape: Shape, dtype) -> Values:
+    """A matrix with orthonormal rows or columns; [H, k H]: k such squares side by side, one for each gate (Saxe,
+    McClelland and Ganguli 2014)."""
+    rows, columns = shape
+    make = jax.nn.initializers.orthogonal()
+    parts = max(1, columns // rows)
+    if columns != parts * rows:
+        return make(key, shape, dtype)
+    return jnp.concatenate([make(each, (rows, rows), dtype) for each in jax.random.split(key, parts)], axis=1)
+
+
 def lstm_bias(key: PRNGKey, shape: Shape, dtype, forget: float) -> Values:
     """A bias [4H] of gates i, f, g, o: `forget` for f, 0 for the others (Gers et al. 2000, Jozefowicz et al. 2015)."""
     del key
@@ -82,6 +93,7 @@ INITIALISERS = {
     "glorot_uniform": glorot_uniform,
     "tensorflow0_uniform": tensorflow0_uniform,
     "he_normal": he_normal,
+    "orthogonal": orthogonal,
     "lstm_bias": lstm_bias,
     "lru_ring": lru_ring,
     "lru_phase": lru_phase,

@@ -17,7 +17,6 @@ per layer: ours is their sum, except for the candidate of a GRU, which keeps bot
 encoder.weight, decoder.weight, or both, equal.
 """
 
-import functools
 import os
 import re
 from typing import NamedTuple
@@ -29,7 +28,7 @@ from jaxtyping import Float, Integer
 
 from lm.data.text import Vocabulary
 from lm.errors import UserError
-from lm.model.language_model import LanguageModel, init_parameters
+from lm.model.language_model import LanguageModel
 
 # Cell -> (gates, name of the PyTorch module).
 TORCH_CELLS = {
@@ -153,7 +152,7 @@ def convert(
         tensors = from_torch(torch, model.config.cell, tied=model.config.output == "tied")
         if order is not None:
             tensors = reorder(tensors, order)
-    template = jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(0))
+    template = jax.eval_shape(model.draw, jax.random.key(0))
     wanted = {name: x.shape for name, x in flatten_dict(template, sep=".").items()}
     found = {name: x.shape for name, x in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):

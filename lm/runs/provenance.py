@@ -32,6 +32,9 @@ DECIDES_NOTHING = (
 # Keys that are newer than the first records, with their defaults: at the default, a run is what it was without them.
 ADDED_LATER = {
     "task": "language_modelling",
+    **{"data.format": "tsv", "data.columns": [0, 1], "data.header": "none", "data.tokenizer": "spaces"},
+    **{"data.valid_share": 0.1, "data.max_tokens": 0, "data.keep": "first", "data.padding": "end", "data.buckets": 1},
+    **{"model.direction": "forward", "model.pooling": "last", "model.convolution": []},
     "data.reset": "",
     "optim.frozen": [],
     "init.gain": ["constant", 1.0],

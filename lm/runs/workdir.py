@@ -6,7 +6,6 @@ test_log.jsonl  one line for every score of the test split, ever
 """
 
 import contextlib
-import dataclasses
 import datetime
 import json
 import os
@@ -69,7 +68,7 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     else:
         _check_same_run(workdir, old, config)
     if vocabulary is not None:
-        _keep_vocabulary(workdir / VOCABULARY, plain(dataclasses.asdict(vocabulary)))
+        _keep_vocabulary(workdir / VOCABULARY, plain(vocabulary.record))
     if old != config:
         write_json(workdir / "config.json", config)
     return workdir

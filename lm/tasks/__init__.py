@@ -11,6 +11,7 @@ import ml_collections
 from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
 from lm.errors import lookup
+from lm.tasks.labelling import make_labelling, make_labels_model
 from lm.tasks.language_modelling import make_language_model, make_language_modelling
 from lm.tasks.task import Task
 
@@ -24,6 +25,8 @@ class Definition(NamedTuple):
 
 TASKS = {
     "language_modelling": Definition(make_language_model, make_language_modelling),
+    "classification": Definition(make_labels_model, make_labelling),
+    "tagging": Definition(make_labels_model, make_labelling),
 }
 
 

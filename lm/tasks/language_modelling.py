@@ -50,6 +50,10 @@ class LanguageModelling:
         return self.streams.batch_size * self.streams.unroll
 
     @property
+    def largest_batch(self) -> int:
+        return self.tokens_per_step
+
+    @property
     def ends_epochs(self) -> bool:
         return self.streams.batching == "rows"
 

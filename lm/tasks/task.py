@@ -52,7 +52,11 @@ class Task(Protocol):
         """Steps in which the training split is read once."""
 
     @property
-    def tokens_per_step(self) -> int:
+    def tokens_per_step(self) -> float:
+        """Tokens that a step reads on average, without padding."""
+
+    @property
+    def largest_batch(self) -> int:
         """Tokens of the largest batch, padding included."""
 
     @property

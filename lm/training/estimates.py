@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import ml_collections
 
-from lm.data.corpora import CORPORA
+from lm.data.corpora import CORPORA, OWN
 from lm.machine.clock import h_mm_ss
 from lm.machine.cores import available
 from lm.machine.memory import free_bytes, megabytes
@@ -63,7 +63,7 @@ class Estimate(NamedTuple):
     memory: int
     free: int | None
     patience: int  # validation checks without a better loss after which training may end early; 0: never
-    tokens_per_step: int
+    tokens_per_step: float
     unread: tuple[str, ...] = ()  # splits that will be scored and were not read
 
     @property
@@ -101,13 +101,19 @@ def count_events(setup: Setup) -> collections.Counter:
 
 def final_scores(setup: Setup) -> list[tuple[str, str]]:
     """(split, protocol) of every final score of the last state; of all splits that the corpus has, loaded or not."""
-    evaluation, has_test = setup.config.evaluation, unread_share(setup.config) is not None
-    splits = [each for each in evaluation.splits if each in setup.corpus.splits or (each == "test" and has_test)]
+    evaluation, loaded = setup.config.evaluation, setup.corpus.splits
+    has_test = unread_share(setup.config, measured_split(loaded)) is not None
+    splits = [each for each in evaluation.splits if each in loaded or (each == "test" and has_test)]
     return [(split, protocol) for split in splits for protocol in evaluation.protocols]
 
 
-def unread_share(config: ml_collections.ConfigDict) -> float | None:
-    """Length of the test split over validation's, without reading it; None if the corpus has no test split.
+def measured_split(splits) -> str:
+    """The split by whose scores those of an unread test split are estimated."""
+    return "valid" if "valid" in splits else "train"
+
+
+def unread_share(config: ml_collections.ConfigDict, measured: str = "valid") -> float | None:
+    """Length of the test split over that of the split `measured`, without reading it; None if there is no test split.
 
     Follows from the registered sizes of the two files, from the fractions that divide one text, or (the embedded
     corpus) from its construction. The user's own files for the two count as equally long.
@@ -115,10 +121,11 @@ def unread_share(config: ml_collections.ConfigDict) -> float | None:
     data = config.data
     if data.corpus not in CORPORA:
         return None
-    files = CORPORA[data.corpus].files
-    if "test" in files:
-        return files["test"].size / files["valid"].size
-    if data.corpus == "textfile" and (data.valid_path or data.test_path):
+    sizes = {key.removesuffix("_words"): file.size for key, file in CORPORA[data.corpus].files.items()}
+    if "test" in sizes:
+        held_out = data.valid_share * sizes["train"]
+        return sizes["test"] / (sizes.get(measured) or held_out or sizes["train"])
+    if data.corpus in OWN and (data.valid_path or data.test_path or data.corpus == "labelled"):
         return 1.0 if data.test_path else None
     if data.corpus in ("textfile", "tiny_shakespeare"):
         return data.fractions[2] / data.fractions[1] if data.fractions[1] and data.fractions[2] else None

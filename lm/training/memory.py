@@ -24,7 +24,7 @@ def check_memory(setup: Setup, copies: int = 1):
     copies: states that are in memory at once. Raises UserError.
     """
     config, task, state = setup.config, setup.task, setup.state_shapes
-    outputs = 4 * task.tokens_per_step * sum(map(task.model.cell.output_size, config.model.hidden))
+    outputs = 4 * task.largest_batch * sum(map(task.model.cell.output_size, config.model.hidden))
     reject_model(setup, copies * size_of(state) + size_of(state.parameters) + outputs, "at least")
     task.check_memory(config)
 
@@ -58,8 +58,7 @@ def peak(setup: Setup, all_programs: bool = True) -> int:
     copies = CHECKPOINT_COPIES * size_of(state)
     on_cpu = jax.default_backend() == "cpu"
     each = config.train.devices if on_cpu else 1  # virtual devices of a CPU share one memory
-    tokens = corpus.splits["train"].nbytes
-    adds = tokens + each * (size_of(state) + above) + (LIBRARIES + copies if on_cpu else 0)
+    adds = size_of(setup.data_shapes) + each * (size_of(state) + above) + (LIBRARIES + copies if on_cpu else 0)
     reject_model(setup, adds, "about")
     return adds + (before if on_cpu else 0)
 
@@ -71,7 +70,7 @@ def _scoring_share(setup: Setup, scored: list[tuple[str, str]]) -> float:
     """
     evaluation, splits = setup.config.evaluation, setup.corpus.splits
     windows = [setup.task.window_tokens(splits[split], protocol, evaluation) for split, protocol in scored]
-    return max(windows, default=0) / setup.task.tokens_per_step
+    return max(windows, default=0) / setup.task.largest_batch
 
 
 def scorings(config: ml_collections.ConfigDict, splits) -> list[tuple[str, str]]:

@@ -245,6 +245,7 @@ class Recorder:
         if decision.best and config.checkpoint.best == "keep":
             self.save(state, best=True)
         row = {"valid_loss": mean, "valid_perplexity": score.perplexity, "valid_protocol": protocol}
+        row |= {f"valid_{name}": value for name, value in score.measures.items()}
         return self._apply(state, decision), row
 
     def _apply(self, state: TrainState, decision: validation.Decision) -> TrainState:
@@ -265,9 +266,9 @@ class Recorder:
     def _sample(self, state: TrainState, step: int):
         if self.writes:
             key = jax.random.fold_in(jax.random.key(self.setup.config.sample.seed), step)
-            texts = self.sample(state, key)
-            self.samples_bytes = sampled_texts.append(self.workdir, f"step {step}", texts)
-            self.log.write_texts(step, texts)
+            if texts := self.sample(state, key):
+                self.samples_bytes = sampled_texts.append(self.workdir, f"step {step}", texts)
+                self.log.write_texts(step, texts)
 
     # --- From a state -----------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ def result_row(split: str, protocol: str, score: Score, step: int, which: str) -
         "bits_per_symbol": score.bits_per_symbol,
         "step": step,
         "which": which,
+        **score.measures,
     }
 
 

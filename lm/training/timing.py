@@ -8,12 +8,21 @@ from collections.abc import Callable, Iterable
 
 import jax
 
+from lm.data.examples import ids_of
 from lm.machine import compilation_cache
 from lm.machine.signals import raising
 from lm.runs.metrics import MetricsLog
 from lm.tasks.task import Split
 from lm.training import devices, memory
-from lm.training.estimates import Estimate, Times, count_events, final_scores, make_estimate, unread_share
+from lm.training.estimates import (
+    Estimate,
+    Times,
+    count_events,
+    final_scores,
+    make_estimate,
+    measured_split,
+    unread_share,
+)
 from lm.training.recorder import Recorder
 from lm.training.setup import Setup
 from lm.training.step import train_steps
@@ -56,7 +65,7 @@ def _measure_cold(setup: Setup) -> tuple[int, Times]:
 def _shape(setup: Setup) -> tuple:
     """Everything that the measured times depend on: equal for setups that differ in seeds, rates and the like."""
     config, corpus = setup.config, setup.corpus
-    texts = tuple((name, len(ids)) for name, ids in sorted(corpus.splits.items()))
+    texts = tuple((name, len(ids_of(split))) for name, split in sorted(corpus.splits.items()))
     program = setup.program._replace(total_steps=0)
     active = jax.tree.structure(setup.hyper)
     sample = config.sample.copy_and_resolve_references().to_dict() | {"seed": 0}
@@ -149,9 +158,9 @@ class _Trial:
             found[split, protocol] = self.time_score(splits[split], protocol, at_least)
         for split, protocol in final_scores(setup):
             if split not in splits:  # the test split: of another length, so another program, except a notebook's
-                valid = splits["valid"]
-                first, later = found.get(("valid", protocol)) or self.time_score(valid, protocol, at_least)
-                scaled = later * (unread_share(setup.config) or 0.0)
+                measured = measured_split(splits)
+                first, later = found.get((measured, protocol)) or self.time_score(splits[measured], protocol, at_least)
+                scaled = later * (unread_share(setup.config, measured) or 0.0)
                 found[split, protocol] = (first - later + scaled, scaled)
         return found
 

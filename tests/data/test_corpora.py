@@ -13,6 +13,7 @@ import pytest
 from lm.data import corpora, synthetic
 from lm.data.corpora import CORPORA, load
 from lm.data.files import RegisteredFile
+from lm.data.labelled_corpora import LABELLED
 from lm.data.text import TEXT8_ALPHABET, Vocabulary
 from lm.errors import UserError
 from tests.helpers.corpus_files import TEXT, data_config, place, place_text8, refusal, register
@@ -116,12 +117,16 @@ def test_the_table_of_corpora_and_registered_files():
         "shakespeare_book",
         "tiny_shakespeare",
         "textfile",
+        "labelled",
+        *LABELLED,
         "synthetic",
     ]
-    registered = [file for row in CORPORA.values() for file in row.files.values()]
+    # conll2003_ner and conll2003_pos read the same files.
+    registered = list({file.path: file for row in CORPORA.values() for file in row.files.values()}.values())
     assert all(len(file.sha256) == 64 and file.size > 0 for file in registered)
-    assert len({file.sha256 for file in registered}) == len(registered) == 7
-    assert [file.path for file in registered if file.url is None] == ["text8/text8-prefix.zip"]
+    assert len({file.sha256 for file in registered}) == len(registered) == 21
+    unpublished = {file.path.partition("/")[0] for file in registered if file.url is None}
+    assert unpublished == {"text8", "imdb", "dbpedia", "atis"}
 
 
 # ---- the user's own text ----

@@ -1,0 +1,194 @@
+"""Labelled text: from files of several forms to examples.
+
+format     an example                                                       its label
+tsv        a line; one of its columns, separated by tabs, is the text       another column
+csv        a row of comma-separated values, quoted where needed             another column
+folders    a file                                                           the folder it lies in
+columns    a sentence: a token per line, sentences separated by empty       another column of each line:
+           lines, columns by white space (CoNLL)                            one label per token
+
+config.data.columns = (text, label) counts columns from 0; -1 is the last.
+"""
+
+import collections
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lm.data.examples import Examples
+from lm.data.own_files import OwnFile
+from lm.data.text import UNKNOWN, Vocabulary, plain_text
+from lm.errors import UserError, in_short, suggestions
+
+HEADERS = ("none", "first_line")
+DOCUMENT_START = "-DOCSTART-"  # separates documents in CoNLL's files
+
+
+class Row(NamedTuple):
+    """One example as read. labels: one, or one per token; where: "FILE, line 3" for errors"""
+
+    tokens: tuple[str, ...]
+    labels: tuple[str, ...]
+    where: str
+
+
+# --- Tokens ---------------------------------------------------------------------------------------------------------
+
+_KERAS_FILTER = re.compile(r"""[!"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~\t\n]""")
+
+TOKENIZERS: dict[str, Callable[[str], Iterable[str]]] = {
+    "spaces": str.split,
+    "lower": lambda text: text.lower().split(),
+    # Lower-case words without punctuation, except apostrophes: Keras's Tokenizer.
+    "keras": lambda text: _KERAS_FILTER.sub(" ", text.lower()).split(),
+    "characters": list,
+}
+
+
+# --- Files ----------------------------------------------------------------------------------------------------------
+
+
+def read_rows(files: Sequence[OwnFile], data, split: str) -> list[Row]:
+    """All examples of some files, by config.data.format. Raises UserError that names file and line of a bad one."""
+    rows = [row for file in files for row in FORMATS[data.format](file, data)]
+    if not rows:
+        raise UserError(f"config.data: {split} has no examples")
+    return rows
+
+
+def _table_rows(file: OwnFile, data, records: Iterable[tuple[int, list[str]]]) -> Iterable[Row]:
+    tokenize = TOKENIZERS[data.tokenizer]
+    for line, record in records:
+        where = f"{file.path}, line {line}"
+        text, label = (_column(record, column, where) for column in data.columns)
+        yield _checked(Row(tuple(tokenize(text)), (label.strip(),), where))
+
+
+def _column(record: Sequence[str], column: int, where: str) -> str:
+    if not -len(record) <= column < len(record):
+        raise UserError(f"{where}: it has {len(record)} columns, and config.data.columns asks for column {column}")
+    return record[column]
+
+
+def _checked(row: Row) -> Row:
+    if not row.tokens:
+        raise UserError(f"{row.where}: the text is empty")
+    if not all(row.labels):
+        raise UserError(f"{row.where}: the label is empty")
+    return row
+
+
+def _numbered(lines: Iterable, data) -> Iterable[tuple[int, str]]:
+    skipped = 1 if data.header == "first_line" else 0
+    return [(number, line) for number, line in enumerate(lines, 1) if number > skipped]
+
+
+def _read_tsv(file: OwnFile, data) -> Iterable[Row]:
+    lines = plain_text(file.content, f"config.data: {file.path}").removesuffix("\n").split("\n")
+    return _table_rows(file, data, ((number, line.split("\t")) for number, line in _numbered(lines, data)))
+
+
+def _read_csv(file: OwnFile, data) -> Iterable[Row]:
+    reader = csv.reader(io.StringIO(plain_text(file.content, f"config.data: {file.path}")), strict=True)
+    records: list[tuple[int, list[str]]] = []
+    try:
+        for record in reader:
+            records += [(reader.line_num, record)] if record else []
+    except csv.Error as error:
+        raise UserError(f"{file.path}, line {reader.line_num}: {error}") from error
+    return _table_rows(file, data, records[1:] if data.header == "first_line" else records)
+
+
+def _read_folder(file: OwnFile, data) -> Iterable[Row]:
+    text, label = plain_text(file.content, f"config.data: {file.path}"), os.path.basename(os.path.dirname(file.path))
+    if not label:
+        raise UserError(f"{file.path}: with config.data.format=folders, a file lies in a folder named after its class")
+    yield _checked(Row(tuple(TOKENIZERS[data.tokenizer](text)), (label,), file.path))
+
+
+def _read_columns(file: OwnFile, data) -> Iterable[Row]:
+    """Each token is one of the sentence as it is, except that config.data.tokenizer=lower lowers its case."""
+    tokens, labels, first = [], [], 0
+    lines = plain_text(file.content, f"config.data: {file.path}").split("\n")
+    for number, line in [*_numbered(lines, data), (len(lines) + 1, "")]:
+        record = line.split()
+        if not record or record[0] == DOCUMENT_START:
+            if tokens:
+                yield Row(tuple(tokens), tuple(labels), f"{file.path}, line {first}")
+            tokens, labels = [], []
+            continue
+        first = first if tokens else number
+        token, label = (_column(record, column, f"{file.path}, line {number}") for column in data.columns)
+        tokens.append(token.lower() if data.tokenizer == "lower" else token)
+        labels.append(label)
+
+
+FORMATS: dict[str, Callable[[OwnFile, object], Iterable[Row]]] = {
+    "tsv": _read_tsv,
+    "csv": _read_csv,
+    "folders": _read_folder,
+    "columns": _read_columns,
+}
+
+
+# --- Examples -------------------------------------------------------------------------------------------------------
+
+
+def collect_vocabulary(rows: Sequence[Row], limit: int, special: tuple[str, ...] = ()) -> Vocabulary:
+    """The vocabulary and the labels of training examples: words by (-count, word), labels sorted.
+
+    limit: symbols at most, 0 for all; special: symbols that come first. <unk> is always a symbol, since later texts
+    have other words. Raises UserError if all examples have one label.
+    """
+    unknown = UNKNOWN["word"]
+    counts = collections.Counter(token for row in rows for token in row.tokens)
+    first = special if unknown in special else (*special, unknown)
+    words = sorted((word for word in counts if word not in first), key=lambda word: (-counts[word], word))
+    words = words[: max(0, limit - len(first))] if limit else words
+    labels = sorted({label for row in rows for label in row.labels})
+    if len(labels) < 2:
+        raise UserError(f"config.data: all {len(rows)} training examples have the label {in_short(labels[0])}")
+    return Vocabulary("word", (*first, *words), unknown, labels=tuple(labels))
+
+
+def encode_rows(rows: Sequence[Row], vocabulary: Vocabulary, start: str = "") -> Examples:
+    """Rows as examples. start: a symbol put before each text. Raises UserError for a label that training lacks."""
+    index = {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
+    label_index = {label: number for number, label in enumerate(vocabulary.labels)}
+    unknown = index[vocabulary.unknown or vocabulary.symbols[0]]
+    before = [index[start]] if start else []
+    tokens, lengths, labels = [], [], []
+    for row in rows:
+        ids = before + [index.get(token, unknown) for token in row.tokens]
+        tokens += ids
+        lengths.append(len(ids))
+        for label in row.labels:
+            if label not in label_index:
+                known = suggestions(label, vocabulary.labels)
+                raise UserError(f"{row.where}: the label {in_short(label)} is not one of the training examples{known}")
+            labels.append(label_index[label])
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    kind = np.min_scalar_type(len(vocabulary.labels) - 1)
+    return Examples(np.array(tokens, vocabulary.dtype), starts, np.array(labels, kind))
+
+
+def hold_out(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """(the other rows, a share of them drawn at random), both in their order. Raises UserError for an empty part."""
+    count = round(share * len(rows))
+    if not 0 < count < len(rows):
+        raise UserError(f"config.data.valid_share={share:g} of {len(rows)} training examples leaves a part empty")
+    held = set(np.random.default_rng(seed).permutation(len(rows))[:count].tolist())
+    return [row for n, row in enumerate(rows) if n not in held], [row for n, row in enumerate(rows) if n in held]
+
+
+def check_labels(splits: dict[str, Examples], vocabulary: Vocabulary):
+    """Raises UserError if a validation split lacks a class of the training examples: its score would mislead."""
+    for name in set(splits) & {"valid"}:
+        present = set(splits[name].labels.tolist())
+        if missing := [label for n, label in enumerate(vocabulary.labels) if n not in present]:
+            raise UserError(f"config.data: no example of {name} has the label {in_short(missing[0])}")

@@ -1,0 +1,147 @@
+"""Registered corpora of labelled text. `LABELLED` has their rows of lm/data/corpora.py: CORPORA."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lm.data import labelled
+from lm.data.files import RegisteredFile
+from lm.data.labelled import Row
+from lm.data.own_files import OwnFile
+from lm.data.text import SPLITS
+from lm.errors import UserError
+
+
+class Form(NamedTuple):
+    """How a file is read: as the keys of config.data of these names."""
+
+    format: str
+    columns: tuple[int, int]
+    tokenizer: str
+    header: str = "none"
+
+
+# The first symbols of Keras's IMDB: padding, start of a text, other words, unused.
+KERAS_SPECIAL = ("<pad>", "<start>", "<unk>", "<unused>")
+
+
+def _built(rows: dict[str, Sequence[Row]], data, given, special=(), start="") -> tuple:
+    """(vocabulary, {split: Examples}, provenance) of rows; valid is held out of train if it has no file."""
+    if "valid" not in rows and data.valid_share:
+        rows = dict(rows)
+        rows["train"], rows["valid"] = labelled.hold_out(rows["train"], data.valid_share, data.seed)
+    vocabulary = given or labelled.collect_vocabulary(rows["train"], data.max_vocabulary, special)
+    arrays = {name: labelled.encode_rows(some, vocabulary, start) for name, some in rows.items()}
+    return vocabulary, arrays, {"examples": {name: len(some) for name, some in arrays.items()}}
+
+
+def _reader(form: Form, files: dict[str, RegisteredFile], special=(), start="") -> Callable:
+    """The builder of a corpus with one file per split."""
+
+    def build(data, text, splits, given):
+        rows = {}
+        for name in SPLITS:
+            if name in files and (name in splits or name == "train"):
+                file = OwnFile(files[name].path, text(name).encode())
+                rows[name] = labelled.read_rows([file], form, name)
+        return _built(rows, data, given, special, start)
+
+    return build
+
+
+def _atis(data, text, splits, given) -> tuple:
+    """Numbers of words and slots, a sentence per line, with a first and a last token that are left out."""
+    words, slots = text("words").split(), text("slots").split()
+    rows = {}
+    for name in ("train", "test"):
+        if name in splits or name == "train":
+            pairs = zip(text(f"{name}_words").splitlines(), text(f"{name}_slots").splitlines(), strict=True)
+            rows[name] = [
+                _atis_row(words, slots, pair, f"atis.{name}, line {line}") for line, pair in enumerate(pairs, 1)
+            ]
+    return _built(rows, data, given)
+
+
+def _atis_row(words: list[str], slots: list[str], pair: tuple[str, str], where: str) -> Row:
+    found = [
+        [names[int(number)] for number in line.split()[1:-1]] for names, line in zip((words, slots), pair, strict=True)
+    ]
+    if len(found[0]) != len(found[1]):
+        raise UserError(f"{where}: {len(found[0])} words and {len(found[1])} slots")
+    return Row(tuple(found[0]), tuple(found[1]), where)
+
+
+def _files(folder: str, url: str | None, *rows: tuple) -> dict[str, RegisteredFile]:
+    """{key: file} of rows (key, name, size, sha256[, size of the text])"""
+    return {
+        key: RegisteredFile(f"{folder}/{name}", size, sha256, url and f"{url}/{name}", text_size=rest[0] if rest else 0)
+        for key, name, size, sha256, *rest in rows
+    }
+
+
+_IMDB = _files(
+    "imdb",
+    None,
+    (
+        "train",
+        "train.tsv.gz",
+        12_895_292,
+        "0f7910fd8542f6a005dde24da8471bdaa74db503a37001874bf1146692da6b61",
+        33_443_298,
+    ),
+    ("test", "test.tsv.gz", 12_590_331, "d3d890f3e7a4f09e9ea323236453b17765796ea3c9625ed07f1b62a28773a938", 32_659_477),
+)
+_DBPEDIA = _files(
+    "dbpedia",
+    None,
+    ("train", "train.csv.gz", 1_581_618, "b6631a9b087f5b5ec2fca14e17fc15711940ac6806025e624e3fe9daf64f779b", 4_022_577),
+    ("valid", "valid.csv.gz", 593_402, "a77f556683345d6c019f7b774944b22762215ebdbe443276de37557b187eb026", 1_446_509),
+    ("test", "test.csv.gz", 588_446, "7ec47dbb2405701dc0757150d3c58e4489f6b6f6ccf86856e5f2d6d91179f471", 1_437_404),
+)
+_CONLL = _files(
+    "conll2003_full",
+    "https://raw.githubusercontent.com/Franck-Dernoncourt/NeuroNER/master/neuroner/data/conll2003/en",
+    ("train", "train.txt", 3_283_420, "213953b5522fb7924802d883e50f027b2c6ffb5d4d0e63368ed82909f9b60423"),
+    ("valid", "valid.txt", 827_443, "c02eb19809eafb83998326a0481942eb37d96f31826ae387cfe8773699969f5b"),
+    ("test", "test.txt", 748_095, "dc4ac7f3d6d01a6bec59261814561da3b287b6b493b97d1f69c580b52ec1831b"),
+)
+_ATIS = _files(
+    "atis",
+    None,
+    ("words", "atis.dict.vocab.csv", 5_878, "81354b8b70610e3ee560f38ee366fc574f0b71e3f4b14c955935b8e4779c865c"),
+    ("slots", "atis.dict.slots.csv", 2_447, "9da4302a6a1065dd8742d87338ba842ba9c018623e36c84f431e6620c5cd1fd6"),
+    (
+        "train_words",
+        "atis.train.query.csv",
+        265_055,
+        "786fe1baab85080d027d10582f99559952cb3e1a9da532a9fc6ce0ae1205372e",
+    ),
+    (
+        "train_slots",
+        "atis.train.slots.csv",
+        247_359,
+        "fd118158260901ba632ca810907ce0d8431283f0bb80ee95b8c76c29a5b69b05",
+    ),
+    ("test_words", "atis.test.query.csv", 43_820, "e1dc07203dca048ba62d2f5a28fe02da56553dfc95fd0040f5ec115f1ce64440"),
+    ("test_slots", "atis.test.slots.csv", 40_663, "eb349ca1bb463b9080d258f5feba7ed03a9a6ce3995f333612aab7ab53e08806"),
+)
+_REUTERS = "Reuters: for research; not redistributed here"
+_CONLL_HOME = "https://www.clips.uantwerpen.be/conll2003/ner/"
+
+# Name -> (builder, files, licence, homepage).
+LABELLED = {
+    "imdb": (
+        _reader(Form("tsv", (3, 0), "keras"), _IMDB, KERAS_SPECIAL, "<start>"),
+        _IMDB,
+        "Maas et al. 2011: for research; not redistributed here",
+        "https://ai.stanford.edu/~amaas/data/sentiment/",
+    ),
+    "dbpedia_subset": (
+        _reader(Form("csv", (1, 0), "lower"), _DBPEDIA),
+        _DBPEDIA,
+        "CC BY-SA 3.0; not redistributed here",
+        "https://www.dbpedia.org",
+    ),
+    "conll2003_ner": (_reader(Form("columns", (0, 3), "lower"), _CONLL), _CONLL, _REUTERS, _CONLL_HOME),
+    "conll2003_pos": (_reader(Form("columns", (0, 1), "lower"), _CONLL), _CONLL, _REUTERS, _CONLL_HOME),
+    "atis": (_atis, _ATIS, "Linguistic Data Consortium: for research; not redistributed here", None),
+}

@@ -1,0 +1,222 @@
+"""The model of labelled sequences: tokens -> embedding (-> convolution) -> recurrent layers -> pooling -> softmax.
+
+Sequences are padded at the end, to T, and have lengths [B]. Padding does not change what the model computes for them: a
+layer that reads forward meets it after the last token, one that reads backward starts at the last token, and pooling
+leaves it out. With pooling=none every token gets a label, else every sequence.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jaxtyping import Array, Bool, Float, Int, Integer, Key
+
+from lm.cells.kinds import Cell, zero_carry
+from lm.cells.table import check_bias, check_roles, make_cell
+from lm.errors import UserError
+from lm.model.dropout import Noise, drop, drop_rows
+from lm.model.initialisers import initialiser
+from lm.model.layer import RecurrentLayer, check_noise
+from lm.model.losses import softmax_loss
+
+DIRECTIONS = ("forward", "both")  # both: the outputs of a forward and of a backward layer, side by side
+POOLINGS = ("last", "mean", "max", "attention", "none")
+
+
+class SequenceModel(nn.Module):
+    """Classifies sequences, or their tokens.
+
+    config, init_config: config.model and config.init; vocabulary_size: V; labels: C
+    zoneout: as in LanguageModel
+    """
+
+    config: ml_collections.FrozenConfigDict
+    init_config: ml_collections.FrozenConfigDict
+    vocabulary_size: int
+    labels: int
+    zoneout: tuple[tuple[str, float], ...] = ()
+
+    def for_training(self) -> "SequenceModel":
+        """The same model without the fields that training does not read."""
+        unread = ml_collections.FrozenConfigDict(dict.fromkeys(self.init_config, ("zeros",)))
+        return self.clone(zoneout=(), init_config=unread)
+
+    @property
+    def cell(self) -> Cell:
+        return make_cell(self.config)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether every token has a label, rather than every sequence."""
+        return self.config.pooling == "none"
+
+    def setup(self):
+        init, config = self.init_config, self.config
+        self.embedding = self.param(
+            "embedding", initialiser(init.embedding), (self.vocabulary_size, config.embedding_size)
+        )
+        size = config.embedding_size
+        if config.convolution:
+            filters, width, _ = config.convolution
+            self.filter = self.param("filter", initialiser(init.input), (width * size, filters))
+            self.filter_bias = self.param("filter_bias", initialiser(init.output_bias), (filters,))
+            size = filters
+        ways = ("", "_backward") if config.direction == "both" else ("",)
+        layers, count = [], len(config.hidden)
+        for index, units in enumerate(config.hidden):
+            layers.append(
+                [
+                    RecurrentLayer(
+                        self.cell,
+                        size,
+                        units,
+                        init,
+                        index + count * way,  # a noise of its own
+                        self.zoneout,
+                        name=f"layer_{index}{suffix}",
+                    )
+                    for way, suffix in enumerate(ways)
+                ]
+            )
+            size = len(ways) * self.cell.output_size(units)
+        self.layers = layers
+        if config.pooling == "attention":
+            self.query = self.param("query", initialiser(init.output), (size, 1))
+        outputs = 1 if config.output == "sigmoid" else self.labels
+        self.output_kernel = self.param("output_kernel", initialiser(init.output), (size, outputs))
+        self.output_bias = self.param("output_bias", initialiser(init.output_bias), (outputs,))
+
+    def features(
+        self, tokens: Integer[Array, "T B"], lengths: Int[Array, " B"], noise: Noise | None = None
+    ) -> Float[Array, "N B P"]:
+        """What the softmax reads: N is T, or 1 after pooling. Anything may stand at padding."""
+        x = jnp.take(self.embedding, tokens, axis=0, mode="clip")
+        x = drop(noise, "input", drop_rows(noise, x, tokens, self.vocabulary_size))
+        if self.config.convolution:
+            x, lengths = self._convolve(x, lengths)
+        for index, ways in enumerate(self.layers):
+            if index:
+                x = drop(noise, "between", x, index)
+            x = self._run_layer(ways, x, lengths, noise)
+        if not self.per_token:
+            x = self._pool(x, lengths)[None]
+        return drop(noise, "output", x)
+
+    def _convolve(self, x: Array, lengths: Array) -> tuple[Array, Array]:
+        """Convolution over time with relu, zeros around each sequence, then the maximum of every `pool` steps."""
+        _, width, pool = self.config.convolution
+        steps = x.shape[0]
+        x = jnp.where(mask_of(lengths, steps)[..., None], x, 0.0)
+        before = (width - 1) // 2
+        padded = jnp.pad(x, ((before, width - 1 - before), (0, 0), (0, 0)))
+        windows = jnp.concatenate([padded[offset : offset + steps] for offset in range(width)], axis=-1)
+        y = jax.nn.relu(windows @ self.filter + self.filter_bias[None, None])
+        y = jnp.where(mask_of(lengths, steps)[..., None], y, 0.0)  # relu: no value is lower
+        y = jnp.pad(y, ((0, -steps % pool), (0, 0), (0, 0)))
+        return y.reshape(-1, pool, *y.shape[1:]).max(axis=1), -(-lengths // pool)
+
+    def _run_layer(self, ways: tuple, x: Array, lengths: Array, noise: Noise | None) -> Array:
+        outputs = []
+        for way, layer in enumerate(ways):
+            read = reverse_sequences(x, lengths) if way else x
+            _, y = layer(read, zero_carry(self.cell, x.shape[1], layer.units), noise)
+            outputs.append(reverse_sequences(y, lengths) if way else y)
+        return outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs, axis=-1)
+
+    def _pool(self, x: Float[Array, "T B P"], lengths: Int[Array, " B"]) -> Float[Array, "B P"]:
+        """One vector per sequence.
+
+        last       the output at the last token; of a backward layer that at the first, the last that it reads
+        mean, max  of the outputs at all tokens
+        attention  their mean with the weights softmax(x . query) (Yang et al. 2016, without the hidden layer)
+        """
+        inside = mask_of(lengths, x.shape[0])[..., None]
+        pooling = self.config.pooling
+        if pooling == "last":
+            last = jnp.maximum(lengths - 1, 0)
+            final = jnp.take_along_axis(x, last[None, :, None], axis=0)[0]
+            if self.config.direction == "forward":
+                return final
+            half = x.shape[-1] // 2
+            return jnp.concatenate([final[:, :half], x[0, :, half:]], axis=-1)
+        if pooling == "max":
+            return jnp.where(inside, x, -jnp.inf).max(axis=0, initial=jnp.finfo(x.dtype).min)
+        if pooling == "mean":
+            return jnp.where(inside, x, 0.0).sum(axis=0) / jnp.maximum(lengths, 1)[:, None]
+        scores = jnp.where(inside, x @ self.query, jnp.finfo(x.dtype).min)
+        return (jax.nn.softmax(scores, axis=0) * x).sum(axis=0)
+
+    def _output(self) -> tuple[Float[Array, "P C"], Float[Array, " C"]]:
+        """Kernel and bias of the softmax. sigmoid: the first of two classes has the logit 0."""
+        if self.config.output == "sigmoid":
+            return jnp.pad(self.output_kernel, ((0, 0), (1, 0))), jnp.pad(self.output_bias, (1, 0))
+        return self.output_kernel, self.output_bias
+
+    def __call__(self, tokens: Integer[Array, "T B"], lengths: Int[Array, " B"]) -> Float[Array, "N B C"]:
+        """Log-probabilities of the labels, without noise; N as in `features`."""
+        kernel, bias = self._output()
+        return jax.nn.log_softmax(self.features(tokens, lengths) @ kernel + bias[None, None])
+
+    def loss(
+        self,
+        tokens: Integer[Array, "T B"],
+        lengths: Int[Array, " B"],
+        labels: Integer[Array, "N B"],
+        weights: Float[Array, "N B"],
+        noise: Noise | None = None,
+        smoothing: Float[Array, ""] | None = None,
+    ) -> tuple[Float[Array, ""], Float[Array, "N B"]]:
+        """(sum of weights * nats, nats of each label). Labels of weight 0 may be anything."""
+        x = self.features(tokens, lengths, noise)
+        rows = x.reshape(-1, x.shape[-1])
+        objective, nats = softmax_loss(rows, *self._output(), labels.reshape(-1), weights.reshape(-1), smoothing)
+        return objective, nats.reshape(labels.shape)
+
+    def initial_carry(self, batch: int) -> tuple:
+        """Sequences start from zeros, and batches pass nothing on."""
+        return ()
+
+    def draw(self, key: Key[Array, ""]) -> dict:
+        """Draws all parameters, each with its own key, derived from its path."""
+        result: Any = self.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32))
+        return result["params"]
+
+
+def mask_of(lengths: Int[Array, " B"], steps: int) -> Bool[Array, "T B"]:
+    """True at tokens, False at padding."""
+    return jnp.arange(steps)[:, None] < lengths[None]
+
+
+def reverse_sequences(x: Array, lengths: Int[Array, " B"]) -> Array:
+    """Each sequence [T, B, ...] backward, with its padding still at the end."""
+    time = jnp.arange(x.shape[0])[:, None]
+    source = jnp.where(time < lengths[None], lengths[None] - 1 - time, time)
+    return jnp.take_along_axis(x, source.reshape(*source.shape, *[1] * (x.ndim - 2)), axis=0)
+
+
+def make_sequence_model(config: ml_collections.ConfigDict, vocabulary_size: int, labels: int) -> SequenceModel:
+    """The model of a config. Raises UserError for values that do not fit each other."""
+    model = config.model
+    needed = {
+        "input": ("embedding",),
+        "initial_carry": ("zeros",),
+        "output": ("dense", "sigmoid") if labels == 2 and model.pooling != "none" else ("dense",),
+    }
+    for key, allowed in needed.items():
+        if model[key] not in allowed:
+            raise UserError(f"config.model.{key} must be {' or '.join(allowed)} with these labels, not {model[key]}")
+    if not model.embedding_size:
+        raise UserError("config.model.embedding_size must be at least 1, not 0")
+    if len(model.convolution) not in (0, 3):
+        raise UserError(f"config.model.convolution must be () or (filters, width, pool), not {model.convolution}")
+    if model.convolution and model.pooling == "none":
+        raise UserError("config.model.convolution shortens sequences, so it needs one label per sequence")
+    cell = make_cell(model)
+    check_noise(config, cell)
+    check_roles(cell, config.init)
+    check_bias(cell, config.init.bias)
+    freeze = ml_collections.FrozenConfigDict
+    zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)
+    return SequenceModel(freeze(model), freeze(config.init), vocabulary_size, labels, zoneout)

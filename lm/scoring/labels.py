@@ -1,0 +1,41 @@
+"""Scores of labels: accuracy, and the F1 of entities as conlleval counts it.
+
+An entity is a chunk of tokens with one type: B-X begins it and I-X continues it. As in conlleval, an I-X that continues
+no chunk of type X begins one. Tags without a prefix, such as PER, are read as I-PER. An entity counts as found if type,
+first and last token all agree.
+"""
+
+from collections.abc import Iterable, Sequence
+
+OUTSIDE = "O"
+
+
+def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    """(type, first token, token after the last) of every entity of a sentence."""
+    found, kind, first = set(), "", 0
+    for index, tag in enumerate((*tags, OUTSIDE)):
+        prefix, _, rest = tag.partition("-")
+        prefix, rest = (prefix, rest) if prefix in ("B", "I") and rest else ("I", "" if tag == OUTSIDE else tag)
+        if kind and (prefix == "B" or rest != kind):
+            found.add((kind, first, index))
+            kind = ""
+        if rest and not kind:
+            kind, first = rest, index
+    return found
+
+
+def entity_scores(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> dict[str, float]:
+    """{"f1", "f1_X" of each type X} in [0, 1], over (true, predicted) tags of sentences. 0 where nothing is found."""
+    counts: dict[str, list[int]] = {}  # of each type: right, predicted, true
+    for true, predicted in pairs:
+        wanted, got = entities(true), entities(predicted)
+        for column, group in enumerate((wanted & got, got, wanted)):
+            for kind, _, _ in group:
+                counts.setdefault(kind, [0, 0, 0])[column] += 1
+    total = [sum(column) for column in zip(*counts.values(), strict=True)] or [0, 0, 0]
+    return {"f1": f1(*total)} | {f"f1_{kind}": f1(*counts[kind]) for kind in sorted(counts)}
+
+
+def f1(right: int, predicted: int, true: int) -> float:
+    """Harmonic mean of precision and recall: 2 right / (predicted + true)."""
+    return 2 * right / (predicted + true) if right else 0.0

@@ -1,0 +1,212 @@
+"""Labelled sequences: one label per sequence (classification), or one per token (tagging)."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from lm.data import examples
+from lm.data.corpora import Corpus
+from lm.data.examples import Examples, Plan, cut_of, make_plan, read_batch, shuffle, token_mask
+from lm.data.text import Vocabulary
+from lm.errors import UserError
+from lm.model.sequence_model import SequenceModel, make_sequence_model
+from lm.scoring.labels import entity_scores
+from lm.scoring.score import Score
+
+PROTOCOLS = ("exact",)  # every label once
+WEIGHTINGS = ("mean", "sum")
+# Keys of a language model, with the only value that labelled sequences allow.
+FIXED = {
+    "loss.gradient": "full",
+    "penalty.activation": 0.0,
+    "penalty.temporal_activation": 0.0,
+    "train.devices": 1,
+    "data.train_tokens": 0,
+    "data.reset": "",
+}
+# The stream of random numbers of an epoch's order: the noise of a step has the numbers below this.
+_ORDERS = 2**31
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelling:
+    """A model and the batches it reads. The carry is empty.
+
+    labels: the names of the labels; buckets: config.data.buckets; weighting: config.loss.weighting
+    """
+
+    model: SequenceModel
+    plan: Plan
+    labels: tuple[str, ...]
+    buckets: int
+    weighting: str
+
+    def for_training(self):
+        return dataclasses.replace(self, model=self.model.for_training())
+
+    @property
+    def columns(self):
+        return ("loss", "valid_loss", "valid_f1" if self.model.per_token else "valid_accuracy", "tokens_per_s")
+
+    # --- Batches ----------------------------------------------------------------------------------------------------
+
+    @property
+    def batch_size(self) -> int:
+        return self.plan.cut.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return sum(self.plan.batches)
+
+    @property
+    def tokens_per_step(self) -> float:
+        return self.plan.tokens / self.steps_per_epoch
+
+    @property
+    def largest_batch(self) -> int:
+        return max(self.plan.lengths) * self.batch_size
+
+    ends_epochs = True
+
+    @property
+    def shapes(self):
+        return self.plan.lengths
+
+    def shape_index(self, data, cursor):
+        return data.bucket[cursor]
+
+    def on_device(self, split):
+        return examples.on_device(self.plan, split)
+
+    def order(self, data, key, step):
+        epoch = jnp.asarray(step // self.steps_per_epoch, jnp.uint32)
+        return shuffle(self.plan, data, jax.random.fold_in(key, jnp.uint32(_ORDERS) + epoch))
+
+    def start_of(self, cursor, carry):
+        return carry
+
+    def batch(self, shape, data, cursor):
+        batch = read_batch(self.plan, data, shape, cursor)
+        weights = targets_of(self.model, batch)
+        return batch, weights / jnp.sum(weights) if self.weighting == "mean" else weights
+
+    def advance(self, cursor):
+        return (cursor + 1) % self.steps_per_epoch
+
+    # --- Model ------------------------------------------------------------------------------------------------------
+
+    def loss(self, parameters, batch, carry, weights, noise, terms):
+        labels = batch.labels if self.model.per_token else batch.labels[None]
+        arguments = (batch.tokens, batch.lengths, labels, weights, noise, terms.get("label_smoothing"))
+        objective, nats = self.model.apply({"params": parameters}, *arguments, method="loss")
+        return objective, (carry, nats)
+
+    def sample(self, parameters, vocabulary, settings, key=None):
+        return []
+
+    # --- Scores -----------------------------------------------------------------------------------------------------
+
+    def score(self, parameters, split, protocol, settings):
+        return self.score_of(split, *predict(self, parameters, split))
+
+    def score_of(self, split: Examples, nats: np.ndarray, predicted: np.ndarray) -> Score:
+        """nats, predicted: of every label, in the order of the split"""
+        measures = {"accuracy": float(np.mean(predicted == split.labels))}
+        if self.model.per_token:
+            names = np.array(self.labels)
+            ends = split.starts[1:-1]
+            sentences = zip(np.split(names[split.labels], ends), np.split(names[predicted], ends), strict=True)
+            measures = entity_scores((true.tolist(), found.tolist()) for true, found in sentences) | measures
+        return Score(float(nats.sum(dtype=np.float64)), len(nats), measures)
+
+    def window_tokens(self, split, protocol, settings):
+        plan = self.plan_of(split)
+        return max(plan.lengths) * plan.cut.batch_size
+
+    def timed_part(self, split, protocol, settings, tokens):
+        count = max(4 * self.batch_size, tokens * len(split) // max(1, len(split.tokens)))
+        part = split.first(count)
+        return part, len(split) / len(part)
+
+    def compile_score(self, parameters, split, protocol, settings):
+        plan = self.plan_of(split)
+        data = jax.eval_shape(lambda: examples.on_device(plan, split))
+        return _predict.lower(self.model, plan, max(plan.lengths), parameters, data, 0).compile()
+
+    def plan_of(self, split: Examples) -> Plan:
+        """The batches of a split that is scored."""
+        return make_plan(self.plan.cut, split, self.buckets)
+
+    # --- Checks -----------------------------------------------------------------------------------------------------
+
+    def check(self, config, corpus):
+        if config.loss.weighting not in WEIGHTINGS:
+            raise UserError(f"config.loss.weighting must be {' or '.join(WEIGHTINGS)}, not {config.loss.weighting}")
+        values = config.to_dict()
+        for key, allowed in FIXED.items():
+            group, name = key.split(".")
+            if values[group][name] != allowed:
+                raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")
+        for protocol in (config.evaluation.during, *config.evaluation.protocols):
+            if protocol not in PROTOCOLS:
+                raise UserError(f"config.evaluation: protocol {protocol} is of a language model; labels have: exact")
+
+    def check_memory(self, config):
+        pass
+
+
+def targets_of(model: SequenceModel, batch: examples.Batch) -> jax.Array:
+    """1 for each label of a batch that counts, [T, B] or [1, B]; 0 at padding and in empty rows."""
+    return token_mask(batch) if model.per_token else batch.present.astype(jnp.float32)[None]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _predict(model: SequenceModel, plan: Plan, length: int, parameters, data: examples.Data, cursor):
+    """(nats, most probable label) of every label of a batch, [T, B] or [1, B]."""
+    batch = read_batch(plan, data, length, cursor)
+    log_probs: Any = model.apply({"params": parameters}, batch.tokens, batch.lengths)
+    labels = batch.labels if model.per_token else batch.labels[None]
+    nats = -jnp.take_along_axis(log_probs, labels[..., None].astype(jnp.int32), axis=-1)[..., 0]
+    return nats, jnp.argmax(log_probs, axis=-1)
+
+
+def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndarray, np.ndarray]:
+    """(nats, most probable label) of every label of a split, in its order."""
+    plan = task.plan_of(split)
+    data = examples.on_device(plan, split)
+    rows, buckets = np.asarray(data.rows), np.asarray(data.bucket)
+    nats, found = np.zeros(len(split.labels), np.float32), np.zeros(len(split.labels), np.int32)
+    for cursor, (ids, bucket) in enumerate(zip(rows, buckets, strict=True)):
+        values = _predict(task.model, plan, plan.lengths[bucket], parameters, data, cursor)
+        for column, number in enumerate(ids[ids >= 0]):
+            first, last = split.starts[number : number + 2] if task.model.per_token else (number, number + 1)
+            for array, value in zip((nats, found), values, strict=True):
+                array[first:last] = np.asarray(value)[: last - first, column]
+    return nats, found
+
+
+def make_labels_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> SequenceModel:
+    """The model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
+    return make_sequence_model(config, vocabulary.size, len(vocabulary.labels))
+
+
+def make_labelling(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelling:
+    """The task of a config on a corpus. Raises UserError for a corpus without such labels."""
+    train, data, pooling = corpus.splits["train"], config.data, config.model.pooling
+    if not isinstance(train, Examples):
+        raise UserError(f"config.task={config.task} needs labels, and config.data.corpus={data.corpus} is a text")
+    tagged = len(train.labels) == len(train.tokens) != len(train)
+    if tagged != (config.task == "tagging"):
+        kind = "token: config.task=tagging" if tagged else "sequence: config.task=classification"
+        raise UserError(f"config.task={config.task}: config.data.corpus={data.corpus} has one label per {kind}")
+    if tagged != (pooling == "none"):
+        raise UserError(f"config.model.pooling must be {'none' if tagged else 'other than none'}, not {pooling}")
+    if tagged and (data.max_tokens or data.padding != "end"):
+        raise UserError("config.task=tagging needs config.data.max_tokens=0 and padding=end: every token has a label")
+    model, plan = make_labels_model(config, corpus.vocabulary), make_plan(cut_of(data), train, data.buckets)
+    return Labelling(model, plan, corpus.vocabulary.labels, data.buckets, config.loss.weighting)

@@ -1,0 +1,179 @@
+"""Labelled sequences: padding changes nothing, an epoch reads everything once, and a killed run resumes bit for bit."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.train import load_setup
+from lm.cells.table import CELLS
+from lm.data.examples import read_batch
+from lm.errors import UserError
+from lm.model.sequence_model import POOLINGS, make_sequence_model
+from lm.run import open_run
+from lm.tasks.labelling import predict, targets_of
+from lm.training.loop import Trainer, train
+from lm.training.recorder import Recorder
+from tests.helpers import labelled
+
+
+def as_numbers(x):
+    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
+def model_of(**changes):
+    config = labelled.config("unused", **changes)
+    model = make_sequence_model(config, 12, 3)
+    parameters = model.draw(jax.random.key(1))
+    spread = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape), parameters)
+    return model, spread
+
+
+def loss_of(model, parameters, tokens, lengths, labels, weights):
+    return model.apply({"params": parameters}, tokens, lengths, labels, weights, method="loss")
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+@pytest.mark.parametrize("direction", ["forward", "both"])
+def test_a_padded_sequence_gives_the_loss_and_gradient_of_the_sequence_alone(cell, direction):
+    changes = {"model__projection": 3} if cell == "lstm_projection" else {}
+    model, parameters = model_of(model__cell=cell, model__direction=direction, **changes)
+    lengths = np.array([5, 2, 9, 1])
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 12, (9, 4)))
+    labels = jnp.array([[0, 2, 1, 1]])
+
+    def together(parameters):
+        objective, nats = loss_of(model, parameters, tokens, jnp.array(lengths), labels, jnp.ones((1, 4)))
+        return objective, nats
+
+    def alone(parameters):
+        parts = [
+            loss_of(model, parameters, tokens[:n, b : b + 1], jnp.array([n]), labels[:, b : b + 1], jnp.ones((1, 1)))
+            for b, n in enumerate(lengths)
+        ]
+        return sum(part[0] for part in parts), jnp.concatenate([part[1] for part in parts], axis=1)
+
+    (_, nats), gradient = jax.value_and_grad(together, has_aux=True)(parameters)
+    (_, expected), wanted = jax.value_and_grad(alone, has_aux=True)(parameters)
+    np.testing.assert_allclose(nats, expected, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradient, wanted)
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradient["embedding"])) > 1e-3
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("convolution", [(), (4, 3, 2)])
+def test_pooling_and_convolution_leave_padding_out(pooling, convolution):
+    if pooling == "none" and convolution:
+        pytest.skip("a convolution shortens sequences")
+    model, parameters = model_of(model__pooling=pooling, model__convolution=convolution, model__direction="both")
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 12, (11, 3)))
+    lengths = np.array([11, 4, 7])
+    whole = model.apply({"params": parameters}, tokens, jnp.array(lengths))
+    for b, n in enumerate(lengths):
+        single = model.apply({"params": parameters}, tokens[:n, b : b + 1], jnp.array([n]))
+        np.testing.assert_allclose(whole[: len(single), b], single[:, 0], atol=1e-5)
+
+
+def test_pooling_by_hand():
+    _, parameters = model_of(model__pooling="mean")
+    tokens, lengths = jnp.array([[1], [2], [3]]), jnp.array([2])
+    per_step, _ = model_of(model__pooling="none")
+    features = per_step.apply({"params": parameters}, tokens, lengths, method="features")[:, 0]
+    for pooling, expected in (("last", features[1]), ("mean", features[:2].mean(0)), ("max", features[:2].max(0))):
+        pooled, _ = model_of(model__pooling=pooling)
+        found = pooled.apply({"params": parameters}, tokens, lengths, method="features")[0, 0]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", ["classification", "tagging"])
+def test_an_epoch_reads_every_example_once_in_an_order_of_its_own(tmp_path, task):
+    write = labelled.write_tsv if task == "classification" else labelled.write_columns
+    setup = load_setup(labelled.config(write(tmp_path / "a.txt"), task), None)
+    plan, examples, seen = setup.task.plan, setup.corpus.splits["train"], []
+    data = setup.task.on_device(examples)
+    for step in (0, setup.task.steps_per_epoch):
+        ordered = setup.task.order(data, jax.random.key(0), jnp.asarray(step))
+        rows = np.asarray(ordered.rows).ravel()
+        assert sorted(rows[rows >= 0]) == list(range(len(examples)))
+        seen.append(rows.tolist())
+        for cursor in range(setup.task.steps_per_epoch):
+            length = plan.lengths[int(setup.task.shape_index(ordered, cursor))]
+            batch = read_batch(plan, ordered, length, cursor)
+            for column, number in enumerate(np.asarray(ordered.rows[cursor])):
+                wanted = examples.tokens[examples.starts[number] : examples.starts[number + 1]] if number >= 0 else []
+                assert np.asarray(batch.tokens)[: len(wanted), column].tolist() == list(wanted)
+                assert int(batch.lengths[column]) == len(wanted)
+            weights = targets_of(setup.task.model, batch)
+            assert float(weights.sum()) == (float(batch.lengths.sum()) if task == "tagging" else batch.present.sum())
+    assert seen[0] != seen[1]
+    again = setup.task.order(data, jax.random.key(0), jnp.asarray(setup.task.steps_per_epoch - 1))
+    assert np.asarray(again.rows).ravel().tolist() == seen[0]
+
+
+def test_padding_in_front_is_read_as_tokens(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("a b c d e\tx\nb\ty\n")
+    config = labelled.config(
+        path, data__padding="front_unmasked", data__max_tokens=3, data__keep="last", data__valid_share=0.0
+    )
+    config.evaluation.splits = ("train",)
+    setup = load_setup(config, None)
+    names = np.array(setup.corpus.vocabulary.symbols)
+    data = setup.task.on_device(setup.corpus.splits["train"])
+    batch = read_batch(setup.task.plan, data, setup.task.plan.lengths[0], 0)
+    assert names[np.asarray(batch.tokens)][:, 0].tolist() == ["c", "d", "e"]
+    assert names[np.asarray(batch.tokens)][:, 1].tolist() == ["<unk>", "<unk>", "b"]
+    assert np.asarray(batch.lengths)[:2].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("task", ["classification", "tagging"])
+def test_a_killed_run_resumes_bit_for_bit_and_can_be_opened(tmp_path, task):
+    write = labelled.write_tsv if task == "classification" else labelled.write_columns
+    config = labelled.config(write(tmp_path / "a.txt"), task, train__epochs=10, keep_prob__input=0.9)
+    whole = train(load_setup(config, None), tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def kill(step, perplexity):
+        if step > 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(load_setup(config, None), tmp_path / "parts", observe=kill)
+    resumed = train(load_setup(config, None), tmp_path / "parts")
+    assert resumed["results"] == whole["results"]
+    states = [Trainer(Recorder(load_setup(config, None), tmp_path / name)).state for name in ("whole", "parts")]
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(as_numbers(a), as_numbers(b)), *states)
+    score = whole["results"][0]
+    assert score["accuracy"] > 0.9
+    opened, setup = open_run(tmp_path / "whole"), load_setup(config, None)
+    assert opened.vocabulary == setup.corpus.vocabulary
+    assert opened.vocabulary.labels
+    nats, _ = predict(setup.task, opened.parameters, setup.corpus.splits["valid"])
+    assert float(nats.sum(dtype=np.float64)) == score["nats"]
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["valid_accuracy"] == score["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "tagging", "data__format": "tsv"}, "one label per sequence: config.task=classification"),
+        ({"task": "language_modelling"}, "needs a text"),
+        ({"model__pooling": "none"}, "config.model.pooling must be other than none"),
+        ({"model__input": "one_hot"}, "config.model.input must be embedding"),
+        ({"model__convolution": (4, 3)}, r"\(filters, width, pool\)"),
+        ({"loss__weighting": "sum_over_time"}, "config.loss.weighting must be mean or sum"),
+        ({"train__devices": 2}, "config.train.devices"),
+        ({"evaluation__during": "batched"}, "protocol batched is of a language model"),
+        ({"data__columns": (0, 5)}, "line 1: it has 2 columns, and config.data.columns asks for column 5"),
+        ({"data__valid_share": 0.001}, "leaves a part empty"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tmp_path, changes, message):
+    config = labelled.config(labelled.write_tsv(tmp_path / "a.tsv"), **{"data__columns": (0, 1)} | changes)
+    with pytest.raises(UserError, match=message):
+        load_setup(config, None)
