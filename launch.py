@@ -12,6 +12,7 @@ A config is a Python file that is executed: launch only configs that you trust.
 """
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -40,7 +41,7 @@ from configs.loading import (
 )
 from configs.rules import RULES
 from experiments import COMMANDS, COMMON_FLAGS, DISTRIBUTED_FLAGS, Command, Flag, flags_of
-from lm.errors import UserError, check_name, first_line
+from lm.errors import UserError, check_name, first_line, in_short
 from lm.machine import signals
 from lm.machine.compilation_cache import use_compilation_cache
 from lm.machine.numerics import fix_numerics
@@ -77,6 +78,8 @@ def explain_failure(argv: list[str], error: BaseException) -> int:
     if isinstance(error, MemoryError) or (not isinstance(error, UserError) and "RESOURCE_EXHAUSTED" in str(error)):
         remedy = "lower config.data.batch_size, config.data.unroll or config.model.hidden; --dry_run prints the need"
         error = UserError(f"out of memory ({first_line(error)}): {remedy}")
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        error = UserError(f"{in_short(str(error.filename))[1:-1]}: the name is too long for a file")
     if not isinstance(error, UserError):
         error = missing_device() or error
     if not isinstance(error, UserError):

@@ -37,7 +37,7 @@ def base() -> ml_collections.ConfigDict:
 
 
 def _data() -> ml_collections.ConfigDict:
-    """Text, and how it is cut into windows."""
+    """Text, and how it is cut into windows. "labels:" is said of every corpus of labelled sequences."""
     data = ml_collections.ConfigDict()
     data.corpus = "synthetic"  # a name of lm/data/corpora.py: CORPORA
     data.path = ""  # textfile, labelled: a file, a directory, or a pattern such as "texts/*.txt"
@@ -47,7 +47,7 @@ def _data() -> ml_collections.ConfigDict:
     data.test_path = ""  # textfile, labelled: test text
     data.level = "char"  # textfile: char, word, byte or bpe
     data.fractions = (0.9, 0.05, 0.05)  # textfile, tiny_shakespeare: train, valid, test, in file order
-    data.max_vocabulary = 0  # textfile: most frequent symbols kept; 0 keeps all; bpe: number of tokens
+    data.max_vocabulary = 0  # textfile, labels: most frequent symbols kept; 0 keeps all; bpe: number of tokens
     data.reset = ""  # a symbol before which the state starts again, such as <eos>; empty: never
     data.valid_chars = 1000  # text8: characters at the start that are the validation text
     data.train_tokens = 0  # so many at the start of the training text; 0: all
@@ -57,11 +57,11 @@ def _data() -> ml_collections.ConfigDict:
     data.columns = (0, 1)  # labelled: the column of the text (or token) and that of the label, from 0; -1: the last
     data.header = "none"  # labelled: none, or first_line, which is skipped
     data.tokenizer = "spaces"  # labelled: spaces, lower, keras or characters
-    data.valid_share = 0.1  # labelled without valid_path: share of the training examples held out, drawn by data.seed
-    data.max_tokens = 0  # labelled: tokens kept of a longer sequence; 0: all
-    data.keep = "first"  # labelled: which ones, first or last
-    data.padding = "end"  # labelled: end (masked) or front_unmasked: lm/data/examples.py
-    data.buckets = 1  # labelled: sequences of similar length form buckets, padded to one length each
+    data.valid_share = 0.1  # labels without a validation file: share of the training examples, drawn by data.seed
+    data.max_tokens = 0  # labels: tokens kept of a longer sequence; 0: all
+    data.keep = "first"  # labels: which ones, first or last
+    data.padding = "end"  # labels: end (masked) or front_unmasked: lm/data/examples.py
+    data.buckets = 1  # labels: sequences of similar length form buckets, padded to one length each
     data.batching = "heads"  # heads or rows: lm/data/batches.py
     data.batch_size = 64  # B
     data.unroll = 10  # T, tokens a stream advances per step
@@ -74,7 +74,7 @@ def _model() -> ml_collections.ConfigDict:
     model.cell = "lstm"  # a name of lm/cells/table.py: CELLS
     model.input = "one_hot"  # one_hot, embedding or bigram
     model.embedding_size = 0  # of embedding and bigram
-    model.embedding_from = ""  # embedding: a file of word vectors to start with, as GloVe's: text, or zip with one
+    model.embedding_from = ""  # embedding: word vectors to start with: a text file, a zip of one, or glove.6B.50d
     model.hidden = (64,)  # units of each layer
     model.projection = 0  # lstm_projection: size of each layer's output
     model.mogrifier_rounds = 5  # mogrifier
@@ -119,7 +119,7 @@ def _keep_prob() -> ml_collections.ConfigDict:
 def _dropout() -> ml_collections.ConfigDict:
     """How dropout draws its masks."""
     dropout = ml_collections.ConfigDict()
-    dropout.mask = "elementwise"  # of input to carried above: elementwise, or variational: one mask per window
+    dropout.mask = "elementwise"  # elementwise; variational: one mask per window for each site with a time axis
     return dropout
 
 
@@ -143,7 +143,7 @@ def _penalty() -> ml_collections.ConfigDict:
 def _loss() -> ml_collections.ConfigDict:
     """Training objective."""
     loss = ml_collections.ConfigDict()
-    loss.weighting = "mean"  # a name of lm/model/losses.py: target_weights
+    loss.weighting = "mean"  # a name of lm/model/losses.py: WEIGHTINGS
     loss.gradient = "full"  # a name of lm/model/losses.py: GRADIENTS
     loss.label_smoothing = 0.0  # probability spread evenly over all symbols; reported losses stay true nats
     return loss
@@ -170,7 +170,7 @@ def _optim() -> ml_collections.ConfigDict:
     optim.weight_decay = 0.0  # x parameters, added to the clipped gradient (L2); adamw: decoupled from it
     optim.frozen = ()  # parameters that are not trained, such as ("embedding",)
     optim.average_from = 0  # asgd: the first step whose parameters enter the average
-    optim.nonmonotone_checks = 5  # nt_asgd: n, the newest validation checks that are not compared with
+    optim.nonmonotone_checks = 5  # nt_asgd: averaging begins if a loss is above the lowest, the newest n left out
     return optim
 
 

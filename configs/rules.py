@@ -18,6 +18,7 @@ from lm.errors import UserError, check_name, in_short, lookup
 
 INT32 = 2**31 - 1
 FLOAT32 = 3.4028234663852886e38  # the largest finite value
+SMALLEST_FLOAT32 = 1.1754943508222875e-38  # numbers below it count as 0
 
 
 class Rule(Protocol):
@@ -75,8 +76,9 @@ class Number:
     def check(self, key: str, value: object) -> None:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise refusal(key, "a number", value)
-        if not self.low <= value <= self.high or value == self.excluding:
-            raise refusal(key, self.words, value)
+        vanishes = 0 < abs(value) < SMALLEST_FLOAT32
+        if not self.low <= value <= self.high or value == self.excluding or vanishes:
+            raise refusal(key, f"{self.words}, and not below {SMALLEST_FLOAT32:g}" if vanishes else self.words, value)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def run(config, workdir, data_dir=None, lanes=None):
     one_device_per_core()
     corpus = load_corpus(config, data_dir)
     workdirs = [os.path.join(workdir, name) for name in names]
-    setups = [setup_on(each, corpus) for each in configs]
+    setups = [setup_on(each, corpus, data_dir) for each in configs]
     outcomes = train_lanes(setups, workdirs, read_test=read_test_of(config, data_dir, corpus))
     report = {
         name: {"error": str(outcome)} if isinstance(outcome, UserError) else outcome

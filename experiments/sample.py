@@ -8,6 +8,7 @@ Standard output has the texts alone, with a line of dashes between them.
 
 from ml_collections import ConfigDict
 
+from lm.data.own_files import read_bytes
 from lm.data.text import plain_text
 from lm.errors import UserError
 from lm.run import open_run
@@ -30,7 +31,6 @@ def run(config, workdir, data_dir=None, checkpoint="last", prompt_file=""):
 def read_prompt(path: str) -> str:
     """The text of a file without the line end at its end. Raises UserError if it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return plain_text(file.read(), f"--prompt_file={path}").removesuffix("\n")
+        return plain_text(read_bytes(path), f"--prompt_file={path}").removesuffix("\n")
     except OSError as error:
         raise UserError(f"--prompt_file={path}: {error.strerror or error}") from error

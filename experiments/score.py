@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 
+from lm.data.own_files import read_bytes
 from lm.data.text import plain_text
 from lm.errors import UserError, lookup
 from lm.run import Run, open_run
@@ -53,11 +54,7 @@ def read(path: str, level: str) -> str:
     become surrogates and nothing else changes. Raises UserError if it cannot be read."""
     name = "standard input" if path == "-" else f"--text={path}"
     try:
-        if path == "-":
-            content = sys.stdin.buffer.read()
-        else:
-            with open(path, "rb") as file:
-                content = file.read()
+        content = sys.stdin.buffer.read() if path == "-" else read_bytes(path)
     except OSError as error:
         raise UserError(f"{name}: {error.strerror or error}") from error
     return content.decode("utf-8", "surrogateescape") if level == "byte" else plain_text(content, name)

@@ -21,6 +21,7 @@ import optuna
 from ml_collections import ConfigDict
 from optuna.trial import TrialState
 
+from configs.rules import check_values
 from experiments.sweeps import pictures
 from experiments.sweeps.plan import PLANNED, check_settings, number_of_trials, plan_trial
 from experiments.sweeps.space import make_space, trial_config
@@ -33,6 +34,7 @@ from lm.runs import lock
 from lm.runs.files import make_directory, write_json
 from lm.runs.plain import plain
 from lm.runs.workdir import prepare_workdir
+from lm.training.setup import check_length
 
 
 def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
@@ -43,6 +45,9 @@ def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=
         raise UserError(f"--jobs={jobs}: must be at least 1")
     if dry_run:
         return estimate(config, data_dir, jobs)
+    check_values(config.run)  # before a directory is written that only this config could use
+    if not any("train." in key for key in config.space):
+        check_length(config.run.train)
     directory = make_directory(workdir)
     place = Place(str(directory), data_dir, storage or f"sqlite:///{directory.absolute()}/study.db", bool(storage))
     # Machines that share a study may share the directory, too.

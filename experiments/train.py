@@ -12,9 +12,10 @@ from configs.rules import check_values
 from lm.data.corpora import Corpus, load
 from lm.errors import UserError, first_line
 from lm.machine.clock import process_seconds
-from lm.model.language_model import count_parameters
+from lm.model.language_model import CONTEXT, count_parameters
 from lm.run import Run, open_run
 from lm.runs import sampled_texts
+from lm.runs.provenance import REGISTERED_VECTORS
 from lm.runs.workdir import read_config
 from lm.training import devices, estimates, memory, timing
 from lm.training.estimates import Estimate
@@ -61,11 +62,14 @@ def draw(workdir):
 
 def load_setup(config, data_dir) -> Setup:
     """Reads the corpus, without its test split, and checks the config against it."""
-    return setup_on(config, load_corpus(config, data_dir))
+    return setup_on(config, load_corpus(config, data_dir), data_dir)
 
 
-def setup_on(config, corpus: Corpus) -> Setup:
-    """Checks the config against the corpus, and reads what a new run starts from: config.init_from, word vectors."""
+def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:
+    """Checks the config against the corpus, and reads what a new run starts from: config.init_from, word vectors.
+
+    data_dir: where registered vectors lie
+    """
     start = None
     if config.init_from and config.model.embedding_from:
         raise UserError("config.init_from and config.model.embedding_from are both set: a run has its embeddings")
@@ -73,11 +77,13 @@ def setup_on(config, corpus: Corpus) -> Setup:
         run = open_run(config.init_from)
         start = start_from_run(config, config.init_from, run.config, run.parameters)
     elif config.model.embedding_from:
-        start = start_from_vectors(config, corpus.vocabulary)
+        start = start_from_vectors(config, corpus.vocabulary, data_dir)
     if start:
         print(start.description)
-        checksum = f"{corpus.provenance['checksum']}+{start.checksum}"
-        corpus = corpus._replace(provenance=corpus.provenance | {"checksum": checksum, "start": start.description})
+        more = {"start": start.description}
+        if config.model.embedding_from not in REGISTERED_VECTORS:  # those count by their name
+            more["checksum"] = f"{corpus.provenance['checksum']}+{start.checksum}"
+        corpus = corpus._replace(provenance=corpus.provenance | more)
     return make_setup(config, corpus, start)
 
 
@@ -157,7 +163,7 @@ def estimate_all(configs, data_dir, jobs=1) -> list[Estimate]:
 def print_results(summary: dict):
     """Prints the scores, the source's reported numbers, the corpus's entropy if it is known, and samples."""
     for row in summary["results"]:
-        print(shown_score(row, summary["provenance"]["data"]))
+        print(shown_score(row, summary["provenance"]))
     for name, reason in summary["not_scored"].items():
         hint = "; --experiment=evaluate scores it later" if name == "test" else ""
         print(f"{name} is not scored: {reason}{hint}")
@@ -173,13 +179,13 @@ def print_results(summary: dict):
         print(f"no model can do better than perplexity {math.exp(data['floor_nats']):.4f}: the corpus's exact entropy")
 
 
-def shown_score(row: dict, data: dict) -> str:
+def shown_score(row: dict, provenance: dict) -> str:
     """A row of summary.json's results in one line: of labels their measures and loss, of a text its perplexity."""
     head, protocol = f"{row['which']} {row['split']}", f"protocol {row['protocol']}, {row['targets']}"
     measures = [f"{name} {row[name]:.4f}" for name in ("f1", "accuracy") if name in row]
     if measures:
         return f"{head} {', '.join(measures)} ({row['nats'] / row['targets']:.4f} nats per label, {protocol} labels)"
-    bits = f"{row['bits_per_symbol']:.4f} bits per symbol{bits_per_byte(row, data)}"
+    bits = f"{row['bits_per_symbol']:.4f} bits per symbol{bits_per_byte(row, provenance)}"
     return f"{head} perplexity {row['perplexity']:.4f} ({bits}, {protocol} targets)"
 
 
@@ -188,9 +194,10 @@ def targets_of(config: dict) -> dict:
     return {} if config.get("init_from") else config["targets"]
 
 
-def bits_per_byte(row: dict, data: dict) -> str:
+def bits_per_byte(row: dict, provenance: dict) -> str:
     """Text ", X bits per byte", by which texts of different tokens compare; "" if the size of the text is not known."""
+    data, context = provenance["data"], CONTEXT[provenance["config"]["model"]["input"]]
     if row["split"] not in data.get("bytes", {}) or row["protocol"] != "exact":
         return ""
-    tokens_per_byte = data["tokens"].get(row["split"], row["targets"]) / data["bytes"][row["split"]]
-    return f", {row['bits_per_symbol'] * tokens_per_byte:.4f} bits per byte"
+    tokens = row["targets"] + context  # under the exact protocol, the first tokens alone are no targets
+    return f", {row['bits_per_symbol'] * tokens / data['bytes'][row['split']]:.4f} bits per byte"

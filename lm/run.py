@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs.rules import check_values
+from lm.data.subwords import BYTES, is_bpe
 from lm.data.text import LEVELS, Vocabulary
 from lm.errors import UserError, check_name, in_short
 from lm.model.language_model import LanguageModel
@@ -156,7 +157,7 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     state, extra, step = restored
     where = f"{path}: the checkpoint of step {step}"
     schema.check(extra, {"data?": str, **origin.FORM}, where)
-    origin.check_origin(extra, config, vocabulary.digest, where)
+    origin.check_origin(extra, config, vocabulary.digests, where)
     data = extra.get("data", "")
     last = checkpoints.restore(state_shapes(config, model, hyper_of(config))) if checkpoint == "best" else None
     if last and last[1].get("data", data) != data:
@@ -198,4 +199,8 @@ def vocabulary_of(values: dict, where: Path) -> Vocabulary:
         )
     if level == "char" and any(len(symbol) != 1 for symbol in symbols):
         raise UserError(f"{where}: a symbol of level char must be one character")
+    if level == "byte" and symbols != BYTES:
+        raise UserError(f"{where}: the symbols of level byte must be the 256 bytes")
+    if level == "bpe" and not is_bpe(values.get("bpe", "")):
+        raise UserError(f"{where}: level bpe needs a tokenizer under the key bpe")
     return Vocabulary(level, symbols, unknown, values.get("bpe", ""), tuple(values.get("labels", ())))

@@ -38,6 +38,10 @@ SAID_OF_CONFIGS = [
     ({"data.unroll": 10**12}, "config.data.unroll=1000000000000"),
     ({"optim.learning_rate": -0.1}, "config.optim.learning_rate must be above 0 and finite in 32 bits, not -0.1"),
     ({"optim.learning_rate": "nan"}, "config.optim.learning_rate must be above 0 and finite in 32 bits, not nan"),
+    (
+        {"optim.learning_rate": 1e-46},
+        "config.optim.learning_rate must be above 0 and finite in 32 bits, and not below 1",
+    ),
     ({"optim.learning_rate": 1e38, "train.steps": 9}, "the loss is not finite at step "),
     ({"keep_prob.output": 0}, "config.keep_prob.output must be above 0 and at most 1, not 0.0"),
     ({"keep_prob.output": 2}, "config.keep_prob.output must be above 0 and at most 1, not 2.0"),
@@ -121,3 +125,16 @@ def test_running_out_of_memory_ends_with_one_line(monkeypatch, capsys, tmp_path)
     assert launch.main(["launch.py", f"--workdir={tmp_path}/run"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 9876 bytes.): lower")
+
+
+@pytest.mark.parametrize("flag", ["--workdir=", "--data_dir=", "--config="])
+def test_a_name_too_long_for_a_file_ends_with_one_line(flag, capsys, tmp_path):
+    workdir = [] if flag == "--workdir=" else [f"--workdir={tmp_path}/run"]
+    assert launch.main(["launch.py", f"{flag}{tmp_path}/{'a' * 300}", *workdir]) == 2
+    assert_one_error(capsys.readouterr().err, "too long" if flag == "--workdir=" else "aaa")
+
+
+def assert_one_error(err, words):
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err

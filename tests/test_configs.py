@@ -33,9 +33,13 @@ VOCABULARY = {
     "ptb": 10_000,
     "tiny_shakespeare": 65,
     "shakespeare_book": 62,
-    "imdb": 5000,
+    "imdb": 20_000,
+    "dbpedia_subset": 65_419,
+    "conll2003_ner": 21_010,
+    "conll2003_pos": 21_010,
+    "atis": 823,
 }
-LABELS = {"imdb": ("0", "1")}
+LABELS = {"imdb": 2, "dbpedia_subset": 14, "conll2003_ner": 9, "conll2003_pos": 45, "atis": 129}
 TOKENS = {
     "text8": 99_999_000,
     "text8_prefix": 6_876_825,
@@ -158,8 +162,9 @@ def stand_in(config) -> Corpus:
     """A corpus of the right size without a real text."""
     corpus = config.data.corpus
     size, tokens = VOCABULARY.get(corpus, 50), TOKENS.get(corpus, 100_000)
+    size = min(size, config.data.max_vocabulary or size)
     symbols = ("<eos>", *config.sample.prompt.split(), *(chr(0x4E00 + i) for i in range(size)))[:size]
-    vocabulary = Vocabulary("word", symbols, labels=LABELS.get(corpus, ()))
+    vocabulary = Vocabulary("word", symbols, labels=tuple(map(str, range(LABELS.get(corpus, 0)))))
     texts = {"train": np.broadcast_to(np.uint8(0), tokens)}
     texts |= {split: np.zeros(10_000, np.uint8) for split in SPLITS.get(corpus, ("valid", "test"))}
     if vocabulary.labels:

@@ -112,6 +112,27 @@ def test_a_changed_vocabulary_is_refused(run_dir):
         lm.open_run(run_dir)
 
 
+@pytest.mark.parametrize("key", ["level", "unknown"])
+def test_a_vocabulary_that_reads_a_text_in_another_way_is_refused(run_dir, key):
+    changed_json(run_dir / "vocabulary.json", lambda v: v.update({key: "word" if key == "level" else v["symbols"][0]}))
+    with pytest.raises(UserError, match=r"has another vocabulary than vocabulary\.json"):
+        lm.open_run(run_dir)
+
+
+def test_a_device_is_no_text(trained, capsys):
+    for arguments in (("score", "--text=/dev/zero"), ("sample", "--prompt_file=/dev/zero")):
+        assert launch.main(["launch.py", f"--experiment={arguments[0]}", f"--workdir={trained[0]}", arguments[1]]) == 2
+        assert f"{arguments[1]}: a device, not a file" in capsys.readouterr().err
+
+
+def test_bits_per_byte_count_the_first_tokens_too():
+    """19 targets of 20 characters in 20 bytes: bits per byte are bits per symbol."""
+    row = {"which": "final", "split": "test", "protocol": "exact", "targets": 19, "nats": 19.0}
+    row |= {"perplexity": math.e, "bits_per_symbol": 1.4427}
+    about = {"data": {"bytes": {"test": 20}, "tokens": {}}, "config": {"model": {"input": "embedding"}}}
+    assert "1.4427 bits per symbol, 1.4427 bits per byte" in train_command.shown_score(row, about)
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_the_best_checkpoint_of_another_run_is_refused(run_dir, tmp_path, finished):
     """By whoever opens it, and by the run when it scores it at its end."""

@@ -140,6 +140,7 @@ def test_joined_keys_get_the_same_value():
         ((("optim.learning_rate", "uniform", -1.0, 1.0),), {}, "config.optim.learning_rate must be above 0 and"),
         ((("model.cell", "choice", "lstm", "ltsm", "gru"),), {}, "config.model.cell: unknown 'ltsm'; known: "),
         ((RATE,), {"lanes": -1}, "config.lanes must be at least 0, not -1"),
+        ((RATE,), {"run": {"train": {"steps": 0}}}, "exactly one of config.train.steps and config.train.epochs"),
     ],
 )
 def test_a_wrong_sweep_is_refused_before_it_writes_anything(tmp_path, space, changes, words):

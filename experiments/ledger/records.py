@@ -1,6 +1,7 @@
 """Records: what a finished run leaves for others to check, its summary and its training curve in one JSON file."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from lm.runs.files import make_directory, write_bytes
 from lm.runs.provenance import NUMERICS, decisive, identity
 from lm.runs.saved_config import restore
 from lm.runs.schema import NUMBER, POSITIVE, read_json, read_rows
+from lm.scoring.score import perplexity
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 RECORDS = "records"  # the folder of a ledger's records, in its directory
@@ -79,7 +81,20 @@ def make_record(workdir: str | Path) -> dict:
     rows = read_rows(metrics, METRICS_ROW)
     curve = {key: [_rounded(row.get(key)) for row in rows] for key in CURVE if any(key in row for row in rows)}
     test_scores = len(read_rows(log)) if log.is_file() else 0
-    return read_json(summary, SUMMARY) | {"test_scores": test_scores, "curve": curve}
+    content = read_json(summary, SUMMARY)
+    for row in content["results"]:
+        check_score(row, str(summary))
+    return content | {"test_scores": test_scores, "curve": curve}
+
+
+def check_score(row: dict, where: str) -> None:
+    """Raises UserError unless the perplexity of a result follows from its nats."""
+    stated, found = row["perplexity"], perplexity(row["nats"] / row["targets"]) if row["nats"] >= 0 else math.nan
+    if not math.isclose(math.inf if stated is None else stated, found, rel_tol=1e-6):
+        raise UserError(
+            f"{where} was changed: {row['nats']:g} nats over {row['targets']} targets ({row['split']}) are no "
+            f"perplexity of {stated}"
+        )
 
 
 def _rounded(value):

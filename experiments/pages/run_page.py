@@ -99,6 +99,7 @@ def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
             value = math.exp(target["value"]) if target["metric"] == "loss" else target["value"]
             axes[0].axhline(value, linestyle="--", linewidth=1, color="grey", label=f"reported, {target['split']}")
     use_log_axis(axes[0])
-    axes[0].legend()
+    if axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend()
     axes[-1].set_xlabel("steps")
     return figure

@@ -81,7 +81,7 @@ def train_group(sweep: Sweep, group: list[TrialRun], corpora: dict[str, Corpus])
         if key not in corpora:
             corpora.clear()  # only the last one is kept
             corpora[key] = load_corpus(first, sweep.place.data_dir)
-        setups = [setup_on(run.config, corpora[key]) for run in group]
+        setups = [setup_on(run.config, corpora[key], sweep.place.data_dir) for run in group]
         if len(group) == 1:
             train(setups[0], group[0].directory, observe=reporter(group[0]))
             return [None]

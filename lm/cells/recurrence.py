@@ -75,7 +75,7 @@ def cell_gates(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry
 def prepare_loop(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry) -> tuple:
     """The arguments of `scan_plain` and `scan_steps`: (step, inputs of the loop [T, B, ...], weights, vectors).
 
-    Cells that allow it have x w_x, plus b if there is one, taken here, for the whole window at once.
+    Computes x w_x, plus b if there is one, for the whole window at once, except for an UnprojectedCell.
     """
     rest = dict(parameters)
     if not isinstance(cell, UnprojectedCell):

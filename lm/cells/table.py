@@ -52,7 +52,7 @@ def check_roles(cell: Cell, init: ml_collections.ConfigDict):
 
 
 def check_bias(cell: Cell, initialiser: tuple):
-    """Raises UserError if config.init.bias is lstm_bias and the cell has not one bias [4H] for gates i, f, g, o."""
+    """Raises UserError if config.init.bias is lstm_bias, unless the cell has exactly one bias, of gates i, f, g, o."""
     shapes = [shape for role, shape in cell.parameters(1, 1).values() if role == "bias"]
     if initialiser[0] == "lstm_bias" and shapes != [(4,)]:
         raise UserError(

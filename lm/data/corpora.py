@@ -76,10 +76,16 @@ def load(
     Reads only the files of these splits, and the one that the vocabulary is made from.
     data_dir: directory searched before the network; None for none
     vocabulary: encodes the text in place of the corpus's own, as for a model that has one already
-    Raises UserError for a missing or wrong file for config.data that does not fit it, and for symbols that the
-    vocabulary lacks.
+    Raises UserError for a file that is missing or not the registered one, for config.data that does not fit the corpus,
+    and for symbols that the vocabulary lacks.
     """
     definition, used = lookup(CORPORA, data.corpus, "config.data.corpus"), {}
+    for key in ("path", "valid_path", "test_path"):
+        if data[key] and data.corpus not in OWN:
+            raise UserError(
+                f"config.data.{key}={data[key]} is read only with config.data.corpus={' or '.join(OWN)}, not "
+                f"{data.corpus}"
+            )
 
     def text(key: str) -> str:
         used[key] = definition.files[key]

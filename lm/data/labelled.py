@@ -139,18 +139,20 @@ FORMATS: dict[str, Callable[[OwnFile, object], Iterable[Row]]] = {
 # --- Examples -------------------------------------------------------------------------------------------------------
 
 
-def collect_vocabulary(rows: Sequence[Row], limit: int, special: tuple[str, ...] = ()) -> Vocabulary:
+def collect_vocabulary(
+    rows: Sequence[Row], limit: int, special: tuple[str, ...] = (), labels: Sequence[str] = ()
+) -> Vocabulary:
     """The vocabulary and the labels of training examples: words by (-count, word), labels sorted.
 
-    limit: symbols at most, 0 for all; special: symbols that come first. <unk> is always a symbol, since later texts
-    have other words. Raises UserError if all examples have one label.
+    limit: symbols at most, 0 for all; special: symbols that come first; labels: those that a corpus lists
+    <unk> is always a symbol, since later texts have other words. Raises UserError if all examples have one label.
     """
     unknown = UNKNOWN["word"]
     counts = collections.Counter(token for row in rows for token in row.tokens)
     first = special if unknown in special else (*special, unknown)
     words = sorted((word for word in counts if word not in first), key=lambda word: (-counts[word], word))
     words = words[: max(0, limit - len(first))] if limit else words
-    labels = sorted({label for row in rows for label in row.labels})
+    labels = sorted({label for row in rows for label in row.labels} | set(labels))
     if len(labels) < 2:
         raise UserError(f"config.data: all {len(rows)} training examples have the label {in_short(labels[0])}")
     return Vocabulary("word", (*first, *words), unknown, labels=tuple(labels))

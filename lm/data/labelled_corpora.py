@@ -24,12 +24,12 @@ class Form(NamedTuple):
 KERAS_SPECIAL = ("<pad>", "<start>", "<unk>", "<unused>")
 
 
-def _built(rows: dict[str, Sequence[Row]], data, given, special=(), start="") -> tuple:
+def _built(rows: dict[str, Sequence[Row]], data, given, special=(), start="", labels=()) -> tuple:
     """(vocabulary, {split: Examples}, provenance) of rows; valid is held out of train if it has no file."""
     if "valid" not in rows and data.valid_share:
         rows = dict(rows)
         rows["train"], rows["valid"] = labelled.hold_out(rows["train"], data.valid_share, data.seed)
-    vocabulary = given or labelled.collect_vocabulary(rows["train"], data.max_vocabulary, special)
+    vocabulary = given or labelled.collect_vocabulary(rows["train"], data.max_vocabulary, special, labels)
     arrays = {name: labelled.encode_rows(some, vocabulary, start) for name, some in rows.items()}
     return vocabulary, arrays, {"examples": {name: len(some) for name, some in arrays.items()}}
 
@@ -58,7 +58,7 @@ def _atis(data, text, splits, given) -> tuple:
             rows[name] = [
                 _atis_row(words, slots, pair, f"atis.{name}, line {line}") for line, pair in enumerate(pairs, 1)
             ]
-    return _built(rows, data, given)
+    return _built(rows, data, given, labels=slots)
 
 
 def _atis_row(words: list[str], slots: list[str], pair: tuple[str, str], where: str) -> Row:

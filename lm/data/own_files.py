@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import os
+import stat
 from typing import NamedTuple
 
 from lm.errors import UserError
@@ -48,3 +49,12 @@ def _read(path: str, where: str) -> bytes:
             return file.read()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise UserError(f"{where}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read_bytes(path: str) -> bytes:
+    """The content of a file or a pipe. Raises OSError; also for a device, which might never end."""
+    with open(path, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not file.isatty()):
+            raise OSError(0, "a device, not a file")
+        return file.read()

@@ -43,6 +43,14 @@ def _tokenizer(bpe: str):
     return Tokenizer.from_str(bpe)
 
 
+def is_bpe(bpe: str) -> bool:
+    """Whether a text is a tokenizer as `train_bpe` returns it."""
+    try:
+        return bool(bpe_tokens(bpe))
+    except Exception:  # tokenizers raises Exception itself
+        return False
+
+
 def encode_bpe(bpe: str, text: str) -> list[int]:
     """The ids of a text."""
     tokenizer = _tokenizer(bpe)

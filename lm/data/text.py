@@ -56,9 +56,13 @@ class Vocabulary:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the symbols, and of labels if there are any, in their order."""
-        parts = [self.symbols, self.labels] if self.labels else self.symbols
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        """SHA-256 of everything."""
+        return hashlib.sha256(json.dumps(self.record).encode()).hexdigest()
+
+    @property
+    def digests(self) -> tuple[str, str]:
+        """The digest, and that of earlier versions, which was of the symbols alone."""
+        return self.digest, hashlib.sha256(json.dumps(self.symbols).encode()).hexdigest()
 
     @property
     def record(self) -> dict:

@@ -21,6 +21,7 @@ from lm.errors import UserError, first_line, in_short
 
 # Pennington et al. (2014). "GloVe: Global Vectors for Word Representation". 400,000 words, 50 numbers each: a member of
 # https://nlp.stanford.edu/data/glove.6B.zip, PDDL 1.0. The checksum is of the text, not the archive.
+GLOVE_NAME = "glove.6B.50d"  # of config.model.embedding_from
 GLOVE = "glove/glove.6B.50d.zip"
 GLOVE_SHA256 = "d8f717f8dd4b545cb7f418ef9f3d0c3e6e68a6f48b97d32f8b7aae40cb31f96f"
 
@@ -40,13 +41,14 @@ class Vectors(NamedTuple):
     found: int
 
 
-def read_vectors(path: str, vocabulary: Vocabulary, size: int) -> Vectors:
+def read_vectors(path: str, vocabulary: Vocabulary, size: int, data_dir: str | None = None) -> Vectors:
     """Reads the vectors of the vocabulary's symbols. size: E, numbers of each vector
 
-    Raises UserError as `read_word_vectors`, and if the vectors have another size or no symbol has one.
+    path: a file, or GLOVE_NAME for GloVe's in data_dir
+    Raises UserError as `read_word_vectors` and `load_glove`, and if the vectors have another size or no symbol has one.
     """
-    where = f"config.model.embedding_from={path}"
-    vectors = read_word_vectors(path, where, frozenset(vocabulary.symbols))
+    where, only = f"config.model.embedding_from={path}", frozenset(vocabulary.symbols)
+    vectors = load_glove(data_dir, only) if path == GLOVE_NAME else read_word_vectors(path, where, only)
     if not vectors.words:
         raise UserError(f"{where}: no symbol of the corpus has a vector there")
     if vectors.table.shape[1] != size:
@@ -58,8 +60,11 @@ def read_vectors(path: str, vocabulary: Vocabulary, size: int) -> Vectors:
     return Vectors(table, len(vectors.words))
 
 
-def load_glove(data_dir: str | None) -> WordVectors:
-    """GloVe's 50-dimensional vectors. Raises UserError if they are not in data_dir, or are other ones."""
+def load_glove(data_dir: str | None, only: Collection[str] | None = None) -> WordVectors:
+    """GloVe's 50-dimensional vectors. Raises UserError if they are not in data_dir, or are other ones.
+
+    only: the words to keep, None for all
+    """
     path = Path(data_dir or "", GLOVE)
     if not data_dir or not path.is_file():
         raise UserError(
@@ -67,7 +72,7 @@ def load_glove(data_dir: str | None) -> WordVectors:
             f"and put its member glove.6B.50d.txt alone into DIR/{GLOVE}, with --data_dir=DIR; or name a file of your "
             "own by --vectors=FILE"
         )
-    vectors = read_word_vectors(str(path), str(path))
+    vectors = read_word_vectors(str(path), str(path), only)
     if vectors.sha256 != GLOVE_SHA256:
         raise UserError(f"{path}: its text has sha256 {vectors.sha256}, not {GLOVE_SHA256}")
     return vectors
@@ -159,16 +164,23 @@ def parse_expression(text: str, words: dict[str, int]) -> list[tuple[float, str]
 
 
 def unit(vector: Float[np.ndarray, " E"]) -> Float[np.ndarray, " E"]:
-    """The vector at length 1; zero stays zero."""
+    """The vector at length 1, in float64, whose squares neither overflow nor vanish; zero stays zero."""
+    vector = vector.astype(np.float64)
     return vector / (np.linalg.norm(vector) or 1.0)
 
 
 def nearest_words(
     vectors: WordVectors, query: Float[np.ndarray, " E"], number: int, leave_out: tuple[str, ...] = ()
 ) -> list[tuple[str, float]]:
-    """The `number` words whose vectors have the largest cosine with `query`: (word, cosine), the largest first."""
-    lengths = np.linalg.norm(vectors.table, axis=1) * np.linalg.norm(query)
-    cosines = vectors.table @ query / np.where(lengths > 0, lengths, 1)
+    """The `number` words whose vectors have the largest cosine with `query`: (word, cosine), the largest first.
+
+    Raises UserError if the query is zero, which has no direction.
+    """
+    if not query.any():
+        raise UserError("--word: its vector is zero, so it has no neighbours")
+    table = vectors.table.astype(np.float64)
+    lengths = np.sqrt(np.einsum("ve,ve->v", table, table))
+    cosines = table @ unit(query) / np.where(lengths > 0, lengths, 1)
     order = np.argsort(-cosines, kind="stable")[: number + len(leave_out)]
     found = [(vectors.words[index], float(cosines[index])) for index in order]
     return [(word, cosine) for word, cosine in found if word not in leave_out][:number]

@@ -8,7 +8,7 @@ site         what is dropped                                mask       source
 input        embedding -> first layer                       [T, B, D]  Zaremba et al. 2014
 between      layer -> next layer                            [T, B, P]  Zaremba et al. 2014
 output       last layer -> softmax                          [T, B, P]  Zaremba et al. 2014
-recurrent    the update g of an LSTM's memory               [T, B, H]  Semeniuta et al. 2016
+recurrent    the candidate g, before a gate lets it in      [T, B, H]  Semeniuta et al. 2016
 carried      h of a layer, as output and as state           [T, B, P]  Socher et al. 2015, CS224d, assignment 2
 hidden       h[t-1] where the recurrent product reads it    [B, P]     Gal and Ghahramani 2016
 embedding    whole rows of the embedding table              [V]        Gal and Ghahramani 2016, Merity et al. 2017

@@ -142,7 +142,7 @@ class SequenceModel(nn.Module):
             half = x.shape[-1] // 2
             return jnp.concatenate([final[:, :half], x[0, :, half:]], axis=-1)
         if pooling == "max":
-            return jnp.where(inside, x, -jnp.inf).max(axis=0, initial=jnp.finfo(x.dtype).min)
+            return jnp.where(inside | (lengths == 0)[None, :, None], x, -jnp.inf).max(axis=0)
         if pooling == "mean":
             return jnp.where(inside, x, 0.0).sum(axis=0) / jnp.maximum(lengths, 1)[:, None]
         scores = jnp.where(inside, x @ self.query, jnp.finfo(x.dtype).min)

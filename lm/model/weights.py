@@ -134,7 +134,7 @@ def load_weights(
         if layout == "ours":
             if order is not None:
                 raise UserError("takes no vocabulary file: this export has its vocabulary in config.json")
-            if metadata.get("vocabulary_sha256", vocabulary.digest) != vocabulary.digest:
+            if metadata.get("vocabulary_sha256", vocabulary.digest) not in vocabulary.digests:
                 raise UserError("was exported with another vocabulary than the corpus's (config.data.corpus)")
         return convert(tensors, model, order), layout
     except UserError as error:

@@ -7,10 +7,10 @@ A save copies the state to the host and returns; one background thread writes it
 directory and renames it, so a kill at any moment leaves the earlier steps intact.
 
 Each step holds two items: `state`, the bytes of all leaves concatenated into one array, and `record`, JSON with the
-caller's `extra`, the layout of those bytes ([path, shape, dtype, PRNG implementation] by leaf), and two SHA-256: over
-the rest of the record, and over the record and the bytes. restore() checks the first and the layout before it reads
-the array, so that an untrusted checkpoint cannot allocate more memory than the model has, and then the second. One
-array, because orbax takes milliseconds for each: saving a small LSTM takes 20 ms as one array, 50 ms leaf by leaf.
+caller's `extra`, the layout of those bytes ([path, shape, dtype, PRNG implementation] by leaf), and two checksums, each
+a SHA-256: one of the rest of the record, one of that and the bytes. restore() checks the first and the layout before it
+reads the array, so that an untrusted checkpoint cannot allocate more memory than the model has, and then the second.
+One array, because orbax takes milliseconds for each: saving a small LSTM takes 20 ms as one array, 50 ms leaf by leaf.
 """
 
 import collections

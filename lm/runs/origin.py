@@ -6,6 +6,7 @@ checkpoint therefore says itself which run it is of.
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import NamedTuple
 
 from configs.base import base
@@ -19,7 +20,7 @@ FORM = {"run?": str, "numerics?": int, "vocabulary?": str, "git?": (None, {"revi
 
 
 class Origin(NamedTuple):
-    """run: `run_of` the config; numerics: lm/runs/provenance.py; vocabulary: the digest of its symbols in order;
+    """run: `run_of` the config; numerics: lm/runs/provenance.py; vocabulary: its digest;
     git: the revision when the run began"""
 
     run: str
@@ -44,10 +45,10 @@ def origin_of(config, vocabulary: str, git: dict | None) -> Origin:
     return Origin(run_of(config), NUMERICS, vocabulary, git)
 
 
-def check_origin(saved: dict, config, vocabulary: str, where: str) -> None:
+def check_origin(saved: dict, config, vocabulary: Collection[str], where: str) -> None:
     """Raises UserError if the checkpoint with the record `saved` is of another config, vocabulary or version.
 
-    vocabulary: the digest of the one that is at hand
+    vocabulary: the digests of the one that is at hand
     """
     if saved.get("numerics", NUMERICS) != NUMERICS:
         raise UserError(
@@ -58,5 +59,5 @@ def check_origin(saved: dict, config, vocabulary: str, where: str) -> None:
         raise UserError(
             f"{where} is of another config than config.json beside it: one of the two was copied here from another run"
         )
-    if saved.get("vocabulary", vocabulary) != vocabulary:
+    if "vocabulary" in saved and saved["vocabulary"] not in vocabulary:
         raise UserError(f"{where} has another vocabulary than vocabulary.json beside it, which was changed or replaced")

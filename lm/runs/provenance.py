@@ -29,6 +29,8 @@ DECIDES_NOTHING = (
     *("name", "source", "parameters", "train.devices", "train.threads"),
     *("data.path", "data.valid_path", "data.test_path", "init_from", "model.embedding_from"),
 )
+# Word vectors with a registered checksum, which config.model.embedding_from may name: the name decides numbers.
+REGISTERED_VECTORS = ("glove.6B.50d",)
 # Keys that are newer than the first records, with their defaults: at the default, a run is what it was without them.
 ADDED_LATER = {
     "task": "language_modelling",
@@ -59,7 +61,8 @@ def decisive(config: Mapping | ConfigDict) -> dict:
     return {
         key: value
         for key, value in flat(groups).items()
-        if key not in DECIDES_NOTHING and (key not in ADDED_LATER or value != ADDED_LATER[key])
+        if (key not in DECIDES_NOTHING or value in REGISTERED_VECTORS)
+        and (key not in ADDED_LATER or value != ADDED_LATER[key])
     }
 
 

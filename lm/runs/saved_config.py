@@ -29,15 +29,17 @@ def restore(values: dict, where: str | Path) -> ConfigDict:
     Raises UserError, naming the file `where`, for unknown keys and values of another type.
     """
     if "kind" in values:
-        raise UserError(f"{where} is the config of a {values['kind']}, not of a run that trains a model")
+        raise UserError(f"{where} has the key kind, so it is the config of another command, not of a run")
     config = base().unlock()
     config.targets = ConfigDict(values.get("targets", {}))
     known = flat(config.to_dict())
     for key, value in flat({key: value for key, value in values.items() if key != "targets"}).items():
+        if any(name.startswith(f"{key}.") for name in known):
+            raise UserError(f"{where}: {key}={in_short(value)} must hold keys")
         if key not in known:
             raise UserError(f"{where} has the unknown key {key[:80]}: another version of this project wrote it")
         try:
             config.update_from_flattened_dict({key: tuple(value) if isinstance(value, list) else value})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: {key}={in_short(value)} has the wrong type") from error
     return config.lock()

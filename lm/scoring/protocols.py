@@ -37,7 +37,7 @@ class Windows(NamedTuple):
     size: int  # W, inputs and targets
     rows: int  # B
     hop: int
-    targets: int  # scored, in the order [K, W - context, B]; what follows them fills up the last window
+    targets: int  # scored: the first so many in the order [K, W - context, B]; the rest is padding
 
 
 def _notebook(context: int, tokens: int, settings: ConfigDict, stride: int = 1) -> Windows:

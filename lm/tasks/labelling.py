@@ -29,7 +29,7 @@ FIXED = {
     "data.train_tokens": 0,
     "data.reset": "",
 }
-# The stream of random numbers of an epoch's order: the noise of a step has the numbers below this.
+# Random keys: step s folds in s for its noise, and epoch e folds in _ORDERS + e for its order. Steps stay below that.
 _ORDERS = 2**31
 
 

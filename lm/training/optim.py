@@ -58,10 +58,10 @@ def check_schedule(optim: ml_collections.ConfigDict):
 
 
 def static_part(optim: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDict:
-    """`config.optim` with every number that no compiled step reads replaced by 1, or 0 where it switches something off.
+    """`config.optim` with 1 in place of every number that is not compiled into the step; 0 stays 0 where it means off.
 
-    Those are what `Hyper` traces, and what decides between dispatches (lm/training/validation.py). Configs that
-    differ in them only are then one compiled program.
+    Those numbers are traced (`Hyper`), or decide between dispatches (lm/training/validation.py). Configs that differ in
+    nothing else share one compiled program.
     """
     host = {"patience": 1, "nonmonotone_checks": 1} | ({"decay_rate": 1.0} if optim.schedule == "plateau" else {})
     traced = {"learning_rate": 1.0, "clip": 1.0, "weight_decay": float(optim.weight_decay > 0)}

@@ -94,7 +94,7 @@ class Recorder:
                 f"{self.workdir} holds a run on other data: its corpus {self.setup.corpus.name} has changed since; "
                 "use another work directory, or the old text"
             )
-        origin.check_origin(extra, self.setup.config, self.setup.corpus.vocabulary.digest, where)
+        origin.check_origin(extra, self.setup.config, self.setup.corpus.vocabulary.digests, where)
         self.origin = self.origin._replace(git=extra.get("git"))  # when it began, not now
         progress = schema.build(Progress, extra["progress"], f"{where}: progress")
         checks = schema.build(validation.Checks, extra["checks"], f"{where}: checks")

@@ -70,6 +70,15 @@ class Setup:
         return Program(needed, self.task.for_training(), self.total_steps if decays_over_run else 0)
 
 
+def check_length(train: ml_collections.ConfigDict):
+    """Raises UserError unless config.train gives the length of training once."""
+    if (train.steps > 0) == (train.epochs > 0):
+        raise UserError(
+            "exactly one of config.train.steps and config.train.epochs must be positive, "
+            f"not steps={train.steps} and epochs={train.epochs}"
+        )
+
+
 def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start | None = None) -> Setup:
     """Checks the config against the corpus and makes the setup. Raises UserError naming the key at fault.
 
@@ -77,11 +86,7 @@ def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start |
     """
     check_values(config)
     task, train = make_task(config, corpus), config.train
-    if (train.steps > 0) == (train.epochs > 0):
-        raise UserError(
-            "exactly one of config.train.steps and config.train.epochs must be positive, "
-            f"not steps={train.steps} and epochs={train.epochs}"
-        )
+    check_length(train)
     devices.check_devices(train.devices, task.batch_size)
     optim.check_schedule(config.optim)
     task.check(config, corpus)

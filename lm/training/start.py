@@ -42,12 +42,15 @@ def start_from_run(config, path: str, theirs, parameters: dict) -> Start:
     return Start(parameters, f"starting from the parameters of {path}")
 
 
-def start_from_vectors(config, vocabulary: Vocabulary) -> Start:
-    """Starts with the embeddings of config.model.embedding_from; all else, and words without a vector, is drawn."""
+def start_from_vectors(config, vocabulary: Vocabulary, data_dir: str | None = None) -> Start:
+    """Starts with the embeddings of config.model.embedding_from; all else, and words without a vector, is drawn.
+
+    data_dir: where registered vectors lie
+    """
     path, model = config.model.embedding_from, config.model
     if model.input != "embedding":
         raise UserError(f"config.model.embedding_from needs config.model.input=embedding, not {model.input}")
-    table, found = read_vectors(path, vocabulary, model.embedding_size)
+    table, found = read_vectors(path, vocabulary, model.embedding_size, data_dir)
     share = f"{found} of {vocabulary.size} symbols ({found / vocabulary.size:.1%})"
     return Start({"embedding": table}, f"{share} have a vector in {path}; the others are drawn")
 

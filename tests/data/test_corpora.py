@@ -369,3 +369,8 @@ def test_real_tiny_shakespeare(real):
     assert corpus.provenance["tokens"] == {"train": 1_003_854, "valid": 55_770, "test": 55_770}
     assert corpus.vocabulary.size == 65
     assert corpus.vocabulary.decode(corpus.splits["train"][:14]) == "First Citizen:"
+
+
+def test_a_path_that_the_corpus_does_not_read_is_refused():
+    message = refusal(load, data_config(corpus="text8", path="mine.txt"), None)
+    assert message == "config.data.path=mine.txt is read only with config.data.corpus=textfile or labelled, not text8"

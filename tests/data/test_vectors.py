@@ -149,3 +149,14 @@ def test_gloves_neighbours_of_frog_and_its_analogy(tmp_path):
     for word, cosines in expected.items():
         content = neighbours.run(None, tmp_path, data_dir=data_dir, word=word, nearest=len(cosines))
         assert {each["word"]: round(each["cosine"], 4) for each in content["neighbours"]} == cosines
+
+
+def test_cosines_neither_overflow_nor_vanish_in_32_bits(tmp_path):
+    """(1, 2) and (2, 1) have the cosine 0.8 at any length."""
+    path = tmp_path / "a.txt"
+    path.write_text("king 1e-30 2e-30\nman 2e-30 1e-30\nq 2e30 1e30\nnothing 0 0\n")
+    vectors = read_word_vectors(str(path), str(path))
+    found = dict(nearest_words(vectors, vectors.table[0].astype(np.float64), 4))
+    assert found == pytest.approx({"king": 1.0, "man": 0.8, "q": 0.8, "nothing": 0.0})
+    with pytest.raises(UserError, match="its vector is zero"):
+        nearest_words(vectors, vectors.table[3], 1)

@@ -8,11 +8,12 @@ from ml_collections import ConfigDict
 from configs.base import base, set_targets
 from experiments.ledger.claims import Claim, all_claims
 from experiments.ledger.contents import target_rows
-from experiments.ledger.records import load_records, make_record
+from experiments.ledger.records import check_score, load_records, make_record
 from experiments.ledger.report import cells, summary_line
 from experiments.ledger.results_page import final_rows, sections
 from experiments.ledger.verdicts import measured, verdict
 from experiments.pages.markdown import with_section
+from lm.errors import UserError
 
 
 def record(**changes):
@@ -131,3 +132,20 @@ def test_an_aim_is_not_called_reported(value, kind, reported, shown):
     (row,) = target_rows(Claim("some/config.py", config), "ptb", [record()])
     assert (cells(row)["reported"], cells(row)["verdict"]) == (reported, shown)
     assert summary_line([row]).startswith("Aims: 1 (1 m" if kind == "aim" else "Reported numbers: 1 (1 ")
+
+
+@pytest.mark.parametrize("change", [{"perplexity": 3.0}, {"nats": -5.0}, {"perplexity": None}])
+def test_a_summary_whose_perplexity_does_not_follow_from_its_nats_is_refused(change):
+    row = dict(split="valid", nats=200.0, targets=100, perplexity=7.38905609893065)
+    check_score(row, "summary.json")
+    check_score(row | {"nats": 1e6, "perplexity": None}, "summary.json")  # null: infinite
+    with pytest.raises(UserError, match=r"summary\.json was changed"):
+        check_score(row | change, "summary.json")
+
+
+def test_of_accuracy_the_errors_are_compared():
+    reported = target(metric="accuracy", value=0.868)
+    assert verdict(reported, [0.87]) == "reproduced"
+    assert verdict(reported, [0.86]) == "worse"
+    assert verdict(reported, [0.88]) == "better"  # 12% of errors are more than 5% below 13.2%
+    assert verdict(reported | {"tolerance": 0.01}, [0.86]) == "reproduced"

@@ -76,6 +76,20 @@ def test_pooling_and_convolution_leave_padding_out(pooling, convolution):
         np.testing.assert_allclose(whole[: len(single), b], single[:, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_empty_rows_of_a_batch_give_finite_gradients(pooling):
+    model, parameters = model_of(model__pooling=pooling)
+    tokens, lengths = jnp.zeros((3, 2), jnp.int32), jnp.array([3, 0])
+    steps = 3 if pooling == "none" else 1
+    weights = jnp.zeros((steps, 2)).at[:, 0].set(1.0)
+
+    def objective(parameters):
+        return loss_of(model, parameters, tokens, lengths, jnp.zeros((steps, 2), jnp.int32), weights)[0]
+
+    for leaf in jax.tree.leaves(jax.grad(objective)(parameters)):
+        assert np.isfinite(leaf).all()
+
+
 def test_pooling_by_hand():
     _, parameters = model_of(model__pooling="mean")
     tokens, lengths = jnp.array([[1], [2], [3]]), jnp.array([2])
