@@ -13,20 +13,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from experiments.ledger.records import make_record
 from experiments.pages import comparison_page, png_of
 from experiments.train import corpus_of
 from lm.data.corpora import Corpus
+from lm.data.examples import Examples
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
 from lm.run import Run, open_run
 from lm.runs.files import make_directory, write_bytes, write_json
 from lm.runs.plain import flat
 from lm.runs.workdir import log_test_score, read_config
-from lm.scoring.protocols import exact_nats
 from lm.scoring.score import Score, perplexity
 from lm.scoring.uncertainty import paired_bootstrap
+from lm.tasks import make_task
 from lm.training.summary import result_row
 
 NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
@@ -108,7 +110,8 @@ class Model(NamedTuple):
     def nats(self, split: str) -> np.ndarray:
         """Nats [N - context] of every target under the exact protocol. Logs a score of the test split in the run."""
         opened = self.opened
-        nats = exact_nats(opened.model, opened.parameters, self.corpus.splits[split])
+        task = make_task(ConfigDict(opened.config.to_dict()), self.corpus)
+        nats = task.target_nats(opened.parameters, self.corpus.splits[split])
         if split == "test":
             score = Score(float(nats.sum(dtype=np.float64)), len(nats))
             which = "best" if opened.checkpoint == "best" else "final"
@@ -122,7 +125,10 @@ class Model(NamedTuple):
 
 def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
     """{metric: its value in each run, or None}: final scores, then training."""
-    scores = [{describe_score(row): row["perplexity"] for row in each.record["results"]} for each in runs]
+    scores = [
+        {describe_score(row, metric): row[metric] for row in each.record["results"] for metric in shown_metrics(row)}
+        for each in runs
+    ]
     training = [
         {
             "last mean training loss": each.record["train"]["final_mean_loss"],
@@ -136,9 +142,14 @@ def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
     return side_by_side(scores, None) | side_by_side(training, None)
 
 
-def describe_score(row: dict) -> str:
-    """Describes a row of the results in summary.json."""
-    return f"{row['which']} {row['split']} perplexity ({row['protocol']}, {row['targets']:,} targets)"
+def shown_metrics(row: dict) -> list[str]:
+    """The metrics of a row of the results in summary.json that a table shows."""
+    return [name for name in ("f1", "accuracy") if name in row] or ["perplexity"]
+
+
+def describe_score(row: dict, metric: str) -> str:
+    """Describes a metric of such a row."""
+    return f"{row['which']} {row['split']} {metric} ({row['protocol']}, {row['targets']:,} targets)"
 
 
 def config_differences(runs: list[FinishedRun]) -> dict[str, list]:
@@ -176,6 +187,13 @@ def compare_pairs(runs: list[FinishedRun], models: list[Model], split: str) -> l
     return rows
 
 
+def same_split(a, b) -> bool:
+    """Whether two splits hold the same tokens and labels."""
+    fields = ("tokens", "starts", "labels")
+    parts = [[getattr(x, name) for name in fields] if isinstance(x, Examples) else [x] for x in (a, b)]
+    return len(parts[0]) == len(parts[1]) and all(map(np.array_equal, *parts))
+
+
 def pairing_problem(a: Corpus, b: Corpus, split: str) -> str:
     """The reason why nats on the split cannot be paired; "" if they can."""
     missing = [each.name for each in (a, b) if split not in each.splits]
@@ -183,6 +201,8 @@ def pairing_problem(a: Corpus, b: Corpus, split: str) -> str:
         return f"corpus {missing[0]} has no {split} text"
     if a.vocabulary.symbols != b.vocabulary.symbols:
         return f"their vocabularies differ (corpora {a.name} and {b.name}): nats of other symbols cannot be paired"
-    if not np.array_equal(a.splits[split], b.splits[split]):
+    if a.vocabulary.labels != b.vocabulary.labels:
+        return f"their labels differ (corpora {a.name} and {b.name}): nats of other labels cannot be paired"
+    if not same_split(a.splits[split], b.splits[split]):
         return f"their {split} texts differ (corpora {a.name} and {b.name}): there are no common targets"
     return ""

@@ -102,6 +102,7 @@ def trained_norms(run: Run, batch: int = 16) -> dict[str, np.ndarray]:
 
     The texts are the model's own; the loss is -ln p of the last token. A state without h counts as a whole.
     """
+    run.check_task("--experiment=gradients", "language_modelling")
     model, context = run.model, run.model.context
     texts = run.sample(number=batch, length=STEPS + context, stop="")
     tokens = jnp.asarray(np.stack([run.encode(text)[: STEPS + context] for text in texts], axis=1))

@@ -20,6 +20,7 @@ def run(config, workdir, data_dir=None, checkpoint="last", prompt_file=""):
     """Returns the texts, `config.sample.number` of them. prompt_file: its text replaces config.sample.prompt"""
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
+    opened.check_task("--experiment=sample", "language_modelling")
     sample = ConfigDict(config.sample)
     if prompt_file:
         sample.prompt = read_prompt(prompt_file)

@@ -36,6 +36,10 @@ def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
     content = read(text, opened.vocabulary.level)
+    if opened.config.task != "language_modelling":
+        rows = labelled_rows(opened, content)
+        print_rows(rows)
+        return rows
     if not reads_line_ends(opened):
         content = content.removesuffix("\n")
     report_unknown(opened, content)
@@ -84,6 +88,20 @@ def report_unknown(run: Run, text: str):
         more = f" and {len(unknown) - 5} more kinds" if len(unknown) > 5 else ""
         symbol = run.vocabulary.unknown
         print(f"{sum(unknown.values())} unknown tokens are read as {symbol!r}: {kinds}{more}", file=sys.stderr)
+
+
+def labelled_rows(run: Run, text: str) -> list[dict]:
+    """A row per line, with its label and probability; of a tagger, a row per token."""
+    rows, names = [], run.vocabulary.labels
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        tokens, probabilities = run.label_probabilities(line)
+        shown = tokens if len(probabilities) == len(tokens) and run.config.task == "tagging" else [line[:60]]
+        for piece, each in zip(shown, probabilities, strict=True):
+            best = int(np.argmax(each))
+            rows.append({"line": number, "label": names[best], "probability": float(each[best]), "text": piece})
+    return rows
 
 
 # --- Rows -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
     run.config, run.vocabulary, run.step
     run.nats("some text"), run.log_probs("some text"), run.sample("The ")
     run.states("some text"), run.gates("some text")
+    run.label_probabilities("some text")                  # of a classifier or a tagger
 
 `open_run` reads the directory of a run, or an export, and nothing else: no config file and no training text.
 """
@@ -11,15 +12,17 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs.rules import check_values
+from lm.data.examples import Examples, cut_of
+from lm.data.labelled_corpora import tokens_of
 from lm.data.subwords import BYTES, is_bpe
 from lm.data.text import LEVELS, Vocabulary
 from lm.errors import UserError, check_name, in_short
-from lm.model.language_model import LanguageModel
 from lm.model.weights import load_weights
 from lm.runs import origin, schema
 from lm.runs.checkpoint import Checkpoints
@@ -30,6 +33,7 @@ from lm.runs.workdir import FREE, VOCABULARY, check_no_links, differences, shown
 from lm.scoring import inspection
 from lm.scoring.sampling import generate
 from lm.tasks import make_model
+from lm.tasks.labelling import log_probabilities
 from lm.training.optim import hyper_of
 from lm.training.state import evaluated_parameters, state_shapes
 
@@ -57,7 +61,7 @@ class Run:
     workdir: Path
     config: FrozenConfigDict
     vocabulary: Vocabulary
-    model: LanguageModel
+    model: Any
     parameters: dict
     step: int
     checkpoint: str
@@ -68,9 +72,32 @@ class Run:
         """Whether it is an export, which has no checkpoints, rather than a run."""
         return (self.workdir / WEIGHTS).exists()
 
+    def check_task(self, use: str, *tasks: str):
+        """Raises UserError unless the run is of one of these tasks. use: what needs it"""
+        if self.config.task not in tasks:
+            raise UserError(
+                f"{self.workdir} is a run of config.task={self.config.task}, and {use} needs one of {tasks[0]}"
+            )
+
+    def label_probabilities(self, text: str) -> tuple[list[str], np.ndarray]:
+        """(tokens [N], probabilities of the labels): [1, C] of the text, or [N, C] of its tokens.
+
+        C: run.vocabulary.labels. Raises UserError for an empty text, and for a language model.
+        """
+        self.check_task("label_probabilities", "classification", "tagging")
+        tokens, symbols = tokens_of(self.config.data, text), self.vocabulary.symbols
+        if not tokens:
+            raise UserError("the text is empty")
+        index, unknown = {symbol: number for number, symbol in enumerate(symbols)}, self.vocabulary.unknown
+        ids = np.array([index.get(token, index[unknown or symbols[0]]) for token in tokens])
+        count = 1 if self.model.per_token is False else len(ids)
+        nothing = Examples(ids, np.array([0, len(ids)]), np.zeros(count, np.int32))
+        return tokens, np.exp(log_probabilities(self.model, cut_of(self.config.data), self.parameters, nothing))
+
     def encode(self, text: str) -> np.ndarray:
         """Encodes a text as ids [N]. Raises UserError for a text shorter than the model's context, and for unknown
         symbols if the vocabulary has no symbol for them."""
+        self.check_task("this", "language_modelling")
         ids = self.vocabulary.encode(text)
         if len(ids) < self.model.context:
             raise UserError(f"the text has {len(ids)} tokens; this model reads at least {self.model.context}")
@@ -112,6 +139,7 @@ class Run:
 
         Raises UserError for settings that do not fit.
         """
+        self.check_task("sampling", "language_modelling")
         config = restore(self.config.to_dict(), self.workdir)
         try:
             config.sample.update({"prompt": prompt or config.sample.prompt, **settings})

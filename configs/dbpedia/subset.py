@@ -25,10 +25,11 @@ def get_config():
     config.model.embedding_from = "glove.6B.50d"
     config.model.hidden = (100,)
     config.model.pooling = "max"
-    config.init.embedding = ("uniform", -0.5, 0.5)
+    config.init.embedding = ("uniform", -0.1, 0.1)
     config.init.recurrent = ("orthogonal",)
     config.init.bias = ("lstm_bias", 1.0)
     # regularisation
+    config.keep_prob.embedding = 0.85
     config.keep_prob.input = 0.7
     config.keep_prob.output = 0.5
     # optimiser

@@ -127,6 +127,24 @@ _ATIS = _files(
 _REUTERS = "Reuters: for research; not redistributed here"
 _CONLL_HOME = "https://www.clips.uantwerpen.be/conll2003/ner/"
 
+# Corpus -> how a text of its own is read: tokenizer, and a symbol put before it.
+READS = {
+    "imdb": ("keras", "<start>"),
+    "dbpedia_subset": ("lower", ""),
+    "conll2003_ner": ("lower", ""),
+    "conll2003_pos": ("lower", ""),
+    "atis": ("spaces", ""),
+}
+
+
+def tokens_of(data, text: str) -> list[str]:
+    """The tokens of a text, as config.data reads those of its corpus."""
+    tokenizer, start = READS.get(data.corpus, (data.tokenizer, ""))
+    if data.corpus not in READS and data.format == "columns":
+        tokenizer = "lower" if tokenizer == "lower" else "spaces"
+    return [*([start] if start else []), *labelled.TOKENIZERS[tokenizer](text)]
+
+
 # Name -> (builder, files, licence, homepage).
 LABELLED = {
     "imdb": (

@@ -42,7 +42,7 @@ class Vectors(NamedTuple):
 
 
 def read_vectors(path: str, vocabulary: Vocabulary, size: int, data_dir: str | None = None) -> Vectors:
-    """Reads the vectors of the vocabulary's symbols. size: E, numbers of each vector
+    """Reads the vectors of the vocabulary's symbols; the unknown symbol has zeros. size: E, numbers of each vector
 
     path: a file, or GLOVE_NAME for GloVe's in data_dir
     Raises UserError as `read_word_vectors` and `load_glove`, and if the vectors have another size or no symbol has one.
@@ -56,6 +56,8 @@ def read_vectors(path: str, vocabulary: Vocabulary, size: int, data_dir: str | N
         raise UserError(f"{where}: its vectors have {found} numbers, but config.model.embedding_size is {size}")
     rows = {symbol: row for row, symbol in enumerate(vocabulary.symbols)}
     table = np.full((vocabulary.size, size), np.nan, np.float32)
+    if vocabulary.unknown in rows:  # as a word that is dropped, which training has seen (keep_prob.embedding)
+        table[rows[vocabulary.unknown]] = 0.0
     table[[rows[word] for word in vectors.words]] = vectors.table
     return Vectors(table, len(vectors.words))
 

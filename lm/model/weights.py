@@ -19,7 +19,7 @@ encoder.weight, decoder.weight, or both, equal.
 
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -121,7 +121,7 @@ def layout_of(tensors: dict[str, np.ndarray]) -> str:
 
 
 def load_weights(
-    path: str, model: LanguageModel, vocabulary: Vocabulary, order: Integer[np.ndarray, " V"] | None = None
+    path: str, model: Any, vocabulary: Vocabulary, order: Integer[np.ndarray, " V"] | None = None
 ) -> tuple[dict, str]:
     """Reads a file of any layout. Returns (parameters of `model`, the layout).
 
@@ -141,9 +141,7 @@ def load_weights(
         raise UserError(f"{path}: {error}") from error
 
 
-def convert(
-    tensors: dict[str, np.ndarray], model: LanguageModel, order: Integer[np.ndarray, " V"] | None = None
-) -> dict:
+def convert(tensors: dict[str, np.ndarray], model: Any, order: Integer[np.ndarray, " V"] | None = None) -> dict:
     """Converts tensors of any layout into nested parameters of `model`. Arguments and errors as in `load_weights`."""
     layout = layout_of(tensors)
     if layout != "ours":

@@ -11,7 +11,7 @@ import numpy as np
 
 from lm.data import examples
 from lm.data.corpora import Corpus
-from lm.data.examples import Examples, Plan, cut_of, make_plan, read_batch, shuffle, token_mask
+from lm.data.examples import Cut, Examples, Plan, cut_of, make_plan, read_batch, shuffle, token_mask
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.sequence_model import SequenceModel, make_sequence_model
@@ -124,6 +124,9 @@ class Labelling:
             measures = entity_scores((true.tolist(), found.tolist()) for true, found in sentences) | measures
         return Score(float(nats.sum(dtype=np.float64)), len(nats), measures)
 
+    def target_nats(self, parameters, split):
+        return predict(self, parameters, split)[0]
+
     def window_tokens(self, split, protocol, settings):
         plan = self.plan_of(split)
         return max(plan.lengths) * plan.cut.batch_size
@@ -165,11 +168,23 @@ def targets_of(model: SequenceModel, batch: examples.Batch) -> jax.Array:
     return token_mask(batch) if model.per_token else batch.present.astype(jnp.float32)[None]
 
 
+def _log_probs(model: SequenceModel, parameters, batch: examples.Batch) -> jax.Array:
+    log_probs: Any = model.apply({"params": parameters}, batch.tokens, batch.lengths)
+    return log_probs
+
+
+def log_probabilities(model: SequenceModel, cut: Cut, parameters: dict, one: Examples) -> np.ndarray:
+    """Log-probabilities [1, C] or [T, C] of the labels of a single sequence."""
+    plan = make_plan(cut._replace(batch_size=1), one, 1)
+    batch = read_batch(plan, examples.on_device(plan, one), plan.lengths[0], 0)
+    return np.asarray(jax.jit(_log_probs, static_argnums=0)(model, parameters, batch))[:, 0]
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _predict(model: SequenceModel, plan: Plan, length: int, parameters, data: examples.Data, cursor):
     """(nats, most probable label) of every label of a batch, [T, B] or [1, B]."""
     batch = read_batch(plan, data, length, cursor)
-    log_probs: Any = model.apply({"params": parameters}, batch.tokens, batch.lengths)
+    log_probs = _log_probs(model, parameters, batch)
     labels = batch.labels if model.per_token else batch.labels[None]
     nats = -jnp.take_along_axis(log_probs, labels[..., None].astype(jnp.int32), axis=-1)[..., 0]
     return nats, jnp.argmax(log_probs, axis=-1)

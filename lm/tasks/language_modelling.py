@@ -14,7 +14,7 @@ from lm.errors import UserError
 from lm.machine.memory import reject_above_free
 from lm.model.language_model import LanguageModel, make_model
 from lm.model.losses import target_weights
-from lm.scoring.protocols import PROTOCOLS, check_evaluation, compile_stream, evaluate, window_shape
+from lm.scoring.protocols import PROTOCOLS, check_evaluation, compile_stream, evaluate, exact_nats, window_shape
 from lm.scoring.sampling import check_sample, check_sample_memory, generate
 
 
@@ -94,6 +94,9 @@ class LanguageModelling:
 
     def score(self, parameters, split, protocol, settings):
         return evaluate(protocol, self.model, parameters, split, settings)
+
+    def target_nats(self, parameters, split):
+        return exact_nats(self.model, parameters, split)
 
     def window_tokens(self, split, protocol, settings):
         _, size, batch = window_shape(protocol, self.model, len(split), settings)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import jax
 import ml_collections
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from lm.cells.kinds import Cell
@@ -106,6 +107,9 @@ class Task(Protocol):
 
     def score(self, parameters: Parameters, split: Split, protocol: str, settings: ml_collections.ConfigDict) -> Score:
         """Scores a split. protocol: a name of the task's protocols; settings: config.evaluation"""
+
+    def target_nats(self, parameters: Parameters, split: Split) -> Float[np.ndarray, " targets"]:
+        """-ln p of every target of a split under the exact protocol, in order."""
 
     def window_tokens(self, split: Split, protocol: str, settings: ml_collections.ConfigDict) -> int:
         """Tokens that a program of `score` reads at a time."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import launch
 from experiments.train import load_setup
 from lm.cells.table import CELLS
 from lm.data.examples import read_batch
@@ -191,3 +192,55 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, changes, message):
     config = labelled.config(labelled.write_tsv(tmp_path / "a.tsv"), **{"data__columns": (0, 1)} | changes)
     with pytest.raises(UserError, match=message):
         load_setup(config, None)
+
+
+@pytest.mark.parametrize("task", ["classification", "tagging"])
+def test_a_labelled_run_is_scored_compared_and_exported_as_any_other(tmp_path, task, capsys):
+    write = labelled.write_tsv if task == "classification" else labelled.write_columns
+    config = labelled.config(write(tmp_path / "a.txt"), task, train__epochs=25, optim__learning_rate=0.05)
+    for seed in (0, 1):
+        config.seed = seed
+        train(load_setup(config, None), tmp_path / f"run{seed}")
+    text = tmp_path / "text"
+    text.write_text("the film was great\n\na dull story and a unicorn\n")
+
+    def rows_of(directory):
+        arguments = ["launch.py", "--experiment=score", f"--workdir={directory}", f"--text={text}"]
+        assert launch.main(arguments) == 0
+        return [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+
+    capsys.readouterr()
+    rows = rows_of(tmp_path / "run0")
+    found = [(row[0], row[1]) for row in rows[1:]]
+    if task == "classification":
+        assert found == [("1", "pos"), ("3", "neg")]
+    else:
+        tags = ["O", "O", "O", "B-GOOD"], ["O", "B-BAD", "O", "O", "O", "O"]
+        assert found == [("1", tag) for tag in tags[0]] + [("3", tag) for tag in tags[1]]
+    assert launch.main(["launch.py", "--experiment=export", f"--workdir={tmp_path}/run0", f"--to={tmp_path}/out"]) == 0
+    capsys.readouterr()
+    assert rows_of(tmp_path / "out") == rows
+    pair = [str(tmp_path / f"run{seed}") for seed in (0, 1)]
+    assert launch.main(["launch.py", "--experiment=compare", *pair, f"--workdir={tmp_path}/compare"]) == 0
+    content = json.loads((tmp_path / "compare" / "compare.json").read_text())
+    summary = json.loads((tmp_path / "run0" / "summary.json").read_text())
+    assert content["pairs"][0]["targets"] == summary["results"][0]["targets"]
+    assert any("accuracy" in name for name in content["metrics"])
+    for command in ("sample", "gradients"):
+        assert launch.main(["launch.py", f"--experiment={command}", f"--workdir={tmp_path}/run0"]) == 2
+        assert f"config.task={task}, and --experiment={command} needs" in capsys.readouterr().err
+
+
+def test_probabilities_of_a_text_are_those_of_the_scored_example(tmp_path):
+    config = labelled.config(labelled.write_tsv(tmp_path / "a.tsv"), train__epochs=2)
+    train(load_setup(config, None), tmp_path / "run")
+    run, setup = open_run(tmp_path / "run"), load_setup(config, None)
+    valid = setup.corpus.splits["valid"]
+    nats = setup.task.target_nats(run.parameters, valid)
+    for number in range(5):
+        ids = valid.tokens[valid.starts[number] : valid.starts[number + 1]]
+        _, probabilities = run.label_probabilities(" ".join(run.vocabulary.symbols[i] for i in ids))
+        assert -np.log(probabilities[0, valid.labels[number]]) == pytest.approx(nats[number], abs=1e-5)
+    for use in (run.nats, run.sample, run.gates):
+        with pytest.raises(UserError, match="needs one of language_modelling"):
+            use("a film")
