@@ -197,7 +197,7 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, changes, message):
 @pytest.mark.parametrize("task", ["classification", "tagging"])
 def test_a_labelled_run_is_scored_compared_and_exported_as_any_other(tmp_path, task, capsys):
     write = labelled.write_tsv if task == "classification" else labelled.write_columns
-    config = labelled.config(write(tmp_path / "a.txt"), task, train__epochs=25, optim__learning_rate=0.05)
+    config = labelled.config(write(tmp_path / "a.txt"), task, train__epochs=30, model__hidden=(24,))
     for seed in (0, 1):
         config.seed = seed
         train(load_setup(config, None), tmp_path / f"run{seed}")
