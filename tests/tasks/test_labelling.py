@@ -202,7 +202,7 @@ def test_a_labelled_run_is_scored_compared_and_exported_as_any_other(tmp_path, t
         config.seed = seed
         train(load_setup(config, None), tmp_path / f"run{seed}")
     text = tmp_path / "text"
-    text.write_text("the film was great\n\na dull story and a unicorn\n")
+    text.write_text("the film was great\n\na dull story and a film\n")
 
     def rows_of(directory):
         arguments = ["launch.py", "--experiment=score", f"--workdir={directory}", f"--text={text}"]
