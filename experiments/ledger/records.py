@@ -26,6 +26,8 @@ CURVE = (
     "lowest_running_perplexity",
     "valid_loss",
     "valid_perplexity",
+    "valid_accuracy",
+    "valid_f1",
     "learning_rate",
 )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SCORE_COLUMNS = ("checkpoint", "split", "protocol", "perplexity", "bits per symbol", "nats", "targets")
 TARGET_COLUMNS = ("what", "reported", "ours", "verdict", "where")
 # Panels of the figure: axis label -> columns of metrics.jsonl with the labels of their lines.
+LABEL_MEASURES = {"valid_accuracy": "accuracy, valid", "valid_f1": "F1, valid"}
 PANELS = {
     "perplexity": {"perplexity": "train", "valid_perplexity": "valid"},
     "learning rate": {"learning_rate": ""},
@@ -85,9 +86,12 @@ def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
     """Draws the panels of PANELS against steps; the reported perplexities at the end as dashed lines."""
     from matplotlib.figure import Figure
 
+    panels = PANELS
+    if any(name in row for row in rows for name in LABEL_MEASURES):
+        panels = {"perplexity": PANELS["perplexity"], "labels": LABEL_MEASURES} | PANELS
     figure = Figure(figsize=(9, 8), layout="constrained")
-    axes = figure.subplots(len(PANELS), 1, sharex=True, height_ratios=(3, 1, 1))
-    for panel, (title, columns) in zip(axes, PANELS.items(), strict=True):
+    axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=(3, *[1] * (len(panels) - 1)))
+    for panel, (title, columns) in zip(axes, panels.items(), strict=True):
         for column, label in columns.items():
             steps, values = points([row["step"] for row in rows], [row.get(column) for row in rows])
             if steps:
