@@ -22,6 +22,7 @@ CURVE = (
     "epoch",
     "loss",
     "perplexity",
+    "epoch_loss",
     "epoch_perplexity",
     "lowest_running_perplexity",
     "valid_loss",

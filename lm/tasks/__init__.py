@@ -13,6 +13,7 @@ from lm.data.text import Vocabulary
 from lm.errors import lookup
 from lm.tasks.labelling import make_labelling, make_labels_model
 from lm.tasks.language_modelling import make_language_model, make_language_modelling
+from lm.tasks.rows import make_vector_classification, make_vectors_model
 from lm.tasks.task import Task
 
 
@@ -27,6 +28,7 @@ TASKS = {
     "language_modelling": Definition(make_language_model, make_language_modelling),
     "classification": Definition(make_labels_model, make_labelling),
     "tagging": Definition(make_labels_model, make_labelling),
+    "vectors": Definition(make_vectors_model, make_vector_classification),
 }
 
 

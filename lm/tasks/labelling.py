@@ -68,6 +68,10 @@ class Labelling:
         return self.plan.tokens / self.steps_per_epoch
 
     @property
+    def activations(self) -> int:
+        return self.largest_batch * sum(map(self.model.cell.output_size, self.model.config.hidden))
+
+    @property
     def largest_batch(self) -> int:
         return max(self.plan.lengths) * self.batch_size
 
@@ -148,19 +152,24 @@ class Labelling:
     # --- Checks -----------------------------------------------------------------------------------------------------
 
     def check(self, config, corpus):
-        if config.loss.weighting not in WEIGHTINGS:
-            raise UserError(f"config.loss.weighting must be {' or '.join(WEIGHTINGS)}, not {config.loss.weighting}")
-        values = config.to_dict()
-        for key, allowed in FIXED.items():
-            group, name = key.split(".")
-            if values[group][name] != allowed:
-                raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")
-        for protocol in (config.evaluation.during, *config.evaluation.protocols):
-            if protocol not in PROTOCOLS:
-                raise UserError(f"config.evaluation: protocol {protocol} is of a language model; labels have: exact")
+        check_settings(config)
 
     def check_memory(self, config):
         pass
+
+
+def check_settings(config: ml_collections.ConfigDict):
+    """Raises UserError for settings that are of language models alone."""
+    if config.loss.weighting not in WEIGHTINGS:
+        raise UserError(f"config.loss.weighting must be {' or '.join(WEIGHTINGS)}, not {config.loss.weighting}")
+    values = config.to_dict()
+    for key, allowed in FIXED.items():
+        group, name = key.split(".")
+        if values[group][name] != allowed:
+            raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")
+    for protocol in (config.evaluation.during, *config.evaluation.protocols):
+        if protocol not in PROTOCOLS:
+            raise UserError(f"config.evaluation: protocol {protocol} is of a language model; labels have: exact")
 
 
 def targets_of(model: SequenceModel, batch: examples.Batch) -> jax.Array:

@@ -50,6 +50,10 @@ class LanguageModelling:
         return self.streams.batch_size * self.streams.unroll
 
     @property
+    def activations(self) -> int:
+        return self.largest_batch * sum(map(self.model.cell.output_size, self.model.config.hidden))
+
+    @property
     def largest_batch(self) -> int:
         return self.tokens_per_step
 

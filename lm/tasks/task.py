@@ -13,7 +13,6 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from lm.cells.kinds import Cell
 from lm.model.dropout import Noise
 from lm.scoring.score import Score
 
@@ -25,10 +24,6 @@ Data = PyTree  # a split on the device
 
 class Model(Protocol):
     """A model of a task; hashable."""
-
-    @property
-    def cell(self) -> Cell:
-        """The cell of its recurrent layers."""
 
     def draw(self, key: Key[Array, ""]) -> Parameters:
         """Draws the parameters."""
@@ -59,6 +54,10 @@ class Task(Protocol):
     @property
     def largest_batch(self) -> int:
         """Tokens of the largest batch, padding included."""
+
+    @property
+    def activations(self) -> int:
+        """Numbers that the recurrent layers put out for the largest batch."""
 
     @property
     def ends_epochs(self) -> bool:

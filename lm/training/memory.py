@@ -24,7 +24,7 @@ def check_memory(setup: Setup, copies: int = 1):
     copies: states that are in memory at once. Raises UserError.
     """
     config, task, state = setup.config, setup.task, setup.state_shapes
-    outputs = 4 * task.largest_batch * sum(map(task.model.cell.output_size, config.model.hidden))
+    outputs = 4 * task.activations
     reject_model(setup, copies * size_of(state) + size_of(state.parameters) + outputs, "at least")
     task.check_memory(config)
 

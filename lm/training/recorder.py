@@ -230,7 +230,8 @@ class Recorder:
         }
         p = p._replace(report_nats=0.0, report_steps=0, last_loss=loss)
         if ends_epoch:
-            row["epoch_perplexity"] = perplexity(p.epoch_nats / p.epoch_steps)
+            row["epoch_loss"] = p.epoch_nats / p.epoch_steps
+            row["epoch_perplexity"] = perplexity(row["epoch_loss"])
             p = p._replace(epoch_nats=0.0, epoch_steps=0)
         self.progress = p
         return row

@@ -119,6 +119,7 @@ def test_the_table_of_corpora_and_registered_files():
         "textfile",
         "labelled",
         *LABELLED,
+        "cs224d_vectors",
         "synthetic",
     ]
     # conll2003_ner and conll2003_pos read the same files.

@@ -1,0 +1,45 @@
+"""A linear softmax classifier of vectors: softmax(x W + b)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jaxtyping import Array, Float, Integer, Key
+
+from lm.model.initialisers import initialiser
+from lm.model.losses import softmax_loss
+
+
+class SoftmaxClassifier(nn.Module):
+    """init_config: config.init; inputs: D; labels: C"""
+
+    init_config: ml_collections.FrozenConfigDict
+    inputs: int
+    labels: int
+
+    def for_training(self) -> "SoftmaxClassifier":
+        """The same model without its initialisers, which training does not read."""
+        return self.clone(init_config=ml_collections.FrozenConfigDict(dict.fromkeys(self.init_config, ("zeros",))))
+
+    def setup(self):
+        init = self.init_config
+        self.output_kernel = self.param("output_kernel", initialiser(init.output), (self.inputs, self.labels))
+        self.output_bias = self.param("output_bias", initialiser(init.output_bias), (self.labels,))
+
+    def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B C"]:
+        """Log-probabilities of the labels."""
+        return jax.nn.log_softmax(x @ self.output_kernel + self.output_bias[None])
+
+    def loss(
+        self, x: Float[Array, "B D"], labels: Integer[Array, " B"], weights: Float[Array, " B"]
+    ) -> tuple[Float[Array, ""], Float[Array, " B"]]:
+        """(sum of weights * nats, nats of each label)"""
+        return softmax_loss(x, self.output_kernel, self.output_bias, labels, weights)
+
+    def initial_carry(self, batch: int) -> tuple:
+        """Batches pass nothing on."""
+        return ()
+
+    def draw(self, key: Key[Array, ""]) -> dict:
+        """Draws all parameters."""
+        return self.init(key, jnp.zeros((1, self.inputs)))["params"]
