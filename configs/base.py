@@ -61,6 +61,7 @@ def _data() -> ml_collections.ConfigDict:
     data.max_tokens = 0  # labels: tokens kept of a longer sequence; 0: all
     data.keep = "first"  # labels: which ones, first or last
     data.padding = "end"  # labels: end (masked) or front_unmasked: lm/data/examples.py
+    data.window = 3  # windows: tokens of a window, an odd number
     data.buckets = 1  # labels: sequences of similar length form buckets, padded to one length each
     data.batching = "heads"  # heads or rows: lm/data/batches.py
     data.batch_size = 64  # B
@@ -132,11 +133,11 @@ def _zoneout() -> ml_collections.ConfigDict:
 
 
 def _penalty() -> ml_collections.ConfigDict:
-    """Terms added to the objective, as factors of means over the last layer's h; 0 switches off (Merity et al.
-    2017)."""
+    """Terms added to the objective; 0 switches off."""
     penalty = ml_collections.ConfigDict()
-    penalty.activation = 0.0  # x mean of h^2, after dropout
-    penalty.temporal_activation = 0.0  # x mean of (h[t] - h[t-1])^2, before dropout
+    penalty.activation = 0.0  # x mean of h^2 of the last layer, after dropout (Merity et al. 2017)
+    penalty.temporal_activation = 0.0  # x mean of its (h[t] - h[t-1])^2, before dropout (Merity et al. 2017)
+    penalty.l2 = 0.0  # windows: x half the sum of the squares of both matrices
     return penalty
 
 

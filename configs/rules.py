@@ -187,6 +187,7 @@ RULES: dict[str, Rule] = {
     "data.max_tokens": COUNT_OR_ZERO_32,
     "data.keep": Name("lm.data.examples:KEPT"),
     "data.padding": Name("lm.data.examples:PADDINGS"),
+    "data.window": Integer(1, 1001),
     "data.buckets": Integer(1, 32),  # each is compiled
     "data.batching": Name("lm.data.batches:BATCHINGS"),
     "data.batch_size": COUNT,
@@ -226,6 +227,7 @@ RULES: dict[str, Rule] = {
     "zoneout.output": RATE,
     "penalty.activation": POSITIVE_OR_ZERO,
     "penalty.temporal_activation": POSITIVE_OR_ZERO,
+    "penalty.l2": POSITIVE_OR_ZERO,
     "loss.weighting": Name("lm.model.losses:WEIGHTINGS"),
     "loss.gradient": Name("lm.model.losses:GRADIENTS"),
     "loss.label_smoothing": RATE,

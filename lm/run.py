@@ -18,8 +18,6 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs.rules import check_values
-from lm.data.examples import Examples, cut_of
-from lm.data.labelled_corpora import tokens_of
 from lm.data.subwords import BYTES, is_bpe
 from lm.data.text import LEVELS, Vocabulary
 from lm.errors import UserError, check_name, in_short
@@ -32,8 +30,7 @@ from lm.runs.schema import read_json
 from lm.runs.workdir import FREE, VOCABULARY, check_no_links, differences, shown
 from lm.scoring import inspection
 from lm.scoring.sampling import generate
-from lm.tasks import make_model
-from lm.tasks.labelling import log_probabilities
+from lm.tasks import TASKS, make_model
 from lm.training.optim import hyper_of
 from lm.training.state import evaluated_parameters, state_shapes
 
@@ -84,15 +81,11 @@ class Run:
 
         C: run.vocabulary.labels. Raises UserError for an empty text, and for a language model.
         """
-        self.check_task("label_probabilities", "classification", "tagging")
-        tokens, symbols = tokens_of(self.config.data, text), self.vocabulary.symbols
-        if not tokens:
-            raise UserError("the text is empty")
-        index, unknown = {symbol: number for number, symbol in enumerate(symbols)}, self.vocabulary.unknown
-        ids = np.array([index.get(token, index[unknown or symbols[0]]) for token in tokens])
-        count = 1 if self.model.per_token is False else len(ids)
-        nothing = Examples(ids, np.array([0, len(ids)]), np.zeros(count, np.int32))
-        return tokens, np.exp(log_probabilities(self.model, cut_of(self.config.data), self.parameters, nothing))
+        labelling = {name: task.label for name, task in TASKS.items() if task.label}
+        self.check_task("label_probabilities", *labelling)
+        label = labelling[self.config.task]
+        tokens, log_probs = label(self.config, self.vocabulary, self.model, self.parameters, text)
+        return tokens, np.exp(log_probs)
 
     def encode(self, text: str) -> np.ndarray:
         """Encodes a text as ids [N]. Raises UserError for a text shorter than the model's context, and for unknown

@@ -18,6 +18,7 @@ from launch import COMMANDS
 from lm.data.corpora import CORPORA, OWN, Corpus
 from lm.data.corpora import load as load_corpus
 from lm.data.examples import Examples
+from lm.data.rows import Rows
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.language_model import count_parameters
@@ -39,8 +40,17 @@ VOCABULARY = {
     "conll2003_ner": 21_010,
     "conll2003_pos": 21_010,
     "atis": 823,
+    "cs224d_ner": 100_232,
 }
-LABELS = {"imdb": 2, "dbpedia_subset": 14, "conll2003_ner": 9, "conll2003_pos": 45, "atis": 129, "labelled": 3}
+LABELS = {
+    "imdb": 2,
+    "dbpedia_subset": 14,
+    "conll2003_ner": 9,
+    "conll2003_pos": 45,
+    "atis": 129,
+    "labelled": 3,
+    "cs224d_ner": 5,
+}
 TOKENS = {
     "text8": 99_999_000,
     "text8_prefix": 6_876_825,
@@ -180,6 +190,9 @@ def stand_in(config) -> Corpus:
     if vocabulary.labels:
         per_token = config.task == "tagging"
         texts = {name: examples_of(len(ids), per_token) for name, ids in texts.items()}
+    if config.task == "windows":
+        x, ids = np.zeros((10_000, config.data.window), np.uint32), np.zeros(10_000, np.uint8)
+        texts = dict.fromkeys(("train", "valid"), Rows(x, ids, ids[:1]))
     return Corpus(corpus, vocabulary, texts, {})
 
 

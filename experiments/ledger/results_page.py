@@ -36,7 +36,8 @@ def final_rows(rows: list[dict]) -> list[dict]:
     """One row per config and corpus: its final number if it has one, otherwise its last reported point."""
 
     def rank(row: dict):
-        return not is_final(row), _SPLITS.index(row["split"]), row["metric"] == "loss"
+        place = 0 if is_final(row) else -int(row["at"].split()[1])
+        return not is_final(row), place, _SPLITS.index(row["split"]), row["metric"] == "loss"
 
     groups = itertools.groupby(rows, lambda row: (row["config"], row["corpus"]))
     return [min(group, key=rank) for _, group in groups]

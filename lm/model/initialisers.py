@@ -39,8 +39,8 @@ def truncated_normal(key: PRNGKey, shape: Shape, dtype, mean: float, deviation: 
 
 
 def glorot_uniform(key: PRNGKey, shape: Shape, dtype) -> Values:
-    """U(+-sqrt(6 / (fan_in + fan_out))) (Glorot and Bengio 2010)."""
-    limit = (6.0 / sum(shape)) ** 0.5
+    """U(+-sqrt(6 / (fan_in + fan_out))) (Glorot and Bengio 2010). A bias [n] counts as [1, n]."""
+    limit = (6.0 / (sum(shape) if len(shape) > 1 else 1 + shape[0])) ** 0.5
     return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 

@@ -29,6 +29,7 @@ OUTPUTS = {
     "dense": "kernel and bias",
     "dense_without_bias": "kernel",
     "sigmoid": "kernel and bias of one unit, for two classes of labelled sequences",
+    "dropped_logits": "kernel and bias; windows only: the logits are dropped out like the layer before (CS224d)",
     "tied": "bias; the kernel is the embedding table, transposed (Inan et al. 2017, Press and Wolf 2017)",
 }
 
@@ -230,8 +231,8 @@ def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, feature
             f"config.model.input={model.input}: {vocabulary_size} symbols form too many pairs for 32 bits; "
             "config.model.input=embedding reads single symbols"
         )
-    if model.output == "sigmoid":
-        raise UserError("config.model.output=sigmoid is of sequences with two classes, not of a language model")
+    if model.output in ("sigmoid", "dropped_logits"):
+        raise UserError(f"config.model.output={model.output} is of labelled sequences, not of a language model")
     if model.output == "tied" and model.input != "embedding":
         raise UserError(f"config.model.output=tied needs config.model.input=embedding, not {model.input}")
     if model.output == "tied" and model.embedding_size != features:

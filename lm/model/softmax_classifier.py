@@ -31,9 +31,9 @@ class SoftmaxClassifier(nn.Module):
         return jax.nn.log_softmax(x @ self.output_kernel + self.output_bias[None])
 
     def loss(
-        self, x: Float[Array, "B D"], labels: Integer[Array, " B"], weights: Float[Array, " B"]
+        self, x: Float[Array, "B D"], labels: Integer[Array, " B"], weights: Float[Array, " B"], noise, terms
     ) -> tuple[Float[Array, ""], Float[Array, " B"]]:
-        """(sum of weights * nats, nats of each label)"""
+        """(sum of weights * nats, nats of each label). Without noise and penalty."""
         return softmax_loss(x, self.output_kernel, self.output_bias, labels, weights)
 
     def initial_carry(self, batch: int) -> tuple:

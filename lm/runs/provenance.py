@@ -37,6 +37,7 @@ ADDED_LATER = {
     **{"data.format": "tsv", "data.columns": [0, 1], "data.header": "none", "data.tokenizer": "spaces"},
     **{"data.valid_share": 0.1, "data.max_tokens": 0, "data.keep": "first", "data.padding": "end", "data.buckets": 1},
     **{"model.direction": "forward", "model.pooling": "last", "model.convolution": []},
+    **{"data.window": 3, "penalty.l2": 0.0},
     "data.reset": "",
     "optim.frozen": [],
     "init.gain": ["constant", 1.0],

@@ -11,23 +11,35 @@ import ml_collections
 from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
 from lm.errors import lookup
-from lm.tasks.labelling import make_labelling, make_labels_model
+from lm.tasks.labelling import label_sequence, make_labelling, make_labels_model
 from lm.tasks.language_modelling import make_language_model, make_language_modelling
-from lm.tasks.rows import make_vector_classification, make_vectors_model
+from lm.tasks.rows import (
+    label_words,
+    make_vector_classification,
+    make_vectors_model,
+    make_window_classification,
+    make_windows_model,
+)
 from lm.tasks.task import Task
 
 
 class Definition(NamedTuple):
-    """model: its model from a config and a vocabulary; task: the task from a config and a corpus. Both check."""
+    """model: its model from a config and a vocabulary; task: the task from a config and a corpus. Both check.
+
+    label: (config, vocabulary, model, parameters, text) -> (tokens, log-probabilities of the labels), of tasks that
+        label a text
+    """
 
     model: Callable[[ml_collections.ConfigDict, Vocabulary], Any]
     task: Callable[[ml_collections.ConfigDict, Corpus], Task]
+    label: Callable | None = None
 
 
 TASKS = {
     "language_modelling": Definition(make_language_model, make_language_modelling),
-    "classification": Definition(make_labels_model, make_labelling),
-    "tagging": Definition(make_labels_model, make_labelling),
+    "classification": Definition(make_labels_model, make_labelling, label_sequence),
+    "tagging": Definition(make_labels_model, make_labelling, label_sequence),
+    "windows": Definition(make_windows_model, make_window_classification, label_words),
     "vectors": Definition(make_vectors_model, make_vector_classification),
 }
 

@@ -2,16 +2,19 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Array, Int, Key
 
 from lm.data import examples
 from lm.data.corpora import Corpus
-from lm.data.examples import Cut, Examples, Plan, cut_of, make_plan, read_batch, shuffle, token_mask
+from lm.data.examples import Examples, Plan, cut_of, make_plan, read_batch, shuffle, token_mask
+from lm.data.labelled_corpora import tokens_of
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.sequence_model import SequenceModel, make_sequence_model
@@ -88,8 +91,7 @@ class Labelling:
         return examples.on_device(self.plan, split)
 
     def order(self, data, key, step):
-        epoch = jnp.asarray(step // self.steps_per_epoch, jnp.uint32)
-        return shuffle(self.plan, data, jax.random.fold_in(key, jnp.uint32(_ORDERS) + epoch))
+        return shuffle(self.plan, data, epoch_key(key, step // self.steps_per_epoch))
 
     def start_of(self, cursor, carry):
         return carry
@@ -152,24 +154,30 @@ class Labelling:
     # --- Checks -----------------------------------------------------------------------------------------------------
 
     def check(self, config, corpus):
-        check_settings(config)
+        check_settings(config, PROTOCOLS, FIXED | {"penalty.l2": 0.0})
 
     def check_memory(self, config):
         pass
 
 
-def check_settings(config: ml_collections.ConfigDict):
-    """Raises UserError for settings that are of language models alone."""
+def epoch_key(key: Key[Array, ""], epoch: Int[Array, ""]) -> Key[Array, ""]:
+    """What the order of an epoch follows from."""
+    return jax.random.fold_in(key, jnp.uint32(_ORDERS) + jnp.asarray(epoch, jnp.uint32))
+
+
+def check_settings(config: ml_collections.ConfigDict, protocols: tuple[str, ...], fixed: Mapping[str, object]):
+    """Raises UserError unless protocols are among these and keys have their fixed values."""
     if config.loss.weighting not in WEIGHTINGS:
         raise UserError(f"config.loss.weighting must be {' or '.join(WEIGHTINGS)}, not {config.loss.weighting}")
     values = config.to_dict()
-    for key, allowed in FIXED.items():
+    for key, allowed in fixed.items():
         group, name = key.split(".")
         if values[group][name] != allowed:
             raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")
     for protocol in (config.evaluation.during, *config.evaluation.protocols):
-        if protocol not in PROTOCOLS:
-            raise UserError(f"config.evaluation: protocol {protocol} is of a language model; labels have: exact")
+        if protocol not in protocols:
+            known = ", ".join(protocols)
+            raise UserError(f"config.evaluation: protocol {protocol} is of a language model; labels have: {known}")
 
 
 def targets_of(model: SequenceModel, batch: examples.Batch) -> jax.Array:
@@ -182,11 +190,18 @@ def _log_probs(model: SequenceModel, parameters, batch: examples.Batch) -> jax.A
     return log_probs
 
 
-def log_probabilities(model: SequenceModel, cut: Cut, parameters: dict, one: Examples) -> np.ndarray:
-    """Log-probabilities [1, C] or [T, C] of the labels of a single sequence."""
-    plan = make_plan(cut._replace(batch_size=1), one, 1)
+def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, parameters: dict, text: str):
+    """(tokens [N], log-probabilities of the labels): [1, C] of the text, or [N, C] of its tokens."""
+    tokens, symbols = tokens_of(config.data, text), vocabulary.symbols
+    if not tokens:
+        raise UserError("the text is empty")
+    index, unknown = {symbol: number for number, symbol in enumerate(symbols)}, vocabulary.unknown
+    ids = np.array([index.get(token, index[unknown or symbols[0]]) for token in tokens])
+    labels = np.zeros(len(ids) if model.per_token else 1, np.int32)
+    one = Examples(ids, np.array([0, len(ids)]), labels)
+    plan = make_plan(cut_of(config.data)._replace(batch_size=1), one, 1)
     batch = read_batch(plan, examples.on_device(plan, one), plan.lengths[0], 0)
-    return np.asarray(jax.jit(_log_probs, static_argnums=0)(model, parameters, batch))[:, 0]
+    return tokens, np.asarray(jax.jit(_log_probs, static_argnums=0)(model, parameters, batch))[:, 0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

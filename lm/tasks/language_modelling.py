@@ -121,6 +121,8 @@ class LanguageModelling:
         context, unroll = self.model.context, self.streams.unroll
         check_sample(config.sample, corpus.vocabulary, context)
         check_evaluation(config.evaluation, self.model, corpus.splits)
+        if config.penalty.l2:
+            raise UserError("config.penalty.l2 is of windows; of a language model: config.optim.weight_decay")
         if config.penalty.temporal_activation and unroll <= context:
             raise UserError(
                 "config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "

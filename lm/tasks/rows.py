@@ -1,56 +1,102 @@
-"""Classification of vectors, read in their order: what a softmax does without a recurrent layer before it."""
+"""Classification of rows of one shape: vectors of numbers, in their order, or windows of tokens, shuffled each epoch.
+
+protocol  the score
+exact     nats of every row
+batched   the mean over batches of evaluation.batch_size rows in order, of which the short last one counts as much as
+          the others, plus the penalty of config.penalty: what the starter code of CS224d prints as its loss
+"""
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Array, Int, Integer
 
 from lm.data.corpora import Corpus
-from lm.data.rows import SIZE, Rows
+from lm.data.rows import SIZE, Rows, normal_word, windows_of
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.softmax_classifier import SoftmaxClassifier
+from lm.model.window_classifier import WindowClassifier, make_window_classifier
+from lm.scoring.labels import OUTSIDE, entity_scores, f1
 from lm.scoring.score import Score
-from lm.tasks.labelling import check_settings
+from lm.tasks.labelling import FIXED, check_settings, epoch_key
+
+PROTOCOLS = ("exact", "batched")
+ORDERS = ("file", "shuffled")
+OFF = {"keep_prob": 1.0, "zoneout": 0.0, "penalty": 0.0}  # groups of keys, and the value that switches each off
+READ = ("keep_prob.output", "penalty.l2")  # keys of these that windows read
+CHUNK = 4096  # rows scored at once
+
+
+class Data(NamedTuple):
+    """Rows on the device. order [S B]: the rows of all batches of an epoch, -1 for none"""
+
+    x: Array
+    labels: Integer[Array, " n"]
+    order: Int[Array, " SB"]
 
 
 @dataclasses.dataclass(frozen=True)
-class VectorClassification:
-    """A model and its batches of `batch_size` vectors, n // batch_size of them in an epoch. The carry is empty."""
+class RowClassification:
+    """A model and its batches of `batch_size` of `count` rows. The carry is empty.
 
-    model: SoftmaxClassifier
+    labels: the names of the labels; order: a name of ORDERS; weighting: config.loss.weighting; l2: config.penalty.l2
+    """
+
+    model: SoftmaxClassifier | WindowClassifier
     batch_size: int
     count: int
+    labels: tuple[str, ...]
+    order_name: str
     weighting: str
+    l2: float
 
-    columns = ("loss", "epoch_loss", "tokens_per_s")
     ends_epochs = True
     shapes = ("all",)
     activations = 0
 
     def for_training(self):
-        return dataclasses.replace(self, model=self.model.for_training())
+        return dataclasses.replace(self, model=self.model.for_training(), l2=0.0)
+
+    @property
+    def is_windows(self) -> bool:
+        return isinstance(self.model, WindowClassifier)
+
+    @property
+    def columns(self):
+        return ("loss", "epoch_loss", *(["valid_loss", "valid_f1"] if self.is_windows else []), "tokens_per_s")
+
+    # --- Batches ----------------------------------------------------------------------------------------------------
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.count // self.batch_size
+        return -(-self.count // self.batch_size)
 
     @property
     def tokens_per_step(self) -> float:
-        return self.batch_size
+        return self.count / self.steps_per_epoch
 
     @property
     def largest_batch(self) -> int:
         return self.batch_size
 
     def on_device(self, split):
-        return jnp.asarray(split.x), jnp.asarray(split.labels)
+        order = jnp.arange(len(split), dtype=jnp.int32)
+        return Data(jnp.asarray(split.x), jnp.asarray(split.labels), self._padded(order))
+
+    def _padded(self, order: Array) -> Array:
+        return jnp.pad(order, (0, -len(order) % self.batch_size), constant_values=-1)
 
     def order(self, data, key, step):
-        return data
+        if self.order_name == "file":
+            return data
+        shuffled = jax.random.permutation(epoch_key(key, step // self.steps_per_epoch), self.count)
+        return data._replace(order=self._padded(shuffled.astype(jnp.int32)))
 
     def start_of(self, cursor, carry):
         return carry
@@ -59,42 +105,75 @@ class VectorClassification:
         return jnp.zeros((), jnp.int32)
 
     def batch(self, shape, data, cursor):
-        rows = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, cursor * self.batch_size, self.batch_size), data)
-        return rows, jnp.full(self.batch_size, 1.0 if self.weighting == "sum" else 1.0 / self.batch_size)
+        ids = jax.lax.dynamic_slice_in_dim(data.order, cursor * self.batch_size, self.batch_size)
+        present = (ids >= 0).astype(jnp.float32)
+        rows = jnp.maximum(ids, 0)
+        weights = present if self.weighting == "sum" else present / jnp.sum(present)
+        return (data.x[rows], data.labels[rows]), weights
 
     def advance(self, cursor):
         return (cursor + 1) % self.steps_per_epoch
 
+    # --- Model ------------------------------------------------------------------------------------------------------
+
     def loss(self, parameters, batch, carry, weights, noise, terms):
-        found: Any = self.model.apply({"params": parameters}, *batch, weights, method="loss")
+        found: Any = self.model.apply({"params": parameters}, *batch, weights, noise, terms, method="loss")
         objective, nats = found
         return objective, (carry, nats)
 
     def sample(self, parameters, vocabulary, settings, key=None):
         return []
 
+    # --- Scores -----------------------------------------------------------------------------------------------------
+
     def score(self, parameters, split, protocol, settings):
-        log_probs: Any = self.model.apply({"params": parameters}, jnp.asarray(split.x))
-        nats = -np.asarray(log_probs)[np.arange(len(split.labels)), split.labels]
-        accuracy = float(np.mean(np.argmax(log_probs, axis=-1) == split.labels))
-        return Score(float(nats.sum(dtype=np.float64)), len(nats), {"accuracy": accuracy})
+        nats, predicted = self.predict(parameters, split)
+        measures = {"accuracy": float(np.mean(predicted == split.labels))}
+        if self.is_windows:
+            measures = _tag_scores(np.array(self.labels), split, predicted) | measures
+        total = float(nats.sum(dtype=np.float64))
+        if protocol == "batched":
+            size = settings.batch_size
+            means = [nats[start : start + size].mean(dtype=np.float64) for start in range(0, len(nats), size)]
+            total = len(nats) * (float(np.mean(means)) + self.penalty(parameters))
+        return Score(total, len(nats), measures)
+
+    def penalty(self, parameters) -> float:
+        """What the objective adds to the nats."""
+        if not self.l2:
+            return 0.0
+        squares: Any = self.model.apply({"params": parameters}, method="half_squares")
+        return self.l2 * float(squares)
+
+    def predict(self, parameters, split: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """(nats, most probable label) of every row."""
+        size, found = min(CHUNK, len(split)), []
+        for start in range(0, len(split), size):
+            rows = np.arange(start, start + size) % len(split)  # the last chunk begins again: one shape
+            found.append(log_probabilities(self.model, parameters, jnp.asarray(split.x[rows])))
+        log_probs = np.concatenate([np.asarray(each) for each in found])[: len(split)]
+        return -log_probs[np.arange(len(split)), split.labels], log_probs.argmax(axis=1)
 
     def target_nats(self, parameters, split):
-        log_probs: Any = self.model.apply({"params": parameters}, jnp.asarray(split.x))
-        return -np.asarray(log_probs)[np.arange(len(split.labels)), split.labels]
+        return self.predict(parameters, split)[0]
 
     def window_tokens(self, split, protocol, settings):
-        return len(split)
+        return min(CHUNK, len(split))
 
     def timed_part(self, split, protocol, settings, tokens):
         return split, 1.0
 
     def compile_score(self, parameters, split, protocol, settings):
-        shape = jax.ShapeDtypeStruct(split.x.shape, split.x.dtype)
-        return jax.jit(lambda p, x: self.model.apply({"params": p}, x)).lower(parameters, shape).compile()
+        rows = jax.ShapeDtypeStruct((min(CHUNK, len(split)), *split.x.shape[1:]), split.x.dtype)
+        return log_probabilities.lower(self.model, parameters, rows).compile()
+
+    # --- Checks -----------------------------------------------------------------------------------------------------
 
     def check(self, config, corpus):
-        check_settings(config)
+        off = {f"{group}.{key}": value for group, value in OFF.items() for key in config[group]}
+        for key in READ if self.is_windows else ():
+            del off[key]
+        check_settings(config, PROTOCOLS, FIXED | off | {"loss.label_smoothing": 0.0})
 
     def check_memory(self, config):
         pass
@@ -105,12 +184,53 @@ def make_vectors_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary
     return SoftmaxClassifier(ml_collections.FrozenConfigDict(config.init), SIZE, len(vocabulary.labels))
 
 
-def make_vector_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> VectorClassification:
+def make_windows_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> WindowClassifier:
+    """The model of a config. Raises UserError for values that do not fit each other."""
+    return make_window_classifier(config, vocabulary.size, len(vocabulary.labels))
+
+
+def make_vector_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
     """The task of a config on a corpus. Raises UserError for one of no vectors, and for too large a batch."""
+    return _make(config, corpus, make_vectors_model(config, corpus.vocabulary), "f", "file")
+
+
+def make_window_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
+    """The task of a config on a corpus. Raises UserError for one of no windows, and for too large a batch."""
+    return _make(config, corpus, make_windows_model(config, corpus.vocabulary), "iu", "shuffled")
+
+
+def _make(config: ml_collections.ConfigDict, corpus: Corpus, model, kinds: str, order: str) -> RowClassification:
     train, batch_size = corpus.splits["train"], config.data.batch_size
-    if not isinstance(train, Rows):
-        raise UserError(f"config.task=vectors needs vectors, and config.data.corpus={corpus.name} has none")
+    if not isinstance(train, Rows) or train.x.dtype.kind not in kinds:
+        raise UserError(f"config.task={config.task}: config.data.corpus={corpus.name} has no {config.task}")
     if batch_size > len(train):
-        raise UserError(f"config.data.batch_size must be at most {len(train)}, the number of vectors, not {batch_size}")
-    model = make_vectors_model(config, corpus.vocabulary)
-    return VectorClassification(model, batch_size, len(train), config.loss.weighting)
+        raise UserError(f"config.data.batch_size must be at most {len(train)}, the number of rows, not {batch_size}")
+    labels, weighting = corpus.vocabulary.labels, config.loss.weighting
+    return RowClassification(model, batch_size, len(train), labels, order, weighting, config.penalty.l2)
+
+
+def label_words(config, vocabulary: Vocabulary, model: WindowClassifier, parameters: dict, text: str):
+    """(words [N], log-probabilities [N, C] of the labels of each), for a sentence with spaces between words."""
+    words, index = text.split(), {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
+    ids = [index[normal_word(word, index)] for word in words]
+    rows = windows_of([ids], [0] * len(ids), config.data.window, vocabulary)
+    return words, np.asarray(log_probabilities(model, parameters, jnp.asarray(rows.x)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def log_probabilities(model, parameters: dict, x: Array) -> Array:
+    """Log-probabilities [B, C] of the labels."""
+    return model.apply({"params": parameters}, x)
+
+
+def _tag_scores(names: np.ndarray, split: Rows, predicted: np.ndarray) -> dict[str, float]:
+    """F1 of entities, and of single tokens, for each type; token_f1 is that of all tokens but OUTSIDE."""
+    true, found = names[split.labels], names[predicted]
+    sentences = zip(*(np.split(each, split.starts[1:]) for each in (true, found)), strict=True)
+    scores = entity_scores((a.tolist(), b.tolist()) for a, b in sentences)
+    kinds = [name for name in names if name != OUTSIDE]
+    counts = np.array(
+        [[((true == kind) & (found == kind)).sum(), (found == kind).sum(), (true == kind).sum()] for kind in kinds]
+    )
+    scores["token_f1"] = f1(*counts.sum(axis=0).tolist())
+    return scores | {f"token_f1_{kind}": f1(*count) for kind, count in zip(kinds, counts.tolist(), strict=True)}

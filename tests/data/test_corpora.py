@@ -14,6 +14,7 @@ from lm.data import corpora, synthetic
 from lm.data.corpora import CORPORA, load
 from lm.data.files import RegisteredFile
 from lm.data.labelled_corpora import LABELLED
+from lm.data.rows import CS224D
 from lm.data.text import TEXT8_ALPHABET, Vocabulary
 from lm.errors import UserError
 from tests.helpers.corpus_files import TEXT, data_config, place, place_text8, refusal, register
@@ -119,15 +120,15 @@ def test_the_table_of_corpora_and_registered_files():
         "textfile",
         "labelled",
         *LABELLED,
-        "cs224d_vectors",
+        *CS224D,
         "synthetic",
     ]
     # conll2003_ner and conll2003_pos read the same files.
     registered = list({file.path: file for row in CORPORA.values() for file in row.files.values()}.values())
     assert all(len(file.sha256) == 64 and file.size > 0 for file in registered)
-    assert len({file.sha256 for file in registered}) == len(registered) == 21
+    assert len({file.sha256 for file in registered}) == len(registered) == 24
     unpublished = {file.path.partition("/")[0] for file in registered if file.url is None}
-    assert unpublished == {"text8", "imdb", "dbpedia", "atis"}
+    assert unpublished == {"text8", "imdb", "dbpedia", "atis", "conll2003"}
 
 
 # ---- the user's own text ----

@@ -1,0 +1,89 @@
+"""A classifier of the middle token of a window: softmax(tanh(x W + b1) U + b2), where x joins the window's embeddings.
+
+Source: Socher et al. (2015), CS224d, assignment 2, question 2; after Collobert et al. (2011).
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jaxtyping import Array, Float, Integer, Key
+
+from lm.errors import UserError
+from lm.model.dropout import Noise, drop
+from lm.model.initialisers import initialiser
+
+# config.model.output. dropped_logits: config.keep_prob.output drops units of tanh, and logits too.
+OUTPUTS = ("dense", "dropped_logits")
+
+
+class WindowClassifier(nn.Module):
+    """config, init_config: config.model and config.init; vocabulary_size: V; labels: C; window: D tokens"""
+
+    config: ml_collections.FrozenConfigDict
+    init_config: ml_collections.FrozenConfigDict
+    vocabulary_size: int
+    labels: int
+    window: int
+
+    def for_training(self) -> "WindowClassifier":
+        """The same model without its initialisers, which training does not read."""
+        return self.clone(init_config=ml_collections.FrozenConfigDict(dict.fromkeys(self.init_config, ("zeros",))))
+
+    def setup(self):
+        init, size, units = self.init_config, self.config.embedding_size, self.config.hidden[0]
+        self.embedding = self.param("embedding", initialiser(init.embedding), (self.vocabulary_size, size))
+        self.input_kernel = self.param("input_kernel", initialiser(init.input), (self.window * size, units))
+        self.bias = self.param("bias", initialiser(init.bias), (units,))
+        self.output_kernel = self.param("output_kernel", initialiser(init.output), (units, self.labels))
+        self.output_bias = self.param("output_bias", initialiser(init.output_bias), (self.labels,))
+
+    def __call__(self, x: Integer[Array, "B D"], noise: Noise | None = None) -> Float[Array, "B C"]:
+        """Log-probabilities of the labels."""
+        joined = jnp.take(self.embedding, x, axis=0, mode="clip").reshape(x.shape[0], -1)
+        hidden = jnp.tanh(joined @ self.input_kernel + self.bias[None])
+        logits = drop(noise, "output", hidden[None]) @ self.output_kernel + self.output_bias[None, None]
+        if self.config.output == "dropped_logits":
+            logits = drop(noise, "output", logits, layer=1)  # a mask of its own
+        return jax.nn.log_softmax(logits[0])
+
+    def loss(
+        self,
+        x: Integer[Array, "B D"],
+        labels: Integer[Array, " B"],
+        weights: Float[Array, " B"],
+        noise: Noise | None,
+        terms: dict[str, Float[Array, ""]],
+    ) -> tuple[Float[Array, ""], Float[Array, " B"]]:
+        """(sum of weights * nats, and penalty, nats of each label)"""
+        log_probs = self(x, noise)
+        nats = -jnp.take_along_axis(log_probs, labels[:, None].astype(jnp.int32), axis=1)[:, 0]
+        return jnp.sum(weights * nats) + terms.get("l2", 0.0) * self.half_squares(), jax.lax.stop_gradient(nats)
+
+    def half_squares(self) -> Float[Array, ""]:
+        """Half the sum of the squares of W and U: what config.penalty.l2 multiplies."""
+        return 0.5 * (jnp.sum(self.input_kernel**2) + jnp.sum(self.output_kernel**2))
+
+    def initial_carry(self, batch: int) -> tuple:
+        """Batches pass nothing on."""
+        return ()
+
+    def draw(self, key: Key[Array, ""]) -> dict:
+        """Draws all parameters."""
+        result: Any = self.init(key, jnp.zeros((1, self.window), jnp.int32))
+        return result["params"]
+
+
+def make_window_classifier(config: ml_collections.ConfigDict, vocabulary_size: int, labels: int) -> WindowClassifier:
+    """The model of a config. Raises UserError for values that do not fit each other."""
+    model = config.model
+    if model.input != "embedding" or not model.embedding_size:
+        raise UserError("config.task=windows needs config.model.input=embedding and embedding_size of at least 1")
+    if len(model.hidden) != 1:
+        raise UserError(f"config.task=windows needs one hidden layer: config.model.hidden=(units,), not {model.hidden}")
+    if model.output not in OUTPUTS:
+        raise UserError(f"config.model.output must be {' or '.join(OUTPUTS)} with windows, not {model.output}")
+    freeze = ml_collections.FrozenConfigDict
+    return WindowClassifier(freeze(model), freeze(config.init), vocabulary_size, labels, config.data.window)
