@@ -185,6 +185,9 @@ def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
     for owner, command in COMMANDS.items():
         for flag in flags_of(command):
             owners.setdefault(flag, []).append(owner)
+    for flag in (*COMMON_FLAGS, *owners):
+        if values[flag.name].present and values[flag.name].value == "":
+            raise UserError(f"--{flag.name}= is empty: give a value, or leave it out")
     for flag, names in owners.items():
         if values[flag.name].present and name not in names:
             hint = similar_keys(flag.name, keys) if any(key.endswith(f".{flag.name}") for key in keys) else ""
@@ -235,9 +238,7 @@ def data_directory(values: flags.FlagValues) -> str | None:
 
 
 def work_directory(values: flags.FlagValues, command: Command) -> str:
-    """--workdir, or its default for the command. Raises UserError if it is empty."""
-    if values["workdir"].value == "":
-        raise UserError("--workdir= is empty: name a directory")
+    """--workdir, or its default for the command. Raises UserError if another run's config needs one."""
     if values["workdir"].value or command.workdir:
         return values["workdir"].value or command.workdir
     config = config_file(values["config"])

@@ -143,21 +143,23 @@ def plot(norms: dict[str, np.ndarray]) -> bytes:
 
 
 def run(config, workdir, data_dir=None):
-    """Prints the book's numbers, writes gradients.json and gradients.png, and returns the content of the former."""
+    """Writes gradients.json and gradients.png, and returns the content of the former. Prints the numbers; those of the
+    book only if `workdir` has no run."""
     del data_dir
     workdir = make_directory(workdir)
-    demo = demonstration()
-    for name, numbers in demo.items():
+    demo, has_run = demonstration(), (workdir / "config.json").exists()
+    for name, numbers in () if has_run else demo.items():
         print(f"{name} activations, then gradients, ten steps each")
         for row in (*numbers["activations"], *numbers["gradients"]):
             print(f"  [{row[0]:.9g} {row[1]:.9g}]")
     key = jax.random.key(config.seed)
     norms = {name: gradient_norms(name, config.model.hidden[0], STEPS, key) for name in CELL_BIASES}
-    if (workdir / "config.json").exists():
+    if has_run:
         norms |= trained_norms(open_run(workdir))
     for name, values in norms.items():
         print(f"{name}: |d loss / d h| is {values[-1]:.3g} at the last step, {values[0]:.3g} {STEPS - 1} steps before")
     record = {"demonstration": demo, "norms": norms}
     write_json(workdir / "gradients.json", record)
     write_bytes(workdir / "gradients.png", plot(norms))
+    print(f"wrote {workdir / 'gradients.png'}")
     return record

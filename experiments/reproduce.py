@@ -78,6 +78,9 @@ def run(config, workdir, data_dir=None, **flags):
     del config
     workdir, request = Path(workdir), Request(**flags)
     if request.check:
+        unread = [name for name, value in flags.items() if name != "check" and value != Request._field_defaults[name]]
+        if unread:
+            raise UserError(f"--check reads records and trains nothing: leave out --{unread[0]}")
         claims, is_published = all_claims(), workdir.resolve() == RESULTS
         return storage.check(workdir, claims, published.faults if is_published else None)
     if not 0 <= request.seeds <= MOST_SEEDS:

@@ -6,6 +6,7 @@ import importlib
 import re
 import textwrap
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from configs.catalogue import CONFIGS, all_configs
 from experiments import COMMANDS, COMMON_FLAGS, DISTRIBUTED_FLAGS, Command, Flag
@@ -16,15 +17,16 @@ CONFIG = "--config=FILE[:VARIANT]  Config of the run; --config.KEY=VALUE overrid
 
 
 def help_text(topic: str, command: str, introduction: str | None) -> str:
-    """What --help=TOPIC prints; an empty topic asks for one command, or for an overview after `introduction`.
+    """What --help=TOPIC prints, of a list or a command; --help alone: that of `command`, or an overview after
+    `introduction`.
 
     Raises UserError for an unknown topic or command.
     """
-    if topic:
-        if topic not in TOPICS:
-            raise UserError(f"--help={in_short(topic)[1:-1]}: known are {', '.join(TOPICS)}")
+    if topic in TOPICS:
         return TOPICS[topic]()
-    if command:
+    if topic and topic not in COMMANDS:
+        raise UserError(f"--help={in_short(topic)[1:-1]}: known are {', '.join(TOPICS)} and the commands")
+    if command := topic or command:
         chosen = lookup(COMMANDS, command, "--experiment")
         return f"{docstring(chosen)}\n\nflags:\n{flag_lines((*chosen.flags, *COMMON_FLAGS))}"
     topics = ", ".join(f"--help={name}" for name in TOPICS)
@@ -90,8 +92,10 @@ def entries(table: str, key: str) -> str:
     return f"--config.{key}=NAME\n" + columns((f"  {each}", first_line(entry)) for each, entry in found.items())
 
 
-def first_line(entry: object) -> str:
-    """Of the docstring of a module, a function, or the function inside an entry of a table."""
+def first_line(entry: Any) -> str:
+    """Of the docstring of a module, a function, or the function inside an entry of a table; or an entry's purpose."""
+    if hasattr(entry, "purpose"):
+        return entry.purpose
     for name in ("equations", "windows", "build"):
         entry = getattr(entry, name, entry)
     while isinstance(entry, functools.partial):
@@ -102,6 +106,7 @@ def first_line(entry: object) -> str:
 TOPICS: dict[str, Callable[[], str]] = {
     "configs": configs,
     "keys": keys,
+    "tasks": lambda: entries("lm.tasks:TASKS", "task"),
     "cells": lambda: entries("lm.cells.table:CELLS", "model.cell"),
     "corpora": lambda: entries("lm.data.corpora:CORPORA", "data.corpus"),
     "protocols": lambda: entries("lm.scoring.protocols:PROTOCOLS", "evaluation.protocols"),

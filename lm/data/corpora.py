@@ -248,6 +248,8 @@ def _joined(files: list[OwnFile], level: str) -> str:
 def _own_vocabulary(train: str, data, unknown: bool = False) -> Vocabulary:
     """The vocabulary of config.data.level for a training text."""
     if data.level == "byte":
+        if data.max_vocabulary:
+            raise UserError("config.data.max_vocabulary must be 0 with config.data.level=byte: all bytes are symbols")
         return byte_vocabulary()
     if data.level == "bpe":
         return bpe_vocabulary(train, data.max_vocabulary)

@@ -24,23 +24,31 @@ from lm.tasks.task import Task
 
 
 class Definition(NamedTuple):
-    """model: its model from a config and a vocabulary; task: the task from a config and a corpus. Both check.
-
+    """purpose: in a few words
+    model: its model from a config and a vocabulary; task: the task from a config and a corpus. Both check.
     label: (config, vocabulary, model, parameters, text) -> (tokens, log-probabilities of the labels), of tasks that
         label a text
     """
 
+    purpose: str
     model: Callable[[ml_collections.ConfigDict, Vocabulary], Any]
     task: Callable[[ml_collections.ConfigDict, Corpus], Task]
     label: Callable | None = None
 
 
 TASKS = {
-    "language_modelling": Definition(make_language_model, make_language_modelling),
-    "classification": Definition(make_labels_model, make_labelling, label_sequence),
-    "tagging": Definition(make_labels_model, make_labelling, label_sequence),
-    "windows": Definition(make_windows_model, make_window_classification, label_words),
-    "vectors": Definition(make_vectors_model, make_vector_classification),
+    "language_modelling": Definition(
+        "predicts the next symbol of a text", make_language_model, make_language_modelling
+    ),
+    "classification": Definition("labels each text", make_labels_model, make_labelling, label_sequence),
+    "tagging": Definition("labels each token of a text", make_labels_model, make_labelling, label_sequence),
+    "windows": Definition(
+        "labels each token of a text by the window around it",
+        make_windows_model,
+        make_window_classification,
+        label_words,
+    ),
+    "vectors": Definition("labels vectors of numbers", make_vectors_model, make_vector_classification),
 }
 
 

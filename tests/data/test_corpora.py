@@ -286,6 +286,8 @@ def test_bytes_of_any_file(tmp_path):
     assert corpus.vocabulary.tokens("a\u00e4") == ["a", "\\xc3", "\\xa4"]
     assert corpus.provenance["bytes"] == {"train": 8}
     assert "the file is empty" in refusal(functools.partial(load_textfile, level="byte"), tmp_path, b"")
+    limited = functools.partial(load_textfile, level="byte", max_vocabulary=10)
+    assert "config.data.max_vocabulary must be 0 with config.data.level=byte" in refusal(limited, tmp_path, 50 * b"abc")
 
 
 def test_byte_pairs_are_learnt_from_train_and_encode_any_text(tmp_path):
