@@ -23,7 +23,9 @@ DRY_RUN = Flag(flags.DEFINE_boolean, "dry_run", False, "Print the time and memor
 ETA = Flag(flags.DEFINE_boolean, "eta", True, "Print no time estimate before a long run.")
 JOBS = Flag(flags.DEFINE_integer, "jobs", 1, "Number of processes that train trials on this machine.")
 LANES = Flag(flags.DEFINE_string, "lanes", None, "Keys and values of the runs: 'seed=0:4 optim.clip=1.0,5.0'.")
+FLIP = Flag(flags.DEFINE_float, "flip", 0.2, "Share of each pattern that is flipped at the start, at most 0.5.")
 NEXT = Flag(flags.DEFINE_integer, "next", 0, "Also print the so many likeliest symbols after the text.")
+PATTERNS = Flag(flags.DEFINE_string, "patterns", "", "Text files or images with patterns. Default: six digits.")
 PER = Flag(flags.DEFINE_string, "per", "text", "Print a row per text, line, line_reset (each from zero) or token.")
 PROMPT_FILE = Flag(flags.DEFINE_string, "prompt_file", "", "File with the prompt, in place of config.sample.prompt.")
 SEEDS = Flag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: the number that the config requires.")
@@ -82,6 +84,7 @@ COMMANDS = {
         workdir="runs/compare",
     ),
     "neighbours": Command("experiments.neighbours", (WORD, VECTORS, NEAREST), config="none", workdir="runs/neighbours"),
+    "hopfield": Command("experiments.hopfield", (PATTERNS, FLIP), config="none", workdir="runs/hopfield"),
     "export": Command("experiments.export", (CHECKPOINT, TO), config="saved"),
     "import": Command("experiments.import_weights", (WEIGHTS, VOCABULARY)),
 }

@@ -1,0 +1,149 @@
+"""Patterns of a Hopfield network: six digits, or the user's own text files and images."""
+
+import io
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, UnidentifiedImageError
+
+from lm.data.own_files import OwnFile, read_own
+from lm.data.text import plain_text
+from lm.errors import UserError
+
+MOST_UNITS = 4096  # an image is reduced to SIDE x SIDE; weights take 4 N^2 bytes
+SIDE = 64
+OFF = " .0-"  # characters that stand for -1; every other one stands for 1
+
+# 1, 2, 4, 5, 7 and 9: of the ten digits, 3, 6, 8 and 0 resemble others too much for Hebb's rule.
+DIGITS = """\
+....###...
+...####...
+..#####...
+....###...
+....###...
+....###...
+....###...
+....###...
+....###...
+....###...
+..#######.
+..#######.
+
+########..
+#########.
+......####
+.......###
+......####
+.########.
+########..
+####......
+###.......
+####......
+##########
+##########
+
+.....####.
+....#####.
+...######.
+..###.###.
+.###..###.
+###...###.
+##########
+##########
+##########
+......###.
+......###.
+......###.
+
+##########
+##########
+###.......
+###.......
+########..
+#########.
+......####
+.......###
+.......###
+###...####
+#########.
+.#######..
+
+##########
+##########
+.......###
+......####
+.....####.
+.....###..
+....####..
+....###...
+...####...
+...###....
+..####....
+..###.....
+
+..######..
+.########.
+###....###
+###....###
+###....###
+.#########
+..########
+.......###
+.......###
+.....####.
+...#####..
+..#####...
+"""
+
+
+def parse_patterns(text: str, where: str) -> Float[np.ndarray, "P H W"]:
+    """Patterns of -1 and 1, drawn with characters and separated by empty lines. Raises UserError for patterns of
+    different sizes."""
+    blocks = [block.splitlines() for block in text.replace("\r", "").strip("\n").split("\n\n") if block.strip()]
+    height, width = len(blocks[0]) if blocks else 0, max(map(len, blocks[0]), default=0) if blocks else 0
+    for number, block in enumerate(blocks, 1):
+        found = len(block), max(map(len, block))
+        if found != (height, width):
+            size, first = (f"{lines} lines of {columns} characters" for lines, columns in (found, (height, width)))
+            raise UserError(f"{where}: pattern {number} has {size}, the first has {first}")
+    rows = [[[-1.0 if c in OFF else 1.0 for c in line.ljust(width)] for line in block] for block in blocks]
+    return np.array(rows, np.float32).reshape(len(blocks), height, width)
+
+
+def read_image(file: OwnFile) -> Float[np.ndarray, "1 H W"]:
+    """An image, reduced to SIDE x SIDE: 1 where it is darker than its median, else -1."""
+    try:
+        image = Image.open(io.BytesIO(file.content)).convert("L")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"--patterns: {file.path} is no image that can be read: {error}") from error
+    grey = np.asarray(image.resize((SIDE, SIDE)), np.float32)
+    return np.where(grey < np.median(grey), 1.0, -1.0).astype(np.float32)[None]
+
+
+def load_patterns(path: str) -> Float[np.ndarray, "P H W"]:
+    """The patterns of a file, a directory or a glob pattern, in sorted order; DIGITS for an empty path.
+
+    Raises UserError for files that cannot be read, fewer than two patterns, and patterns that are equal, of different
+    sizes or too large.
+    """
+    if not path:
+        return parse_patterns(DIGITS, "DIGITS")
+    found = []
+    for file in read_own(path, "--patterns"):
+        try:
+            Image.open(io.BytesIO(file.content))
+        except UnidentifiedImageError:
+            where = f"--patterns: {file.path}"
+            found.append(parse_patterns(plain_text(file.content, where), where))
+        else:
+            found.append(read_image(file))
+    sizes = {each.shape[1:] for each in found if len(each)}
+    if len(sizes) > 1:
+        raise UserError(f"--patterns={path}: patterns of different sizes: {sorted(sizes)}")
+    patterns = np.concatenate([each for each in found if len(each)]) if sizes else np.zeros((0, 0, 0), np.float32)
+    if len(patterns) < 2 or patterns[0].size > MOST_UNITS:
+        what = f"{len(patterns)} patterns" + (f" of {patterns[0].size} units" if len(patterns) else "")
+        raise UserError(f"--patterns={path} has {what}; needed are two or more, of at most {MOST_UNITS} units")
+    if len(np.unique(patterns.reshape(len(patterns), -1), axis=0)) < len(patterns):
+        raise UserError(f"--patterns={path}: two patterns are equal")
+    return patterns

@@ -1,0 +1,109 @@
+"""Hopfield networks: patterns stored in symmetric weights, and recalled from corrupted starts.
+
+A state is [N]; a pattern is a state of -1 and 1. W = X^T X without its diagonal, for patterns X [P, N] (Hebb's rule).
+
+rule      what a unit becomes          source
+sign      sign(W a); a where W a = 0   Hopfield 1982
+satlins   W a, cut to [-1, 1]          Hagan et al. 1996
+softmax   X^T softmax(beta X a)        Ramsauer et al. 2021, without weights: all units at once
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+from scipy.special import erf, erfc
+
+RULES = ("sign", "satlins", "softmax")
+
+
+def hebb(patterns: Float[Array, "P N"]) -> Float[Array, "N N"]:
+    """The weights that store the patterns."""
+    return patterns.T @ patterns * (1.0 - jnp.eye(patterns.shape[1]))
+
+
+def activate(rule: str, field: Array, state: Array) -> Array:
+    """The new states of units whose inputs are `field`."""
+    return jnp.clip(field, -1.0, 1.0) if rule == "satlins" else jnp.where(field == 0, state, jnp.sign(field))
+
+
+def energy(weights: Float[Array, "N N"], state: Float[Array, "... N"]) -> Float[Array, "..."]:
+    """1/2 a.a - 1/2 a.W a (Hopfield 1984). An update of a single unit by sign or satlins never raises it."""
+    return 0.5 * jnp.sum(state**2 - state * (state @ weights), axis=-1)
+
+
+def softmax_energy(patterns: Float[Array, "P N"], state: Float[Array, "... N"], beta: float) -> Float[Array, "..."]:
+    """1/2 a.a - 1/beta ln sum exp(beta x.a), over the patterns x. A softmax update never raises it."""
+    return 0.5 * jnp.sum(state**2, axis=-1) - jax.nn.logsumexp(beta * state @ patterns.T, axis=-1) / beta
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "steps"))
+def recall_together(
+    weights: Float[Array, "N N"], state: Float[Array, "B N"], rule: str, steps: int
+) -> Float[Array, "steps+1 B N"]:
+    """The states before and after each of `steps` updates of all units at once."""
+
+    def update(a, _):
+        return activate(rule, a @ weights, a), a
+
+    final, before = jax.lax.scan(update, state, length=steps)
+    return jnp.concatenate([before, final[None]])
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "sweeps"))
+def recall_in_turn(
+    weights: Float[Array, "N N"], state: Float[Array, "B N"], rule: str, sweeps: int, key: Key[Array, ""]
+) -> Float[Array, "sweeps+1 B N"]:
+    """The states before and after each of `sweeps` sweeps, in which all units are updated once, one after another, in a
+    random order."""
+
+    def update(carry, unit):
+        a, field = carry
+        new = activate(rule, field[:, unit], a[:, unit])
+        change = new - a[:, unit]
+        return (a.at[:, unit].set(new), field + change[:, None] * weights[unit][None]), None
+
+    def sweep(a, sweep_key):
+        order = jax.random.permutation(sweep_key, a.shape[1])
+        (after, _), _ = jax.lax.scan(update, (a, a @ weights), order)
+        return after, a
+
+    final, before = jax.lax.scan(sweep, state, jax.random.split(key, sweeps))
+    return jnp.concatenate([before, final[None]])
+
+
+@functools.partial(jax.jit, static_argnames=("steps",))
+def recall_by_softmax(
+    patterns: Float[Array, "P N"], state: Float[Array, "B N"], beta: float, steps: int
+) -> Float[Array, "steps+1 B N"]:
+    """The states before and after each of `steps` softmax updates."""
+
+    def update(a, _):
+        return jax.nn.softmax(beta * a @ patterns.T, axis=-1) @ patterns, a
+
+    final, before = jax.lax.scan(update, state, length=steps)
+    return jnp.concatenate([before, final[None]])
+
+
+# --- Theory ---------------------------------------------------------------------------------------------------------
+
+
+def bit_error(load: float) -> float:
+    """Probability that one update flips a bit of a stored random pattern, at load P / N, for large N: the noise of the
+    other patterns is normal with variance P / N (Hertz, Krogh and Palmer 1991, section 2.2)."""
+    return 0.5 * float(erfc(math.sqrt(0.5 / load)))
+
+
+def overlap_curve(points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """(loads P / N, overlaps of the final state with the pattern) of the retrieval states of a large network.
+
+    Solves m = erf(y) and y (sqrt(2 load) + 2 / sqrt(pi) exp(-y^2)) = erf(y) (Amit, Gutfreund and Sompolinsky 1985, at
+    temperature 0), along y. The largest load, 0.138, is the capacity.
+    """
+    y = np.linspace(1.0, 6.0, points)
+    loads = 0.5 * (erf(y) / y - 2 / math.sqrt(math.pi) * np.exp(-(y**2))) ** 2
+    stable = slice(int(np.argmax(loads)), None)  # the other branch is unstable
+    return loads[stable], erf(y[stable])

@@ -1,0 +1,69 @@
+"""The command `hopfield`: patterns of the user, and what it measures."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import launch
+from lm.data.patterns import load_patterns, parse_patterns
+from lm.errors import UserError
+
+
+@pytest.mark.slow
+def test_errors_and_capacity_are_those_of_the_theory(tmp_path):
+    assert launch.main(["launch.py", "--experiment=hopfield", f"--workdir={tmp_path}"]) == 0
+    content = json.loads((tmp_path / "hopfield.json").read_text())
+    for row in content["errors"]:
+        assert row["mean"] == pytest.approx(row["theory"], rel=0.1)
+        assert row["mean"] == pytest.approx(row["textbook"], rel=0.1)
+    overlap = {row["load"]: row["mean"] for row in content["capacity"]}
+    assert min(value for load, value in overlap.items() if load <= 0.13) > 0.95
+    assert max(value for load, value in overlap.items() if load >= 0.17) < 0.7
+    for row in content["recall"]:
+        assert row["start"] > 10
+        assert row["sign, in turn"] == row["satlins, in turn"] == row["softmax"] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"hopfield.json", "recall.png", "capacity.png"}
+
+
+def test_patterns_drawn_with_characters():
+    patterns = parse_patterns("#.#\n.#.\n\n00-\n 1\n", "here")
+    np.testing.assert_array_equal(patterns, [[[1, -1, 1], [-1, 1, -1]], [[-1, -1, -1], [-1, 1, -1]]])
+
+
+def test_an_image_is_dark_below_its_median(tmp_path):
+    for number, dark in enumerate((slice(0, 100), slice(100, 200))):
+        grey = np.full((200, 200), 220, np.uint8)
+        grey[dark] = 30
+        Image.fromarray(grey).save(tmp_path / f"{number}.png")
+    patterns = load_patterns(str(tmp_path))
+    assert patterns.shape == (2, 64, 64)
+    np.testing.assert_array_equal(patterns[0, :30], 1)
+    np.testing.assert_array_equal(patterns[0, 34:], -1)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a": "##\n##\n\n#\n#\n"}, "pattern 2 has 2 lines of 1 characters, the first has 2 lines of 2"),
+        ({"a": "##\n##\n"}, "has 1 patterns of 4 units; needed are two or more"),
+        ({"a": "##\n\n##\n"}, "two patterns are equal"),
+        ({"a": "##\n", "b": "###\n"}, "different sizes"),
+        ({"a": ""}, "has 0 patterns; needed are two or more"),
+        ({"a": "\n".join("#" * 100 for _ in range(100)) + "\n\n" + "\n".join("." * 100 for _ in range(100))}, "4096"),
+        ({"a": b"\x89PNG\r\n\x1a\nbroken"}, "not"),
+    ],
+)
+def test_patterns_that_cannot_be_used(tmp_path, files, message):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=message):
+        load_patterns(str(tmp_path))
+
+
+def test_flags_out_of_range(capsys):
+    assert launch.main(["launch.py", "--experiment=hopfield", "--flip=0.7"]) == 2
+    assert "--flip=0.7 must be between 0 and 0.5" in capsys.readouterr().err
+    assert launch.main(["launch.py", "--experiment=hopfield", "--patterns=/not/here"]) == 2
+    assert "--patterns=/not/here" in capsys.readouterr().err
