@@ -31,7 +31,8 @@ def activate(rule: str, field: Array, state: Array) -> Array:
 
 
 def energy(weights: Float[Array, "N N"], state: Float[Array, "... N"]) -> Float[Array, "..."]:
-    """1/2 a.a - 1/2 a.W a (Hopfield 1984). An update of a single unit by sign or satlins never raises it."""
+    """1/2 a.a - 1/2 a.W a (Hopfield 1984). An update of a single unit never raises it: by satlins,
+    and by sign in a state of -1 and 1."""
     return 0.5 * jnp.sum(state**2 - state * (state @ weights), axis=-1)
 
 
@@ -43,7 +44,7 @@ def softmax_energy(patterns: Float[Array, "P N"], state: Float[Array, "... N"], 
 @functools.partial(jax.jit, static_argnames=("rule", "steps"))
 def recall_together(
     weights: Float[Array, "N N"], state: Float[Array, "B N"], rule: str, steps: int
-) -> Float[Array, "steps+1 B N"]:
+) -> Float[Array, "K B N"]:
     """The states before and after each of `steps` updates of all units at once."""
 
     def update(a, _):
@@ -56,7 +57,7 @@ def recall_together(
 @functools.partial(jax.jit, static_argnames=("rule", "sweeps"))
 def recall_in_turn(
     weights: Float[Array, "N N"], state: Float[Array, "B N"], rule: str, sweeps: int, key: Key[Array, ""]
-) -> Float[Array, "sweeps+1 B N"]:
+) -> Float[Array, "K B N"]:
     """The states before and after each of `sweeps` sweeps, in which all units are updated once, one after another, in a
     random order."""
 
@@ -75,10 +76,10 @@ def recall_in_turn(
     return jnp.concatenate([before, final[None]])
 
 
-@functools.partial(jax.jit, static_argnames=("steps",))
+@functools.partial(jax.jit, static_argnames=("beta", "steps"))
 def recall_by_softmax(
     patterns: Float[Array, "P N"], state: Float[Array, "B N"], beta: float, steps: int
-) -> Float[Array, "steps+1 B N"]:
+) -> Float[Array, "K B N"]:
     """The states before and after each of `steps` softmax updates."""
 
     def update(a, _):
