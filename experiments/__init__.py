@@ -84,6 +84,7 @@ COMMANDS = {
         workdir="runs/compare",
     ),
     "neighbours": Command("experiments.neighbours", (WORD, VECTORS, NEAREST), config="none", workdir="runs/neighbours"),
+    "derivations": Command("experiments.derivations", config="none", workdir="runs/derivations"),
     "hopfield": Command("experiments.hopfield", (PATTERNS, FLIP), config="none", workdir="runs/hopfield"),
     "export": Command("experiments.export", (CHECKPOINT, TO), config="saved"),
     "import": Command("experiments.import_weights", (WEIGHTS, VOCABULARY)),

@@ -1,0 +1,226 @@
+"""Compares gradients derived by hand with automatic differentiation and finite differences, in float64.
+
+    python launch.py --experiment=derivations
+
+The models are the window model and the recurrent network of Stanford's CS224d, and LSTM and GRU, over three steps:
+lm/model/derivations.py. Two formulas of a published solution (Salvatore 2017) are wrong; their errors are measured. The
+operations of one step are counted. Writes derivations.json and derivations.png.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.pages import png_of
+from experiments.pages.markdown import table
+from lm.cells.kinds import Cell, HiddenCarry, LSTMCarry
+from lm.cells.recurrence import run_cell
+from lm.cells.table import CELLS
+from lm.model import derivations
+from lm.runs.files import make_directory, write_bytes, write_json
+
+WORDS, SIZE, UNITS, STEPS = 7, 4, 5, 3
+TOKENS, TARGETS = [2, 5, 2], [5, 2, 0]  # a word occurs twice: its row gets two gradients
+WIDTH = 1e-5  # of central differences
+CARRIES = {"elman_sigmoid": HiddenCarry, "lstm": LSTMCarry, "gru": HiddenCarry}
+
+
+def run(config, workdir, data_dir=None):
+    """Returns the content of derivations.json."""
+    del config, data_dir
+    with jax.enable_x64(True):
+        right, wrong = agreements(), wrong_formulas()
+    content = {"right": right, "wrong": wrong, "operations": operations()}
+    for title, rows in content.items():
+        print(f"{title}\n{table(list(rows[0]), [[_shown(value) for value in row.values()] for row in rows])}\n")
+    directory = make_directory(workdir)
+    write_json(directory / "derivations.json", content)
+    write_bytes(directory / "derivations.png", draw(right, wrong))
+    print(f"wrote derivations.json and derivations.png to {directory}")
+    return content
+
+
+def _shown(value) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+# --- Models ---------------------------------------------------------------------------------------------------------
+
+
+def random_parameters(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> derivations.Parameters:
+    draw_number = np.random.default_rng(seed)
+    return {name: draw_number.normal(0, 0.7, shape) for name, shape in shapes.items()}
+
+
+def cell_named(name: str) -> Cell:
+    cell = CELLS[name]
+    assert isinstance(cell, Cell)
+    return cell
+
+
+def window_shapes() -> dict[str, tuple[int, ...]]:
+    return {
+        "embedding": (WORDS, SIZE),
+        "input_kernel": (len(TOKENS) * SIZE, UNITS),
+        "bias": (UNITS,),
+        "output_kernel": (UNITS, 5),
+        "output_bias": (5,),
+    }
+
+
+def network_shapes(cell: str) -> dict[str, tuple[int, ...]]:
+    shapes = {name: shape for name, (_, shape) in cell_named(cell).parameters(SIZE, UNITS).items()}
+    head = {"output_kernel": (UNITS, WORDS), "output_bias": (WORDS,)}
+    return shapes | {"embedding": (WORDS, SIZE), "initial": (len(CARRIES[cell]._fields), UNITS)} | head
+
+
+def window_loss(p):
+    """The window model as JAX computes it."""
+    hidden = jnp.tanh(p["embedding"][jnp.array(TOKENS)].reshape(-1) @ p["input_kernel"] + p["bias"])
+    return -jax.nn.log_softmax(hidden @ p["output_kernel"] + p["output_bias"])[1]
+
+
+def network_loss(cell: str, p):
+    """The network as this project trains it: run_cell, with its own backward pass."""
+    carry = CARRIES[cell](*(row[None] for row in p["initial"]))
+    own = {name: p[name] for name in cell_named(cell).parameters(SIZE, UNITS)}
+    _, h = run_cell(cell_named(cell), own, p["embedding"][jnp.array(TOKENS)][:, None], carry)
+    log_probs = jax.nn.log_softmax(h[:, 0] @ p["output_kernel"] + p["output_bias"][None])
+    return -log_probs[jnp.arange(STEPS), jnp.array(TARGETS)].sum()
+
+
+def two_steps_loss(p):
+    """The loss of the second of two steps."""
+    own = {name: p[name] for name in ("w_x", "w_h", "b")}
+    _, h = run_cell(
+        cell_named("elman_sigmoid"), own, p["embedding"][jnp.array(TOKENS[:2])][:, None], HiddenCarry(p["initial"])
+    )
+    return -jax.nn.log_softmax(h[1, 0] @ p["output_kernel"] + p["output_bias"])[TARGETS[1]]
+
+
+# --- Comparisons ----------------------------------------------------------------------------------------------------
+
+
+def agreements() -> list[dict]:
+    """A row per model and parameter: relative distance of the gradient by hand from the two others."""
+    window = functools.partial(derivations.window, tokens=TOKENS, label=1)
+    rows = compare("window", window, window_loss, random_parameters(window_shapes()))
+    for cell in derivations.RECURRENCES:
+        by_hand = functools.partial(derivations.network, cell, tokens=TOKENS, targets=TARGETS)
+        rows += compare(cell, by_hand, functools.partial(network_loss, cell), random_parameters(network_shapes(cell)))
+    return rows
+
+
+def compare(model: str, by_hand, loss, p: derivations.Parameters) -> list[dict]:
+    """by_hand: p -> (loss, gradient), in NumPy; loss: the same in JAX"""
+    _, gradient = by_hand(p)
+    automatic = jax.grad(loss)(jax.tree.map(jnp.asarray, p))
+    numeric = differences(lambda changed: by_hand(changed)[0], p, gradient)
+    return [
+        {
+            "model": model,
+            "parameter": name,
+            "to automatic": distance(gradient[name], np.asarray(automatic[name])),
+            "to differences": distance(gradient[name], numeric[name]),
+        }
+        for name in gradient
+    ]
+
+
+def differences(loss, p: derivations.Parameters, names) -> derivations.Parameters:
+    """Central differences of a loss by the parameters in `names`."""
+    found = {}
+    for name in names:
+        found[name] = np.zeros_like(p[name])
+        for index in np.ndindex(p[name].shape):
+            values = []
+            for sign in (1, -1):
+                moved = p[name].copy()
+                moved[index] += sign * WIDTH
+                values.append(loss(p | {name: moved}))
+            found[name][index] = (values[0] - values[1]) / (2 * WIDTH)
+    return found
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """|a - b| / |b|"""
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def wrong_formulas() -> list[dict]:
+    """A row per formula of Salvatore (2017) that is wrong, and parameter: its distance from automatic differentiation,
+    and that of the right formula."""
+    p, window = random_parameters(window_shapes()), functools.partial(derivations.window, tokens=TOKENS, label=1)
+    q, two = random_parameters(network_shapes("elman_sigmoid")), derivations.last_of_two_steps
+    pairs = {
+        "2a: tanh' is twice 1 - tanh^2": (window(p)[1], window(p, slope=derivations.salvatore_tanh_slope)[1]),
+        "48, 50, 52: only the path from a unit to itself": (
+            two(q, TOKENS[:2], TARGETS[1])[1],
+            two(q, TOKENS[:2], TARGETS[1], derivations.salvatore_paths)[1],
+        ),
+    }
+    automatic = [
+        jax.grad(window_loss)(jax.tree.map(jnp.asarray, p)),
+        jax.grad(two_steps_loss)(jax.tree.map(jnp.asarray, q)),
+    ]
+    return [
+        {
+            "formula": formula,
+            "parameter": name,
+            "as printed": distance(printed[name], np.asarray(truth[name])),
+            "corrected": distance(corrected[name], np.asarray(truth[name])),
+        }
+        for (formula, (corrected, printed)), truth in zip(pairs.items(), automatic, strict=True)
+        for name in corrected
+    ]
+
+
+def operations(words: int = 2000, size: int = 50, units: int = 100) -> list[dict]:
+    """Additions and multiplications of one step of the network with a one-hot input: those of its products (question
+    3d), and all that XLA counts. A product of a vector and a matrix has two for each weight, an outer product one."""
+
+    def loss(p, x, h, y):
+        after = jax.nn.sigmoid(h @ p["w_h"] + x @ p["embedding"] @ p["w_x"] + p["b"])
+        return -jnp.vdot(y, jax.nn.log_softmax(after @ p["output_kernel"] + p["output_bias"]))
+
+    shapes = {"embedding": (words, size), "w_x": (size, units), "w_h": (units, units), "b": (units,)}
+    shapes |= {"output_kernel": (units, words), "output_bias": (words,)}
+    p = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    x, h = (jax.ShapeDtypeStruct((count,), jnp.float32) for count in (words, units))
+    weights = words * size + size * units + units**2 + units * words
+    back = units * words + units**2 + size * units  # the gradient passes all matrices but the embedding
+    rows = {
+        "forward": (loss, 2 * weights),
+        "forward and backward": (jax.value_and_grad(loss, argnums=(0, 2)), 2 * weights + 2 * back + weights),
+    }
+    found = []
+    for name, (function, count) in rows.items():
+        analysis = jax.jit(function).lower(p, x, h, x).compile().cost_analysis() or {}
+        found.append({"step": name, "of products": count, "by XLA": int(analysis["flops"])})
+    return found
+
+
+def draw(right: list[dict], wrong: list[dict]) -> bytes:
+    """Bars of the relative distances, on a log scale."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 0.22 * len(right) + 2), layout="constrained")
+    left, panel = figure.subplots(1, 2)
+    for axes, rows, names, columns in (
+        (left, right, ("model", "parameter"), ("to automatic", "to differences")),
+        (panel, wrong, ("formula", "parameter"), ("as printed", "corrected")),
+    ):
+        places = np.arange(len(rows))
+        for offset, column in enumerate(columns):
+            axes.barh(places + 0.4 * offset, [max(row[column], 1e-17) for row in rows], 0.4, label=column)
+        labels = [f"{row[names[0]].partition(':')[0]} {row[names[1]]}" for row in rows]
+        axes.set_yticks(places + 0.2, labels, fontsize=8)
+        axes.set(xscale="log", xlabel="relative distance", xlim=(1e-17, 10))
+        axes.invert_yaxis()
+        axes.legend(loc="lower right")
+        axes.grid(alpha=0.3, axis="x")
+    left.set_title("gradients by hand")
+    panel.set_title("two wrong formulas, to automatic differentiation")
+    return png_of(figure)
