@@ -17,9 +17,8 @@ from ml_collections import ConfigDict
 
 from experiments.ledger.records import make_record
 from experiments.pages import comparison_page, png_of
-from experiments.train import corpus_of
+from experiments.train import corpus_of, measures_of
 from lm.data.corpora import Corpus
-from lm.data.examples import Examples
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
 from lm.run import Run, open_run
@@ -144,7 +143,7 @@ def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
 
 def shown_metrics(row: dict) -> list[str]:
     """The metrics of a row of the results in summary.json that a table shows."""
-    return [name for name in ("f1", "accuracy") if name in row] or ["perplexity"]
+    return measures_of(row) or ["perplexity"]
 
 
 def describe_score(row: dict, metric: str) -> str:
@@ -188,10 +187,9 @@ def compare_pairs(runs: list[FinishedRun], models: list[Model], split: str) -> l
 
 
 def same_split(a, b) -> bool:
-    """Whether two splits hold the same tokens and labels."""
-    fields = ("tokens", "starts", "labels")
-    parts = [[getattr(x, name) for name in fields] if isinstance(x, Examples) else [x] for x in (a, b)]
-    return len(parts[0]) == len(parts[1]) and all(map(np.array_equal, *parts))
+    """Whether two splits hold the same: ids of a text, or every field of labelled examples."""
+    parts = [[x] if isinstance(x, np.ndarray) else list(vars(x).values()) for x in (a, b)]
+    return type(a) is type(b) and all(map(np.array_equal, *parts))
 
 
 def pairing_problem(a: Corpus, b: Corpus, split: str) -> str:

@@ -13,7 +13,7 @@ import os
 
 import ml_collections
 
-from experiments.train import load_corpus, read_test_of, setup_on
+from experiments.train import load_corpus, measures_of, read_test_of, setup_on
 from lm.errors import UserError
 from lm.machine.cores import one_device_per_core
 from lm.runs.files import write_json
@@ -47,7 +47,11 @@ def run(config, workdir, data_dir=None, lanes=None):
 def _line(outcome: dict) -> str:
     if "error" in outcome:
         return f"failed: {outcome['error']}"
-    scores = [f"{r['which']} {r['split']} {r['protocol']} perplexity {r['perplexity']:.4f}" for r in outcome["results"]]
+    scores = [
+        f"{row['which']} {row['split']} {row['protocol']} {name} {row[name]:.4f}"
+        for row in outcome["results"]
+        for name in measures_of(row) or ("perplexity",)
+    ]
     return "  ".join([f"loss {outcome['train']['final_mean_loss']:.4f}", *scores])
 
 

@@ -179,10 +179,15 @@ def print_results(summary: dict):
         print(f"no model can do better than perplexity {math.exp(data['floor_nats']):.4f}: the corpus's exact entropy")
 
 
+def measures_of(row: dict) -> list[str]:
+    """The measures of labels that a row of summary.json's results has, the one to look at first; none of a text."""
+    return [name for name in ("f1", "accuracy") if name in row]
+
+
 def shown_score(row: dict, provenance: dict) -> str:
     """A row of summary.json's results in one line: of labels their measures and loss, of a text its perplexity."""
     head, protocol = f"{row['which']} {row['split']}", f"protocol {row['protocol']}, {row['targets']}"
-    measures = [f"{name} {row[name]:.4f}" for name in ("f1", "accuracy") if name in row]
+    measures = [f"{name} {row[name]:.4f}" for name in measures_of(row)]
     if measures:
         return f"{head} {', '.join(measures)} ({row['nats'] / row['targets']:.4f} nats per label, {protocol} labels)"
     bits = f"{row['bits_per_symbol']:.4f} bits per symbol{bits_per_byte(row, provenance)}"

@@ -1,4 +1,7 @@
-"""Nothing looks at the test split before training is over, and every look is on record."""
+"""Nothing looks at the test split before training is over, and every look is on record.
+
+tests/tasks/test_every_task.py says so of every task, and of lanes.
+"""
 
 import hashlib
 import json
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs.textfile import get_config
-from experiments import evaluate, lanes, train
+from experiments import evaluate, train
 from lm.data import own_files
 from lm.data.corpora import CORPORA, checksum, load
 from lm.data.files import RegisteredFile
@@ -136,27 +139,6 @@ def test_a_text_is_read_once_for_its_checksum_too(tmp_path, own_text, monkeypatc
     corpus = load(own_text.data, None)
     assert len(reads) == 1
     assert corpus.provenance["checksum"] == checksum(own_text.data)
-
-
-def test_training_and_evaluation_and_lanes_read_it_at_the_end(tmp_path, own_text, monkeypatch):
-    asked = []
-
-    def counted(data, data_dir, splits, vocabulary):
-        asked.append(splits)
-        return load(data, data_dir, splits, vocabulary)
-
-    monkeypatch.setattr(train, "load", counted)
-    summary = train.run(own_text, str(tmp_path / "run"))
-    assert asked == [("train", "valid"), ("test",)]
-    again = evaluate.run(own_text, str(tmp_path / "run"))
-    assert again["results"] == summary["results"]
-    monkeypatch.setattr(lanes, "one_device_per_core", lambda: None)  # JAX has begun already
-    [lane] = lanes.run(own_text, str(tmp_path / "lanes"), lanes="seed=0").values()
-    assert [row["split"] for row in lane["results"]] == ["valid", "test"] * 2  # final, best
-    nats, wanted = ([row["nats"] for row in s["results"]] for s in (lane, summary))
-    assert nats == pytest.approx(wanted, rel=1e-5)
-    assert len((tmp_path / "run" / "test_log.jsonl").read_text().splitlines()) == 4
-    assert (tmp_path / "lanes" / "seed=0" / "test_log.jsonl").is_file()
 
 
 PTB_TEXTS = {"train": " a b c d a b\n" * 120, "valid": " a c b d\n" * 20, "test": " d c b a\n" * 20}

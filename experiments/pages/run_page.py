@@ -8,14 +8,13 @@ from experiments.ledger.records import METRICS_ROW, make_record
 from experiments.ledger.report import shown_verdict
 from experiments.ledger.verdicts import is_final, measured, verdict
 from experiments.pages import png_of, points, render, svg_of, use_log_axis
-from experiments.train import targets_of
+from experiments.train import measures_of, targets_of
 from lm.runs.files import write_bytes
 from lm.runs.schema import read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCORE_COLUMNS = ("checkpoint", "split", "protocol", "perplexity", "bits per symbol", "nats", "targets")
 TARGET_COLUMNS = ("what", "reported", "ours", "verdict", "where")
 # Panels of the figure: axis label -> columns of metrics.jsonl with the labels of their lines.
 LABEL_MEASURES = {"valid_accuracy": "accuracy, valid", "valid_f1": "F1, valid"}
@@ -35,12 +34,13 @@ def write_run_page(workdir: str | Path) -> tuple[Path, Path]:
     record, rows = make_record(workdir), read_rows(workdir / "metrics.jsonl", METRICS_ROW)
     targets = targets_of(record["provenance"]["config"])
     figure = draw_curves(rows, list(targets.values()))
+    score_columns, scores = score_table(record)
     page = render(
         "run.html",
         title=record["name"] or workdir.name,
         summary=summarise(record),
-        score_columns=SCORE_COLUMNS,
-        scores=score_rows(record),
+        score_columns=score_columns,
+        scores=scores,
         target_columns=TARGET_COLUMNS,
         targets=target_rows(record, targets),
         not_scored=record["not_scored"],
@@ -64,10 +64,13 @@ def summarise(record: dict) -> str:
     )
 
 
-def score_rows(record: dict) -> list[list]:
-    """Rows of SCORE_COLUMNS."""
-    keys = ("which", "split", "protocol", "perplexity", "bits_per_symbol", "nats", "targets")
-    return [[row[key] for key in keys] for row in record["results"]]
+def score_table(record: dict) -> tuple[list[str], list[list]]:
+    """(columns, rows) of the scores, with the measures of labels if there are any."""
+    results = record["results"]
+    measures = measures_of(results[0]) if results else []
+    keys = ["which", "split", "protocol", *measures, "perplexity", "bits_per_symbol", "nats", "targets"]
+    columns = [{"which": "checkpoint"}.get(key, key.replace("_", " ")) for key in keys]
+    return columns, [[row[key] for key in keys] for row in results]
 
 
 def target_rows(record: dict, targets: dict) -> list[list]:

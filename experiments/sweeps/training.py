@@ -81,6 +81,8 @@ def train_group(sweep: Sweep, group: list[TrialRun], corpora: dict[str, Corpus])
         if key not in corpora:
             corpora.clear()  # only the last one is kept
             corpora[key] = load_corpus(first, sweep.place.data_dir)
+        if "valid" not in corpora[key].splits:
+            raise UserError(f"config.run.data.corpus={first.data.corpus} has no validation split, which a sweep needs")
         setups = [setup_on(run.config, corpora[key], sweep.place.data_dir) for run in group]
         if len(group) == 1:
             train(setups[0], group[0].directory, observe=reporter(group[0]))

@@ -108,12 +108,14 @@ def read_tensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return tensors, metadata
 
 
-def layout_of(tensors: dict[str, np.ndarray]) -> str:
+def layout_of(tensors: dict[str, np.ndarray], model: Any) -> str:
     """The layout that the tensors' names reveal. Raises UserError if it is unknown."""
     prefixes = {name.partition(".")[0] for name in tensors}
-    for prefix, layout in (("rnns", "awd_lstm_lm"), ("rnn", "word_language_model"), ("layer_0", "ours")):
+    for prefix, layout in (("rnns", "awd_lstm_lm"), ("rnn", "word_language_model")):
         if prefix in prefixes:
             return layout
+    if prefixes & shapes_of(model).keys():
+        return "ours"
     raise UserError(f"unknown layout; the file holds {', '.join(sorted(tensors)[:4])}, ...")
 
 
@@ -130,7 +132,7 @@ def load_weights(
     """
     try:
         tensors, metadata = read_tensors(path)
-        layout = layout_of(tensors)
+        layout = layout_of(tensors, model)
         if layout == "ours":
             if order is not None:
                 raise UserError("takes no vocabulary file: this export has its vocabulary in config.json")
@@ -143,15 +145,14 @@ def load_weights(
 
 def convert(tensors: dict[str, np.ndarray], model: Any, order: Integer[np.ndarray, " V"] | None = None) -> dict:
     """Converts tensors of any layout into nested parameters of `model`. Arguments and errors as in `load_weights`."""
-    layout = layout_of(tensors)
+    layout = layout_of(tensors, model)
     if layout != "ours":
         torch = torch_model(tensors, layout)
         check_model(model, torch)
         tensors = from_torch(torch, model.config.cell, tied=model.config.output == "tied")
         if order is not None:
             tensors = reorder(tensors, order)
-    template = jax.eval_shape(model.draw, jax.random.key(0))
-    wanted = {name: x.shape for name, x in flatten_dict(template, sep=".").items()}
+    wanted = {name: x.shape for name, x in flatten_dict(shapes_of(model), sep=".").items()}
     found = {name: x.shape for name, x in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
@@ -160,6 +161,11 @@ def convert(tensors: dict[str, np.ndarray], model: Any, order: Integer[np.ndarra
                 "config.model must be that of the export's config.json"
             )
     return unflatten_dict(tensors, sep=".")
+
+
+def shapes_of(model: Any) -> dict:
+    """The parameters of a model as ShapeDtypeStructs."""
+    return jax.eval_shape(model.draw, jax.random.key(0))
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -1,4 +1,4 @@
-"""Labelled sequences: padding changes nothing, an epoch reads everything once, and a killed run resumes bit for bit."""
+"""Labelled sequences: padding changes nothing, an epoch reads everything once, and a run labels texts."""
 
 import json
 
@@ -15,13 +15,8 @@ from lm.errors import UserError
 from lm.model.sequence_model import POOLINGS, make_sequence_model
 from lm.run import open_run
 from lm.tasks.labelling import predict, targets_of
-from lm.training.loop import Trainer, train
-from lm.training.recorder import Recorder
+from lm.training.loop import train
 from tests.helpers import labelled
-
-
-def as_numbers(x):
-    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
 
 def model_of(**changes):
@@ -144,32 +139,17 @@ def test_padding_in_front_is_read_as_tokens(tmp_path):
 
 
 @pytest.mark.parametrize("task", ["classification", "tagging"])
-def test_a_killed_run_resumes_bit_for_bit_and_can_be_opened(tmp_path, task):
+def test_a_run_learns_its_labels_and_can_be_opened(tmp_path, task):
     write = labelled.write_tsv if task == "classification" else labelled.write_columns
     config = labelled.config(write(tmp_path / "a.txt"), task, train__epochs=10, keep_prob__input=0.9)
-    whole = train(load_setup(config, None), tmp_path / "whole")
-
-    class Killed(Exception):
-        pass
-
-    def kill(step, perplexity):
-        if step > 8:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(load_setup(config, None), tmp_path / "parts", observe=kill)
-    resumed = train(load_setup(config, None), tmp_path / "parts")
-    assert resumed["results"] == whole["results"]
-    states = [Trainer(Recorder(load_setup(config, None), tmp_path / name)).state for name in ("whole", "parts")]
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(as_numbers(a), as_numbers(b)), *states)
-    score = whole["results"][0]
+    [score] = train(load_setup(config, None), tmp_path / "run")["results"]
     assert score["accuracy"] > 0.9
-    opened, setup = open_run(tmp_path / "whole"), load_setup(config, None)
+    opened, setup = open_run(tmp_path / "run"), load_setup(config, None)
     assert opened.vocabulary == setup.corpus.vocabulary
     assert opened.vocabulary.labels
     nats, _ = predict(setup.task, opened.parameters, setup.corpus.splits["valid"])
     assert float(nats.sum(dtype=np.float64)) == score["nats"]
-    rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["valid_accuracy"] == score["accuracy"]
 
 
@@ -195,12 +175,10 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, changes, message):
 
 
 @pytest.mark.parametrize("task", ["classification", "tagging"])
-def test_a_labelled_run_is_scored_compared_and_exported_as_any_other(tmp_path, task, capsys):
+def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, task, capsys):
     write = labelled.write_tsv if task == "classification" else labelled.write_columns
     config = labelled.config(write(tmp_path / "a.txt"), task, train__epochs=30, model__hidden=(24,))
-    for seed in (0, 1):
-        config.seed = seed
-        train(load_setup(config, None), tmp_path / f"run{seed}")
+    train(load_setup(config, None), tmp_path / "run")
     text = tmp_path / "text"
     text.write_text("the film was great\n\na dull story and a film\n")
 
@@ -210,24 +188,18 @@ def test_a_labelled_run_is_scored_compared_and_exported_as_any_other(tmp_path, t
         return [line.split("\t") for line in capsys.readouterr().out.splitlines()]
 
     capsys.readouterr()
-    rows = rows_of(tmp_path / "run0")
+    rows = rows_of(tmp_path / "run")
     found = [(row[0], row[1]) for row in rows[1:]]
     if task == "classification":
         assert found == [("1", "pos"), ("3", "neg")]
     else:
         tags = ["O", "O", "O", "B-GOOD"], ["O", "B-BAD", "O", "O", "O", "O"]
         assert found == [("1", tag) for tag in tags[0]] + [("3", tag) for tag in tags[1]]
-    assert launch.main(["launch.py", "--experiment=export", f"--workdir={tmp_path}/run0", f"--to={tmp_path}/out"]) == 0
+    assert launch.main(["launch.py", "--experiment=export", f"--workdir={tmp_path}/run", f"--to={tmp_path}/out"]) == 0
     capsys.readouterr()
     assert rows_of(tmp_path / "out") == rows
-    pair = [str(tmp_path / f"run{seed}") for seed in (0, 1)]
-    assert launch.main(["launch.py", "--experiment=compare", *pair, f"--workdir={tmp_path}/compare"]) == 0
-    content = json.loads((tmp_path / "compare" / "compare.json").read_text())
-    summary = json.loads((tmp_path / "run0" / "summary.json").read_text())
-    assert content["pairs"][0]["targets"] == summary["results"][0]["targets"]
-    assert any("accuracy" in name for name in content["metrics"])
     for command in ("sample", "gradients"):
-        assert launch.main(["launch.py", f"--experiment={command}", f"--workdir={tmp_path}/run0"]) == 2
+        assert launch.main(["launch.py", f"--experiment={command}", f"--workdir={tmp_path}/run"]) == 2
         assert f"config.task={task}, and --experiment={command} needs" in capsys.readouterr().err
 
 

@@ -1,0 +1,50 @@
+"""A small config for each task of lm/tasks/__init__.py: TASKS, on files of its own."""
+
+from configs.cs224d import softmax
+from tests.helpers import labelled, tiny
+
+
+def _text(directory):
+    path = directory / "text.txt"
+    path.write_text("".join(tiny.SYMBOLS[i] for i in tiny.text(600)))
+    return tiny.config(
+        data__corpus="textfile",
+        data__path=str(path),
+        data__fractions=(0.7, 0.15, 0.15),
+        data__batching="rows",
+        keep_prob__output=0.7,
+    )
+
+
+def _labelled(task, write, buckets):
+    def make(directory):
+        path = write(directory / "train.txt")
+        config = labelled.config(path, task, keep_prob__input=0.9, data__buckets=buckets)
+        config.data.test_path = str(write(directory / "test.txt", count=10, seed=1))
+        return config
+
+    return make
+
+
+def _vectors(directory):
+    return softmax.get_config()  # its corpus has neither a validation nor a test split
+
+
+CONFIGS = {
+    "language_modelling": _text,
+    "classification": _labelled("classification", labelled.write_tsv, buckets=2),
+    "tagging": _labelled("tagging", labelled.write_columns, buckets=1),
+    "vectors": _vectors,
+}
+
+
+def config_of(task: str, directory):
+    """The config of a task. It validates every few steps, and scores every split that its corpus has."""
+    assert task in CONFIGS, f"config.task={task} has no small config: add a row to tests/helpers/task_configs.py"
+    config = CONFIGS[task](directory)
+    config.optim.name, config.optim.learning_rate = "adam", 0.02
+    config.train.steps, config.train.epochs = 20, 0
+    config.train.report_every, config.train.evaluate_every, config.checkpoint.every_steps = 4, 6, 3
+    config.train.steps_per_dispatch = 4
+    config.evaluation.splits = ("train", "valid", "test")
+    return config
