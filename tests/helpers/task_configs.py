@@ -1,6 +1,7 @@
 """A small config for each task of lm/tasks/__init__.py: TASKS, on files of its own."""
 
-from configs.cs224d import softmax
+from configs.cs224d import ner, softmax
+from lm.data import corpora
 from tests.helpers import labelled, tiny
 
 
@@ -30,11 +31,36 @@ def _vectors(directory):
     return softmax.get_config()  # its corpus has neither a validation nor a test split
 
 
+# A small corpus in the form of CS224d's, which stands for its files: `small_corpora`.
+NER_WORDS = ("UUUNKKK", "the", "<s>", "</s>", "DGDG", "DG.DG", "of", "paris", "-docstart-")
+NER_TEXT = "-DOCSTART-\tO\n\nParis\tLOC\nof\tO\n42\tO\n\n\nThe\tO\nLouvre\tORG\n"
+NER_FILES = {"vocabulary": "\n".join(NER_WORDS), "train": 12 * NER_TEXT, "valid": NER_TEXT + "\nParis\tLOC\n"}
+
+
+def small_corpora(patch):
+    """Replaces the files of cs224d_ner. patch: a pytest.MonkeyPatch"""
+    definition = corpora.CORPORA["cs224d_ner"]
+
+    def build(data, text, splits, given):
+        return definition.build(data, NER_FILES.__getitem__, splits, given)
+
+    patch.setitem(corpora.CORPORA, "cs224d_ner", definition._replace(build=build))
+
+
+def _windows(directory):
+    config = ner.get_config("random")
+    config.model.hidden, config.model.embedding_size, config.data.batch_size = (4,), 3, 5
+    config.evaluation.batch_size, config.parameters, config.train.patience = 4, 0, 0
+    config.checkpoint.best = "none"
+    return config
+
+
 CONFIGS = {
     "language_modelling": _text,
     "classification": _labelled("classification", labelled.write_tsv, buckets=2),
     "tagging": _labelled("tagging", labelled.write_columns, buckets=1),
     "vectors": _vectors,
+    "windows": _windows,
 }
 
 

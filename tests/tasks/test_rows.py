@@ -2,11 +2,8 @@
 
 import json
 
-<<<<<<< HEAD
 import jax
 import jax.numpy as jnp
-=======
->>>>>>> d09e172 (Every task: kills, lanes, sweeps, export, pages and the test split by one test)
 import numpy as np
 import pytest
 
@@ -18,15 +15,13 @@ from lm.data import corpora
 from lm.data.rows import TYPES, normal_word
 from lm.data.text import Vocabulary
 from lm.errors import UserError
-<<<<<<< HEAD
 from lm.model.dropout import Noise
 from lm.run import open_run
 from lm.tasks.rows import make_windows_model
-from lm.training.loop import Trainer, train
-from lm.training.recorder import Recorder
-=======
 from lm.training.loop import train
->>>>>>> d09e172 (Every task: kills, lanes, sweeps, export, pages and the test split by one test)
+from tests.helpers.task_configs import NER_TEXT as TRAIN
+from tests.helpers.task_configs import NER_WORDS as WORDS
+from tests.helpers.task_configs import small_corpora
 
 
 def losses_in_float64():
@@ -71,21 +66,13 @@ def test_a_task_of_vectors_needs_vectors():
 
 # --- Windows --------------------------------------------------------------------------------------------------------
 
-WORDS = ("UUUNKKK", "the", "<s>", "</s>", "DGDG", "DG.DG", "of", "paris", "-docstart-")
 VOCABULARY = Vocabulary("word", WORDS, "UUUNKKK", labels=TYPES)
-TRAIN = "-DOCSTART-\tO\n\nParis\tLOC\nof\tO\n42\tO\n\n\nThe\tO\nLouvre\tORG\n"
 
 
 @pytest.fixture
 def corpus(monkeypatch):
     """The corpus cs224d_ner with a small text in place of its files."""
-    texts = {"vocabulary": "\n".join(WORDS), "train": 12 * TRAIN, "valid": TRAIN + "\nParis\tLOC\n"}
-    definition = corpora.CORPORA["cs224d_ner"]
-
-    def build(data, text, splits, given):
-        return definition.build(data, texts.__getitem__, splits, given)
-
-    monkeypatch.setitem(corpora.CORPORA, "cs224d_ner", definition._replace(build=build))
+    small_corpora(monkeypatch)
 
 
 def window_config(**changes):
