@@ -57,11 +57,14 @@ def _data() -> ml_collections.ConfigDict:
     data.columns = (0, 1)  # labelled: the column of the text (or token) and that of the label, from 0; -1: the last
     data.header = "none"  # labelled: none, or first_line, which is skipped
     data.tokenizer = "spaces"  # labelled: spaces, lower, keras or characters
+    data.digits = "kept"  # labels: kept; DIGIT: each digit of a number is DIGIT, 747 is DIGITDIGITDIGIT
+    data.min_count = 1  # labels: words that the training file has less often are <unk>
     data.valid_share = 0.1  # labels without a validation file: share of the training examples, drawn by data.seed
     data.max_tokens = 0  # labels: tokens kept of a longer sequence; 0: all
     data.keep = "first"  # labels: which ones, first or last
     data.padding = "end"  # labels: end (masked) or front_unmasked: lm/data/examples.py
-    data.window = 3  # windows: tokens of a window, an odd number
+    data.examples = "sequences"  # tagging: sequences, or words, each at the end of at most data.unroll of them
+    data.window = 1  # labels, windows: words that are read side by side, the labelled one in the middle
     data.buckets = 1  # labels: sequences of similar length form buckets, padded to one length each
     data.batching = "heads"  # heads or rows: lm/data/batches.py
     data.batch_size = 64  # B
@@ -77,13 +80,13 @@ def _model() -> ml_collections.ConfigDict:
     model.embedding_size = 0  # of embedding and bigram
     model.embedding_from = ""  # embedding: word vectors to start with: a text file, a zip of one, or glove.6B.50d
     model.hidden = (64,)  # units of each layer
-    model.projection = 0  # lstm_projection: size of each layer's output
+    model.projection = 0  # lstm_projection, jordan_softmax: size of each layer's output
     model.mogrifier_rounds = 5  # mogrifier
     model.direction = "forward"  # of labelled sequences: forward or both
     model.pooling = "last"  # of labelled sequences: last, mean, max, attention; none: one label per token
     model.convolution = ()  # of labelled sequences: (filters, width, pool) before the recurrent layers; (): none
     model.output = "dense"  # a name of lm/model/language_model.py: OUTPUTS
-    model.initial_carry = "zeros"  # zeros or first_unit_one
+    model.initial_carry = "zeros"  # zeros, first_unit_one; of labelled sequences also learned
     return model
 
 
@@ -170,6 +173,7 @@ def _optim() -> ml_collections.ConfigDict:
     optim.epsilon = 1e-8
     optim.weight_decay = 0.0  # x parameters, added to the clipped gradient (L2); adamw: decoupled from it
     optim.frozen = ()  # parameters that are not trained, such as ("embedding",)
+    optim.unit_rows = ()  # parameters whose rows are rescaled to length 1 after each step, such as ("embedding",)
     optim.average_from = 0  # asgd: the first step whose parameters enter the average
     optim.nonmonotone_checks = 5  # nt_asgd: averaging begins if a loss is above the lowest, the newest n left out
     return optim
@@ -196,6 +200,7 @@ def _evaluation() -> ml_collections.ConfigDict:
     evaluation.during = "exact"  # protocol of validation during training, and of selection
     evaluation.protocols = ("exact",)  # protocols of the final scores
     evaluation.splits = ("valid",)  # splits of the final scores
+    evaluation.best_by = "loss"  # the best validation check: lowest loss; of labels also highest accuracy or f1
     evaluation.predictions = 1000  # notebook protocols: number of predictions
     evaluation.batch_size = 20  # batched protocol: B
     evaluation.unroll = 20  # batched protocol: T

@@ -41,6 +41,7 @@ VOCABULARY = {
     "conll2003_pos": 21_010,
     "atis": 823,
     "cs224d_ner": 100_232,
+    "atis, words seen twice": 566,
 }
 LABELS = {
     "imdb": 2,
@@ -181,7 +182,8 @@ def stand_in(config) -> Corpus:
     corpus = config.data.corpus
     if corpus == "cs224d_vectors":  # it needs no file
         return load_corpus(config.data, None)
-    size, tokens = VOCABULARY.get(corpus, 50), TOKENS.get(corpus, 100_000)
+    words = f"{corpus}, words seen twice" if config.data.min_count == 2 else corpus
+    size, tokens = VOCABULARY.get(words, 50), TOKENS.get(corpus, 100_000)
     size = min(size, config.data.max_vocabulary or size)
     symbols = ("<eos>", *config.sample.prompt.split(), *(chr(0x4E00 + i) for i in range(size)))[:size]
     vocabulary = Vocabulary("word", symbols, labels=tuple(map(str, range(LABELS.get(corpus, 0)))))

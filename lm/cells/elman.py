@@ -6,7 +6,18 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lm.cells.kinds import Gates, HiddenCarry, Mask, Product, Step, StepCell, Vector, masked, pointwise
+from lm.cells.kinds import (
+    Gates,
+    HiddenCarry,
+    Mask,
+    OutputCarry,
+    Product,
+    Step,
+    StepCell,
+    Vector,
+    masked,
+    pointwise,
+)
 
 
 def elman(activation: Callable, z_x: Gates, z_h: Gates, carry: HiddenCarry) -> Step[HiddenCarry]:
@@ -46,7 +57,7 @@ def jordan(product: Product, z_x: Gates, carry: HiddenCarry, b_y: Vector, hidden
         y' = sigmoid(u w_y + b_y)
 
     y is the layer's output, which the model's softmax reads, and is therefore the carry's field h; u has the same
-    size. Neither the softmax's probabilities nor its choice feed back, as they do in some other "Jordan networks".
+    size. Neither the softmax's probabilities (`jordan_softmax`) nor its choice feed back.
     Parameters: w_x [D, H], w_h [H, H], b [H], w_y [H, H], b_y [H]. One bias per layer.
 
     Jordan (1986). "Serial Order: A Parallel Distributed Processing Approach". In the form of Larson, "Machine Learning
@@ -63,6 +74,43 @@ JORDAN_SHAPES = (
     ("w_y", "recurrent", "H H"),
     ("b_y", "bias", "H"),
 )
+
+
+def jordan_softmax(product: Product, z_x: Gates, carry: OutputCarry, b_y: Vector) -> Step[OutputCarry]:
+    """Jordan network whose probabilities feed back.
+
+        u = sigmoid(x w_x + p w_h + b)
+        h' = u w_y + b_y
+        p' = softmax(h')
+
+    h is the layer's output: logits of P classes, so that the model needs no softmax layer of its own
+    (config.model.output=identity). P is config.model.projection, or H if that is 0.
+    Parameters: w_x [D, H], w_h [P, H], b [H], w_y [H, P], b_y [P]. One bias per layer.
+
+    Mesnil, He, Deng and Bengio (2013). "Investigation of Recurrent-Neural-Network Architectures and Learning Methods
+    for Spoken Language Understanding".
+    """
+    u = jax.nn.sigmoid(z_x + product("w_h", carry.p))
+    h = product("w_y", u) + b_y[None]
+    return OutputCarry(p=jax.nn.softmax(h), h=h), {}
+
+
+JORDAN_SOFTMAX_SHAPES = (
+    ("w_x", "input", "D H"),
+    ("w_h", "recurrent", "P H"),
+    ("b", "bias", "H"),
+    ("w_y", "output", "H P"),
+    ("b_y", "output_bias", "P"),
+)
+
+
+@functools.cache
+def jordan_softmax_cell(projection: int) -> StepCell:
+    """`jordan_softmax` of P = projection classes; 0: of as many as it has units."""
+    return StepCell(
+        OutputCarry, jordan_softmax, JORDAN_SOFTMAX_SHAPES, masks=(), output=projection or None, read=("p",)
+    )
+
 
 ELMAN_CELLS = {
     **{

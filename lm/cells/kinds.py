@@ -38,6 +38,7 @@ class Cell:
     shapes:     (name, role, shape) of each parameter; a shape is text as "D 4H", of D, H and P
     masks:      the masks of recurrence.RecurrentNoise that the equations can apply
     output:     P, the size of h, if it differs from H
+    read:       the fields of the carry that a step reads; None: all
     """
 
     carry: type[Any]
@@ -45,6 +46,7 @@ class Cell:
     shapes: tuple[tuple[str, str, str], ...]
     masks: tuple[str, ...] = ("hidden", "update")
     output: int | None = None
+    read: tuple[str, ...] | None = None
 
     def parameters(self, inputs: int, units: int) -> Parameters:
         """Roles and shapes of all parameters; "D 4H" becomes (inputs, 4 * units)."""
@@ -107,6 +109,13 @@ class HiddenCarry(NamedTuple):
     h: Float[Array, "B H"]
 
 
+class OutputCarry(NamedTuple):
+    """The state of a network whose softmax p feeds back. h: what the softmax is of."""
+
+    p: Float[Array, "B P"]
+    h: Float[Array, "B P"]
+
+
 class LSTMCarry(NamedTuple):
     """The state of an LSTM: memory c, then output h."""
 
@@ -116,7 +125,7 @@ class LSTMCarry(NamedTuple):
 
 def zero_carry(cell: Cell, batch: int, units: int, dtype=jnp.float32) -> Carry:
     """The all-zero state. Each field has its own buffer, so that all can be donated."""
-    sizes = {name: cell.output_size(units) if name == "h" else units for name in cell.carry._fields}
+    sizes = {name: cell.output_size(units) if name in ("h", "p") else units for name in cell.carry._fields}
     return cell.carry(**{name: jnp.zeros((batch, size), dtype) for name, size in sizes.items()})
 
 

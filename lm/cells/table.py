@@ -6,7 +6,7 @@ normalised.py or parallel.py. A new family is a new file, whose table joins CELL
 
 import ml_collections
 
-from lm.cells.elman import ELMAN_CELLS
+from lm.cells.elman import ELMAN_CELLS, jordan_softmax_cell
 from lm.cells.gru import GRU_CELLS
 from lm.cells.kinds import Cell
 from lm.cells.lstm import LSTM_CELLS, lstm_projection_cell, mogrifier_cell
@@ -22,6 +22,11 @@ def projection_of(model: ml_collections.ConfigDict) -> Cell:
     return lstm_projection_cell(model.projection)
 
 
+def jordan_softmax_of(model: ml_collections.ConfigDict) -> Cell:
+    """The cell `jordan_softmax` with outputs of config.model.projection numbers, or of as many as it has units."""
+    return jordan_softmax_cell(model.projection)
+
+
 def mogrifier_of(model: ml_collections.ConfigDict) -> Cell:
     """The cell `mogrifier` with config.model.mogrifier_rounds."""
     return mogrifier_cell(model.mogrifier_rounds)
@@ -30,6 +35,7 @@ def mogrifier_of(model: ml_collections.ConfigDict) -> Cell:
 # Name (config.model.cell) -> the cell, or a function that makes it from config.model.
 CELLS = {
     **ELMAN_CELLS,
+    "jordan_softmax": jordan_softmax_of,
     **LSTM_CELLS,
     "lstm_projection": projection_of,
     "mogrifier": mogrifier_of,

@@ -276,7 +276,7 @@ def _labelled(data, text, splits, given) -> Built:
     Without config.data.valid_path, valid is a random share of the training examples, config.data.valid_share.
     """
     files = _own_files(data)
-    rows = {name: labelled.read_rows(read, data, name) for name, read in files.items()}
+    rows = labelled.prepare_words({name: labelled.read_rows(read, data, name) for name, read in files.items()}, data)
     if "valid" not in rows and data.valid_share:
         rows["train"], rows["valid"] = labelled.hold_out(rows["train"], data.valid_share, data.seed)
     vocabulary = given or labelled.collect_vocabulary(rows["train"], data.max_vocabulary)

@@ -22,6 +22,7 @@ from lm.errors import UserError
 
 PADDINGS = ("end", "front_unmasked")
 KEPT = ("first", "last")  # tokens of a sequence that is too long
+OUTSIDE = -1  # the id of places before and after a sequence, which windows of tokens read
 LENGTH_UNIT = 8  # lengths of buckets are multiples of this
 
 
@@ -64,12 +65,13 @@ def ids_of(split: np.ndarray | Examples | Rows) -> Integer[np.ndarray, " N"]:
 
 
 class Cut(NamedTuple):
-    """How sequences are cut: config.data.max_tokens (0: all), keep, padding, batch_size."""
+    """How sequences are cut: config.data.max_tokens (0: all), keep, padding, batch_size, window."""
 
     max_tokens: int
     keep: str
     padding: str
     batch_size: int
+    window: int = 1
 
 
 class Plan(NamedTuple):
@@ -94,6 +96,7 @@ class Data(NamedTuple):
 
     starts, lengths [n]: of the tokens that are kept; by_bucket [n]: numbers of the sequences, bucket by bucket
     rows [S, B]: the sequences of each batch, -1 for an empty row; bucket [S]: the bucket of each batch
+    first, end [n]: the tokens around each that windows may read; None: its own
     """
 
     tokens: Integer[Array, " N"]
@@ -103,12 +106,17 @@ class Data(NamedTuple):
     by_bucket: Int[Array, " n"]
     rows: Int[Array, "S B"]
     bucket: Int[Array, " S"]
+    first: Int[Array, " n"] | None = None
+    end: Int[Array, " n"] | None = None
 
 
 class Batch(NamedTuple):
-    """Padded sequences. labels [B], or [T, B] with 0 at padding; present: False for an empty row."""
+    """Padded sequences. labels [B], or [T, B] with 0 at padding; present: False for an empty row.
 
-    tokens: Integer[Array, "T B"]
+    tokens: R is T, or T + window - 1 with windows, with OUTSIDE before and after a sequence
+    """
+
+    tokens: Integer[Array, "R B"]
     lengths: Int[Array, " B"]
     labels: Integer[Array, "..."]
     present: Bool[Array, " B"]
@@ -116,7 +124,7 @@ class Batch(NamedTuple):
 
 def cut_of(data) -> Cut:
     """config.data -> Cut"""
-    return Cut(data.max_tokens, data.keep, data.padding, data.batch_size)
+    return Cut(data.max_tokens, data.keep, data.padding, data.batch_size, data.window)
 
 
 def kept_lengths(cut: Cut, examples: Examples) -> Integer[np.ndarray, " n"]:
@@ -198,12 +206,25 @@ def read_batch(plan: Plan, data: Data, length: int, cursor: Int[Array, ""] | int
     tokens = jnp.where(inside, data.tokens[places], 0)
     per_token = data.labels.shape[0] == data.tokens.shape[0] != data.starts.shape[0]
     labels = jnp.where(inside, data.labels[places], 0) if per_token else data.labels[numbers]
+    if plan.cut.window > 1:
+        tokens = _with_neighbours(plan, data, numbers, lengths, length)
     if plan.cut.padding == "front_unmasked":
         lengths = jnp.full_like(lengths, length)
     return Batch(tokens, lengths, labels, present)
 
 
+def _with_neighbours(plan: Plan, data: Data, numbers: Array, lengths: Array, length: int) -> Int[Array, "R B"]:
+    """The tokens of a batch and window // 2 more on each side."""
+    side = plan.cut.window // 2
+    starts = data.starts[numbers]
+    places = starts[None] + jnp.arange(-side, length + side, dtype=jnp.int32)[:, None]
+    first = starts if data.first is None else data.first[numbers]
+    end = starts + lengths if data.end is None else data.end[numbers]
+    inside = (places >= first[None]) & (places < end[None])
+    return jnp.where(inside, data.tokens[jnp.where(inside, places, 0)].astype(jnp.int32), OUTSIDE)
+
+
 def token_mask(batch: Batch) -> Float[Array, "T B"]:
-    """1 at tokens, 0 at padding and in empty rows."""
-    time = jnp.arange(batch.tokens.shape[0])[:, None]
+    """1 at tokens, 0 at padding and in empty rows, of a batch with a label per token."""
+    time = jnp.arange(batch.labels.shape[0])[:, None]
     return ((time < batch.lengths[None]) & batch.present[None]).astype(jnp.float32)

@@ -26,6 +26,7 @@ from lm.data.text import UNKNOWN, Vocabulary, plain_text
 from lm.errors import UserError, in_short, suggestions
 
 HEADERS = ("none", "first_line")
+DIGITS = ("kept", "DIGIT")
 DOCUMENT_START = "-DOCSTART-"  # separates documents in CoNLL's files
 
 
@@ -137,6 +138,34 @@ FORMATS: dict[str, Callable[[OwnFile, object], Iterable[Row]]] = {
 
 
 # --- Examples -------------------------------------------------------------------------------------------------------
+
+
+def digits_of(token: str, digits: str) -> str:
+    """The token as config.data.digits reads it. DIGIT: a token of digits alone becomes DIGIT, once for each."""
+    return "DIGIT" * len(token) if digits == "DIGIT" and token.isdigit() else token
+
+
+def prepare_words(rows: dict[str, Sequence[Row]], data) -> dict[str, Sequence[Row]]:
+    """Rows of each split with digits as config.data.digits says, and rare words as <unk> (config.data.min_count).
+
+    Words are counted in the training file, before examples are held out of it.
+    """
+    if data.digits != "kept":
+        rows = {
+            name: [row._replace(tokens=tuple(digits_of(token, data.digits) for token in row.tokens)) for row in some]
+            for name, some in rows.items()
+        }
+    if data.min_count > 1:
+        counts = collections.Counter(token for row in rows["train"] for token in row.tokens)
+        unknown = UNKNOWN["word"]
+        rows = {
+            name: [
+                row._replace(tokens=tuple(t if counts[t] >= data.min_count else unknown for t in row.tokens))
+                for row in some
+            ]
+            for name, some in rows.items()
+        }
+    return rows
 
 
 def collect_vocabulary(

@@ -26,6 +26,7 @@ KERAS_SPECIAL = ("<pad>", "<start>", "<unk>", "<unused>")
 
 def _built(rows: dict[str, Sequence[Row]], data, given, special=(), start="", labels=()) -> tuple:
     """(vocabulary, {split: Examples}, provenance) of rows; valid is held out of train if it has no file."""
+    rows = labelled.prepare_words(rows, data)
     if "valid" not in rows and data.valid_share:
         rows = dict(rows)
         rows["train"], rows["valid"] = labelled.hold_out(rows["train"], data.valid_share, data.seed)
@@ -142,7 +143,8 @@ def tokens_of(data, text: str) -> list[str]:
     tokenizer, start = READS.get(data.corpus, (data.tokenizer, ""))
     if data.corpus not in READS and data.format == "columns":
         tokenizer = "lower" if tokenizer == "lower" else "spaces"
-    return [*([start] if start else []), *labelled.TOKENIZERS[tokenizer](text)]
+    tokens = [labelled.digits_of(token, data.digits) for token in labelled.TOKENIZERS[tokenizer](text)]
+    return [*([start] if start else []), *tokens]
 
 
 # Name -> (builder, files, licence, homepage).

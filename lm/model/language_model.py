@@ -30,6 +30,7 @@ OUTPUTS = {
     "dense_without_bias": "kernel",
     "sigmoid": "kernel and bias of one unit, for two classes of labelled sequences",
     "dropped_logits": "kernel and bias; windows only: the logits are dropped out like the layer before (CS224d)",
+    "identity": "none: the last layer's outputs are the logits; of labelled sequences",
     "tied": "bias; the kernel is the embedding table, transposed (Inan et al. 2017, Press and Wolf 2017)",
 }
 
@@ -206,6 +207,8 @@ def make_model(config: ml_collections.ConfigDict, vocabulary_size: int, reset: i
     """
     if reset is not None and config.model.initial_carry != "zeros":
         raise UserError(f"config.data.reset needs config.model.initial_carry=zeros, not {config.model.initial_carry}")
+    if config.model.initial_carry not in INITIAL_CARRIES:
+        raise UserError(f"config.model.initial_carry={config.model.initial_carry} is of labelled sequences")
     cell = make_cell(config.model)
     check_input(config, vocabulary_size, cell.output_size(config.model.hidden[-1]))
     check_noise(config, cell)
@@ -231,7 +234,7 @@ def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, feature
             f"config.model.input={model.input}: {vocabulary_size} symbols form too many pairs for 32 bits; "
             "config.model.input=embedding reads single symbols"
         )
-    if model.output in ("sigmoid", "dropped_logits"):
+    if model.output in ("sigmoid", "dropped_logits", "identity"):
         raise UserError(f"config.model.output={model.output} is of labelled sequences, not of a language model")
     if model.output == "tied" and model.input != "embedding":
         raise UserError(f"config.model.output=tied needs config.model.input=embedding, not {model.input}")

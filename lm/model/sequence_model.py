@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Bool, Float, Int, Integer, Key
 
-from lm.cells.kinds import Cell, zero_carry
+from lm.cells.kinds import Carry, Cell, zero_carry
 from lm.cells.table import check_bias, check_roles, make_cell
+from lm.data.examples import OUTSIDE
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop, drop_rows
 from lm.model.initialisers import initialiser
@@ -23,12 +24,15 @@ from lm.model.losses import softmax_loss
 
 DIRECTIONS = ("forward", "both")  # both: the outputs of a forward and of a backward layer, side by side
 POOLINGS = ("last", "mean", "max", "attention", "none")
+# learned: a vector for each field of a layer's carry, initialised as config.init.vector says
+INITIAL_CARRIES = ("zeros", "first_unit_one", "learned")
 
 
 class SequenceModel(nn.Module):
     """Classifies sequences, or their tokens.
 
     config, init_config: config.model and config.init; vocabulary_size: V; labels: C
+    window: tokens that a step reads side by side (config.data.window)
     zoneout: as in LanguageModel
     """
 
@@ -37,6 +41,7 @@ class SequenceModel(nn.Module):
     vocabulary_size: int
     labels: int
     zoneout: tuple[tuple[str, float], ...] = ()
+    window: int = 1
 
     def for_training(self) -> "SequenceModel":
         """The same model without the fields that training does not read."""
@@ -57,7 +62,9 @@ class SequenceModel(nn.Module):
         self.embedding = self.param(
             "embedding", initialiser(init.embedding), (self.vocabulary_size, config.embedding_size)
         )
-        size = config.embedding_size
+        if self.window > 1:
+            self.outside = self.param("outside", initialiser(init.embedding), (1, config.embedding_size))
+        size = self.window * config.embedding_size
         if config.convolution:
             filters, width, _ = config.convolution
             self.filter = self.param("filter", initialiser(init.input), (width * size, filters))
@@ -82,24 +89,43 @@ class SequenceModel(nn.Module):
             )
             size = len(ways) * self.cell.output_size(units)
         self.layers = layers
+        if config.initial_carry == "learned":
+            self.starts = [[self._learned_carry(layer) for layer in ways] for ways in layers]
         if config.pooling == "attention":
             self.query = self.param("query", initialiser(init.output), (size, 1))
+        if config.output == "identity":
+            return
         outputs = 1 if config.output == "sigmoid" else self.labels
         self.output_kernel = self.param("output_kernel", initialiser(init.output), (size, outputs))
         self.output_bias = self.param("output_bias", initialiser(init.output_bias), (outputs,))
 
+    def _learned_carry(self, layer: RecurrentLayer) -> Carry:
+        """The parameters that a layer starts from, [1, *] for each field that its cell reads."""
+        start = zero_carry(self.cell, 1, layer.units)
+        fields = start._fields if self.cell.read is None else self.cell.read
+        init = initialiser(self.init_config.vector)
+        return start._replace(
+            **{name: self.param(f"{layer.name}_{name}", init, getattr(start, name).shape) for name in fields}
+        )
+
     def features(
-        self, tokens: Integer[Array, "T B"], lengths: Int[Array, " B"], noise: Noise | None = None
+        self, tokens: Integer[Array, "R B"], lengths: Int[Array, " B"], noise: Noise | None = None
     ) -> Float[Array, "N B P"]:
-        """What the softmax reads: N is T, or 1 after pooling. Anything may stand at padding."""
+        """What the softmax reads: N is T, or 1 after pooling. Anything may stand at padding.
+
+        With windows, tokens are those of T steps, and window // 2 more on each side, or OUTSIDE.
+        """
         x = jnp.take(self.embedding, tokens, axis=0, mode="clip")
-        x = drop(noise, "input", drop_rows(noise, x, tokens, self.vocabulary_size))
+        x = drop_rows(noise, x, tokens, self.vocabulary_size)
+        if self.window > 1:
+            x = side_by_side(jnp.where((tokens == OUTSIDE)[..., None], self.outside[None], x), self.window)
+        x = drop(noise, "input", x)
         if self.config.convolution:
             x, lengths = self._convolve(x, lengths)
-        for index, ways in enumerate(self.layers):
+        for index in range(len(self.layers)):
             if index:
                 x = drop(noise, "between", x, index)
-            x = self._run_layer(ways, x, lengths, noise)
+            x = self._run_layer(index, x, lengths, noise)
         if not self.per_token:
             x = self._pool(x, lengths)[None]
         return drop(noise, "output", x)
@@ -111,17 +137,19 @@ class SequenceModel(nn.Module):
         x = jnp.where(mask_of(lengths, steps)[..., None], x, 0.0)
         before = (width - 1) // 2
         padded = jnp.pad(x, ((before, width - 1 - before), (0, 0), (0, 0)))
-        windows = jnp.concatenate([padded[offset : offset + steps] for offset in range(width)], axis=-1)
-        y = jax.nn.relu(windows @ self.filter + self.filter_bias[None, None])
+        y = jax.nn.relu(side_by_side(padded, width) @ self.filter + self.filter_bias[None, None])
         y = jnp.where(mask_of(lengths, steps)[..., None], y, 0.0)  # relu: no value is lower
         y = jnp.pad(y, ((0, -steps % pool), (0, 0), (0, 0)))
         return y.reshape(-1, pool, *y.shape[1:]).max(axis=1), -(-lengths // pool)
 
-    def _run_layer(self, ways: tuple, x: Array, lengths: Array, noise: Noise | None) -> Array:
+    def _run_layer(self, index: int, x: Array, lengths: Array, noise: Noise | None) -> Array:
         outputs = []
-        for way, layer in enumerate(ways):
+        for way, layer in enumerate(self.layers[index]):
             read = reverse_sequences(x, lengths) if way else x
-            _, y = layer(read, zero_carry(self.cell, x.shape[1], layer.units), noise)
+            start = zero_carry(self.cell, x.shape[1], layer.units)
+            if self.config.initial_carry == "learned":
+                start = jax.tree.map(lambda zeros, row: zeros + row, start, self.starts[index][way])
+            _, y = layer(read, start, noise)
             outputs.append(reverse_sequences(y, lengths) if way else y)
         return outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs, axis=-1)
 
@@ -150,18 +178,20 @@ class SequenceModel(nn.Module):
 
     def _output(self) -> tuple[Float[Array, "P C"], Float[Array, " C"]]:
         """Kernel and bias of the softmax. sigmoid: the first of two classes has the logit 0."""
+        if self.config.output == "identity":
+            return jnp.eye(self.labels), jnp.zeros(self.labels)
         if self.config.output == "sigmoid":
             return jnp.pad(self.output_kernel, ((0, 0), (1, 0))), jnp.pad(self.output_bias, (1, 0))
         return self.output_kernel, self.output_bias
 
-    def __call__(self, tokens: Integer[Array, "T B"], lengths: Int[Array, " B"]) -> Float[Array, "N B C"]:
+    def __call__(self, tokens: Integer[Array, "R B"], lengths: Int[Array, " B"]) -> Float[Array, "N B C"]:
         """Log-probabilities of the labels, without noise; N as in `features`."""
         kernel, bias = self._output()
         return jax.nn.log_softmax(self.features(tokens, lengths) @ kernel + bias[None, None])
 
     def loss(
         self,
-        tokens: Integer[Array, "T B"],
+        tokens: Integer[Array, "R B"],
         lengths: Int[Array, " B"],
         labels: Integer[Array, "N B"],
         weights: Float[Array, "N B"],
@@ -175,18 +205,24 @@ class SequenceModel(nn.Module):
         return objective, nats.reshape(labels.shape)
 
     def initial_carry(self, batch: int) -> tuple:
-        """Sequences start from zeros, and batches pass nothing on."""
+        """Batches pass nothing on."""
         return ()
 
     def draw(self, key: Key[Array, ""]) -> dict:
         """Draws all parameters, each with its own key, derived from its path."""
-        result: Any = self.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32))
+        result: Any = self.init(key, jnp.zeros((self.window, 1), jnp.int32), jnp.ones(1, jnp.int32))
         return result["params"]
 
 
 def mask_of(lengths: Int[Array, " B"], steps: int) -> Bool[Array, "T B"]:
     """True at tokens, False at padding."""
     return jnp.arange(steps)[:, None] < lengths[None]
+
+
+def side_by_side(x: Float[Array, "R B E"], width: int) -> Float[Array, "R-{width}+1 B E*{width}"]:
+    """Every `width` consecutive rows as one."""
+    steps = x.shape[0] - width + 1
+    return jnp.concatenate([x[offset : offset + steps] for offset in range(width)], axis=-1)
 
 
 def reverse_sequences(x: Array, lengths: Int[Array, " B"]) -> Array:
@@ -201,8 +237,8 @@ def make_sequence_model(config: ml_collections.ConfigDict, vocabulary_size: int,
     model = config.model
     needed = {
         "input": ("embedding",),
-        "initial_carry": ("zeros",),
-        "output": ("dense", "sigmoid") if labels == 2 and model.pooling != "none" else ("dense",),
+        "initial_carry": ("zeros", "learned"),
+        "output": ("dense", "identity", *(("sigmoid",) if labels == 2 and model.pooling != "none" else ())),
     }
     for key, allowed in needed.items():
         if model[key] not in allowed:
@@ -213,10 +249,17 @@ def make_sequence_model(config: ml_collections.ConfigDict, vocabulary_size: int,
         raise UserError(f"config.model.convolution must be () or (filters, width, pool), not {model.convolution}")
     if model.convolution and model.pooling == "none":
         raise UserError("config.model.convolution shortens sequences, so it needs one label per sequence")
+    if not config.data.window % 2 or (config.data.window > 1 and config.data.padding != "end"):
+        raise UserError(f"config.data.window must be odd, and 1 unless padding=end, not {config.data.window}")
     cell = make_cell(model)
+    logits = cell.output_size(model.hidden[-1]) * (2 if model.direction == "both" else 1)
+    if model.output == "identity" and logits != labels:
+        raise UserError(
+            f"config.model.output=identity needs a last layer of {labels} outputs, the labels, not {logits}"
+        )
     check_noise(config, cell)
     check_roles(cell, config.init)
     check_bias(cell, config.init.bias)
     freeze = ml_collections.FrozenConfigDict
     zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)
-    return SequenceModel(freeze(model), freeze(config.init), vocabulary_size, labels, zoneout)
+    return SequenceModel(freeze(model), freeze(config.init), vocabulary_size, labels, zoneout, config.data.window)

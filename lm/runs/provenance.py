@@ -37,9 +37,12 @@ ADDED_LATER = {
     **{"data.format": "tsv", "data.columns": [0, 1], "data.header": "none", "data.tokenizer": "spaces"},
     **{"data.valid_share": 0.1, "data.max_tokens": 0, "data.keep": "first", "data.padding": "end", "data.buckets": 1},
     **{"model.direction": "forward", "model.pooling": "last", "model.convolution": []},
-    **{"data.window": 3, "penalty.l2": 0.0},
+    "penalty.l2": 0.0,
     "data.reset": "",
+    **{"data.digits": "kept", "data.min_count": 1, "data.examples": "sequences", "data.window": 1},
     "optim.frozen": [],
+    "optim.unit_rows": [],
+    "evaluation.best_by": "loss",
     "init.gain": ["constant", 1.0],
 }
 

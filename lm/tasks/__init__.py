@@ -21,6 +21,7 @@ from lm.tasks.rows import (
     make_windows_model,
 )
 from lm.tasks.task import Task
+from lm.tasks.word_updates import make_tagging
 
 
 class Definition(NamedTuple):
@@ -41,7 +42,7 @@ TASKS = {
         "predicts the next symbol of a text", make_language_model, make_language_modelling
     ),
     "classification": Definition("labels each text", make_labels_model, make_labelling, label_sequence),
-    "tagging": Definition("labels each token of a text", make_labels_model, make_labelling, label_sequence),
+    "tagging": Definition("labels each token of a text", make_labels_model, make_tagging, label_sequence),
     "windows": Definition(
         "labels each token of a text by the window around it",
         make_windows_model,

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Array, Int, Key
 
 from lm.data import examples
 from lm.data.corpora import Corpus
@@ -56,6 +55,11 @@ class Labelling:
     def columns(self):
         return ("loss", "valid_loss", "valid_f1" if self.model.per_token else "valid_accuracy", "tokens_per_s")
 
+    @property
+    def trained(self) -> SequenceModel:
+        """The model as training reads it."""
+        return self.model
+
     # --- Batches ----------------------------------------------------------------------------------------------------
 
     @property
@@ -91,14 +95,14 @@ class Labelling:
         return examples.on_device(self.plan, split)
 
     def order(self, data, key, step):
-        return shuffle(self.plan, data, epoch_key(key, step // self.steps_per_epoch))
+        return shuffle(self.plan, data, order_key(key, step // self.steps_per_epoch))
 
     def start_of(self, cursor, carry):
         return carry
 
     def batch(self, shape, data, cursor):
         batch = read_batch(self.plan, data, shape, cursor)
-        weights = targets_of(self.model, batch)
+        weights = targets_of(self.trained, batch)
         return batch, weights / jnp.sum(weights) if self.weighting == "mean" else weights
 
     def advance(self, cursor):
@@ -107,9 +111,9 @@ class Labelling:
     # --- Model ------------------------------------------------------------------------------------------------------
 
     def loss(self, parameters, batch, carry, weights, noise, terms):
-        labels = batch.labels if self.model.per_token else batch.labels[None]
+        labels = batch.labels if self.trained.per_token else batch.labels[None]
         arguments = (batch.tokens, batch.lengths, labels, weights, noise, terms.get("label_smoothing"))
-        objective, nats = self.model.apply({"params": parameters}, *arguments, method="loss")
+        objective, nats = self.trained.apply({"params": parameters}, *arguments, method="loss")
         return objective, (carry, nats)
 
     def sample(self, parameters, vocabulary, settings, key=None):
@@ -155,14 +159,11 @@ class Labelling:
 
     def check(self, config, corpus):
         check_settings(config, PROTOCOLS, FIXED | {"penalty.l2": 0.0})
+        if config.evaluation.best_by == "f1" and not self.model.per_token:
+            raise UserError("config.evaluation.best_by=f1 needs config.task=tagging")
 
     def check_memory(self, config):
         pass
-
-
-def epoch_key(key: Key[Array, ""], epoch: Int[Array, ""]) -> Key[Array, ""]:
-    """What the order of an epoch follows from."""
-    return jax.random.fold_in(key, jnp.uint32(_ORDERS) + jnp.asarray(epoch, jnp.uint32))
 
 
 def check_settings(config: ml_collections.ConfigDict, protocols: tuple[str, ...], fixed: Mapping[str, object]):
@@ -178,6 +179,11 @@ def check_settings(config: ml_collections.ConfigDict, protocols: tuple[str, ...]
         if protocol not in protocols:
             known = ", ".join(protocols)
             raise UserError(f"config.evaluation: protocol {protocol} is of a language model; labels have: {known}")
+
+
+def order_key(key: jax.Array, epoch: jax.Array) -> jax.Array:
+    """The key of an epoch's order."""
+    return jax.random.fold_in(key, jnp.uint32(_ORDERS) + jnp.asarray(epoch, jnp.uint32))
 
 
 def targets_of(model: SequenceModel, batch: examples.Batch) -> jax.Array:
@@ -245,6 +251,8 @@ def make_labelling(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelli
         raise UserError(f"config.task={config.task}: config.data.corpus={data.corpus} has one label per {kind}")
     if tagged != (pooling == "none"):
         raise UserError(f"config.model.pooling must be {'none' if tagged else 'other than none'}, not {pooling}")
+    if data.examples != "sequences" and not tagged:
+        raise UserError(f"config.data.examples={data.examples} needs config.task=tagging")
     if tagged and (data.max_tokens or data.padding != "end"):
         raise UserError("config.task=tagging needs config.data.max_tokens=0 and padding=end: every token has a label")
     model, plan = make_labels_model(config, corpus.vocabulary), make_plan(cut_of(data), train, data.buckets)

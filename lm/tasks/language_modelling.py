@@ -123,6 +123,8 @@ class LanguageModelling:
         check_evaluation(config.evaluation, self.model, corpus.splits)
         if config.penalty.l2:
             raise UserError("config.penalty.l2 is of windows; of a language model: config.optim.weight_decay")
+        if config.evaluation.best_by != "loss":
+            raise UserError(f"config.evaluation.best_by must be loss for a text, not {config.evaluation.best_by}")
         if config.penalty.temporal_activation and unroll <= context:
             raise UserError(
                 "config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "

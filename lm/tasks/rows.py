@@ -24,7 +24,7 @@ from lm.model.softmax_classifier import SoftmaxClassifier
 from lm.model.window_classifier import WindowClassifier, make_window_classifier
 from lm.scoring.labels import OUTSIDE, entity_scores, f1
 from lm.scoring.score import Score
-from lm.tasks.labelling import FIXED, check_settings, epoch_key
+from lm.tasks.labelling import FIXED, check_settings, order_key
 
 PROTOCOLS = ("exact", "batched")
 ORDERS = ("file", "shuffled")
@@ -95,7 +95,7 @@ class RowClassification:
     def order(self, data, key, step):
         if self.order_name == "file":
             return data
-        shuffled = jax.random.permutation(epoch_key(key, step // self.steps_per_epoch), self.count)
+        shuffled = jax.random.permutation(order_key(key, step // self.steps_per_epoch), self.count)
         return data._replace(order=self._padded(shuffled.astype(jnp.int32)))
 
     def start_of(self, cursor, carry):

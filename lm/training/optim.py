@@ -113,6 +113,11 @@ def transformation(optim: ml_collections.ConfigDict, hyper: Hyper) -> optax.Grad
     return optax.chain(*chain)
 
 
+def unit_rows(table: Array) -> Array:
+    """The table with each row rescaled to length 1."""
+    return table / jnp.linalg.norm(table, axis=1, keepdims=True)
+
+
 # --- Averaging: asgd (Polyak & Juditsky 1992) and its non-monotonically triggered form (Merity et al. 2017) -------
 
 AVERAGED = ("asgd", "nt_asgd")

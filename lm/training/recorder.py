@@ -242,7 +242,7 @@ class Recorder:
         score = self.score(state, self.setup.corpus.splits["valid"], protocol)
         score = score._replace(nats=devices.as_first(score.nats))
         mean = score.mean_nats
-        self.checks, decision = validation.decide(config, self.checks, mean, step)
+        self.checks, decision = validation.decide(config, self.checks, validation.criterion(config, score), step)
         if decision.best and config.checkpoint.best == "keep":
             self.save(state, best=True)
         row = {"valid_loss": mean, "valid_perplexity": score.perplexity, "valid_protocol": protocol}

@@ -92,9 +92,12 @@ def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start |
     task.check(config, corpus)
     validation.check_validation(config, corpus.splits)
     setup = Setup(ml_collections.FrozenConfigDict(config), corpus, task, start)
-    if config.optim.frozen:
-        for name in config.optim.frozen:
-            check_name(name, setup.state_shapes.parameters, "config.optim.frozen")
+    for name in config.optim.frozen:
+        check_name(name, setup.state_shapes.parameters, "config.optim.frozen")
+    for name in config.optim.unit_rows:
+        check_name(name, setup.state_shapes.parameters, "config.optim.unit_rows")
+        if getattr(setup.state_shapes.parameters[name], "ndim", 0) != 2:
+            raise UserError(f"config.optim.unit_rows: {name} is not a matrix")
     if setup.total_steps >= 2**31:
         raise UserError(
             f"config.train asks for {setup.total_steps} steps, more than 32 bits count: lower config.train.steps "

@@ -42,6 +42,7 @@ def train_step(program: Program, state: TrainState, data: PyTree, hyper: Hyper):
     updates, optimiser = optim.transformation(settings, hyper).update(gradients, state.optimiser, state.parameters)
     parameters = jax.tree.map(lambda parameter, update: parameter - rate * update, state.parameters, updates)
     parameters |= {name: state.parameters[name] for name in settings.frozen}
+    parameters |= {name: optim.unit_rows(parameters[name]) for name in settings.unit_rows}
     average = state.average
     if average is not None:
         average = optim.extend_average(settings, average, parameters, state.step)

@@ -9,10 +9,13 @@ from typing import NamedTuple
 import ml_collections
 
 from lm.errors import UserError
+from lm.scoring.score import Score
+
+CRITERIA = ("loss", "f1", "accuracy")
 
 
 class Checks(NamedTuple):
-    """The history of validation checks that decisions depend on. Losses are mean nats."""
+    """The history of validation checks that decisions depend on. Losses are mean nats, or what `criterion` gives."""
 
     best_nats: float = math.inf  # lowest so far
     best_step: int = 0  # the step (from 0) after which it was measured
@@ -32,8 +35,14 @@ class Decision(NamedTuple):
     stop: bool  # end training
 
 
+def criterion(config: ml_collections.ConfigDict, score: Score) -> float:
+    """What validation compares, the lower the better: mean nats, or 1 - f1 or accuracy (config.evaluation.best_by)."""
+    name = config.evaluation.best_by
+    return score.mean_nats if name == "loss" else 1 - score.measures[name]
+
+
 def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step: int) -> tuple[Checks, Decision]:
-    """Updates the history by a check's mean nats, measured after `step` (from 0), and decides.
+    """Updates the history by a check's mean nats or other `criterion`, measured after `step` (from 0), and decides.
 
     best      nats is lower than ever; nan is never better
     decay     schedule plateau: `optim.patience` checks in a row without a new best since the last decay

@@ -53,6 +53,18 @@ def test_words_that_training_lacks_are_unknown(tmp_path):
     assert texts(load_file(train, data__valid_path=str(valid)), "valid") == [("a <unk>", "x"), ("<unk>", "y")]
 
 
+def test_rare_words_and_digits(tmp_path):
+    """Words are counted with their digits replaced."""
+    train, valid = tmp_path / "a.tsv", tmp_path / "b.tsv"
+    train.write_text("at 747 b747\tx\nat 320 b747 then\ty\n")
+    valid.write_text("at 11 111 then\tx\nat\ty\n")
+    changes = {"data__digits": "DIGIT", "data__min_count": 2, "data__valid_path": str(valid)}
+    found = load_file(train, **changes)
+    assert texts(found) == [("at DIGITDIGITDIGIT b747", "x"), ("at DIGITDIGITDIGIT b747 <unk>", "y")]
+    assert texts(found, "valid") == [("at <unk> DIGITDIGITDIGIT <unk>", "x"), ("at", "y")]
+    assert found.vocabulary.symbols == ("<unk>", "DIGITDIGITDIGIT", "at", "b747")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

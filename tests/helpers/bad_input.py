@@ -133,7 +133,7 @@ NAMES = {
     "model.cell": tuple(CELLS),
     "model.input": tuple(CONTEXT),
     "model.output": tuple(OUTPUTS),
-    "model.initial_carry": ("zeros", "first_unit_one"),
+    "model.initial_carry": ("zeros", "first_unit_one", "learned"),
     "dropout.mask": ("elementwise", "variational"),
     "loss.weighting": ("mean", "last"),
     "optim.name": tuple(OPTIMISERS),

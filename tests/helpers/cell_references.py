@@ -57,6 +57,12 @@ def jordan(p, x, s, hidden=1.0, update=1.0):
     return {"h": y}, y
 
 
+def jordan_softmax(p, x, s, hidden=1.0, update=1.0):
+    h = sigmoid(x @ p["w_x"] + s["p"] @ p["w_h"] + p["b"]) @ p["w_y"] + p["b_y"]
+    e = np.exp(h)
+    return {"p": e / e.sum(axis=-1, keepdims=True), "h": h}, h
+
+
 def lstm(p, x, s, hidden=1.0, update=1.0):
     z = gates(p, "ifgo", x, hidden * s["h"])
     c = sigmoid(z["f"]) * s["c"] + sigmoid(z["i"]) * np.tanh(z["g"]) * update
@@ -230,6 +236,7 @@ STEPS = {
     "elman_relu": elman(relu),
     "elman_sigmoid_two_biases": elman_two_biases,
     "jordan": jordan,
+    "jordan_softmax": jordan_softmax,
     "lstm": lstm,
     "lstm_unfused": lstm_unfused,
     "lstm_1997": lstm_1997,

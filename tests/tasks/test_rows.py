@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.base import base
 from configs.cs224d import ner
 from configs.cs224d.softmax import BATCH, get_config
 from experiments.train import load_setup
@@ -97,7 +96,7 @@ def test_the_symbol_of_a_word(word, symbol):
 
 
 def test_windows_and_their_labels():
-    data = base().data
+    data = window_config().data
     texts = {"vocabulary": "\n".join(WORDS), "train": TRAIN, "valid": TRAIN}
     vocabulary, arrays, _ = corpora.CORPORA["cs224d_ner"].build(data, texts.__getitem__, ("train",), None)
     assert vocabulary == VOCABULARY
