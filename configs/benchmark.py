@@ -4,7 +4,7 @@ Run: python launch.py --experiment=benchmark --config=configs/benchmark.py --wor
      [--config.workloads=ptb_train,text8_train] [--config.peers=flax,torch]
 
 `pip install -r requirements-bench.txt` installs the other libraries; missing ones are listed as absent. Workloads and
-libraries are defined in experiments/peers/workload.py and worker.py. All sweeps: --config.workloads=core,sweeps
+libraries are defined in experiments/peers/workload.py and worker.py. All: --config.workloads=core,labelled,sweeps
 """
 
 import ml_collections
@@ -15,8 +15,9 @@ from configs.base import base
 def get_config():
     config = ml_collections.ConfigDict()
     config.kind = "benchmark"  # the kind of command that reads this config
-    config.workloads = ("core",)  # names of WORKLOADS in workload.py; core and sweeps are groups
-    config.peers = ("flax", "torch", "torch_compile", "keras", "haiku")  # names of IMPLEMENTATIONS in worker.py
+    config.workloads = ("core",)  # names of WORKLOADS in workload.py; core, labelled and sweeps are groups
+    # names of IMPLEMENTATIONS in worker.py
+    config.peers = ("flax", "torch", "torch_compile", "keras", "haiku", "torch_sorted", "keras_sorted")
     config.rounds = 5  # measurements per implementation; each round measures all of them in turn
     config.seconds_per_measurement = 2.0
     config.threads = 0  # CPU threads of every implementation; 0: one per processor

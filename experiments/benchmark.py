@@ -22,8 +22,8 @@ from pathlib import Path
 
 from configs.rules import BENCHMARK_RULES, check_values
 from experiments.peers import plots
-from experiments.peers.worker import IMPLEMENTATIONS, environment
-from experiments.peers.workload import CORE, SWEEPS, WORKLOADS, Workload
+from experiments.peers.worker import IMPLEMENTATIONS, OWN, VARIANTS, environment
+from experiments.peers.workload import CORE, LABELLED_WORKLOADS, SWEEPS, WORKLOADS, Workload
 from lm.errors import UserError, check_name
 from lm.machine.cores import available
 from lm.machine.processes import Child
@@ -35,7 +35,7 @@ from lm.runs.workdir import prepare_workdir
 
 # Sweeps are measured with these peers only.
 SWEEP_PEERS = ("flax", "torch")
-GROUPS = {"core": CORE, "sweeps": tuple(SWEEPS)}
+GROUPS = {"core": CORE, "labelled": LABELLED_WORKLOADS, "sweeps": tuple(SWEEPS)}
 
 # The same parameters give the same first loss up to rounding. Later losses differ more: torch, and keras in a GRU, have
 # a second bias, so the sum of both moves twice as far. Dropout masks differ between libraries.
@@ -58,8 +58,7 @@ def run(config, workdir, data_dir=None):
         for workload in workloads:
             if workload.name in {row["workload"] for row in record["rows"]}:
                 continue
-            compared = peers if workload.name in CORE else tuple(p for p in peers if p in SWEEP_PEERS)
-            rows, absent, origin = measure(workload, compared, config, threads, log)
+            rows, absent, origin = measure(workload, compared_peers(workload, peers), config, threads, log)
             record["rows"] += rows
             record["absent"] |= {f"{name} on {workload.name}": reason for name, reason in absent.items()}
             versions = record.get("versions", {}) | origin.pop("versions")
@@ -72,6 +71,13 @@ def run(config, workdir, data_dir=None):
     return record
 
 
+def compared_peers(workload: Workload, peers: tuple[str, ...]) -> tuple[str, ...]:
+    """The implementations that a workload is measured with, besides lm and the floor."""
+    if workload.name in (*CORE, *LABELLED_WORKLOADS):
+        return tuple(name for name in (*VARIANTS, *peers) if workload.kind in IMPLEMENTATIONS[name].kinds)
+    return tuple(name for name in peers if name in SWEEP_PEERS)
+
+
 def check_config(config) -> tuple[list[Workload], tuple[str, ...], int]:
     """The workloads, peers and number of threads of the config. Raises UserError."""
     if "workloads" not in config:
@@ -79,8 +85,7 @@ def check_config(config) -> tuple[list[Workload], tuple[str, ...], int]:
     check_values(config, BENCHMARK_RULES)
     wanted = [name for entry in split_names(config.workloads) for name in GROUPS.get(entry, (entry,))]
     peers = split_names(config.peers)
-    own = ("lm", "floor")  # always measured
-    known_peers = [name for name in IMPLEMENTATIONS if name not in own]
+    known_peers = [name for name in IMPLEMENTATIONS if name not in OWN]
     for key, given, known in (("workloads", wanted, [*GROUPS, *WORKLOADS]), ("peers", peers, known_peers)):
         for name in given:
             check_name(name, known, f"config.{key}")
@@ -126,11 +131,13 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
             worker = Child("experiments/peers/worker.py", errors=log, environment=variables)
             stack.callback(worker.close)
             request = {"implementation": name, "workload": workload._asdict(), "threads": threads}
-            if name == "lm":
+            if name in OWN:
                 request["config"] = plain(config.lm)
+            elif "batches" in started["lm"]:
+                request["batches"] = started["lm"]["batches"]
             answer = request_answer(worker, request)
             reason = answer.get("absent", "")
-            if name in peers and not reason:
+            if name not in OWN and not reason:
                 reason = explain_mismatch(workload, answer["nats"], started["lm"]["nats"])
             if not reason:
                 workers[name], started[name] = worker, answer
@@ -146,7 +153,7 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
                 if "absent" in answer:
                     absent[name] = answer["absent"]
                 else:
-                    rates[name].append(workload.tokens * answer["units"] / answer["seconds"])
+                    rates[name].append(answer["tokens"] / answer["seconds"])
         finished = [name for name in workers if name not in absent]
         memory = {name: request_answer(workers[name], {"finish": True}) for name in finished}
     origin = describe_origin(started, threads)

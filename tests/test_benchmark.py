@@ -4,6 +4,7 @@ No test asserts a speed.
 """
 
 import importlib.util
+import itertools
 import json
 import re
 import statistics
@@ -18,9 +19,10 @@ import configs.benchmark
 import launch
 from configs import loading
 from configs.base import base
+from configs.imdb import article
 from experiments import benchmark, benchmark_lanes, record
 from experiments.pages.markdown import with_section
-from experiments.peers import floor, ours, plots, records, speed_page, worker
+from experiments.peers import floor, ours, plots, records, sequences, speed_page, worker
 from experiments.peers.floor import Product, Softmax
 from experiments.peers.workload import SWEEPS, WORKLOADS, Workload, draw_text, windows
 from lm.errors import UserError
@@ -38,6 +40,11 @@ def lenient():
     """Other libraries promote ranks."""
     with jax.numpy_rank_promotion("allow"):
         yield
+
+
+LABELLED = Workload(
+    "labelled", "classify", "lstm", 5, (4,), 11, 4, 6, learning_rate=0.01, length=12, buckets=3, sequences=40
+)
 
 
 def losses(name: str, workload: Workload) -> list[float]:
@@ -141,6 +148,90 @@ def test_workloads_have_the_sizes_of_the_committed_configs(name, module, argumen
         assert made[group][leaf] == committed[group][leaf], key
 
 
+# --- Labelled sequences ---------------------------------------------------------------------------------------------
+
+
+def started(name: str, **more) -> tuple[worker.Started, dict]:
+    request = {"implementation": name, "workload": LABELLED._asdict(), "threads": benchmark.available()}
+    return worker.start(request | {"config": base().to_dict()} | more)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize("peer", ["keras", "keras_sorted", "torch", "torch_sorted"])
+def test_every_library_gives_our_losses_of_the_same_labelled_sequences(peer):
+    if importlib.util.find_spec(worker.IMPLEMENTATIONS[peer].package) is None:
+        pytest.skip("not installed")
+    ours_started, wanted = started("lm")
+    _, found = started(peer, batches=wanted["batches"])
+    assert found["nats"] == pytest.approx(wanted["nats"], rel=1e-3)
+    assert len({*wanted["nats"]}) == 3
+    assert benchmark.explain_mismatch(LABELLED, found["nats"], wanted["nats"]) == ""
+    lengths = sequences.kept_lengths(LABELLED)
+    batches = ours_started.program.batches
+    assert ours_started.measure(0.0)["tokens"] == lengths[batches(3)].sum()
+    assert ours_started.measure(0.0)["tokens"] == lengths[batches(4)].sum()
+
+
+def test_lengths_are_distributed_as_those_of_imdb():
+    [workload] = WORKLOADS["imdb_train"]
+    lengths = sequences.draw_lengths(workload)
+    assert lengths.mean() == pytest.approx(238, abs=0.1)
+    assert np.mean(lengths <= 500) == pytest.approx(0.916, abs=0.0005)
+    assert sequences.kept_lengths(workload).mean() == pytest.approx(workload.unroll, abs=0.5)
+    assert (sequences.draw_lengths(workload) == lengths).all()
+
+
+@pytest.mark.parametrize("order", ["random", "sorted"])
+def test_a_peer_reads_the_given_batches_and_then_whole_epochs(order):
+    batches = sequences.peer_batches(LABELLED, [[3, 1]], order)
+    assert batches(0).tolist() == [3, 1]
+    epochs = [np.concatenate([batches(1 + 10 * epoch + step) for step in range(10)]) for epoch in range(2)]
+    assert all(sorted(epoch) == list(range(40)) for epoch in epochs)
+    assert epochs[0].tolist() != epochs[1].tolist()
+    lengths = sequences.kept_lengths(LABELLED)[epochs[0]].reshape(10, 4)
+    spans = sorted((row.min(), row.max()) for row in lengths)
+    overlaps = sum(before[1] > after[0] for before, after in itertools.pairwise(spans))
+    assert (overlaps == 0) == (order == "sorted")
+
+
+def test_a_padded_batch_by_hand():
+    tokens, starts, labels = sequences.draw_sequences(LABELLED)
+    lengths = sequences.kept_lengths(LABELLED)
+    short, long = int(lengths.argmin()), int(lengths.argmax())
+    assert lengths[short] < 8 < lengths[long] == 12
+    made = sequences.pad(LABELLED, np.array([long, short]))
+    assert made.tokens[0].tolist() == tokens[starts[long] : starts[long] + 12].tolist()
+    padding = [0] * (12 - lengths[short])
+    assert made.tokens[1].tolist() == tokens[starts[short] : starts[short + 1]].tolist() + padding
+    assert made.lengths.tolist() == [12, lengths[short]]
+    assert made.labels.tolist() == labels[[long, short]].tolist()
+    assert sequences.pad(LABELLED, np.array([short]), multiple=8).tokens.shape == (1, 8)
+    assert tokens.min() == 1
+
+
+def test_labelled_workloads_have_the_sizes_of_the_committed_config():
+    [workload] = WORKLOADS["imdb_train"]
+    made, committed = ours.experiment_config(workload, base()), article.get_config()
+    assert made.model.to_dict() == committed.model.to_dict()
+    for key in ("data.batch_size", "data.max_tokens", "optim.name", "optim.learning_rate", "optim.clipping"):
+        group, leaf = key.split(".")
+        assert made[group][leaf] == committed[group][leaf], key
+    assert workload.vocabulary == committed.data.max_vocabulary
+
+
+def test_each_kind_of_work_has_its_own_implementations():
+    peers = tuple(config().peers)
+
+    def compared(name):
+        return benchmark.compared_peers(WORKLOADS[name][0], peers)
+
+    assert compared("ptb_train") == ("flax", "torch", "torch_compile", "keras", "haiku")
+    assert compared("imdb_train") == ("torch", "keras", "torch_sorted", "keras_sorted")
+    assert compared("imdb_padding") == ("lm_padded", "lm_single")
+    assert compared("cost_batch") == ("flax", "torch")
+
+
 # --- The floor ------------------------------------------------------------------------------------------------------
 
 
@@ -160,6 +251,8 @@ def test_the_floor_counts_by_hand():
     # the first character of a text is drawn, not computed
     assert flops("text8_sample") == 2 * 999 * 64 * (64 * 256 + 64 * 27)
     assert floor.products(WORKLOADS["ptb_train"][0])[0][-1] == Softmax(240, 128, 10_000, 5)
+    # 64 sequences of the mean length, with one output each
+    assert flops("imdb_train") == 2 * 3 * (64 * 218 * (32 + 100) * 400 + 64 * 100)
 
 
 @pytest.mark.parametrize("product", [Product(2, 3, 5), Product(2, 3, 5, 4), Product(2, 5, 3, 4)])
@@ -240,7 +333,7 @@ def test_a_benchmark_from_end_to_end(tmp_path, monkeypatch, capsys):
     [
         (
             dict(workloads=("ptb_train,ptb_trian",)),
-            "config.workloads: unknown 'ptb_trian'; known: core, sweeps, text8_",
+            "config.workloads: unknown 'ptb_trian'; known: core, labelled, sweeps, text8_",
         ),
         (dict(workloads=("",)), "config.workloads is empty"),
         (dict(peers=("flax", "lm")), "config.peers: unknown 'lm'; known: flax, torch"),
@@ -320,6 +413,7 @@ def made_record() -> dict:
         return {"workload": workload, "implementation": implementation} | rates | shares
 
     rows = [row("ptb_train", "lm", 12345.678, 1.0), row("ptb_train", "torch", 6000.0, 2.0576), row("x", "lm", 9.0, 1.0)]
+    rows += [row("imdb_padding", name, 21_800.0 * n, 1.6 * n) for n, name in enumerate(plots.PADDING, 1)]
     rows += [row(f"cost_batch_{b}", name, 640.0 * b, 1.0) for b in (1, 4) for name in ("lm", "floor")]
     device = {"platform": "cpu", "kind": "cpu", "cpu": "Some CPU @ 2.0", "cores": 2, "threads": 2}
     versions = {"jax": "1.2", "torch": "3.4"}
@@ -350,6 +444,11 @@ def test_a_benchmark_is_recorded_and_shown_on_the_page(tmp_path, monkeypatch):
     assert ["ptb_train", "512 / 1.3", "512 / 1.3"] in rows
     assert "Absent: haiku: is not installed." in text
     assert "![cost against batch B](results/benchmark.some-cpu-2-0-2-threads.cost_batch.png)" in text
+    assert (results / "benchmark.some-cpu-2-0-2-threads.padding.png").stat().st_size > 5000
+    assert "![speed by padding](results/benchmark.some-cpu-2-0-2-threads.padding.png)" in text
+    assert ["imdb_padding", "lm_single", "21,800 ± 5%", "10.0", "1.60", "512 / 1.3"] in rows  # 218 tokens a step
+    assert ["imdb_padding", "lm_padded", "43,600 ± 5%", "320.0", "3.20", "512 / 1.3"] in rows  # 64 times as many
+    assert ["imdb_padding", "x lm_padded", "at least 1.7", "3.20", "yes"] in rows
     assert "cost_batch_1" not in text
     assert ["ptb_train", "of the floor", "at least 0.75", "0.51", "no"] in rows
     assert ["ptb_train", "x torch", "at least 2", "2.06", "yes"] in rows

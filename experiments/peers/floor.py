@@ -1,7 +1,8 @@
 """The floor: times the matrix products that a workload requires, at their own shapes, and nothing else.
 
 Gates, softmax, updates and loading are left out, so an implementation with equally fast products takes longer.
-Embeddings and one-hot inputs are not counted: they read rows of a table, without a product.
+Embeddings and one-hot inputs are not counted: they read rows of a table, without a product. Of labelled sequences, all
+have the mean length, so that nothing is padded.
 """
 
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ class Softmax(NamedTuple):
 
 def products(workload: Workload) -> tuple[Sequence[Product | Softmax], int]:
     """(the products of one training step, window or text; the number of these in a unit of work)"""
-    if workload.kind == "train":
+    if workload.kind == "train" or workload.labelled:
         return _training(workload), 1
     if workload.kind == "evaluate":
         return _forward(workload, min(EXACT_UNROLL, workload.length), 1), -(-workload.length // EXACT_UNROLL)
@@ -82,8 +83,9 @@ def _training(workload: Workload) -> list[Product | Softmax]:
             Product(batch, width, units, steps),  # dz W_h^T
             Product(units, rows, width),  # h^T dz
         ]
-    chunks = max(1, -(-rows * workload.vocabulary // CHUNK_LOGITS))
-    return [*found, Softmax(-(-rows // chunks), workload.hidden[-1], workload.vocabulary, chunks)]
+    targets = batch if workload.labelled else rows
+    chunks = max(1, -(-targets * workload.outputs // CHUNK_LOGITS))
+    return [*found, Softmax(-(-targets // chunks), workload.hidden[-1], workload.outputs, chunks)]
 
 
 def operands(product: Product | Softmax) -> tuple:

@@ -1,6 +1,11 @@
-"""Keras 3 on its JAX backend: a functional model and the documented stateless training step, jitted."""
+"""Keras 3 on its JAX backend: a functional model and the documented stateless training step, jitted.
+
+Labelled sequences are padded with zeros, which Embedding(mask_zero=True) masks: to the longest possible one, or, in the
+order `sorted`, to one of eight evenly spaced lengths. Each length is compiled.
+"""
 
 import os
+from collections.abc import Callable, Sequence
 
 os.environ["KERAS_BACKEND"] = "jax"  # read when keras is imported
 
@@ -10,10 +15,12 @@ import keras
 import numpy as np
 
 from experiments.peers import jax_loops
+from experiments.peers.sequences import Padded, pad, peer_batches
 from experiments.peers.workload import Program, Workload, draw_parameters, gates, layers
 
 LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "elman": keras.layers.SimpleRNN}
 STATES = {"lstm": 2, "gru": 1, "elman": 1}  # number of arrays in a layer's state
+LENGTHS = 8  # to which sorted labelled sequences are padded
 
 
 def make_model(workload: Workload) -> keras.Model:
@@ -35,6 +42,14 @@ def make_model(workload: Workload) -> keras.Model:
     if workload.keep_prob < 1:
         x = keras.layers.Dropout(1 - workload.keep_prob)(x)
     return keras.Model(inputs, [keras.layers.Dense(workload.vocabulary, name="output")(x), *outputs])
+
+
+def make_classifier(workload: Workload) -> keras.Model:
+    """A model that maps tokens [B, T], where 0 is padding, to the logit [B, 1] of label 1."""
+    tokens = keras.Input((None,), dtype="int32")
+    embedding = keras.layers.Embedding(workload.vocabulary, workload.embedding, mask_zero=True, name="embedding")
+    h = LAYERS[workload.cell](workload.hidden[0], name="layer_0")(embedding(tokens))
+    return keras.Model(tokens, keras.layers.Dense(1, name="output")(h))
 
 
 def load(workload: Workload, model: keras.Model, parameters: dict[str, np.ndarray]):
@@ -59,13 +74,17 @@ def zero_states(workload: Workload, batch: int) -> list:
     return [jnp.zeros((batch, units)) for units in workload.hidden for _ in range(STATES[workload.cell])]
 
 
-def build(workload: Workload) -> Program:
-    model = make_model(workload)
+def build(workload: Workload, order: str = "random", first: Sequence[Sequence[int]] = ()) -> Program:
+    """order, first: of labelled sequences, see `peer_batches`"""
+    model = make_classifier(workload) if workload.labelled else make_model(workload)
     load(workload, model, draw_parameters(workload))
     variables = [v.value for v in model.trainable_variables]
     others = [v.value for v in model.non_trainable_variables]
     if workload.kind == "train":
         return _training(workload, model, variables, others)
+    if workload.labelled:
+        multiple = -(-workload.length // LENGTHS) if order == "sorted" else workload.length
+        return _classification(workload, model, multiple, peer_batches(workload, first, order))
 
     def apply(variables, tokens, states):
         (logits, *states), _ = model.stateless_call(variables, others, [tokens.T, *states])
@@ -95,6 +114,45 @@ def _training(workload: Workload, model: keras.Model, variables: list, others: l
 
     own = [v.value for v in optimiser.variables]
     return jax_loops.training(workload, step, ((variables, others, own), zero_states(workload, workload.batch)))
+
+
+def _classification(workload: Workload, model: keras.Model, multiple: int, batches: Callable) -> Program:
+    """multiple: batches are padded to a multiple of it"""
+    optimiser = keras.optimizers.Adam(workload.learning_rate, epsilon=1e-8)
+    optimiser.build(model.trainable_variables)
+    cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+
+    @jax.jit
+    def step(state, tokens, labels):
+        variables, others, own = state
+
+        def objective(variables):
+            logits, updated = model.stateless_call(variables, others, tokens, training=True)
+            return cross_entropy(labels[:, None], logits), updated
+
+        (nats, updated), gradients = jax.value_and_grad(objective, has_aux=True)(variables)
+        variables, own = optimiser.stateless_apply(own, gradients, variables)
+        return (variables, updated, own), nats
+
+    groups = (model.trainable_variables, model.non_trainable_variables, optimiser.variables)
+    state, done = tuple([v.value for v in group] for group in groups), 0
+
+    def compile_lengths():
+        labels = np.zeros(workload.batch, np.float32)
+        for steps in range(multiple, workload.length + multiple, multiple):
+            step(state, np.ones((workload.batch, min(steps, workload.length)), np.int32), labels)
+
+    def run(n: int) -> float:
+        nonlocal state, done
+        if not done:
+            compile_lengths()
+        for _ in range(n):
+            batch: Padded = pad(workload, batches(done), multiple)
+            state, nats = step(state, batch.tokens, batch.labels.astype(np.float32))
+            done += 1
+        return float(jax.block_until_ready((state, nats))[1])
+
+    return Program(run, batches=batches)
 
 
 VERSIONS = {"keras": keras.__version__}

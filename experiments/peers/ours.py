@@ -1,5 +1,6 @@
 """This project's code: the compiled steps, exact scoring and sampling that its commands run."""
 
+import functools
 from typing import Any
 
 import flax.traverse_util
@@ -8,9 +9,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from experiments.peers.sequences import draw_sequences
 from experiments.peers.workload import Program, Workload, draw_parameters, draw_text, mean_nats, windows
 from lm.data.batches import on_device
 from lm.data.corpora import Corpus
+from lm.data.examples import Examples
 from lm.data.text import Vocabulary
 from lm.machine.cores import limit_threads
 from lm.model.language_model import LanguageModel
@@ -26,19 +29,25 @@ CELLS = {"lstm": "lstm", "gru": "gru_reset_after", "elman": "elman_tanh"}
 def experiment_config(workload: Workload, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The config of a run with the workload's sizes and settings."""
     config = ml_collections.ConfigDict(config.to_dict())
-    config.data.batching = "rows"
-    config.data.batch_size, config.data.unroll = workload.batch, workload.unroll
+    config.data.batch_size = workload.batch
     config.model.cell = CELLS[workload.cell]
     config.model.input = "embedding" if workload.embedding else "one_hot"
     config.model.embedding_size = workload.embedding
     config.model.hidden = workload.hidden
+    config.train.steps = 1_000_000  # never reached
+    config.optim.learning_rate = workload.learning_rate
+    if workload.labelled:
+        config.task = "classification"
+        config.data.max_tokens, config.data.buckets = workload.length, workload.buckets
+        config.model.output, config.optim.name = "sigmoid", "adam"
+        return config
+    config.data.batching, config.data.unroll = "rows", workload.unroll
     config.keep_prob.between = config.keep_prob.output = workload.keep_prob
     if workload.embedding:
         config.keep_prob.input = workload.keep_prob
     config.loss.weighting = workload.weighting
-    config.optim.name, config.optim.learning_rate = "sgd", workload.learning_rate
+    config.optim.name = "sgd"
     config.optim.clipping, config.optim.clip = "global_norm", workload.clip
-    config.train.steps = 1_000_000  # never reached
     config.sample.number, config.sample.start = workload.batch, "random"
     config.sample.length = max(1, workload.length - 1)  # besides the start
     return config
@@ -49,18 +58,23 @@ def describe() -> dict:
     return provenance({}, Corpus("random", Vocabulary("char", ("a",)), {}, {}), revision())
 
 
-def build(workload: Workload, config: ml_collections.ConfigDict) -> Program:
-    """config: of a run (configs/base.py)"""
+def build(workload: Workload, config: ml_collections.ConfigDict, **changes) -> Program:
+    """config: of a run (configs/base.py); changes: of the workload"""
+    workload = workload._replace(**changes)
     limit_threads(workload.threads)
-    text = draw_text(workload)
     level, first = ("char", 0x100) if workload.vocabulary < 1000 else ("word", 0)
     symbols = tuple(chr(first + i) if level == "char" else f"w{i}" for i in range(workload.vocabulary))
-    corpus = Corpus("random", Vocabulary(level, symbols), {"train": text, "valid": text}, {})
     config = experiment_config(workload, config)
-    setup = make_setup(config, corpus)
     parameters = flax.traverse_util.unflatten_dict(
         {name: jnp.asarray(value) for name, value in draw_parameters(workload).items()}, sep="."
     )
+    if workload.labelled:
+        examples, vocabulary = Examples(*draw_sequences(workload)), Vocabulary(level, symbols, labels=("0", "1"))
+        setup = make_setup(config, Corpus("random", vocabulary, {"train": examples}, {}))
+        return _classification(setup, parameters, examples)
+    text = draw_text(workload)
+    corpus = Corpus("random", Vocabulary(level, symbols), {"train": text, "valid": text}, {})
+    setup = make_setup(config, corpus)
     if workload.kind == "train":
         return _training(setup, parameters, text)
     if workload.kind == "evaluate":
@@ -82,6 +96,33 @@ def _training(setup: Setup, parameters: dict, text: np.ndarray) -> Program:
         return float(measured.loss[count - 1])
 
     return Program(run)
+
+
+def _classification(setup: Setup, parameters: dict, examples: Examples) -> Program:
+    """Dispatches as lm/training/loop.py does: each ends with its epoch at the latest."""
+    task, capacity = setup.task, setup.config.train.steps_per_dispatch
+    data, steps = task.on_device(examples), task.steps_per_epoch
+    state, done = setup.initial_state()._replace(parameters=parameters), 0
+    key = jax.random.clone(state.key)  # the state's own is donated
+
+    @functools.lru_cache(1)
+    def rows(epoch: int) -> np.ndarray:
+        return np.asarray(task.order(data, key, jnp.asarray(epoch * steps)).rows)
+
+    def batches(step: int) -> np.ndarray:
+        ids = rows(step // steps)[step % steps]
+        return ids[ids >= 0]
+
+    def run(n: int) -> float:
+        nonlocal state, done
+        while n:
+            count = min(n, capacity, steps - done % steps)
+            state, measured = train_steps(setup, state, data, setup.hyper, count)
+            measured = jax.tree.map(np.asarray, measured)
+            n, done = n - count, done + count
+        return float(measured.loss[count - 1])
+
+    return Program(run, batches=batches)
 
 
 def _evaluation(workload: Workload, model: LanguageModel, parameters: dict, text: np.ndarray) -> Program:

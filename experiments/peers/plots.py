@@ -1,10 +1,13 @@
-"""Plots the cost of a training step against sequence length, hidden size, vocabulary and batch size."""
+"""Plots the cost of a training step against sequence length, hidden size, vocabulary and batch size, and the speed of
+labelled sequences against how they are padded."""
 
 from experiments.pages import png_of
 from experiments.peers.workload import SWEEPS
 from lm.runs.files import write_bytes
 
 LABELS = {"lm": "this project", "floor": "floor: matrix products alone"}
+# Bars of the plot of padding, by implementation.
+PADDING = {"lm_single": "one sequence\nat a time", "lm_padded": "all padded to 500", "lm": "8 buckets"}
 AXES = {
     "cost_unroll": "sequence length T",
     "cost_hidden": "hidden units H",
@@ -25,14 +28,40 @@ def milliseconds(record: dict, sweep: str) -> dict[str, dict[int, float]]:
     return found
 
 
+def caption(name: str) -> str:
+    """What the plot PREFIX`name`.png shows."""
+    return "speed by padding" if name == "padding" else f"cost against {AXES[name]}"
+
+
 def plot_all(record: dict, prefix: str) -> list[str]:
-    """Writes PREFIXcost_*.png for each sweep with measured points. Returns the paths."""
+    """Writes PREFIXcost_*.png for each sweep with measured points, and PREFIXpadding.png. Returns the paths."""
     paths = []
     for sweep in SWEEPS:
         if times := milliseconds(record, sweep):
             paths.append(f"{prefix}{sweep}.png")
             write_bytes(paths[-1], plot(times, AXES[sweep]))
+    rows = {row["implementation"]: row for row in record["rows"] if row["workload"] == "imdb_padding"}
+    if rows.keys() >= PADDING.keys():
+        paths.append(f"{prefix}padding.png")
+        write_bytes(paths[-1], plot_padding(rows))
     return paths
+
+
+def plot_padding(rows: dict[str, dict]) -> bytes:
+    """Draws one bar per way to pad. rows: {implementation: row}. Returns a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    for place, name in enumerate(PADDING):
+        speed, (low, high) = rows[name]["tokens_per_s"], rows[name]["spread"]
+        axes.barh(place, speed, xerr=[[speed - low], [high - speed]], color="tab:blue", height=0.6)
+        axes.text(high, place, f"  {speed:,.0f}", va="center")
+    axes.set_yticks(range(len(PADDING)), list(PADDING.values()))
+    axes.margins(x=0.15)
+    axes.set_xlabel("tokens a second, without padding")
+    axes.grid(alpha=0.3, axis="x")
+    return png_of(figure)
 
 
 def plot(times: dict[str, dict[int, float]], axis: str) -> bytes:

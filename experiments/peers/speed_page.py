@@ -11,18 +11,19 @@ from typing import NamedTuple
 from experiments.ledger.records import RESULTS
 from experiments.pages.markdown import ROOT, table, write_section
 from experiments.peers import plots
-from experiments.peers.worker import IMPLEMENTATIONS
+from experiments.peers.worker import IMPLEMENTATIONS, OWN
+from experiments.peers.workload import LABELLED_WORKLOADS, WORKLOADS
 
 PAGE = ROOT / "docs" / "speed.md"
-PEERS = [name for name in IMPLEMENTATIONS if name not in ("lm", "floor")]
+PEERS = [name for name in IMPLEMENTATIONS if name not in OWN]
 LIBRARIES = ("jax", "flax", "torch", "keras", "dm-haiku")
 
 
 class Aim(NamedTuple):
     """An aim of this project on a CPU with two cores.
 
-    measure: ratio (our speed over the peer's) or fraction_of_floor, to be at least `wanted`; memory (our peak over the
-        peer's), to be at most `wanted`
+    measure: ratio (our speed over that of the peer or variant) or fraction_of_floor, to be at least `wanted`; memory
+        (our peak over the peer's), to be at most `wanted`
     """
 
     workload: str
@@ -39,6 +40,9 @@ AIMS = (
     Aim("text8_train", "fraction_of_floor", 0.6),
     *(Aim("ptb_evaluate", "ratio", 3.0, peer) for peer in ("flax", "torch")),
     Aim("text8_sample", "ratio", 5.0, "torch"),
+    Aim("imdb_train", "ratio", 1.5, "keras"),
+    Aim("imdb_train", "ratio", 1.0, "torch"),
+    Aim("imdb_padding", "ratio", 1.7, "lm_padded"),
 )
 LANES_AIM, LANES = 2.0, 16  # speed of 16 lanes over that of 16 runs one after another
 
@@ -58,7 +62,8 @@ def device_section(path: Path, benchmark: dict) -> str:
     device, versions = benchmark["device"], benchmark["versions"]
     libraries = ", ".join(f"{name} {versions[name]}" for name in LIBRARIES if name in versions)
     intro = f"**{device_name(device)}**, float32, {dates_and_revisions(benchmark)}; {libraries}."
-    parts = [intro, speed_table(benchmark), cost_table(benchmark)]
+    parts = [intro, speed_table(benchmark), cost_table(benchmark), labelled_table(benchmark)]
+    parts = [part for part in parts if part]
     if benchmark["absent"]:
         parts.append(f"Absent: {'; '.join(f'{name}: {why}' for name, why in benchmark['absent'].items())}.")
     lanes_path = path.with_name(path.name.replace("benchmark.", "lanes.", 1))
@@ -67,9 +72,8 @@ def device_section(path: Path, benchmark: dict) -> str:
         parts.append(lanes_section(lanes))
     if device["platform"] == "cpu" and (aims := aim_table(benchmark, lanes)):
         parts.append(aims)
-    for plot in sorted(path.parent.glob(f"{path.stem}.cost_*.png")):
-        axis = plots.AXES[plot.stem.rpartition(".")[2]]
-        parts.append(f"![cost against {axis}]({os.path.relpath(plot, PAGE.parent)})")
+    for plot in sorted(path.parent.glob(f"{path.stem}.*.png")):
+        parts.append(f"![{plots.caption(plot.stem.rpartition('.')[2])}]({os.path.relpath(plot, PAGE.parent)})")
     return "\n\n".join(parts)
 
 
@@ -97,13 +101,18 @@ def by_workload(benchmark: dict) -> dict[str, dict[str, dict]]:
     return found
 
 
+def of_texts(benchmark: dict) -> dict[str, dict[str, dict]]:
+    """`by_workload`, without the workloads of labelled sequences."""
+    return {name: rows for name, rows in by_workload(benchmark).items() if name not in LABELLED_WORKLOADS}
+
+
 def measured_peers(workloads: dict[str, dict[str, dict]]) -> list[str]:
     return [peer for peer in PEERS if any(peer in rows for rows in workloads.values())]
 
 
 def speed_table(benchmark: dict) -> str:
     """This project's speed, and its ratio to the floor and to each peer."""
-    workloads = by_workload(benchmark)
+    workloads = of_texts(benchmark)
     peers = measured_peers(workloads)
     rows = []
     for workload, found in workloads.items():
@@ -117,13 +126,31 @@ def speed_table(benchmark: dict) -> str:
 
 def cost_table(benchmark: dict) -> str:
     """Peak memory in MB and compile time in seconds of each implementation."""
-    workloads = by_workload(benchmark)
+    workloads = of_texts(benchmark)
     names = ["lm", *measured_peers(workloads)]
     rows = []
     for workload, found in workloads.items():
         pairs = [(found[name]["peak_rss_mb"], found[name]["compile_s"]) if name in found else None for name in names]
         rows.append([workload, *(f"{pair[0]:,.0f} / {pair[1]:.1f}" if pair else "" for pair in pairs)])
     return table(("peak MB / compile s", *names), rows)
+
+
+def labelled_table(benchmark: dict) -> str:
+    """All implementations of the workloads of labelled sequences; "" if none was measured."""
+    rows = []
+    for name, found in by_workload(benchmark).items():
+        if name not in LABELLED_WORKLOADS:
+            continue
+        [workload] = WORKLOADS[name]
+        for implementation, row in found.items():
+            low, high = row["spread"]
+            batch = IMPLEMENTATIONS[implementation].arguments.get("batch", workload.batch)
+            milliseconds = 1e3 * workload._replace(batch=batch).tokens / row["tokens_per_s"]
+            speed = f"{row['tokens_per_s']:,.0f} ± {50 * (high - low) / row['tokens_per_s']:.0f}%"
+            cost = f"{row['peak_rss_mb']:,.0f} / {row['compile_s']:.1f}"
+            rows.append([name, implementation, speed, f"{milliseconds:,.1f}", f"{row['ratio']:.2f}", cost])
+    titles = ("labelled sequences", "implementation", "tokens/s", "ms a step", "lm is x", "peak MB / compile s")
+    return table(titles, rows) if rows else ""
 
 
 def lanes_section(lanes: dict) -> str:

@@ -2,16 +2,21 @@
 
 torch.compile does not compile nn.LSTM, nn.GRU and nn.RNN. It compiles the rest of a training step, and has nothing to
 compile in a forward pass. (torch._dynamo.config.allow_rnn includes these modules, but torch 2.13 then fails on a CPU.)
+
+Labelled sequences are packed (pack_padded_sequence), or, in the order `sorted`, padded to the longest of their batch.
 """
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence
 
+from experiments.peers.sequences import pad, peer_batches
 from experiments.peers.workload import Program, Workload, draw_parameters, draw_text, layers, mean_nats, windows
 from lm.errors import UserError
 
@@ -34,7 +39,7 @@ class Model(nn.Module):
             self.rnns.append(MODULES[workload.cell](inputs, units, num_layers=count, dropout=between))
             inputs = units
         self.drop = nn.Dropout(1 - workload.keep_prob)
-        self.decoder = nn.Linear(inputs, workload.vocabulary)
+        self.decoder = nn.Linear(inputs, workload.outputs)
 
     @property
     def stack(self) -> list[Any]:
@@ -52,6 +57,17 @@ class Model(nn.Module):
             x, state = rnn(self.drop(x) if index else x, states[index])
             after.append(state)
         return self.decoder(self.drop(x)), after
+
+    def logit_packed(self, tokens, lengths):
+        """Padded tokens [T, B], lengths [B] -> the logit [B] of label 1. Only tokens are embedded, without padding."""
+        packed = pack_padded_sequence(tokens, lengths, enforce_sorted=False)
+        embedded = packed._replace(data=self.encoder(packed.data))
+        return self.decoder(self.stack[0](embedded)[1][0][-1])[:, 0]
+
+    def logit_padded(self, tokens, lengths):
+        """As `logit_packed`. The layer also reads the padding, which comes after the output that is used."""
+        h, _ = self.stack[0](self.encoder(tokens))
+        return self.decoder(h[lengths - 1, torch.arange(len(lengths))])[:, 0]
 
     def zero_states(self, batch: int) -> list:
         """One per module: [layers, B, H]; a pair of them for an LSTM."""
@@ -83,8 +99,13 @@ def detach(states: list) -> list:
     return [tuple(x.detach() for x in s) if isinstance(s, tuple) else s.detach() for s in states]
 
 
-def build(workload: Workload, compiled: bool = False) -> Program:
-    """compiled: use torch.compile, which needs a C++ compiler. Raises UserError if it has nothing to compile."""
+def build(
+    workload: Workload, compiled: bool = False, order: str = "random", first: Sequence[Sequence[int]] = ()
+) -> Program:
+    """compiled: use torch.compile, which needs a C++ compiler. Raises UserError if it has nothing to compile.
+
+    order, first: of labelled sequences, see `peer_batches`
+    """
     if compiled and workload.kind != "train":
         raise UserError(f"torch.compile does not compile nn.{MODULES[workload.cell].__name__}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -92,6 +113,9 @@ def build(workload: Workload, compiled: bool = False) -> Program:
     torch.manual_seed(0)
     model = Model(workload).to(device)
     model.load(draw_parameters(workload))
+    if workload.labelled:
+        logit = model.logit_padded if order == "sorted" else model.logit_packed
+        return _classification(workload, model, logit, peer_batches(workload, first, order))
     batches = torch.from_numpy(windows(workload, draw_text(workload))).long().to(device)
     if workload.kind == "train":
         return _training(workload, model, batches, compiled)
@@ -125,6 +149,29 @@ def _training(workload: Workload, model: Model, batches: torch.Tensor, compiled:
         return value
 
     return Program(run)
+
+
+def _classification(workload: Workload, model: Model, logit: Callable, batches: Callable) -> Program:
+    optimiser = torch.optim.Adam(model.parameters(), lr=workload.learning_rate)
+    done = 0
+
+    def run(n: int) -> float:
+        nonlocal done
+        model.train()
+        for _ in range(n):
+            tokens, lengths, labels = map(torch.from_numpy, pad(workload, batches(done)))
+            device = model.decoder.weight.device
+            optimiser.zero_grad()
+            found = logit(tokens.long().T.to(device), lengths)  # pack_padded_sequence wants lengths on the CPU
+            nats = functional.binary_cross_entropy_with_logits(found, labels.float().to(device))
+            nats.backward()
+            optimiser.step()
+            done += 1
+        value = nats.item()
+        synchronise(nats)
+        return value
+
+    return Program(run, batches=batches)
 
 
 def synchronise(tensor: torch.Tensor):

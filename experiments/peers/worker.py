@@ -2,8 +2,9 @@
 
 Libraries cannot disturb each other, and the peak memory is theirs alone. Between requests the process computes nothing.
 
-    {"implementation", "workload", "threads", "config"}  first; -> {"nats", "compile_s", "versions"} or {"absent"}
-    {"measure": seconds}  -> {"units", "seconds"}: how long about that much work took
+    {"implementation", "workload", "threads", "config", "batches"}  first
+                          -> {"nats", "compile_s", "versions", "batches"} or {"absent"}
+    {"measure": seconds}  -> {"tokens", "seconds"}: how long about that much work took
     {"finish": true}      -> {"peak_rss_mb"}, and ends
 """
 
@@ -13,20 +14,25 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.peers.sequences import kept_lengths
+from experiments.peers.workload import LABELLED, Program, Workload
 from lm.errors import first_line
 from lm.machine.processes import to_parent
 
+TEXT = ("train", "evaluate", "sample")
+
 
 class Implementation(NamedTuple):
-    """module: in experiments.peers; package: must be installed; arguments: extra arguments of the module's build()"""
+    """module: in experiments.peers; package: must be installed; arguments: extra arguments of the module's build();
+    kinds: of the workloads that it can run"""
 
     module: str
     package: str
     arguments: dict = {}  # noqa: RUF012 (never changed)
+    kinds: tuple[str, ...] = TEXT
 
 
 # Names in config.peers and in the record.
@@ -34,15 +40,23 @@ IMPLEMENTATIONS = {
     "lm": Implementation("ours", "jax"),
     "floor": Implementation("floor", "jax"),
     "flax": Implementation("flax_peer", "flax"),
-    "torch": Implementation("torch_peer", "torch"),
+    "torch": Implementation("torch_peer", "torch", kinds=(*TEXT, "classify")),
     "torch_compile": Implementation("torch_peer", "torch", {"compiled": True}),
-    "keras": Implementation("keras_peer", "keras"),
+    "keras": Implementation("keras_peer", "keras", kinds=(*TEXT, "classify")),
     "haiku": Implementation("haiku_peer", "haiku"),
+    # Labelled sequences of similar length share a batch.
+    "torch_sorted": Implementation("torch_peer", "torch", {"order": "sorted"}, kinds=("classify",)),
+    "keras_sorted": Implementation("keras_peer", "keras", {"order": "sorted"}, kinds=("classify",)),
+    # This project without buckets, and one sequence at a time.
+    "lm_padded": Implementation("ours", "jax", {"buckets": 1}, kinds=("padding",)),
+    "lm_single": Implementation("ours", "jax", {"batch": 1}, kinds=("padding",)),
 }
+VARIANTS = ("lm_padded", "lm_single")  # measured in every workload of their kinds
+OWN = ("lm", "floor", *VARIANTS)
 
 # Units of work before an implementation is measured. The first compiles; the mean nats of all are compared between
 # implementations, and three training steps also compare gradient, clipping and update.
-FIRST_UNITS = {"train": 3, "evaluate": 2, "sample": 2}
+FIRST_UNITS = {"train": 3, "evaluate": 2, "sample": 2, **dict.fromkeys(LABELLED, 3)}
 
 
 def main() -> int:
@@ -58,51 +72,71 @@ def main() -> int:
             parent.send(message)
         elif "measure" in request:
             assert program is not None  # measured once it has been started
-            units = max(1, round(request["measure"] / program.unit_seconds))
-            parent.send({"units": units, "seconds": seconds(program.run, units)})
+            parent.send(program.measure(request["measure"]))
         else:
             parent.send({"peak_rss_mb": peak_rss_mb()})
             break
     return 0
 
 
-class Started(NamedTuple):
-    """A program's run(), and the seconds for one unit of its work."""
+class Started:
+    """A program of which `done` units have been done, each in about `unit_seconds`."""
 
-    run: Callable[[int], float]
-    unit_seconds: float
+    def __init__(self, workload: Workload, program: Program, unit_seconds: float, done: int):
+        self.workload, self.program, self.unit_seconds, self.done = workload, program, unit_seconds, done
+
+    def measure(self, wanted: float) -> dict:
+        """{"tokens", "seconds"} of about `wanted` seconds."""
+        units = max(1, round(wanted / self.unit_seconds))
+        took = seconds(self.program.run, units)
+        tokens = unit_tokens(self.workload, self.program, self.done, units)
+        self.done += units
+        return {"tokens": tokens, "seconds": took}
+
+
+def unit_tokens(workload: Workload, program: Program, first: int, count: int) -> int:
+    """Tokens of `count` units of work from unit `first`, without padding."""
+    if program.batches is None:
+        return workload.tokens * count
+    lengths = kept_lengths(workload)
+    return sum(int(lengths[program.batches(unit)].sum()) for unit in range(first, first + count))
 
 
 def start(request: dict) -> tuple[Started, dict]:
     """Builds and compiles a program. Returns it and the reply. Raises any error of the library."""
-    from experiments.peers import workload as workload_lib
-
     use_threads(request["threads"])
-    implementation = IMPLEMENTATIONS[request["implementation"]]
-    workload = workload_lib.Workload(**request["workload"])
+    name, fields = request["implementation"], request["workload"]
+    workload = Workload(**fields | {"hidden": tuple(fields["hidden"])})
+    implementation = IMPLEMENTATIONS[name]
     module = importlib.import_module(f"experiments.peers.{implementation.module}")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(request["threads"])
     arguments = dict(implementation.arguments)
-    if request["implementation"] == "lm":
+    if implementation.module == "ours":
         from ml_collections import ConfigDict
 
         arguments["config"] = ConfigDict(request["config"])
+    elif "batches" in request:
+        arguments["first"] = request["batches"]
     program = module.build(workload, **arguments)
-    times, nats = [], []
-    for _ in range(FIRST_UNITS[workload.kind]):
+    first, times, nats = FIRST_UNITS[workload.kind], [], []
+    for _ in range(first):
         began = time.perf_counter()
         nats.append(program.run(1))
         times.append(time.perf_counter() - began)
     if program.first_nats is not None:
         nats = [program.first_nats()]
-    unit = min(times[1:])
+    unit = min(
+        took * workload.tokens / unit_tokens(workload, program, index, 1) for index, took in enumerate(times) if index
+    )
     versions = getattr(module, "VERSIONS", {})
     nats = [None if math.isnan(x) else x for x in nats]
     message = {"nats": nats, "compile_s": max(0.0, times[0] - unit), "versions": versions}
-    if request["implementation"] == "lm":
+    if name == "lm":
         message["provenance"] = module.describe()
-    return Started(program.run, unit), message
+        if program.batches is not None:
+            message["batches"] = [program.batches(index).tolist() for index in range(first)]
+    return Started(workload, program, unit, first), message
 
 
 def environment(scratch: str, threads: int) -> dict[str, str]:

@@ -11,6 +11,9 @@ import numpy as np
 
 GATES = {"lstm": 4, "gru": 3, "elman": 1}
 
+# Kinds of work on labelled sequences: experiments/peers/sequences.py.
+LABELLED = ("classify", "padding")
+
 # Windows of a training text, after which reading starts over.
 WINDOWS = 40
 
@@ -18,16 +21,20 @@ WINDOWS = 40
 class Workload(NamedTuple):
     """One model and one kind of work.
 
-    kind: train (a unit of work is an optimiser step), evaluate (a unit scores one text as a stream of batch size 1)
-        or sample (a unit generates `batch` texts)
+    kind: train (a unit of work is an optimiser step), evaluate (a unit scores one text as a stream of batch size 1),
+        sample (a unit generates `batch` texts), classify (a unit is a step of Adam on labelled sequences) or padding
+        (the same, by this project alone)
     cell: lstm, gru (reset after the product, as in flax, torch and keras) or elman (tanh)
     embedding: D; 0: one-hot input
-    unroll: T, tokens per window; evaluate: window of the peers (this project's is lm.scoring.protocols.EXACT_UNROLL)
+    unroll: T, tokens per window; evaluate: window of the peers (this project's is lm.scoring.protocols.EXACT_UNROLL);
+        classify: mean tokens of a sequence, which the floor multiplies
     keep_prob: of input, between layers, and of output (Zaremba et al. 2014)
     weighting: of the objective, mean or sum_over_time (lm/model/losses.py)
     learning_rate, clip: of SGD after clipping by global norm
     threads: config.train.threads of this project
-    length: evaluate: targets of the text; sample: tokens of each text, including its random start
+    length: evaluate: targets of the text; sample: tokens of each text, including its random start; classify: tokens
+        that are kept of a sequence
+    buckets, sequences: classify: buckets of this project, and sequences of the corpus
     """
 
     name: str
@@ -44,12 +51,23 @@ class Workload(NamedTuple):
     clip: float = 5.0
     length: int = 0
     threads: int = 0
+    buckets: int = 0
+    sequences: int = 0
+
+    @property
+    def labelled(self) -> bool:
+        return self.kind in LABELLED
 
     @property
     def tokens(self) -> int:
-        """Tokens that one unit of work scores or generates."""
-        per_unit = {"train": self.batch * self.unroll, "evaluate": self.length, "sample": self.batch * self.length}
-        return per_unit[self.kind]
+        """Tokens that one unit of work scores or generates; of labelled sequences their mean."""
+        per_unit = {"evaluate": self.length, "sample": self.batch * self.length}
+        return per_unit.get(self.kind, self.batch * self.unroll)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the last layer: one per symbol; of labelled sequences the logit of the second of two labels."""
+        return 1 if self.labelled else self.vocabulary
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -66,7 +84,7 @@ def draw_parameters(workload: Workload) -> dict[str, np.ndarray]:
     """Draws all parameters from U(-0.1, 0.1); the keys are this project's names, with dots between parts.
 
     embedding [V, D] unless one-hot; layer_i.w_x [D, G*H], w_h [H, G*H], b [G*H], and b_h [H] for a gru; gates in the
-    order i, f, g, o (lstm) or r, z, g (gru); output_kernel [H, V], output_bias [V].
+    order i, f, g, o (lstm) or r, z, g (gru); output_kernel [H, V], output_bias [V]; V is workload.outputs.
     """
     rng = np.random.default_rng(0)
 
@@ -80,8 +98,8 @@ def draw_parameters(workload: Workload) -> dict[str, np.ndarray]:
         if workload.cell == "gru":
             layer["b_h"] = draw(units)
         parameters |= {f"layer_{index}.{name}": value for name, value in layer.items()}
-    parameters["output_kernel"] = draw(workload.hidden[-1], workload.vocabulary)
-    parameters["output_bias"] = draw(workload.vocabulary)
+    parameters["output_kernel"] = draw(workload.hidden[-1], workload.outputs)
+    parameters["output_bias"] = draw(workload.outputs)
     return parameters
 
 
@@ -137,10 +155,12 @@ class Program(NamedTuple):
         (evaluate); NaN for sample, which scores nothing
     first_nats: mean nats of the first window [T, B] from zero state under the initial parameters, if `run` scores
         nothing
+    batches: the numbers of the labelled sequences that step i reads, i from 0
     """
 
     run: Callable[[int], float]
     first_nats: Callable[[], float] | None = None
+    batches: Callable[[int], np.ndarray] | None = None
 
 
 # --- The table ------------------------------------------------------------------------------------------------------
@@ -166,6 +186,24 @@ _CORE = (
 )
 CORE = tuple(workload.name for workload in _CORE)
 
+# The LSTM of configs/imdb/article.py on as many sequences as IMDB has.
+_IMDB = Workload(
+    "imdb_train",
+    "classify",
+    "lstm",
+    32,
+    (100,),
+    5000,
+    64,
+    218,
+    learning_rate=1e-3,
+    length=500,
+    buckets=8,
+    sequences=25_000,
+)
+_LABELLED = (_IMDB, _IMDB._replace(name="imdb_padding", kind="padding"))
+LABELLED_WORKLOADS = tuple(workload.name for workload in _LABELLED)
+
 _COST = Workload("cost", "train", "lstm", 128, (256,), 1000, 32, 20)
 
 
@@ -182,4 +220,4 @@ SWEEPS = {
 }
 
 # Name in config.workloads -> the workloads to measure.
-WORKLOADS = {workload.name: (workload,) for workload in _CORE} | SWEEPS
+WORKLOADS = {workload.name: (workload,) for workload in (*_CORE, *_LABELLED)} | SWEEPS
