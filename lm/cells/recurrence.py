@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact, Integer
+from jaxtyping import Array, Bool, Float, Inexact, Integer
 
 from lm.cells.kinds import Carry, Cell, ParallelCell, PointwiseCell, UnprojectedCell, masked
 from lm.cells.products import multiplier, rows_times, weight_gradient
@@ -30,6 +30,7 @@ class RecurrentNoise(NamedTuple):
     Masks are inverted: 1 / keep or 0. A mask over T steps may also have a single step, which all steps share.
 
     reset:    0 at steps that start from the zero state, else 1; it also acts in evaluation
+    inside:   False at padding, a step that leaves the state as it is; it also acts in evaluation
     hidden:   multiplies h_{t-1} where the recurrent products read it (Gal and Ghahramani 2016)
     update:   multiplies the candidate g before it enters the memory (Semeniuta et al. 2016)
     carried:  multiplies the new h, as output and as state
@@ -38,6 +39,7 @@ class RecurrentNoise(NamedTuple):
     """
 
     reset: Float[Array, "T B 1"] | None = None
+    inside: Bool[Array, "T B 1"] | None = None
     hidden: Float[Array, "B P"] | None = None
     update: Float[Array, "T B H"] | None = None
     carried: Float[Array, "T B P"] | None = None
@@ -115,7 +117,7 @@ def project(x: Inputs, w_x: Float[Array, "K N"]) -> Float[Array, "T B N"]:
 
 def split_noise(noise: RecurrentNoise, steps: int) -> tuple[dict, dict]:
     """Splits active noise into ({name: value for all steps}, {name: one value for each of T steps})."""
-    present = {name: getattr(noise, name) for name in ("reset", "hidden", "update", "carried")}
+    present = {name: getattr(noise, name) for name in ("reset", "inside", "hidden", "update", "carried")}
     present |= {f"zoneout_{field}": value for field, value in (noise.zoneout or {}).items()}
     fixed, timed = {}, {}
     for name, value in present.items():
@@ -132,6 +134,7 @@ def split_noise(noise: RecurrentNoise, steps: int) -> tuple[dict, dict]:
 
 def _noisy_step(step, product, x, carry, vectors, noise: dict):
     """One step under its noise. Returns the carry."""
+    before = carry
     if "reset" in noise:
         carry = jax.tree.map(lambda x: noise["reset"] * x, carry)
     masks = {name: noise[name] for name in ("hidden", "update") if name in noise}
@@ -140,7 +143,11 @@ def _noisy_step(step, product, x, carry, vectors, noise: dict):
         if (keep := noise.get(f"zoneout_{field}")) is not None:
             mixed = keep * getattr(carry, field) + (1 - keep) * getattr(after, field)
             after = after._replace(**{field: mixed})
-    return after._replace(h=noise["carried"] * after.h) if "carried" in noise else after
+    if "carried" in noise:
+        after = after._replace(h=noise["carried"] * after.h)
+    if "inside" in noise:
+        after = jax.tree.map(functools.partial(jnp.where, noise["inside"]), after, before)
+    return after
 
 
 # --- Loops over time ------------------------------------------------------------------------------------------------
@@ -253,7 +260,7 @@ def run_parallel(
 ) -> tuple[Carry, Float[Array, "T B H"]]:
     """Runs a parallel cell over a window, as `run_cell`.
 
-    Zoneout, `carried` and `reset` act linearly on the state and so become part of the recurrence.
+    Zoneout, `carried`, `reset` and `inside` act linearly on the state and so become part of the recurrence.
     """
 
     def solve(a, b, start):
@@ -263,6 +270,8 @@ def run_parallel(
             a, b = noise.carried * a, noise.carried * b
         if noise.reset is not None:
             a = noise.reset * a
+        if noise.inside is not None:
+            a, b = jnp.where(noise.inside, a, 1), jnp.where(noise.inside, b, 0)
         return solve_parallel(a, b, start)
 
     masks = {} if noise.update is None else {"update": noise.update}

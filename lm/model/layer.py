@@ -1,8 +1,9 @@
 """A recurrent layer: its parameters, its noise, and its run over a window."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 import ml_collections
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from lm.cells.kinds import Carry, Cell, Parameters
 from lm.cells.recurrence import Inputs, RecurrentNoise, run_cell
@@ -31,22 +32,35 @@ class RecurrentLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Inputs, carry: Carry, noise: Noise | None = None, reset: Float[Array, "T B 1"] | None = None
+        self,
+        x: Inputs,
+        carry: Carry,
+        noise: Noise | None = None,
+        reset: Float[Array, "T B 1"] | None = None,
+        lengths: Int[Array, " B"] | None = None,
     ) -> tuple[Carry, Float[Array, "T B P"]]:
         """Returns (carry after the window, outputs h). Integer x are indices of one-hot vectors.
 
         reset: 0 at steps that start from the zero state, else 1
+        lengths: steps of each row, after which its carry stays as it is; None: T. Outputs after them mean nothing.
         """
         roles = self.cell.parameters(self.inputs, self.units)
         parameters = {
             name: self.param(name, initialiser(self.init_config[role]), shape) for name, (role, shape) in roles.items()
         }
         if noise is None:
-            inside = expected_noise(self.zoneout)
+            drawn = expected_noise(self.zoneout)
         else:
             parameters = drop_weights(noise, parameters, recurrent_matrices(roles), self.index)
-            inside = drawn_noise(noise, carry, x.shape[0], self.units, self.index)
-        return run_cell(self.cell, parameters, x, carry, inside._replace(reset=reset))
+            drawn = drawn_noise(noise, carry, x.shape[0], self.units, self.index)
+        if lengths is not None:
+            drawn = drawn._replace(inside=mask_of(lengths, x.shape[0])[..., None])
+        return run_cell(self.cell, parameters, x, carry, drawn._replace(reset=reset))
+
+
+def mask_of(lengths: Int[Array, " B"], steps: int) -> Bool[Array, "T B"]:
+    """True at tokens, False at padding."""
+    return jnp.arange(steps)[:, None] < lengths[None]
 
 
 def recurrent_matrices(roles: Parameters) -> tuple[str, ...]:

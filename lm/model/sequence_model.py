@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
-from jaxtyping import Array, Bool, Float, Int, Integer, Key
+from jaxtyping import Array, Float, Int, Integer, Key
 
 from lm.cells.kinds import Carry, Cell, zero_carry
 from lm.cells.table import check_bias, check_roles, make_cell
@@ -19,7 +19,7 @@ from lm.data.examples import OUTSIDE
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop, drop_rows
 from lm.model.initialisers import initialiser
-from lm.model.layer import RecurrentLayer, check_noise
+from lm.model.layer import RecurrentLayer, check_noise, mask_of
 from lm.model.losses import softmax_loss
 
 DIRECTIONS = ("forward", "both")  # both: the outputs of a forward and of a backward layer, side by side
@@ -212,11 +212,6 @@ class SequenceModel(nn.Module):
         """Draws all parameters, each with its own key, derived from its path."""
         result: Any = self.init(key, jnp.zeros((self.window, 1), jnp.int32), jnp.ones(1, jnp.int32))
         return result["params"]
-
-
-def mask_of(lengths: Int[Array, " B"], steps: int) -> Bool[Array, "T B"]:
-    """True at tokens, False at padding."""
-    return jnp.arange(steps)[:, None] < lengths[None]
 
 
 def side_by_side(x: Float[Array, "R B E"], width: int) -> Float[Array, "R-{width}+1 B E*{width}"]:
