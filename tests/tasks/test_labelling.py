@@ -16,6 +16,7 @@ from lm.model.sequence_model import POOLINGS, make_sequence_model
 from lm.run import open_run
 from lm.tasks.labelling import predict, targets_of
 from lm.training.loop import train
+from lm.training.step import compile_steps
 from tests.helpers import labelled
 
 
@@ -120,6 +121,23 @@ def test_an_epoch_reads_every_example_once_in_an_order_of_its_own(tmp_path, task
     assert seen[0] != seen[1]
     again = setup.task.order(data, jax.random.key(0), jnp.asarray(setup.task.steps_per_epoch - 1))
     assert np.asarray(again.rows).ravel().tolist() == seen[0]
+
+
+def test_memory_is_bounded_by_the_largest_bucket_not_by_the_corpus(tmp_path):
+    """A compiled step needs as much as for the longest bucket alone; each further example adds its number in the order
+    of the epoch, 4 bytes."""
+
+    def compiled(count, buckets):
+        path = labelled.write_tsv(tmp_path / f"{count}.tsv", count=count)
+        setup = load_setup(labelled.config(path, model__hidden=(32,), data__buckets=buckets), None)
+        assert len(setup.task.shapes) == buckets
+        assert max(setup.task.shapes) == 21
+        return len(setup.corpus.splits["train"]), compile_steps(setup).memory_analysis().temp_size_in_bytes
+
+    (few, alone), (_, bucketed), (many, large) = compiled(80, 1), compiled(80, 2), compiled(320, 2)
+    assert many - few == 180
+    assert bucketed == pytest.approx(alone, rel=0.02)
+    assert large - bucketed <= 8 * (many - few)
 
 
 def test_padding_in_front_is_read_as_tokens(tmp_path):
