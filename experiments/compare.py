@@ -22,7 +22,7 @@ from lm.data.corpora import Corpus
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
 from lm.run import Run, open_run
-from lm.runs.files import make_directory, write_bytes, write_json
+from lm.runs.files import make_own_directory, write_bytes, write_json
 from lm.runs.plain import flat
 from lm.runs.workdir import log_test_score, read_config
 from lm.scoring.score import Score, perplexity
@@ -57,7 +57,7 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
         "differences": config_differences(found),
         "pairs": compare_pairs(found, models, split),
     }
-    directory = make_directory(workdir)
+    directory = make_own_directory(workdir, "compare.json", "compare.md", "curves.png", "report.html")
     write_json(directory / "compare.json", comparison)
     text, curves = comparison_page.write_markdown(comparison), comparison_page.draw_curves(comparison)
     write_bytes(directory / "compare.md", text.encode())

@@ -19,7 +19,7 @@ from lm.cells.kinds import Cell, HiddenCarry, LSTMCarry
 from lm.cells.recurrence import run_cell
 from lm.cells.table import CELLS
 from lm.model import derivations
-from lm.runs.files import make_directory, write_bytes, write_json
+from lm.runs.files import make_own_directory, write_bytes, write_json
 
 WORDS, SIZE, UNITS, STEPS = 7, 4, 5, 3
 TOKENS, TARGETS = [2, 5, 2], [5, 2, 0]  # a word occurs twice: its row gets two gradients
@@ -35,7 +35,7 @@ def run(config, workdir, data_dir=None):
     content = {"right": right, "wrong": wrong, "operations": operations()}
     for title, rows in content.items():
         print(f"{title}\n{table(list(rows[0]), [[_shown(value) for value in row.values()] for row in rows])}\n")
-    directory = make_directory(workdir)
+    directory = make_own_directory(workdir, "derivations.json", "derivations.png")
     write_json(directory / "derivations.json", content)
     write_bytes(directory / "derivations.png", draw(right, wrong))
     print(f"wrote derivations.json and derivations.png to {directory}")

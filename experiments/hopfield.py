@@ -21,7 +21,7 @@ from experiments.pages.markdown import table
 from lm.data.patterns import load_patterns
 from lm.errors import UserError
 from lm.model import hopfield
-from lm.runs.files import make_directory, write_bytes, write_json
+from lm.runs.files import make_own_directory, write_bytes, write_json
 from lm.scoring.uncertainty import summarize_seeds
 
 UPDATES = 20
@@ -52,7 +52,7 @@ def run(config, workdir, data_dir=None, patterns="", flip=0.2):
     recalls = recall(stored, start, key)
     content = {"recall": wrong_bits(stored, start, recalls), "errors": errors(key), "capacity": capacity(key)}
     print_tables(content)
-    directory = make_directory(workdir)
+    directory = make_own_directory(workdir, "hopfield.json", "recall.png", "capacity.png")
     write_json(directory / "hopfield.json", content)
     write_bytes(directory / "recall.png", draw_recall(images, start, recalls))
     write_bytes(directory / "capacity.png", draw_capacity(content))

@@ -10,14 +10,17 @@ order, puts the rows in ours; without it row k is taken for our token k. Beside 
     open("tokens.txt", "w", encoding="utf-8").write("\\n".join(words) + "\\n")
 """
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 
 from experiments.train import load_setup
 from lm.errors import UserError
 from lm.model.weights import load_weights, vocabulary_order
+from lm.run import WEIGHTS, open_run
 from lm.runs import lock
-from lm.runs.workdir import prepare_workdir
+from lm.runs.workdir import differences, prepare_workdir
 from lm.training.recorder import Recorder
 
 
@@ -33,6 +36,7 @@ def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
         state = recorder.restore()
         if recorder.resumed:
             raise UserError(f"--workdir={workdir} holds a run already; import into a new directory")
+        check_export(config, weights)
         parameters, layout = load_weights(weights, setup.task.model, known, order)
         prepare_workdir(workdir, config, known)
         recorder.save(state._replace(parameters=jax.tree.map(jnp.asarray, parameters)), wait=True)
@@ -40,3 +44,14 @@ def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
     if layout != "ours" and order is None:
         print("without --vocabulary, row k of the file is taken for token k of the corpus")
     return parameters
+
+
+def check_export(config, weights: str):
+    """Raises UserError if the weights are those of an export that is damaged, or of another model than config.model."""
+    path = Path(weights)
+    if path.name != WEIGHTS or not (path.parent / "config.json").exists():
+        return
+    theirs = open_run(path.parent).config
+    keys = [key for key in differences(theirs, config, ("model.embedding_from",)) if key.startswith(("task", "model."))]
+    if keys:
+        raise UserError(f"--weights={weights} is of another model: config.{keys[0]} differs from its config.json")

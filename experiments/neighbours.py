@@ -22,7 +22,7 @@ from lm.data.vectors import (
     unit,
 )
 from lm.errors import UserError
-from lm.runs.files import make_directory, write_bytes, write_json
+from lm.runs.files import make_own_directory, write_bytes, write_json
 
 
 def run(config, workdir, data_dir=None, word="", vectors="", nearest=10):
@@ -38,7 +38,7 @@ def run(config, workdir, data_dir=None, word="", vectors="", nearest=10):
     for each, cosine in found:
         print(f"{cosine:.4f}  {each}")
     content = {"word": word, "sha256": loaded.sha256, "neighbours": [{"word": w, "cosine": c} for w, c in found]}
-    directory = make_directory(workdir)
+    directory = make_own_directory(workdir, "neighbours.json", "neighbours.png")
     write_json(directory / "neighbours.json", content)
     shown = list(dict.fromkeys([*(each for _, each in terms), *(each for each, _ in found)]))
     write_bytes(directory / "neighbours.png", draw(loaded, [index[each] for each in shown]))

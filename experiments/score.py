@@ -93,7 +93,7 @@ def report_unknown(run: Run, text: str):
 def labelled_rows(run: Run, text: str) -> list[dict]:
     """A row per line, with its label and probability; of a tagger, a row per token."""
     rows, names = [], run.vocabulary.labels
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):  # as files of labelled text are read
         if not line.strip():
             continue
         tokens, probabilities = run.label_probabilities(line)

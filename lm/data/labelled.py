@@ -56,6 +56,8 @@ TOKENIZERS: dict[str, Callable[[str], Iterable[str]]] = {
 
 def read_rows(files: Sequence[OwnFile], data, split: str) -> list[Row]:
     """All examples of some files, by config.data.format. Raises UserError that names file and line of a bad one."""
+    if data.format == "folders":
+        _check_folders(files)
     rows = [row for file in files for row in FORMATS[data.format](file, data)]
     if not rows:
         raise UserError(f"config.data: {split} has no examples")
@@ -63,9 +65,11 @@ def read_rows(files: Sequence[OwnFile], data, split: str) -> list[Row]:
 
 
 def _table_rows(file: OwnFile, data, records: Iterable[tuple[int, list[str]]]) -> Iterable[Row]:
-    tokenize = TOKENIZERS[data.tokenizer]
+    tokenize, width = TOKENIZERS[data.tokenizer], 0
     for line, record in records:
-        where = f"{file.path}, line {line}"
+        where, width = f"{file.path}, line {line}", width or len(record)
+        if len(record) != width:
+            raise UserError(f"{where}: it has {len(record)} columns, and the rows before it have {width}")
         text, label = (_column(record, column, where) for column in data.columns)
         yield _checked(Row(tuple(tokenize(text)), (label.strip(),), where))
 
@@ -110,6 +114,17 @@ def _read_folder(file: OwnFile, data) -> Iterable[Row]:
     if not label:
         raise UserError(f"{file.path}: with config.data.format=folders, a file lies in a folder named after its class")
     yield _checked(Row(tuple(TOKENIZERS[data.tokenizer](text)), (label,), file.path))
+
+
+def _check_folders(files: Sequence[OwnFile]):
+    """Raises UserError unless the folders of all files lie in one directory: train/pos and test/pos are no class."""
+    first = os.path.dirname(os.path.dirname(files[0].path))
+    for file in files:
+        if os.path.dirname(os.path.dirname(file.path)) != first:
+            raise UserError(
+                f"{file.path}: with config.data.format=folders, config.data.path is a directory of one folder per class, "
+                f"which {files[0].path} and this file are not both in"
+            )
 
 
 def _read_columns(file: OwnFile, data) -> Iterable[Row]:

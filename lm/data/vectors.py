@@ -91,6 +91,7 @@ def read_word_vectors(path: str, where: str, only: Collection[str] | None = None
         with _opened(path) as file:
             for number, line in enumerate(file, 1):
                 digest.update(line)
+                line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
                 word, _, numbers = line.rstrip(b" \r\n").partition(b" ")
                 found = numbers.count(b" ") + 1 if numbers else 0
                 if number == 2 and size == 1 != found:  # the first line was a header

@@ -51,6 +51,18 @@ def make_directory(path: str | Path) -> Path:
     return path
 
 
+def make_own_directory(path: str | Path, *names: str) -> Path:
+    """`make_directory` for a command that writes these files. Raises UserError if the directory holds a run, or some of
+    them without the first: then they are not this command's."""
+    path = Path(path)
+    if (path / "config.json").exists():
+        raise UserError(f"--workdir={path} holds a run: name another directory")
+    found = [name for name in names if (path / name).exists()]
+    if found and found[0] != names[0]:
+        raise UserError(f"--workdir={path} holds {', '.join(found)}, which this command has not written: name another")
+    return make_directory(path)
+
+
 def sha256_of(path: str | Path) -> str:
     """Of a file. Raises UserError if it cannot be read."""
     try:

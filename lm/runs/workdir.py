@@ -49,6 +49,7 @@ LENGTH = ("train.steps", "train.epochs")  # a run may train longer
 def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     """Makes `workdir` and writes config.json, or checks that it holds a run of this config. Returns `workdir`.
 
+    A run that is to train longer stays as it is until `lengthen`, since its data may turn out to be other data.
     vocabulary: a dataclass, written to vocabulary.json; None writes none
     Raises UserError if `workdir` cannot be written, holds a run of another config (the message names the differing
     keys, old -> new), or holds files of a run without its config.json.
@@ -65,13 +66,24 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
             raise UserError(
                 f"directory {workdir} holds {', '.join(strays)} but no config.json: choose an empty or new directory"
             )
-    else:
-        _check_same_run(workdir, old, config)
+    longer = _check_same_run(workdir, old, config) if old is not None else ""
     if vocabulary is not None:
         _keep_vocabulary(workdir / VOCABULARY, plain(vocabulary.record))
-    if old != config:
+    if old != config and not longer:
         write_json(workdir / "config.json", config)
     return workdir
+
+
+def lengthen(workdir: str | Path, config):
+    """Writes the config of a run that is to train longer than before, if it is one, and sets its scores aside as
+    summary_of_N_steps.json or summary_of_N_epochs.json."""
+    workdir, config = Path(workdir), plain(config)
+    old, summary = read_config(workdir), Path(workdir, "summary.json")
+    longer = _check_same_run(workdir, old, config) if old is not None else ""
+    if longer and summary.exists():
+        os.replace(summary, workdir / f"summary_of_{longer}.json")
+    if longer:
+        write_json(workdir / "config.json", config)
 
 
 def check_path(workdir: str | Path):
@@ -94,9 +106,9 @@ def check_no_links(workdir: str | Path):
                     raise UserError(f"{path} is no plain {kind}: remove it, or choose another directory")
 
 
-def _check_same_run(workdir: Path, old: dict, new: dict):
-    """Raises UserError unless a run of config `old` may continue with config `new`; sets the scores of a shorter run
-    aside as summary_of_N_steps.json or summary_of_N_epochs.json."""
+def _check_same_run(workdir: Path, old: dict, new: dict) -> str:
+    """Raises UserError unless a run of config `old` may continue with config `new`. Returns the old length, such as
+    2_epochs, if the new one is greater, else ""."""
     rolls_back = new.get("on_nan") == "rollback"  # to a checkpoint, so it matters when there is one
     changed = differences(old, new, FREE, but=("checkpoint.every_steps", "checkpoint.keep") if rolls_back else ())
     before, after = flat(old), flat(new)
@@ -112,10 +124,7 @@ def _check_same_run(workdir: Path, old: dict, new: dict):
             f"directory {workdir} holds a run of a different config ({shown(changed)}): "
             "choose another directory or the old values"
         )
-    summary = workdir / "summary.json"
-    if longer and summary.exists():
-        key = longer[0]
-        os.replace(summary, workdir / f"summary_of_{before[key]}_{key.partition('.')[2]}.json")
+    return f"{before[longer[0]]}_{longer[0].partition('.')[2]}" if longer else ""
 
 
 def _grows(old: object, new: object) -> bool:

@@ -5,9 +5,19 @@ no chunk of type X begins one. Tags without a prefix, such as PER, are read as I
 first and last token all agree.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 OUTSIDE = "O"
+
+
+def are_entities(labels: Sequence[str]) -> bool:
+    """Whether labels name entities that `entities` reads as conlleval does: O, B-X and I-X, or O and plain types such as
+    PER. Parts of speech have no O, and other schemes, such as BIOES, other prefixes."""
+    others = [label for label in labels if label != OUTSIDE]
+    if OUTSIDE not in labels or not others:
+        return False
+    return all(re.fullmatch("[BI]-.+", label) for label in others) or not any("-" in label for label in others)
 
 
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:

@@ -17,7 +17,7 @@ from lm.data.labelled_corpora import tokens_of
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.sequence_model import SequenceModel, make_sequence_model
-from lm.scoring.labels import entity_scores
+from lm.scoring.labels import are_entities, entity_scores
 from lm.scoring.score import Score
 
 PROTOCOLS = ("exact",)  # every label once
@@ -52,8 +52,13 @@ class Labelling:
         return dataclasses.replace(self, model=self.model.for_training())
 
     @property
+    def has_entities(self) -> bool:
+        """Whether its labels mark entities, whose F1 is then scored."""
+        return self.model.per_token and are_entities(self.labels)
+
+    @property
     def columns(self):
-        return ("loss", "valid_loss", "valid_f1" if self.model.per_token else "valid_accuracy", "tokens_per_s")
+        return ("loss", "valid_loss", "valid_f1" if self.has_entities else "valid_accuracy", "tokens_per_s")
 
     @property
     def trained(self) -> SequenceModel:
@@ -127,7 +132,7 @@ class Labelling:
     def score_of(self, split: Examples, nats: np.ndarray, predicted: np.ndarray) -> Score:
         """nats, predicted: of every label, in the order of the split"""
         measures = {"accuracy": float(np.mean(predicted == split.labels))}
-        if self.model.per_token:
+        if self.has_entities:
             names = np.array(self.labels)
             ends = split.starts[1:-1]
             sentences = zip(np.split(names[split.labels], ends), np.split(names[predicted], ends), strict=True)
@@ -159,8 +164,8 @@ class Labelling:
 
     def check(self, config, corpus):
         check_settings(config, PROTOCOLS, FIXED | {"penalty.l2": 0.0})
-        if config.evaluation.best_by == "f1" and not self.model.per_token:
-            raise UserError("config.evaluation.best_by=f1 needs config.task=tagging")
+        if config.evaluation.best_by == "f1" and not self.has_entities:
+            raise UserError("config.evaluation.best_by=f1 needs config.task=tagging with labels O, B-X and I-X")
 
     def check_memory(self, config):
         pass

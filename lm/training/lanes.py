@@ -25,7 +25,7 @@ from lm.errors import UserError
 from lm.machine import signals
 from lm.machine.signals import Interrupted
 from lm.runs import lock
-from lm.runs.workdir import prepare_workdir
+from lm.runs.workdir import lengthen, prepare_workdir
 from lm.training import memory, optim
 from lm.training.events import next_stop
 from lm.training.optim import Hyper
@@ -241,4 +241,7 @@ def train_lanes(
             prepare_workdir(workdir, setup.config, setup.corpus.vocabulary)
         data = setups[0].task.on_device(setups[0].corpus.splits["train"])
         recorders = [Recorder(setup, workdir, read_test) for setup, workdir in zip(setups, workdirs, strict=True)]
-        return Lanes(recorders, data, within).run()
+        lanes = Lanes(recorders, data, within)
+        for setup, workdir in zip(setups, workdirs, strict=True):
+            lengthen(workdir, setup.config)
+        return lanes.run()

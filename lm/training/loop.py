@@ -11,7 +11,7 @@ from lm.errors import NotFinite
 from lm.machine import signals
 from lm.machine.signals import Interrupted
 from lm.runs import lock
-from lm.runs.workdir import prepare_workdir
+from lm.runs.workdir import lengthen, prepare_workdir
 from lm.training import devices, memory
 from lm.training.events import next_stop
 from lm.training.recorder import Observe, ReadTest, Recorder
@@ -88,4 +88,6 @@ def train(setup: Setup, workdir, read_test: ReadTest | None = None, observe: Obs
             prepare_workdir(workdir, setup.config, setup.corpus.vocabulary)
 
         devices.first_does(prepare)
-        return Trainer(Recorder(setup, workdir, read_test, observe)).run()
+        trainer = Trainer(Recorder(setup, workdir, read_test, observe))  # refuses other data
+        devices.first_does(lambda: lengthen(workdir, setup.config))
+        return trainer.run()

@@ -68,7 +68,8 @@ def test_rare_words_and_digits(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a\tx\nb\n", "line 2: it has 1 columns"),
+        ("a\tx\nb\n", "line 2: it has 1 columns, and the rows before it have 2"),
+        ("a\tx\nb\ty\tx\n", "line 2: it has 3 columns, and the rows before it have 2"),
         ("a\tx\n \ty\n", "line 2: the text is empty"),
         ("a\tx\nb\t\n", "line 2: the label is empty"),
         ("a\tx\nb\tx\n", "all 2 training examples have the label 'x'"),
@@ -93,3 +94,12 @@ def test_labels_that_do_not_fit_between_splits_are_refused(tmp_path):
     valid.write_text("a\tx\n")
     with pytest.raises(UserError, match="no example of valid has the label 'y'"):
         load_file(train, data__valid_path=str(valid))
+
+
+def test_folders_of_several_directories_are_not_classes(tmp_path):
+    for name in ("train/pos/a", "train/neg/b", "test/pos/c"):
+        path = tmp_path / "texts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a text")
+    with pytest.raises(UserError, match="a directory of one folder per class"):
+        load_file(tmp_path / "texts", data__format="folders", data__valid_share=0.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lm.scoring.labels import entities, entity_scores
+from lm.scoring.labels import are_entities, entities, entity_scores
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,20 @@ def test_f1_by_hand():
 def test_nothing_found_is_zero():
     assert entity_scores([(["B-X"], ["O"])]) == {"f1": 0.0, "f1_X": 0.0}
     assert entity_scores([(["O"], ["O"])]) == {"f1": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer"),
+    [
+        (("O", "B-PER", "I-PER"), True),
+        (("O", "LOC", "PER"), True),
+        (("B-PER", "E-PER", "O", "S-LOC"), False),
+        (("DT", "NN", "NNP"), False),
+        (("O", "b-PER"), False),
+        (("O", "PER-B"), False),
+        (("-", "B-PER"), False),
+        (("O",), False),
+    ],
+)
+def test_which_labels_mark_entities(labels, answer):
+    assert are_entities(labels) == answer

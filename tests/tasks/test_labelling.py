@@ -198,7 +198,9 @@ def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, task, capsys):
     config = labelled.config(write(tmp_path / "a.txt"), task, train__epochs=30, model__hidden=(24,))
     train(load_setup(config, None), tmp_path / "run")
     text = tmp_path / "text"
-    text.write_text("the film was great\n\na dull story and a film\n")
+    text.write_text(
+        "the film was great\n\na dull story\u2028and a film\n", encoding="utf-8"
+    )  # two lines, one of them empty
 
     def rows_of(directory):
         arguments = ["launch.py", "--experiment=score", f"--workdir={directory}", f"--text={text}"]

@@ -8,6 +8,7 @@ import pytest
 
 import lm
 from configs.base import base
+from experiments.train import load_setup
 from lm.errors import UserError
 from lm.runs.plain import plain
 from lm.runs.workdir import prepare_workdir
@@ -92,6 +93,29 @@ def test_epochs_can_be_added_too(tmp_path):
     run(tmp_path, train__steps=0, train__epochs=1)
     assert run(tmp_path, train__steps=0, train__epochs=2)["train"]["steps"] == 2 * 33
     assert (tmp_path / "summary_of_1_epochs.json").exists()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_longer_run_on_other_data_changes_nothing(tmp_path, finished):
+    """Neither its config nor its scores: with the old text, the old command works again."""
+    text, directory = tmp_path / "text", tmp_path / "run"
+    text.write_text(300 * "abcab")
+    own = {"data__corpus": "textfile", "data__path": str(text), "data__fractions": (0.8, 0.2, 0.0)}
+
+    def train_own(workdir, **changes):
+        return train(load_setup(tiny.config(**own, **changes), None), workdir)
+
+    first = train_own(directory, train__steps=7)
+    if not finished:
+        (directory / "summary.json").unlink()
+    kept = {name: path.read_bytes() for name in ("config.json", "summary.json") if (path := directory / name).exists()}
+    text.write_text(299 * "abcab" + "abcba")
+    with pytest.raises(UserError, match="holds a run on other data"):
+        train_own(directory, train__steps=12)
+    assert {name: (directory / name).read_bytes() for name in kept} == kept
+    assert not list(directory.glob("summary_of*"))
+    text.write_text(300 * "abcab")
+    assert train_own(directory, train__steps=7)["results"] == first["results"]
 
 
 def test_a_shorter_run_is_refused(tmp_path):
