@@ -60,6 +60,7 @@ def _data() -> ml_collections.ConfigDict:
     data.digits = "kept"  # labels: kept; DIGIT: each digit of a number is DIGIT, 747 is DIGITDIGITDIGIT
     data.min_count = 1  # labels: words that the training file has less often are <unk>
     data.valid_share = 0.1  # labels without a validation file: share of the training examples, drawn by data.seed
+    data.words = "train"  # labels: splits whose words are symbols: train or all_splits (lm/data/labelled.py)
     data.max_tokens = 0  # labels: tokens kept of a longer sequence; 0: all
     data.keep = "first"  # labels: which ones, first or last
     data.padding = "end"  # labels: end (masked) or front_unmasked: lm/data/examples.py
@@ -79,6 +80,10 @@ def _model() -> ml_collections.ConfigDict:
     model.input = "one_hot"  # one_hot, embedding or bigram
     model.embedding_size = 0  # of embedding and bigram
     model.embedding_from = ""  # embedding: word vectors to start with: a text file, a zip of one, or glove.6B.50d
+    model.embedding_case = "exact"  # embedding_from: exact; lower: a word without a vector has that of its lower case
+    model.shape_size = (
+        0  # of labelled sequences: numbers that embed each word's shape (lm/data/word_shapes.py); 0: none
+    )
     model.hidden = (64,)  # units of each layer
     model.projection = 0  # lstm_projection, jordan_softmax: size of each layer's output
     model.mogrifier_rounds = 5  # mogrifier

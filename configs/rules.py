@@ -186,6 +186,7 @@ RULES: dict[str, Rule] = {
     "data.digits": Name("lm.data.labelled:DIGITS"),
     "data.min_count": COUNT,
     "data.valid_share": RATE,
+    "data.words": Name("lm.data.labelled:WORDS"),
     "data.max_tokens": COUNT_OR_ZERO_32,
     "data.keep": Name("lm.data.examples:KEPT"),
     "data.padding": Name("lm.data.examples:PADDINGS"),
@@ -199,6 +200,8 @@ RULES: dict[str, Rule] = {
     "model.input": Name("lm.model.language_model:CONTEXT"),
     "model.embedding_size": COUNT_OR_ZERO_32,
     "model.embedding_from": Text(),
+    "model.embedding_case": Name("lm.data.vectors:CASES"),
+    "model.shape_size": COUNT_OR_ZERO_32,
     "model.hidden": TupleOf(COUNT_32, 1, 100),  # each layer is compiled
     "model.projection": COUNT_OR_ZERO_32,
     "model.mogrifier_rounds": Integer(0, 100),  # each is compiled for itself; 5 to 6 were best (Melis et al. 2020)

@@ -96,11 +96,11 @@ def labelled_rows(run: Run, text: str) -> list[dict]:
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):  # as files of labelled text are read
         if not line.strip():
             continue
-        tokens, probabilities = run.label_probabilities(line)
-        shown = tokens if len(probabilities) == len(tokens) and run.config.task == "tagging" else [line[:60]]
-        for piece, each in zip(shown, probabilities, strict=True):
-            best = int(np.argmax(each))
-            rows.append({"line": number, "label": names[best], "probability": float(each[best]), "text": piece})
+        tokens, labels, probabilities = run.predicted_labels(line)
+        shown = tokens if len(probabilities) == len(tokens) and run.config.task != "classification" else [line[:60]]
+        for piece, label, each in zip(shown, labels, probabilities, strict=True):
+            probability = float(each[names.index(label)])
+            rows.append({"line": number, "label": label, "probability": probability, "text": piece})
     return rows
 
 

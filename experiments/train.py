@@ -77,7 +77,7 @@ def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:
         run = open_run(config.init_from)
         start = start_from_run(config, config.init_from, run.config, run.parameters)
     elif config.model.embedding_from:
-        start = start_from_vectors(config, corpus.vocabulary, data_dir)
+        start = start_from_vectors(config, corpus, data_dir)
     if start:
         print(start.description)
         more = {"start": start.description}

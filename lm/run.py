@@ -81,11 +81,19 @@ class Run:
 
         C: run.vocabulary.labels. Raises UserError for an empty text, and for a language model.
         """
+        tokens, _, probabilities = self.predicted_labels(text)
+        return tokens, probabilities
+
+    def predicted_labels(self, text: str) -> tuple[list[str], list[str], np.ndarray]:
+        """(tokens [N], the most probable label, probabilities) of the text, or of each of its tokens.
+
+        Of a CRF the labels are the most probable sequence, and the probabilities those of each token by itself.
+        """
         labelling = {name: task.label for name, task in TASKS.items() if task.label}
-        self.check_task("label_probabilities", *labelling)
+        self.check_task("a text to label", *labelling)
         label = labelling[self.config.task]
-        tokens, log_probs = label(self.config, self.vocabulary, self.model, self.parameters, text)
-        return tokens, np.exp(log_probs)
+        tokens, labels, log_probs = label(self.config, self.vocabulary, self.model, self.parameters, text)
+        return tokens, [self.vocabulary.labels[number] for number in labels], np.exp(log_probs)
 
     def encode(self, text: str) -> np.ndarray:
         """Encodes a text as ids [N]. Raises UserError for a text shorter than the model's context, and for unknown

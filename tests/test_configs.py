@@ -37,8 +37,8 @@ VOCABULARY = {
     "shakespeare_book": 62,
     "imdb": 20_000,
     "dbpedia_subset": 65_419,
-    "conll2003_ner": 21_010,
-    "conll2003_pos": 21_010,
+    "conll2003_ner": 30_290,
+    "conll2003_pos": 30_290,
     "atis": 823,
     "cs224d_ner": 100_232,
     "atis, words seen twice": 566,
@@ -186,7 +186,9 @@ def stand_in(config) -> Corpus:
     size, tokens = VOCABULARY.get(words, 50), TOKENS.get(corpus, 100_000)
     size = min(size, config.data.max_vocabulary or size)
     symbols = ("<eos>", *config.sample.prompt.split(), *(chr(0x4E00 + i) for i in range(size)))[:size]
-    vocabulary = Vocabulary("word", symbols, labels=tuple(map(str, range(LABELS.get(corpus, 0)))))
+    vocabulary = Vocabulary(
+        "word", symbols, labels=("O", *(f"B-{i}" for i in range(1, LABELS[corpus]))) if corpus in LABELS else ()
+    )
     texts = {"train": np.broadcast_to(np.uint8(0), tokens)}
     texts |= {split: np.zeros(10_000, np.uint8) for split in SPLITS.get(corpus, ("valid", "test"))}
     if vocabulary.labels:

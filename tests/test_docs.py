@@ -42,9 +42,14 @@ def test_the_code_of_the_page_on_the_api():
     code = "\n".join(blocks_of("docs/api.md"))
     run_script(code, ROOT)
     methods = {name for name, _ in inspect.getmembers(Run, inspect.isfunction) if not name.startswith("_")}
-    others = {"check_config", "check_task", "label_probabilities"}  # of commands, and of runs that do not ship
+    others = {
+        "check_config",
+        "check_task",
+        "label_probabilities",
+        "predicted_labels",
+    }  # of commands, and of runs that do not ship
     assert {name for name in methods if f"run.{name}(" not in code} == others
-    assert "run.label_probabilities(text)" in page("docs/api.md")
+    assert all(f"run.{name}(text)" in page("docs/api.md") for name in ("label_probabilities", "predicted_labels"))
 
 
 def test_the_table_of_shipped_models():

@@ -271,7 +271,7 @@ def _synthetic(data, text, splits, given) -> Built:
 
 
 def _labelled(data, text, splits, given) -> Built:
-    """The user's own labelled files: lm/data/labelled.py. Vocabulary and labels: those of train.
+    """The user's own labelled files: lm/data/labelled.py. Vocabulary: config.data.words. Labels: those of train.
 
     Without config.data.valid_path, valid is a random share of the training examples, config.data.valid_share.
     """
@@ -279,7 +279,7 @@ def _labelled(data, text, splits, given) -> Built:
     rows = labelled.prepare_words({name: labelled.read_rows(read, data, name) for name, read in files.items()}, data)
     if "valid" not in rows and data.valid_share:
         rows["train"], rows["valid"] = labelled.hold_out(rows["train"], data.valid_share, data.seed)
-    vocabulary = given or labelled.collect_vocabulary(rows["train"], data.max_vocabulary)
+    vocabulary = given or labelled.collect_vocabulary(rows, data)
     arrays = {name: labelled.encode_rows(some, vocabulary) for name, some in rows.items()}
     labelled.check_labels(arrays, vocabulary)
     more = {"sources": _own_sources(files), "own": _own_digests(files)}

@@ -8,6 +8,12 @@ columns    a sentence: a token per line, sentences separated by empty       anot
            lines, columns by white space (CoNLL)                            one label per token
 
 config.data.columns = (text, label) counts columns from 0; -1 is the last.
+
+words       symbols of the vocabulary
+train       the words of the training text; any other is <unk>
+all_splits  those of valid and test too, for models that start from word vectors: a word that training lacks keeps its
+            vector, as if all words of the vectors were symbols. The texts of valid and test are read for it before
+            training, but not their labels
 """
 
 import collections
@@ -15,7 +21,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +33,7 @@ from lm.errors import UserError, in_short, suggestions
 
 HEADERS = ("none", "first_line")
 DIGITS = ("kept", "DIGIT")
+WORDS = ("train", "all_splits")
 DOCUMENT_START = "-DOCSTART-"  # separates documents in CoNLL's files
 
 
@@ -121,10 +128,8 @@ def _check_folders(files: Sequence[OwnFile]):
     first = os.path.dirname(os.path.dirname(files[0].path))
     for file in files:
         if os.path.dirname(os.path.dirname(file.path)) != first:
-            raise UserError(
-                f"{file.path}: with config.data.format=folders, config.data.path is a directory of one folder per class, "
-                f"which {files[0].path} and this file are not both in"
-            )
+            both = f"{files[0].path} and this file are not"
+            raise UserError(f"{file.path}: config.data.path must be a directory of one folder per class; {both} in one")
 
 
 def _read_columns(file: OwnFile, data) -> Iterable[Row]:
@@ -160,7 +165,7 @@ def digits_of(token: str, digits: str) -> str:
     return "DIGIT" * len(token) if digits == "DIGIT" and token.isdigit() else token
 
 
-def prepare_words(rows: dict[str, Sequence[Row]], data) -> dict[str, Sequence[Row]]:
+def prepare_words(rows: Mapping[str, Sequence[Row]], data) -> dict[str, Sequence[Row]]:
     """Rows of each split with digits as config.data.digits says, and rare words as <unk> (config.data.min_count).
 
     Words are counted in the training file, before examples are held out of it.
@@ -180,25 +185,29 @@ def prepare_words(rows: dict[str, Sequence[Row]], data) -> dict[str, Sequence[Ro
             ]
             for name, some in rows.items()
         }
-    return rows
+    return dict(rows)
 
 
 def collect_vocabulary(
-    rows: Sequence[Row], limit: int, special: tuple[str, ...] = (), labels: Sequence[str] = ()
+    rows: Mapping[str, Sequence[Row]], data, special: tuple[str, ...] = (), labels: Sequence[str] = ()
 ) -> Vocabulary:
     """The vocabulary and the labels of training examples: words by (-count, word), labels sorted.
 
-    limit: symbols at most, 0 for all; special: symbols that come first; labels: those that a corpus lists
+    rows: of each split; of others than train, the words that config.data.words adds come last, sorted
+    special: symbols that come first; labels: those that a corpus lists
     <unk> is always a symbol, since later texts have other words. Raises UserError if all examples have one label.
     """
     unknown = UNKNOWN["word"]
-    counts = collections.Counter(token for row in rows for token in row.tokens)
+    train, limit = rows["train"], data.max_vocabulary
+    counts = collections.Counter(token for row in train for token in row.tokens)
+    if data.words == "all_splits":
+        counts.update(dict.fromkeys((token for split in rows.values() for row in split for token in row.tokens), 0))
     first = special if unknown in special else (*special, unknown)
     words = sorted((word for word in counts if word not in first), key=lambda word: (-counts[word], word))
     words = words[: max(0, limit - len(first))] if limit else words
-    labels = sorted({label for row in rows for label in row.labels} | set(labels))
+    labels = sorted({label for row in train for label in row.labels} | set(labels))
     if len(labels) < 2:
-        raise UserError(f"config.data: all {len(rows)} training examples have the label {in_short(labels[0])}")
+        raise UserError(f"config.data: all {len(train)} training examples have the label {in_short(labels[0])}")
     return Vocabulary("word", (*first, *words), unknown, labels=tuple(labels))
 
 

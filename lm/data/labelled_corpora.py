@@ -1,6 +1,6 @@
 """Registered corpora of labelled text. `LABELLED` has their rows of lm/data/corpora.py: CORPORA."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lm.data import labelled
@@ -24,15 +24,23 @@ class Form(NamedTuple):
 KERAS_SPECIAL = ("<pad>", "<start>", "<unk>", "<unused>")
 
 
-def _built(rows: dict[str, Sequence[Row]], data, given, special=(), start="", labels=()) -> tuple:
-    """(vocabulary, {split: Examples}, provenance) of rows; valid is held out of train if it has no file."""
+def _built(rows: Mapping[str, Sequence[Row]], data, splits, given, special=(), start="", labels=()) -> tuple:
+    """(vocabulary, {split: Examples}, provenance) of rows; valid is held out of train if it has no file.
+
+    splits: those to encode; the words of the others may be symbols (config.data.words)
+    """
     rows = labelled.prepare_words(rows, data)
     if "valid" not in rows and data.valid_share:
         rows = dict(rows)
         rows["train"], rows["valid"] = labelled.hold_out(rows["train"], data.valid_share, data.seed)
-    vocabulary = given or labelled.collect_vocabulary(rows["train"], data.max_vocabulary, special, labels)
-    arrays = {name: labelled.encode_rows(some, vocabulary, start) for name, some in rows.items()}
+    vocabulary = given or labelled.collect_vocabulary(rows, data, special, labels)
+    arrays = {name: labelled.encode_rows(some, vocabulary, start) for name, some in rows.items() if name in splits}
     return vocabulary, arrays, {"examples": {name: len(some) for name, some in arrays.items()}}
+
+
+def _needed(data, splits, given) -> set[str]:
+    """The splits to read: those requested, train, and those whose words are to be symbols."""
+    return {*splits, "train", *(SPLITS if data.words == "all_splits" and not given else ())}
 
 
 def _reader(form: Form, files: dict[str, RegisteredFile], special=(), start="") -> Callable:
@@ -41,10 +49,10 @@ def _reader(form: Form, files: dict[str, RegisteredFile], special=(), start="") 
     def build(data, text, splits, given):
         rows = {}
         for name in SPLITS:
-            if name in files and (name in splits or name == "train"):
+            if name in files and name in _needed(data, splits, given):
                 file = OwnFile(files[name].path, text(name).encode())
                 rows[name] = labelled.read_rows([file], form, name)
-        return _built(rows, data, given, special, start)
+        return _built(rows, data, splits, given, special, start)
 
     return build
 
@@ -54,12 +62,12 @@ def _atis(data, text, splits, given) -> tuple:
     words, slots = text("words").split(), text("slots").split()
     rows = {}
     for name in ("train", "test"):
-        if name in splits or name == "train":
+        if name in _needed(data, splits, given):
             pairs = zip(text(f"{name}_words").splitlines(), text(f"{name}_slots").splitlines(), strict=True)
             rows[name] = [
                 _atis_row(words, slots, pair, f"atis.{name}, line {line}") for line, pair in enumerate(pairs, 1)
             ]
-    return _built(rows, data, given, labels=slots)
+    return _built(rows, data, splits, given, labels=slots)
 
 
 def _atis_row(words: list[str], slots: list[str], pair: tuple[str, str], where: str) -> Row:
@@ -132,8 +140,8 @@ _CONLL_HOME = "https://www.clips.uantwerpen.be/conll2003/ner/"
 READS = {
     "imdb": ("keras", "<start>"),
     "dbpedia_subset": ("lower", ""),
-    "conll2003_ner": ("lower", ""),
-    "conll2003_pos": ("lower", ""),
+    "conll2003_ner": ("spaces", ""),
+    "conll2003_pos": ("spaces", ""),
     "atis": ("spaces", ""),
 }
 
@@ -161,7 +169,7 @@ LABELLED = {
         "CC BY-SA 3.0; not redistributed here",
         "https://www.dbpedia.org",
     ),
-    "conll2003_ner": (_reader(Form("columns", (0, 3), "lower"), _CONLL), _CONLL, _REUTERS, _CONLL_HOME),
-    "conll2003_pos": (_reader(Form("columns", (0, 1), "lower"), _CONLL), _CONLL, _REUTERS, _CONLL_HOME),
+    "conll2003_ner": (_reader(Form("columns", (0, 3), "spaces"), _CONLL), _CONLL, _REUTERS, _CONLL_HOME),
+    "conll2003_pos": (_reader(Form("columns", (0, 1), "spaces"), _CONLL), _CONLL, _REUTERS, _CONLL_HOME),
     "atis": (_atis, _ATIS, "Linguistic Data Consortium: for research; not redistributed here", None),
 }

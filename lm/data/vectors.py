@@ -25,6 +25,8 @@ GLOVE_NAME = "glove.6B.50d"  # of config.model.embedding_from
 GLOVE = "glove/glove.6B.50d.zip"
 GLOVE_SHA256 = "d8f717f8dd4b545cb7f418ef9f3d0c3e6e68a6f48b97d32f8b7aae40cb31f96f"
 
+CASES = ("exact", "lower")  # config.model.embedding_case
+
 
 class WordVectors(NamedTuple):
     """words: in the order of the file; table: their vectors; sha256: of the whole text"""
@@ -41,25 +43,32 @@ class Vectors(NamedTuple):
     found: int
 
 
-def read_vectors(path: str, vocabulary: Vocabulary, size: int, data_dir: str | None = None) -> Vectors:
+def read_vectors(
+    path: str, vocabulary: Vocabulary, size: int, data_dir: str | None = None, case: str = "exact"
+) -> Vectors:
     """Reads the vectors of the vocabulary's symbols; the unknown symbol has zeros. size: E, numbers of each vector
 
     path: a file, or GLOVE_NAME for GloVe's in data_dir
+    case: a name of CASES. lower: a symbol without a vector has that of its lower case
     Raises UserError as `read_word_vectors` and `load_glove`, and if the vectors have another size or no symbol has one.
     """
-    where, only = f"config.model.embedding_from={path}", frozenset(vocabulary.symbols)
+    where, symbols = f"config.model.embedding_from={path}", vocabulary.symbols
+    lower = [symbol.lower() for symbol in symbols] if case == "lower" else symbols
+    only = frozenset((*symbols, *lower))
     vectors = load_glove(data_dir, only) if path == GLOVE_NAME else read_word_vectors(path, where, only)
     if not vectors.words:
         raise UserError(f"{where}: no symbol of the corpus has a vector there")
     if vectors.table.shape[1] != size:
         found = vectors.table.shape[1]
         raise UserError(f"{where}: its vectors have {found} numbers, but config.model.embedding_size is {size}")
-    rows = {symbol: row for row, symbol in enumerate(vocabulary.symbols)}
-    table = np.full((vocabulary.size, size), np.nan, np.float32)
-    if vocabulary.unknown in rows:  # as a word that is dropped, which training has seen (keep_prob.embedding)
-        table[rows[vocabulary.unknown]] = 0.0
-    table[[rows[word] for word in vectors.words]] = vectors.table
-    return Vectors(table, len(vectors.words))
+    known = dict(zip(vectors.words, vectors.table, strict=True))
+    table, found = np.full((vocabulary.size, size), np.nan, np.float32), 0
+    for row, (symbol, other) in enumerate(zip(symbols, lower, strict=True)):
+        if (vector := known.get(symbol, known.get(other))) is not None:
+            table[row], found = vector, found + 1
+        elif symbol == vocabulary.unknown:  # as a word that is dropped, which training has seen (keep_prob.embedding)
+            table[row] = 0.0
+    return Vectors(table, found)
 
 
 def load_glove(data_dir: str | None, only: Collection[str] | None = None) -> WordVectors:

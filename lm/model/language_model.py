@@ -31,6 +31,7 @@ OUTPUTS = {
     "sigmoid": "kernel and bias of one unit, for two classes of labelled sequences",
     "dropped_logits": "kernel and bias; windows only: the logits are dropped out like the layer before (CS224d)",
     "identity": "none: the last layer's outputs are the logits; of labelled sequences",
+    "crf": "kernel and bias, and scores of neighbouring, first and last tags, of labelled tokens (lm/model/crf.py)",
     "tied": "bias; the kernel is the embedding table, transposed (Inan et al. 2017, Press and Wolf 2017)",
 }
 
@@ -234,7 +235,7 @@ def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, feature
             f"config.model.input={model.input}: {vocabulary_size} symbols form too many pairs for 32 bits; "
             "config.model.input=embedding reads single symbols"
         )
-    if model.output in ("sigmoid", "dropped_logits", "identity"):
+    if model.output in ("sigmoid", "dropped_logits", "identity", "crf"):
         raise UserError(f"config.model.output={model.output} is of labelled sequences, not of a language model")
     if model.output == "tied" and model.input != "embedding":
         raise UserError(f"config.model.output=tied needs config.model.input=embedding, not {model.input}")

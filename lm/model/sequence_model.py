@@ -1,4 +1,6 @@
-"""The model of labelled sequences: tokens -> embedding (-> convolution) -> recurrent layers -> pooling -> softmax.
+"""The model of labelled sequences: tokens -> embedding (-> convolution) -> recurrent layers -> pooling -> output.
+
+The output is a softmax, or, over the tags of all tokens together, a CRF (lm/model/crf.py).
 
 Sequences are padded at the end, to T, and have lengths [B]. Padding does not change what the model computes for them: a
 layer that reads forward meets it after the last token, one that reads backward starts at the last token, and pooling
@@ -11,12 +13,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Key
 
 from lm.cells.kinds import Carry, Cell, zero_carry
 from lm.cells.table import check_bias, check_roles, make_cell
 from lm.data.examples import OUTSIDE
+from lm.data.word_shapes import SHAPES
 from lm.errors import UserError
+from lm.model import crf
 from lm.model.dropout import Noise, drop, drop_rows
 from lm.model.initialisers import initialiser
 from lm.model.layer import RecurrentLayer, check_noise, mask_of
@@ -34,6 +39,7 @@ class SequenceModel(nn.Module):
     config, init_config: config.model and config.init; vocabulary_size: V; labels: C
     window: tokens that a step reads side by side (config.data.window)
     zoneout: as in LanguageModel
+    shapes: the shape of each symbol (lm/data/word_shapes.py), if config.model.shape_size is positive
     """
 
     config: ml_collections.FrozenConfigDict
@@ -42,6 +48,7 @@ class SequenceModel(nn.Module):
     labels: int
     zoneout: tuple[tuple[str, float], ...] = ()
     window: int = 1
+    shapes: bytes = b""
 
     def for_training(self) -> "SequenceModel":
         """The same model without the fields that training does not read."""
@@ -64,7 +71,11 @@ class SequenceModel(nn.Module):
         )
         if self.window > 1:
             self.outside = self.param("outside", initialiser(init.embedding), (1, config.embedding_size))
-        size = self.window * config.embedding_size
+        size = self.window * config.embedding_size + config.shape_size
+        if config.shape_size:
+            self.shape_embedding = self.param(
+                "shape_embedding", initialiser(init.embedding), (len(SHAPES), config.shape_size)
+            )
         if config.convolution:
             filters, width, _ = config.convolution
             self.filter = self.param("filter", initialiser(init.input), (width * size, filters))
@@ -98,6 +109,10 @@ class SequenceModel(nn.Module):
         outputs = 1 if config.output == "sigmoid" else self.labels
         self.output_kernel = self.param("output_kernel", initialiser(init.output), (size, outputs))
         self.output_bias = self.param("output_bias", initialiser(init.output_bias), (outputs,))
+        if config.output == "crf":
+            shapes = {"transitions": (outputs, outputs), "start": (outputs,), "end": (outputs,)}
+            scores = {name: self.param(name, initialiser(init.output_bias), shape) for name, shape in shapes.items()}
+            self.chain = crf.Chain(**scores)
 
     def _learned_carry(self, layer: RecurrentLayer) -> Carry:
         """The parameters that a layer starts from, [1, *] for each field that its cell reads."""
@@ -111,7 +126,7 @@ class SequenceModel(nn.Module):
     def features(
         self, tokens: Integer[Array, "R B"], lengths: Int[Array, " B"], noise: Noise | None = None
     ) -> Float[Array, "N B P"]:
-        """What the softmax reads: N is T, or 1 after pooling. Anything may stand at padding.
+        """What the output reads: N is T, or 1 after pooling. Anything may stand at padding.
 
         With windows, tokens are those of T steps, and window // 2 more on each side, or OUTSIDE.
         """
@@ -119,6 +134,9 @@ class SequenceModel(nn.Module):
         x = drop_rows(noise, x, tokens, self.vocabulary_size)
         if self.window > 1:
             x = side_by_side(jnp.where((tokens == OUTSIDE)[..., None], self.outside[None], x), self.window)
+        if self.config.shape_size:
+            shapes = jnp.take(jnp.asarray(np.frombuffer(self.shapes, np.uint8)), tokens, mode="clip")
+            x = jnp.concatenate([x, jnp.take(self.shape_embedding, shapes, axis=0)], axis=-1)
         x = drop(noise, "input", x)
         if self.config.convolution:
             x, lengths = self._convolve(x, lengths)
@@ -185,9 +203,26 @@ class SequenceModel(nn.Module):
         return self.output_kernel, self.output_bias
 
     def __call__(self, tokens: Integer[Array, "R B"], lengths: Int[Array, " B"]) -> Float[Array, "N B C"]:
-        """Log-probabilities of the labels, without noise; N as in `features`."""
+        """Log-probabilities of the labels, without noise; N as in `features`. crf: of each token's tag by itself"""
+        scores = self._scores(tokens, lengths)
+        if self.config.output == "crf":
+            return crf.log_marginals(self.chain, scores, lengths)
+        return jax.nn.log_softmax(scores)
+
+    def predict(
+        self, tokens: Integer[Array, "R B"], lengths: Int[Array, " B"], labels: Integer[Array, "N B"]
+    ) -> tuple[Float[Array, "N B"], Int[Array, "N B"]]:
+        """(nats of each label, the most probable labels; crf: those of the most probable sequence), without noise."""
+        if self.config.output == "crf":
+            scores = self._scores(tokens, lengths)
+            return crf.tag_nats(self.chain, scores, lengths, labels), crf.best_tags(self.chain, scores, lengths)
+        log_probs = self(tokens, lengths)
+        nats = -jnp.take_along_axis(log_probs, labels[..., None].astype(jnp.int32), axis=-1)[..., 0]
+        return nats, jnp.argmax(log_probs, axis=-1)
+
+    def _scores(self, tokens, lengths, noise: Noise | None = None) -> Float[Array, "N B C"]:
         kernel, bias = self._output()
-        return jax.nn.log_softmax(self.features(tokens, lengths) @ kernel + bias[None, None])
+        return self.features(tokens, lengths, noise) @ kernel + bias[None, None]
 
     def loss(
         self,
@@ -198,7 +233,13 @@ class SequenceModel(nn.Module):
         noise: Noise | None = None,
         smoothing: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, ""], Float[Array, "N B"]]:
-        """(sum of weights * nats, nats of each label). Labels of weight 0 may be anything."""
+        """(sum of weights * nats, nats of each label). Labels of weight 0 may be anything.
+
+        crf: the nats of a sequence, each of its tags given those before it; weights are equal within a sequence
+        """
+        if self.config.output == "crf":
+            nats = crf.tag_nats(self.chain, self._scores(tokens, lengths, noise), lengths, labels)
+            return jnp.sum(weights * nats), nats
         x = self.features(tokens, lengths, noise)
         rows = x.reshape(-1, x.shape[-1])
         objective, nats = softmax_loss(rows, *self._output(), labels.reshape(-1), weights.reshape(-1), smoothing)
@@ -227,17 +268,25 @@ def reverse_sequences(x: Array, lengths: Int[Array, " B"]) -> Array:
     return jnp.take_along_axis(x, source.reshape(*source.shape, *[1] * (x.ndim - 2)), axis=0)
 
 
-def make_sequence_model(config: ml_collections.ConfigDict, vocabulary_size: int, labels: int) -> SequenceModel:
-    """The model of a config. Raises UserError for values that do not fit each other."""
+def make_sequence_model(
+    config: ml_collections.ConfigDict, vocabulary_size: int, labels: int, shapes: bytes = b""
+) -> SequenceModel:
+    """The model of a config. Raises UserError for values that do not fit each other. shapes: as in SequenceModel"""
     model = config.model
     needed = {
         "input": ("embedding",),
         "initial_carry": ("zeros", "learned"),
-        "output": ("dense", "identity", *(("sigmoid",) if labels == 2 and model.pooling != "none" else ())),
+        "output": (
+            "dense",
+            "identity",
+            *(("crf",) if model.pooling == "none" else ("sigmoid",) if labels == 2 else ()),
+        ),
     }
     for key, allowed in needed.items():
         if model[key] not in allowed:
             raise UserError(f"config.model.{key} must be {' or '.join(allowed)} with these labels, not {model[key]}")
+    if model.output == "crf" and config.loss.label_smoothing:
+        raise UserError("config.loss.label_smoothing must be 0 with config.model.output=crf")
     if not model.embedding_size:
         raise UserError("config.model.embedding_size must be at least 1, not 0")
     if len(model.convolution) not in (0, 3):
@@ -257,4 +306,5 @@ def make_sequence_model(config: ml_collections.ConfigDict, vocabulary_size: int,
     check_bias(cell, config.init.bias)
     freeze = ml_collections.FrozenConfigDict
     zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)
-    return SequenceModel(freeze(model), freeze(config.init), vocabulary_size, labels, zoneout, config.data.window)
+    size = config.data.window
+    return SequenceModel(freeze(model), freeze(config.init), vocabulary_size, labels, zoneout, size, shapes)

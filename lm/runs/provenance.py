@@ -38,6 +38,7 @@ ADDED_LATER = {
     **{"data.valid_share": 0.1, "data.max_tokens": 0, "data.keep": "first", "data.padding": "end", "data.buckets": 1},
     **{"model.direction": "forward", "model.pooling": "last", "model.convolution": []},
     "penalty.l2": 0.0,
+    **{"data.words": "train", "model.embedding_case": "exact", "model.shape_size": 0},
     "data.reset": "",
     **{"data.digits": "kept", "data.min_count": 1, "data.examples": "sequences", "data.window": 1},
     "optim.frozen": [],

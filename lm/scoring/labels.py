@@ -12,8 +12,10 @@ OUTSIDE = "O"
 
 
 def are_entities(labels: Sequence[str]) -> bool:
-    """Whether labels name entities that `entities` reads as conlleval does: O, B-X and I-X, or O and plain types such as
-    PER. Parts of speech have no O, and other schemes, such as BIOES, other prefixes."""
+    """Whether labels name entities as conlleval reads them: O, B-X and I-X, or O and plain types such as PER.
+
+    Parts of speech have no O, and other schemes, such as BIOES, have other prefixes.
+    """
     others = [label for label in labels if label != OUTSIDE]
     if OUTSIDE not in labels or not others:
         return False

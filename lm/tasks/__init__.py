@@ -27,8 +27,8 @@ from lm.tasks.word_updates import make_tagging
 class Definition(NamedTuple):
     """purpose: in a few words
     model: its model from a config and a vocabulary; task: the task from a config and a corpus. Both check.
-    label: (config, vocabulary, model, parameters, text) -> (tokens, log-probabilities of the labels), of tasks that
-        label a text
+    label: (config, vocabulary, model, parameters, text) -> (tokens, most probable labels, log-probabilities of all
+        labels), of tasks that label a text
     """
 
     purpose: str

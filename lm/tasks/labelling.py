@@ -15,6 +15,7 @@ from lm.data.corpora import Corpus
 from lm.data.examples import Examples, Plan, cut_of, make_plan, read_batch, shuffle, token_mask
 from lm.data.labelled_corpora import tokens_of
 from lm.data.text import Vocabulary
+from lm.data.word_shapes import shapes_of
 from lm.errors import UserError
 from lm.model.sequence_model import SequenceModel, make_sequence_model
 from lm.scoring.labels import are_entities, entity_scores
@@ -175,6 +176,11 @@ def check_settings(config: ml_collections.ConfigDict, protocols: tuple[str, ...]
     """Raises UserError unless protocols are among these and keys have their fixed values."""
     if config.loss.weighting not in WEIGHTINGS:
         raise UserError(f"config.loss.weighting must be {' or '.join(WEIGHTINGS)}, not {config.loss.weighting}")
+    if config.data.words != "train" and not (config.model.embedding_from or config.init_from):
+        raise UserError(
+            f"config.data.words={config.data.words} needs config.model.embedding_from: a word that the training text "
+            "lacks would keep a vector drawn at random"
+        )
     values = config.to_dict()
     for key, allowed in fixed.items():
         group, name = key.split(".")
@@ -196,33 +202,36 @@ def targets_of(model: SequenceModel, batch: examples.Batch) -> jax.Array:
     return token_mask(batch) if model.per_token else batch.present.astype(jnp.float32)[None]
 
 
-def _log_probs(model: SequenceModel, parameters, batch: examples.Batch) -> jax.Array:
-    log_probs: Any = model.apply({"params": parameters}, batch.tokens, batch.lengths)
-    return log_probs
+@functools.partial(jax.jit, static_argnums=0)
+def _log_probs(model: SequenceModel, parameters, batch: examples.Batch) -> Any:
+    return model.apply({"params": parameters}, batch.tokens, batch.lengths)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predicted(model: SequenceModel, parameters, batch: examples.Batch) -> Any:
+    labels = batch.labels if model.per_token else batch.labels[None]
+    return model.apply({"params": parameters}, batch.tokens, batch.lengths, labels, method="predict")
 
 
 def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, parameters: dict, text: str):
-    """(tokens [N], log-probabilities of the labels): [1, C] of the text, or [N, C] of its tokens."""
+    """(tokens [N], most probable labels, log-probabilities of all labels [C]) of the text, or of each of its tokens."""
     tokens, symbols = tokens_of(config.data, text), vocabulary.symbols
     if not tokens:
         raise UserError("the text is empty")
     index, unknown = {symbol: number for number, symbol in enumerate(symbols)}, vocabulary.unknown
     ids = np.array([index.get(token, index[unknown or symbols[0]]) for token in tokens])
-    labels = np.zeros(len(ids) if model.per_token else 1, np.int32)
-    one = Examples(ids, np.array([0, len(ids)]), labels)
+    one = Examples(ids, np.array([0, len(ids)]), np.zeros(len(ids) if model.per_token else 1, np.int32))
     plan = make_plan(cut_of(config.data)._replace(batch_size=1), one, 1)
     batch = read_batch(plan, examples.on_device(plan, one), plan.lengths[0], 0)
-    return tokens, np.asarray(jax.jit(_log_probs, static_argnums=0)(model, parameters, batch))[:, 0]
+    labels, log_probs = _predicted(model, parameters, batch)[1], _log_probs(model, parameters, batch)
+    return tokens, np.asarray(labels)[:, 0], np.asarray(log_probs)[:, 0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _predict(model: SequenceModel, plan: Plan, length: int, parameters, data: examples.Data, cursor):
     """(nats, most probable label) of every label of a batch, [T, B] or [1, B]."""
     batch = read_batch(plan, data, length, cursor)
-    log_probs = _log_probs(model, parameters, batch)
-    labels = batch.labels if model.per_token else batch.labels[None]
-    nats = -jnp.take_along_axis(log_probs, labels[..., None].astype(jnp.int32), axis=-1)[..., 0]
-    return nats, jnp.argmax(log_probs, axis=-1)
+    return _predicted(model, parameters, batch)
 
 
 def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndarray, np.ndarray]:
@@ -242,7 +251,8 @@ def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndar
 
 def make_labels_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> SequenceModel:
     """The model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
-    return make_sequence_model(config, vocabulary.size, len(vocabulary.labels))
+    shapes = shapes_of(vocabulary.symbols) if config.model.shape_size else b""
+    return make_sequence_model(config, vocabulary.size, len(vocabulary.labels), shapes)
 
 
 def make_labelling(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelling:

@@ -210,11 +210,12 @@ def _make(config: ml_collections.ConfigDict, corpus: Corpus, model, kinds: str, 
 
 
 def label_words(config, vocabulary: Vocabulary, model: WindowClassifier, parameters: dict, text: str):
-    """(words [N], log-probabilities [N, C] of the labels of each), for a sentence with spaces between words."""
+    """(words [N], most probable labels, log-probabilities [N, C]), for a sentence with spaces between words."""
     words, index = text.split(), {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
     ids = [index[normal_word(word, index)] for word in words]
     rows = windows_of([ids], [0] * len(ids), config.data.window, vocabulary)
-    return words, np.asarray(log_probabilities(model, parameters, jnp.asarray(rows.x)))
+    log_probs = np.asarray(log_probabilities(model, parameters, jnp.asarray(rows.x)))
+    return words, log_probs.argmax(axis=1), log_probs
 
 
 @functools.partial(jax.jit, static_argnums=0)

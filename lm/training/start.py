@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.data.text import Vocabulary
+from lm.data.corpora import Corpus
+from lm.data.examples import ids_of
 from lm.data.vectors import read_vectors
 from lm.errors import UserError
 from lm.runs.plain import flat, plain
@@ -35,24 +36,29 @@ def start_from_run(config, path: str, theirs, parameters: dict) -> Start:
     Raises UserError, naming the keys, if its config.model differs.
     """
     ours, theirs = flat(plain(config.model)), flat(plain(theirs["model"]))
-    keys = [key for key in ours if ours[key] != theirs.get(key) and key != "embedding_from"]
+    keys = [key for key in ours if ours[key] != theirs.get(key) and key not in ("embedding_from", "embedding_case")]
     if keys:
         changes = ", ".join(f"config.model.{key} is {theirs.get(key)!r} there, {ours[key]!r} here" for key in keys)
         raise UserError(f"config.init_from={path}: {changes}: set the values of that run")
     return Start(parameters, f"starting from the parameters of {path}")
 
 
-def start_from_vectors(config, vocabulary: Vocabulary, data_dir: str | None = None) -> Start:
+def start_from_vectors(config, corpus: Corpus, data_dir: str | None = None) -> Start:
     """Starts with the embeddings of config.model.embedding_from; all else, and words without a vector, is drawn.
 
+    Words that config.data.words adds to those of the training text have zeros, as <unk> has, if they lack a vector.
     data_dir: where registered vectors lie
     """
-    path, model = config.model.embedding_from, config.model
+    vocabulary, path, model = corpus.vocabulary, config.model.embedding_from, config.model
     if model.input != "embedding":
         raise UserError(f"config.model.embedding_from needs config.model.input=embedding, not {model.input}")
-    table, found = read_vectors(path, vocabulary, model.embedding_size, data_dir)
+    table, found = read_vectors(path, vocabulary, model.embedding_size, data_dir, model.embedding_case)
+    if config.data.words != "train":
+        unread = np.setdiff1d(np.arange(vocabulary.size), ids_of(corpus.splits["train"]))
+        table[unread] = np.nan_to_num(table[unread])
     share = f"{found} of {vocabulary.size} symbols ({found / vocabulary.size:.1%})"
-    return Start({"embedding": table}, f"{share} have a vector in {path}; the others are drawn")
+    others = "drawn" if config.data.words == "train" else "drawn, or zeros if the training text lacks them"
+    return Start({"embedding": table}, f"{share} have a vector in {path}; the others are {others}")
 
 
 def overlay(drawn: dict, start: dict) -> dict:

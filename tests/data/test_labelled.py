@@ -1,10 +1,13 @@
 """Labelled files of every form, and what is wrong with them, by line."""
 
+import numpy as np
 import pytest
 
+from lm.data import labelled as labelled_text
 from lm.data.corpora import load
 from lm.errors import UserError
 from tests.helpers import labelled
+from tests.helpers.corpus_files import data_config, place, register
 
 
 def load_file(path, **changes):
@@ -103,3 +106,44 @@ def test_folders_of_several_directories_are_not_classes(tmp_path):
         path.write_text("a text")
     with pytest.raises(UserError, match="a directory of one folder per class"):
         load_file(tmp_path / "texts", data__format="folders", data__valid_share=0.0)
+
+
+# --- Words of other splits ------------------------------------------------------------------------------------------
+
+
+def write_splits(tmp_path):
+    """{key: path}: only valid has the word z, only test y."""
+    texts = {"path": "b a b\tx\nb c\ty\n", "valid_path": "a z\tx\nc\ty\n", "test_path": "y a\tx\n"}
+    for key, text in texts.items():
+        (tmp_path / key).write_text(text)
+    return {f"data__{key}": str(tmp_path / key) for key in texts}
+
+
+def test_words_of_valid_and_test_are_symbols_only_if_asked_for(tmp_path):
+    paths = write_splits(tmp_path)
+    found = {words: load_file("", **paths, data__words=words) for words in ("train", "all_splits")}
+    assert found["train"].vocabulary.symbols == ("<unk>", "b", "a", "c")
+    assert found["all_splits"].vocabulary.symbols == ("<unk>", "b", "a", "c", "y", "z")
+    np.testing.assert_array_equal(*(corpus.splits["train"].tokens for corpus in found.values()))
+    assert [texts(corpus, "valid")[0][0] for corpus in found.values()] == ["a <unk>", "a z"]
+    limited = load_file("", **paths, data__words="all_splits", data__max_vocabulary=3)
+    assert limited.vocabulary.symbols == ("<unk>", "b", "a")
+
+
+@pytest.mark.parametrize("words", labelled_text.WORDS)
+def test_a_registered_test_file_is_read_before_training_only_for_its_words(tmp_path, monkeypatch, words):
+    sentences = {"train": "EU B-ORG\nsees O\n", "valid": "Rome O\n", "test": "Oslo B-LOC\n"}
+    files = {
+        split: place(tmp_path, f"conll/{split}.txt", text.replace(" ", " X X ").encode())
+        for split, text in sentences.items()
+    }
+    register(monkeypatch, "conll2003_ner", **files)
+    data = data_config(corpus="conll2003_ner", words=words)
+    corpus = load(data, str(tmp_path), ("train", "valid"))
+    assert corpus.splits.keys() == {"train", "valid"}
+    extra = ("Oslo", "Rome") if words == "all_splits" else ()
+    assert corpus.vocabulary.symbols == ("<unk>", "EU", "sees", *extra)
+    assert corpus.vocabulary.labels == ("B-ORG", "O"), "no label of the test text"
+    assert len(corpus.provenance["sources"]) == (3 if extra else 2)
+    again = load(data, str(tmp_path), ("valid",), corpus.vocabulary)
+    assert again.splits["valid"].tokens.tolist() == corpus.splits["valid"].tokens.tolist()

@@ -11,6 +11,7 @@ import launch
 from experiments.train import load_setup
 from lm.cells.table import CELLS
 from lm.data.examples import read_batch
+from lm.data.word_shapes import SHAPES, shapes_of
 from lm.errors import UserError
 from lm.model.sequence_model import POOLINGS, make_sequence_model
 from lm.run import open_run
@@ -18,6 +19,19 @@ from lm.tasks.labelling import predict, targets_of
 from lm.training.loop import train
 from lm.training.step import compile_steps
 from tests.helpers import labelled
+
+KINDS = {
+    "classification": ("classification", {}),
+    "tagging": ("tagging", {}),
+    "crf": ("tagging", {"model__output": "crf", "model__shape_size": 2}),
+}
+
+
+def config_of(kind, path, **changes):
+    """A config of one of KINDS, on a file that it writes."""
+    task, more = KINDS[kind]
+    write = labelled.write_tsv if task == "classification" else labelled.write_columns
+    return labelled.config(write(path), task, **more, **changes)
 
 
 def model_of(**changes):
@@ -98,6 +112,50 @@ def test_pooling_by_hand():
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_the_shape_of_a_word_is_embedded_beside_it():
+    """By hand: the model without shapes, on a table whose rows have the words' shapes at the end."""
+    changes = {"model__pooling": "none", "model__direction": "both"}
+    config = labelled.config("unused", model__shape_size=2, **changes)
+    model = make_sequence_model(config, 4, 3, shapes_of(("a", "B", "C", "1")))
+    parameters = model.draw(jax.random.key(0))
+    assert parameters["shape_embedding"].shape == (len(SHAPES), 2)
+    shapes = parameters["shape_embedding"][
+        np.array([SHAPES.index(name) for name in ("lower", "initial", "initial", "number")])
+    ]
+    plain = make_sequence_model(labelled.config("unused", model__embedding_size=8, **changes), 4, 3)
+    joined = {name: value for name, value in parameters.items() if name != "shape_embedding"}
+    joined["embedding"] = jnp.concatenate([parameters["embedding"], shapes], axis=1)
+    arguments = (jnp.array([[0, 1], [2, 3], [1, 0]]), jnp.array([3, 2]))
+    np.testing.assert_array_equal(
+        model.apply({"params": parameters}, *arguments), plain.apply({"params": joined}, *arguments)
+    )
+
+
+def test_a_crf_whose_chain_is_zero_is_the_softmax_of_each_token():
+    chained, parameters = model_of(model__pooling="none", model__output="crf")
+    parameters |= {name: jnp.zeros_like(parameters[name]) for name in ("transitions", "start", "end")}
+    plain, _ = model_of(model__pooling="none")
+    rest = {name: value for name, value in parameters.items() if name not in ("transitions", "start", "end")}
+    rng, lengths = np.random.default_rng(0), jnp.array([5, 3, 4])
+    tokens, labels = jnp.asarray(rng.integers(0, 12, (5, 3))), jnp.asarray(rng.integers(0, 3, (5, 3)))
+    inside = np.arange(5)[:, None] < np.asarray(lengths)[None]
+
+    def computed(model, parameters):
+        objective, of_loss = loss_of(model, parameters, tokens, lengths, labels, jnp.asarray(inside, jnp.float32))
+        of_labels, best = model.apply({"params": parameters}, tokens, lengths, labels, method="predict")
+        log_probs = model.apply({"params": parameters}, tokens, lengths)
+        return objective, of_loss[inside], of_labels[inside], best[inside], log_probs[inside]
+
+    pairs = zip(computed(chained, parameters), computed(plain, rest), strict=True)
+    for ours, wanted in pairs:
+        np.testing.assert_allclose(ours, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_crf_takes_no_label_smoothing():
+    with pytest.raises(UserError, match=r"label_smoothing must be 0 with config\.model\.output=crf"):
+        model_of(model__pooling="none", model__output="crf", loss__label_smoothing=0.1)
+
+
 @pytest.mark.parametrize("task", ["classification", "tagging"])
 def test_an_epoch_reads_every_example_once_in_an_order_of_its_own(tmp_path, task):
     write = labelled.write_tsv if task == "classification" else labelled.write_columns
@@ -156,10 +214,9 @@ def test_padding_in_front_is_read_as_tokens(tmp_path):
     assert np.asarray(batch.lengths)[:2].tolist() == [3, 3]
 
 
-@pytest.mark.parametrize("task", ["classification", "tagging"])
-def test_a_run_learns_its_labels_and_can_be_opened(tmp_path, task):
-    write = labelled.write_tsv if task == "classification" else labelled.write_columns
-    config = labelled.config(write(tmp_path / "a.txt"), task, train__epochs=10, keep_prob__input=0.9)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_learns_its_labels_and_can_be_opened(tmp_path, kind):
+    config = config_of(kind, tmp_path / "a.txt", train__epochs=10, keep_prob__input=0.9)
     [score] = train(load_setup(config, None), tmp_path / "run")["results"]
     assert score["accuracy"] > 0.9
     opened, setup = open_run(tmp_path / "run"), load_setup(config, None)
@@ -179,6 +236,10 @@ def test_a_run_learns_its_labels_and_can_be_opened(tmp_path, task):
         ({"model__pooling": "none"}, "config.model.pooling must be other than none"),
         ({"model__input": "one_hot"}, "config.model.input must be embedding"),
         ({"model__convolution": (4, 3)}, r"\(filters, width, pool\)"),
+        (
+            {"model__output": "crf"},
+            "config.model.output must be dense or identity or sigmoid with .*, not crf",
+        ),
         ({"loss__weighting": "sum_over_time"}, "config.loss.weighting must be mean or sum"),
         ({"train__devices": 2}, "config.train.devices"),
         ({"evaluation__during": "batched"}, "protocol batched is of a language model"),
@@ -192,10 +253,9 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, changes, message):
         load_setup(config, None)
 
 
-@pytest.mark.parametrize("task", ["classification", "tagging"])
-def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, task, capsys):
-    write = labelled.write_tsv if task == "classification" else labelled.write_columns
-    config = labelled.config(write(tmp_path / "a.txt"), task, train__epochs=30, model__hidden=(24,))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, kind, capsys):
+    config = config_of(kind, tmp_path / "a.txt", train__epochs=30, model__hidden=(24,))
     train(load_setup(config, None), tmp_path / "run")
     text = tmp_path / "text"
     text.write_text(
@@ -210,7 +270,7 @@ def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, task, capsys):
     capsys.readouterr()
     rows = rows_of(tmp_path / "run")
     found = [(row[0], row[1]) for row in rows[1:]]
-    if task == "classification":
+    if config.task == "classification":
         assert found == [("1", "pos"), ("3", "neg")]
     else:
         tags = ["O", "O", "O", "B-GOOD"], ["O", "B-BAD", "O", "O", "O", "O"]
@@ -220,7 +280,7 @@ def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, task, capsys):
     assert rows_of(tmp_path / "out") == rows
     for command in ("sample", "gradients"):
         assert launch.main(["launch.py", f"--experiment={command}", f"--workdir={tmp_path}/run"]) == 2
-        assert f"config.task={task}, and --experiment={command} needs" in capsys.readouterr().err
+        assert f"config.task={config.task}, and --experiment={command} needs" in capsys.readouterr().err
 
 
 def test_probabilities_of_a_text_are_those_of_the_scored_example(tmp_path):

@@ -10,7 +10,7 @@ from lm.data.text import Vocabulary
 from lm.data.vectors import read_vectors
 from lm.errors import UserError
 from lm.runs.provenance import identity
-from tests.helpers import tiny
+from tests.helpers import labelled, tiny
 
 TEXT = "the cat sat on the mat\nthe dog sat on the cat\n" * 30
 
@@ -145,6 +145,39 @@ def test_vectors_are_put_in_by_word_and_the_rest_is_drawn(tmp_path, capsys):
         np.testing.assert_array_equal(found["embedding"][row], np.float32(expected))
     assert_equal(found["layer_0"], drawn["layer_0"])
     assert f"3 of {len(symbols)} symbols ({3 / len(symbols):.1%}) have a vector" in capsys.readouterr().out
+
+
+def test_a_word_without_a_vector_has_that_of_its_lower_case_if_asked_for(tmp_path):
+    path = str(write(tmp_path / "v.txt", "the 1 2\ncat 3 4\nCat 5 6\n<unk> 7 8\n"))
+    vocabulary = Vocabulary("word", ("The", "cat", "Cat", "CAT", "Dog", "<unk>"), "<unk>")
+    none = [np.nan, np.nan]
+    for case, the, upper, found in (("exact", none, none, 3), ("lower", [1, 2], [3, 4], 5)):
+        table = read_vectors(path, vocabulary, 2, case=case)
+        np.testing.assert_array_equal(table.table, np.float32([the, [3, 4], [5, 6], upper, none, [7, 8]]))
+        assert table.found == found
+
+
+def test_a_word_that_training_lacks_keeps_its_vector_or_zeros(tmp_path):
+    """config.data.words=all_splits. After training too: no gradient reaches it."""
+    paths = [
+        write(tmp_path / name, text)
+        for name, text in (("a", "the cat\tx\nthe dog\ty\n"), ("b", "zebra owl\tx\nowl\ty\n"))
+    ]
+    settings = {"data__valid_path": str(paths[1]), "data__words": "all_splits", "optim__weight_decay": 0.0}
+    made = labelled.config(paths[0], model__embedding_size=2, **settings)
+    with pytest.raises(UserError, match=r"config\.data\.words=all_splits needs config\.model\.embedding_from"):
+        start(made)
+    made.model.embedding_from = str(write(tmp_path / "v.txt", VECTORS))
+    symbols = start(made).corpus.vocabulary.symbols
+    train.run(made, tmp_path / "run")
+    table = dict(zip(symbols, np.asarray(lm.open_run(tmp_path / "run").parameters["embedding"]), strict=True))
+    assert {word: table[word].tolist() for word in ("zebra", "owl", "<unk>")} == {
+        "zebra": [7.0, 7.0],
+        "owl": [0.0, 0.0],
+        "<unk>": [0.0, 0.0],
+    }
+    assert (table["cat"] != [0.5, -0.25]).all()
+    assert table["dog"].any()
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])

@@ -1,0 +1,35 @@
+"""The shape of a word: what its case, digits and signs say when its letters are unknown.
+
+Source: Collobert et al. (2011). "Natural Language Processing (Almost) from Scratch", whose feature of capitals has the
+first four values; numbers and signs have values of their own here.
+
+lower    no capital: film, de
+initial  the first letter alone is a capital: Germany, A, J.
+upper    all letters are capitals: EU, U.S.
+mixed    other capitals: McLaren, iPod
+number   a digit: 1996-08-22, F1
+other    neither letter nor digit: ., --
+"""
+
+from collections.abc import Iterable
+
+SHAPES = ("lower", "initial", "upper", "mixed", "number", "other")
+
+
+def shape_of(word: str) -> str:
+    """The name of a word's shape."""
+    if any(character.isdigit() for character in word):
+        return "number"
+    letters = "".join(filter(str.isalpha, word))
+    if not letters:
+        return "other"
+    if letters == letters.lower():
+        return "lower"
+    if letters[1:] == letters[1:].lower():
+        return "initial"
+    return "upper" if letters == letters.upper() else "mixed"
+
+
+def shapes_of(words: Iterable[str]) -> bytes:
+    """The index in SHAPES of each word's shape, a byte each."""
+    return bytes(SHAPES.index(shape_of(word)) for word in words)
