@@ -53,11 +53,11 @@ def draw(workdir):
     try:
         from experiments.pages.run_page import write_run_page  # matplotlib takes long to import
 
-        curves, page = write_run_page(workdir)
+        *pictures, page = write_run_page(workdir)
     except Exception as error:
         print(f"warning: no report of {workdir}: {first_line(error)}", file=sys.stderr)
     else:
-        print(f"wrote {curves} and {page}")
+        print(f"wrote {', '.join(map(str, pictures))} and {page}")
 
 
 def load_setup(config, data_dir) -> Setup:

@@ -58,6 +58,10 @@ SUMMARY = {
         str: (NUMBER, None),
     },
     "samples?": [str],
+    "confusion?": {
+        "labels": [str],
+        "scores": [{"which": str, "split": str, "counts": [[int]]}],
+    },
     "provenance": {
         "identity": str,
         "numerics": int,

@@ -1,4 +1,4 @@
-"""The page of a finished run: curves.png and a self-contained report.html in its work directory."""
+"""The page of a finished run: curves.png, confusion.png of labels, and a self-contained report.html."""
 
 import math
 from pathlib import Path
@@ -8,6 +8,7 @@ from experiments.ledger.records import METRICS_ROW, make_record
 from experiments.ledger.report import shown_verdict
 from experiments.ledger.verdicts import is_final, measured, verdict
 from experiments.pages import png_of, points, render, svg_of, use_log_axis
+from experiments.pages.confusion import draw_confusion
 from experiments.train import measures_of, targets_of
 from lm.runs.files import write_bytes
 from lm.runs.schema import read_rows
@@ -25,15 +26,17 @@ PANELS = {
 }
 
 
-def write_run_page(workdir: str | Path) -> tuple[Path, Path]:
-    """Writes curves.png and report.html of a finished run and returns their paths.
+def write_run_page(workdir: str | Path) -> list[Path]:
+    """Writes the pictures and the page of a finished run to its work directory. Returns their paths, the page's last.
 
     Raises UserError if the run is not finished, or a file cannot be written.
     """
     workdir = Path(workdir)
     record, rows = make_record(workdir), read_rows(workdir / "metrics.jsonl", METRICS_ROW)
     targets = targets_of(record["provenance"]["config"])
-    figure = draw_curves(rows, list(targets.values()))
+    figures = {"curves": draw_curves(rows, list(targets.values()))}
+    if "confusion" in record:
+        figures["confusion"] = draw_confusion(record["confusion"], str(workdir / "summary.json"))
     score_columns, scores = score_table(record)
     page = render(
         "run.html",
@@ -44,15 +47,16 @@ def write_run_page(workdir: str | Path) -> tuple[Path, Path]:
         target_columns=TARGET_COLUMNS,
         targets=target_rows(record, targets),
         not_scored=record["not_scored"],
-        curves=svg_of(figure),
+        figures={name: svg_of(figure) for name, figure in figures.items()},
         train=record["train"] | {"parameters": record["parameters"], "seed": record["seed"]},
         samples=record.get("samples", []),
         provenance=record["provenance"],
     )
-    paths = workdir / "curves.png", workdir / "report.html"
-    write_bytes(paths[0], png_of(figure))
-    write_bytes(paths[1], page.encode())
-    return paths
+    paths = [workdir / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        write_bytes(path, png_of(figure))
+    write_bytes(workdir / "report.html", page.encode())
+    return [*paths, workdir / "report.html"]
 
 
 def summarise(record: dict) -> str:

@@ -1,4 +1,4 @@
-"""Scores of labels: accuracy, and the F1 of entities as conlleval counts it.
+"""Scores of labels: confusion matrix, and the F1 of entities as conlleval counts it.
 
 An entity is a chunk of tokens with one type: B-X begins it and I-X continues it. As in conlleval, an I-X that continues
 no chunk of type X begins one. Tags without a prefix, such as PER, are read as I-PER. An entity counts as found if type,
@@ -8,7 +8,21 @@ first and last token all agree.
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from jaxtyping import Int, Integer
+
 OUTSIDE = "O"
+MOST_LABELS = 100  # of a confusion matrix that people can still look at
+
+
+def confusion(
+    true: Integer[np.ndarray, " N"], predicted: Integer[np.ndarray, " N"], labels: int
+) -> Int[np.ndarray, "C C"] | None:
+    """Counts of each pair (true label, predicted label), C = labels. None unless C lies in 2 to MOST_LABELS."""
+    if not 2 <= labels <= MOST_LABELS:
+        return None
+    pairs = true.astype(np.int64) * labels + predicted
+    return np.bincount(pairs, minlength=labels**2).reshape(labels, labels)
 
 
 def are_entities(labels: Sequence[str]) -> bool:

@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 
 def perplexity(mean_nats: float) -> float:
     """e^nats, or infinity if that is too large for a float."""
@@ -14,11 +17,13 @@ class Score(NamedTuple):
     """Sum of -ln p over `targets` predictions, in nats.
 
     measures: further numbers of the same predictions, such as accuracy; the first is shown beside the loss
+    confusion: how often each of C labels (row) was predicted as each (column), for labels that fit a table
     """
 
     nats: float
     targets: int
     measures: Mapping[str, float] = {}
+    confusion: Int[np.ndarray, "C C"] | None = None
 
     @property
     def mean_nats(self) -> float:

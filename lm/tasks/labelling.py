@@ -18,7 +18,7 @@ from lm.data.text import Vocabulary
 from lm.data.word_shapes import shapes_of
 from lm.errors import UserError
 from lm.model.sequence_model import SequenceModel, make_sequence_model
-from lm.scoring.labels import are_entities, entity_scores
+from lm.scoring.labels import are_entities, confusion, entity_scores
 from lm.scoring.score import Score
 
 PROTOCOLS = ("exact",)  # every label once
@@ -138,7 +138,8 @@ class Labelling:
             ends = split.starts[1:-1]
             sentences = zip(np.split(names[split.labels], ends), np.split(names[predicted], ends), strict=True)
             measures = entity_scores((true.tolist(), found.tolist()) for true, found in sentences) | measures
-        return Score(float(nats.sum(dtype=np.float64)), len(nats), measures)
+        counts = confusion(split.labels, predicted, len(self.labels))
+        return Score(float(nats.sum(dtype=np.float64)), len(nats), measures, counts)
 
     def target_nats(self, parameters, split):
         return predict(self, parameters, split)[0]

@@ -22,7 +22,7 @@ from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.softmax_classifier import SoftmaxClassifier
 from lm.model.window_classifier import WindowClassifier, make_window_classifier
-from lm.scoring.labels import OUTSIDE, entity_scores, f1
+from lm.scoring.labels import OUTSIDE, confusion, entity_scores, f1
 from lm.scoring.score import Score
 from lm.tasks.labelling import FIXED, check_settings, order_key
 
@@ -136,7 +136,7 @@ class RowClassification:
             size = settings.batch_size
             means = [nats[start : start + size].mean(dtype=np.float64) for start in range(0, len(nats), size)]
             total = len(nats) * (float(np.mean(means)) + self.penalty(parameters))
-        return Score(total, len(nats), measures)
+        return Score(total, len(nats), measures, confusion(split.labels, predicted, len(self.labels)))
 
     def penalty(self, parameters) -> float:
         """What the objective adds to the nats."""

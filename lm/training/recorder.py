@@ -319,12 +319,14 @@ class Recorder:
                 not_scored["best"] = str(error)
             else:
                 scored |= {"best": best[0]} if best else {}
-        results = []
+        results, tables = [], {}
         for which, each in scored.items():
             for split, data in texts.items():
                 for protocol in setup.config.evaluation.protocols:
                     score = self.score(each, data, protocol)
                     results.append(summary.result_row(split, protocol, score, int(each.step) - 1, which))
+                    if score.confusion is not None:  # the same under each protocol
+                        tables[which, split] = score.confusion
                     if split == "test" and self.writes:
                         log_test_score(self.workdir, results[-1])
         training = {
@@ -335,4 +337,5 @@ class Recorder:
             "wall_time_s": self.progress.train_seconds,
             "rollbacks": self.progress.rollbacks,
         }
-        return summary.summary(setup, results, not_scored, training, self.sample(state), self.origin.git)
+        content = summary.summary(setup, results, not_scored, training, self.sample(state), self.origin.git)
+        return content | summary.confusion(setup.corpus.vocabulary.labels, tables)

@@ -3,7 +3,9 @@
 This is when the test split is read: after the last step, when no choice is left to be made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from lm.errors import UserError
 from lm.model.language_model import count_parameters
@@ -46,6 +48,12 @@ def result_row(split: str, protocol: str, score: Score, step: int, which: str) -
         "which": which,
         **score.measures,
     }
+
+
+def confusion(labels: Sequence[str], tables: Mapping[tuple[str, str], np.ndarray]) -> dict:
+    """What summary.json says of confusion matrices, {(which, split): counts}; nothing if there are none."""
+    scores = [{"which": which, "split": split, "counts": counts.tolist()} for (which, split), counts in tables.items()]
+    return {"confusion": {"labels": list(labels), "scores": scores}} if scores else {}
 
 
 def summary(

@@ -1,8 +1,9 @@
-"""Entities and their F1, as conlleval counts them."""
+"""Entities and their F1, as conlleval counts them; confusion matrices."""
 
+import numpy as np
 import pytest
 
-from lm.scoring.labels import are_entities, entities, entity_scores
+from lm.scoring.labels import MOST_LABELS, are_entities, confusion, entities, entity_scores
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,12 @@ def test_nothing_found_is_zero():
 )
 def test_which_labels_mark_entities(labels, answer):
     assert are_entities(labels) == answer
+
+
+def test_confusion_by_hand():
+    true, predicted = np.array([0, 0, 2, 1, 2, 2], np.uint8), np.array([0, 1, 2, 1, 0, 2])
+    assert confusion(true, predicted, 4).tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
+    last = np.array([MOST_LABELS - 1], np.uint8)
+    assert confusion(last, last, MOST_LABELS)[-1, -1] == 1
+    assert confusion(true, predicted, MOST_LABELS + 1) is None
+    assert confusion(true, predicted, 1) is None

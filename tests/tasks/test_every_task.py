@@ -154,8 +154,10 @@ def test_a_sweep_tells_the_values_of_its_trials(trained, tmp_path, at_once):
 
 def test_evaluation_and_an_export_give_the_scores_of_training(trained, tmp_path):
     config, directory, _ = trained
-    expected = summary_of(directory / "run0")["results"]
-    assert evaluate.run(config, str(directory / "run0"))["results"] == expected
+    summary = summary_of(directory / "run0")
+    expected, evaluated = summary["results"], evaluate.run(config, str(directory / "run0"))
+    assert evaluated["results"] == expected
+    assert evaluated.get("confusion") == summary.get("confusion")
     assert launch.main(["launch.py", "--experiment=export", f"--workdir={directory}/run0", f"--to={tmp_path}"]) == 0
     exported, corpus = open_run(tmp_path), train.load_corpus(config, None, ("train", "valid", "test"))
     task = make_task(config, corpus)
@@ -167,6 +169,21 @@ def test_evaluation_and_an_export_give_the_scores_of_training(trained, tmp_path)
         assert len(nats) == score.targets
         if row["protocol"] == "exact":
             assert nats.sum(dtype=np.float64) == pytest.approx(score.nats, rel=1e-6)
+
+
+def test_confusion_matrices_count_every_label_and_are_drawn(trained):
+    _, directory, _ = trained
+    summary = summary_of(directory / "run0")
+    labelled = "accuracy" in summary["results"][0]
+    assert ("confusion" in summary) == (directory / "run0" / "confusion.png").exists() == labelled
+    for table in summary["confusion"]["scores"] if labelled else ():
+        counts = np.array(table["counts"])
+        row = next(
+            row for row in summary["results"] if (row["which"], row["split"]) == (table["which"], table["split"])
+        )
+        assert counts.shape == (len(summary["confusion"]["labels"]),) * 2
+        assert counts.sum() == row["targets"]
+        assert counts.trace() / counts.sum() == pytest.approx(row["accuracy"])
 
 
 def test_runs_are_compared_and_their_pages_show_their_measures(trained, tmp_path):

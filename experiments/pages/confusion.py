@@ -1,0 +1,47 @@
+"""Confusion matrices of labels as a picture: one panel for each checkpoint and split that was scored."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lm.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_WITH_COUNTS = 20  # labels; with more, the counts would not fit their cells
+COLUMNS = 2
+
+
+def draw_confusion(confusion: dict, where: str) -> "Figure":
+    """Draws counts, coloured by their share of the row: of the true label, how much was predicted as each.
+
+    confusion: of a run's record (experiments/ledger/records.py); where: names its file in errors
+    Raises UserError for a matrix that is not of the labels.
+    """
+    from matplotlib.figure import Figure
+
+    labels, scores = confusion["labels"], confusion["scores"]
+    side, size = min(3 + 0.2 * len(labels), 14), 9 if len(labels) <= MOST_WITH_COUNTS else 6
+    columns = min(COLUMNS, len(scores))
+    rows = -(-len(scores) // columns)
+    figure = Figure(figsize=(side * columns, side * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels[len(scores) :]:
+        panel.set_visible(False)
+    for panel, score in zip(panels, scores, strict=False):
+        if [len(row) for row in score["counts"]] != [len(labels)] * len(labels):
+            raise UserError(f"{where}: confusion: counts needs a row and a column for each of {len(labels)} labels")
+        counts = np.array(score["counts"])
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        panel.set_title(f"{score['which']} {score['split']}", fontsize=10)
+        panel.set_xlabel("predicted")
+        panel.set_ylabel("true")
+        panel.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size, parse_math=False)
+        panel.set_yticks(range(len(labels)), labels, fontsize=size, parse_math=False)
+        if len(labels) <= MOST_WITH_COUNTS:
+            for (row, column), count in np.ndenumerate(counts):
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                panel.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
+    return figure
