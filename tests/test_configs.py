@@ -36,6 +36,7 @@ VOCABULARY = {
     "tiny_shakespeare": 65,
     "shakespeare_book": 62,
     "imdb": 20_000,
+    "imdb_test_as_valid": 20_000,
     "dbpedia_subset": 65_419,
     "conll2003_ner": 30_290,
     "conll2003_pos": 30_290,
@@ -45,6 +46,7 @@ VOCABULARY = {
 }
 LABELS = {
     "imdb": 2,
+    "imdb_test_as_valid": 2,
     "dbpedia_subset": 14,
     "conll2003_ner": 9,
     "conll2003_pos": 45,

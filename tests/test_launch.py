@@ -159,7 +159,7 @@ def test_help_of_one_command(capsys, arguments):
         ("keys", ["--config.optim.clip=1.0", "--config.data.reset=", "--config.claim.seeds=1"]),
         ("tasks", ["  tagging             labels each token of a text"]),
         ("cells", ["  elman_tanh ", "Elman network", "  mogrifier ", "  lru "]),
-        ("corpora", ["  shakespeare_book  The whole file is training text"]),
+        ("corpora", ["  shakespeare_book    The whole file is training text"]),
         ("protocols", ["  exact             Every target once, as one stream"]),
         ("optimisers", ["  nt_asgd"]),
         ("initialisers", ["  he_normal            N(0, 2 / fan_in)"]),

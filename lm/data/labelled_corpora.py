@@ -136,9 +136,16 @@ _ATIS = _files(
 _REUTERS = "Reuters: for research; not redistributed here"
 _CONLL_HOME = "https://www.clips.uantwerpen.be/conll2003/ner/"
 
+# The test half as validation split, as in Keras examples: accuracies that a run reports on it are of no test.
+_IMDB_HALVES = {"train": _IMDB["train"], "valid": _IMDB["test"]}
+_IMDB_FORM = Form("tsv", (3, 0), "keras")
+_IMDB_LICENCE = "Maas et al. 2011: for research; not redistributed here"
+_IMDB_HOME = "https://ai.stanford.edu/~amaas/data/sentiment/"
+
 # Corpus -> how a text of its own is read: tokenizer, and a symbol put before it.
 READS = {
     "imdb": ("keras", "<start>"),
+    "imdb_test_as_valid": ("keras", "<start>"),
     "dbpedia_subset": ("lower", ""),
     "conll2003_ner": ("spaces", ""),
     "conll2003_pos": ("spaces", ""),
@@ -157,11 +164,12 @@ def tokens_of(data, text: str) -> list[str]:
 
 # Name -> (builder, files, licence, homepage).
 LABELLED = {
-    "imdb": (
-        _reader(Form("tsv", (3, 0), "keras"), _IMDB, KERAS_SPECIAL, "<start>"),
-        _IMDB,
-        "Maas et al. 2011: for research; not redistributed here",
-        "https://ai.stanford.edu/~amaas/data/sentiment/",
+    "imdb": (_reader(_IMDB_FORM, _IMDB, KERAS_SPECIAL, "<start>"), _IMDB, _IMDB_LICENCE, _IMDB_HOME),
+    "imdb_test_as_valid": (
+        _reader(_IMDB_FORM, _IMDB_HALVES, KERAS_SPECIAL, "<start>"),
+        _IMDB_HALVES,
+        _IMDB_LICENCE,
+        _IMDB_HOME,
     ),
     "dbpedia_subset": (
         _reader(Form("csv", (1, 0), "lower"), _DBPEDIA),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lm.data import labelled as labelled_text
-from lm.data.corpora import load
+from lm.data.corpora import CORPORA, load
 from lm.errors import UserError
 from tests.helpers import labelled
 from tests.helpers.corpus_files import data_config, place, register
@@ -147,3 +147,13 @@ def test_a_registered_test_file_is_read_before_training_only_for_its_words(tmp_p
     assert len(corpus.provenance["sources"]) == (3 if extra else 2)
     again = load(data, str(tmp_path), ("valid",), corpus.vocabulary)
     assert again.splits["valid"].tokens.tolist() == corpus.splits["valid"].tokens.tolist()
+
+
+def test_imdb_can_be_validated_on_its_test_half():
+    files = {"train": "neg\t1\t0_1\tBad.\npos\t9\t1_9\tGood film\n", "test": "pos\t8\t0_8\tA good one\n"}
+    name, data = "imdb_test_as_valid", labelled.config("unused").data
+    assert CORPORA[name].files["valid"] == CORPORA["imdb"].files["test"]
+    texts_of = {"train": files["train"], "valid": files["test"]}
+    vocabulary, splits, _ = CORPORA[name].build(data, texts_of.__getitem__, ("train", "valid"), None)
+    assert [len(splits[split]) for split in ("train", "valid")] == [2, 1]
+    assert [vocabulary.symbols[i] for i in splits["valid"].tokens] == ["<start>", "<unk>", "good", "<unk>"]
