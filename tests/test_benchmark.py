@@ -421,6 +421,24 @@ def made_record() -> dict:
     return origin | {"absent": {"haiku": "is not installed"}, "rows": rows}
 
 
+def test_a_recorded_workload_stays_when_others_are_measured(tmp_path):
+    """Only what is measured again is replaced, with its reasons for absent implementations."""
+    old, new = made_record(), made_record()
+    old["absent"] = {"haiku on ptb_train": "old", "haiku on x": "kept"}
+    new["rows"] = [row | {"tokens_per_s": 7.0} for row in new["rows"] if row["workload"] == "ptb_train"]
+    new["absent"], new["versions"] = {"keras on ptb_train": "new"}, {"torch": "3.5"}
+    for content in (old, new):
+        (tmp_path / "benchmark.json").write_text(json.dumps(content))
+        path = records.record_benchmark(str(tmp_path), tmp_path / "results")
+    kept = speed_page.load(path)
+    speeds = {(row["workload"], row["implementation"]): row["tokens_per_s"] for row in kept["rows"]}
+    assert speeds["ptb_train", "lm"] == speeds["ptb_train", "torch"] == 7.0
+    assert speeds["x", "lm"] == 9.0
+    assert len(kept["rows"]) == len(old["rows"])
+    assert kept["absent"] == {"haiku on x": "kept", "keras on ptb_train": "new"}
+    assert kept["versions"] == {"jax": "1.2", "torch": "3.5"}
+
+
 def test_a_benchmark_is_recorded_and_shown_on_the_page(tmp_path, monkeypatch):
     (tmp_path / "benchmark.json").write_text(json.dumps(made_record()))
     monkeypatch.setattr(record, "record_benchmark", lambda workdir: ("on record", workdir))

@@ -44,7 +44,8 @@ LANES_SPEED = {
 def record_benchmark(workdir: str | Path, directory: Path = RESULTS) -> Path:
     """Copies workdir/benchmark.json, rounded, to DIRECTORY/benchmark.DEVICE.json, and draws its plots beside it.
 
-    Raises UserError for a file that is not a complete benchmark.
+    Workloads that were not measured now keep their earlier rows. Raises UserError for a file that is not a complete
+    benchmark.
     """
     source = Path(workdir, "benchmark.json")
     benchmark = read_json(source, BENCHMARK)
@@ -53,6 +54,8 @@ def record_benchmark(workdir: str | Path, directory: Path = RESULTS) -> Path:
         device_section(path, benchmark)
     except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise UserError(f"{source} is not a valid benchmark ({type(error).__name__}: {first_line(error)})") from error
+    if path.exists():
+        benchmark = merged(read_json(path, BENCHMARK), benchmark)
     # One line per key and per row, which a diff shows well.
     head = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in benchmark.items() if key != "rows"]
     rows = ",\n".join(json.dumps(round_floats(row)) for row in benchmark["rows"])
@@ -61,6 +64,18 @@ def record_benchmark(workdir: str | Path, directory: Path = RESULTS) -> Path:
     plots.plot_all(benchmark, str(path.with_suffix("")) + ".")
     print(f"wrote {path}")
     return path
+
+
+def merged(old: dict, new: dict) -> dict:
+    """The new benchmark, and what the old one has of other workloads."""
+    measured = {row["workload"] for row in new["rows"]}
+    absent = {name: why for name, why in old["absent"].items() if name.rpartition(" ")[2] not in measured}
+    rows = [row for row in old["rows"] if row["workload"] not in measured]
+    return new | {
+        "versions": old["versions"] | new["versions"],
+        "absent": absent | new["absent"],
+        "rows": rows + new["rows"],
+    }
 
 
 def record_lanes(workdir: str | Path, directory: Path = RESULTS) -> Path:
