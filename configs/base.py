@@ -90,6 +90,7 @@ def _model() -> ml_collections.ConfigDict:
     model.direction = "forward"  # of labelled sequences: forward or both
     model.pooling = "last"  # of labelled sequences: last, mean, max, attention; none: one label per token
     model.convolution = ()  # of labelled sequences: (filters, width, pool) before the recurrent layers; (): none
+    model.context = "start"  # of a decoder: a name of lm/model/encoder_decoder.py: CONTEXTS
     model.output = "dense"  # a name of lm/model/language_model.py: OUTPUTS
     model.initial_carry = "zeros"  # zeros, first_unit_one; of labelled sequences also learned
     return model
@@ -154,6 +155,7 @@ def _loss() -> ml_collections.ConfigDict:
     loss = ml_collections.ConfigDict()
     loss.weighting = "mean"  # a name of lm/model/losses.py: WEIGHTINGS
     loss.gradient = "full"  # a name of lm/model/losses.py: GRADIENTS
+    loss.teacher_forcing = 1.0  # translation: probability that a step reads the true symbol before, not its own
     loss.label_smoothing = 0.0  # probability spread evenly over all symbols; reported losses stay true nats
     return loss
 
@@ -226,6 +228,8 @@ def _sample() -> ml_collections.ConfigDict:
     sample.top_k = 0  # 0: all
     sample.top_p = 1.0  # nucleus mass
     sample.seed = 0
+    sample.beams = 1  # translate: beginnings that the search keeps; 1: greedy
+    sample.length_penalty = 1.0  # translate: ln p / length ** penalty decides between targets
     return sample
 
 

@@ -32,7 +32,7 @@ SEEDS = Flag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: the numb
 SPLIT = Flag(flags.DEFINE_string, "split", "valid", "Text to compare the runs on: train, valid or test.")
 STORAGE = Flag(flags.DEFINE_string, "storage", "", "Optuna's URL of a study that several machines share.")
 TARGETS = Flag(flags.DEFINE_string, "targets", "*", "Patterns of configs or their targets: 'text8/*,ptb/lstm2'.")
-TEXT = Flag(flags.DEFINE_string, "text", "-", "File to score; - reads standard input.")
+TEXT = Flag(flags.DEFINE_string, "text", "-", "File to read; - reads standard input.")
 TO = Flag(flags.DEFINE_string, "to", "", "Directory of the export. Default: export/ in --workdir.")
 VOCABULARY = Flag(flags.DEFINE_string, "vocabulary", None, "Vocabulary of the weights: a file with one token a line.")
 NEAREST = Flag(flags.DEFINE_integer, "nearest", 10, "Number of words to list.")
@@ -65,6 +65,7 @@ COMMANDS = {
     "lanes": Command("experiments.lanes", (LANES,)),
     "sample": Command("experiments.sample", (CHECKPOINT, PROMPT_FILE), config="saved"),
     "score": Command("experiments.score", (TEXT, PER, NEXT, CHECKPOINT), config="saved"),
+    "translate": Command("experiments.translate", (TEXT, CHECKPOINT), config="saved"),
     "benchmark_lanes": Command("experiments.benchmark_lanes"),
     "gradients": Command("experiments.gradients"),
     "record": Command("experiments.record", config="any"),

@@ -187,9 +187,12 @@ def compare_pairs(runs: list[FinishedRun], models: list[Model], split: str) -> l
 
 
 def same_split(a, b) -> bool:
-    """Whether two splits hold the same: ids of a text, or every field of labelled examples."""
-    parts = [[x] if isinstance(x, np.ndarray) else list(vars(x).values()) for x in (a, b)]
-    return type(a) is type(b) and all(map(np.array_equal, *parts))
+    """Whether two splits hold the same: ids of a text, or every field of examples."""
+    if type(a) is not type(b):
+        return False
+    return (
+        np.array_equal(a, b) if isinstance(a, np.ndarray) else all(map(same_split, vars(a).values(), vars(b).values()))
+    )
 
 
 def pairing_problem(a: Corpus, b: Corpus, split: str) -> str:

@@ -95,6 +95,14 @@ class Run:
         tokens, labels, log_probs = label(self.config, self.vocabulary, self.model, self.parameters, text)
         return tokens, [self.vocabulary.labels[number] for number in labels], np.exp(log_probs)
 
+    def translate(self, lines: list[str], sample=None) -> list[str]:
+        """What the model writes for each line. sample: config.sample, None for that of the run: `beams`, `length` and
+        `length_penalty`. Raises UserError for symbols that the vocabulary lacks, and for another task."""
+        writing = {name: task.write for name, task in TASKS.items() if task.write}
+        self.check_task("translate", *writing)
+        write = writing[self.config.task]
+        return write(self.config, sample or self.config.sample, self.vocabulary, self.model, self.parameters, lines)
+
     def encode(self, text: str) -> np.ndarray:
         """Encodes a text as ids [N]. Raises UserError for a text shorter than the model's context, and for unknown
         symbols if the vocabulary has no symbol for them."""

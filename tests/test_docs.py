@@ -47,6 +47,7 @@ def test_the_code_of_the_page_on_the_api():
         "check_task",
         "label_probabilities",
         "predicted_labels",
+        "translate",
     }  # of commands, and of runs that do not ship
     assert {name for name in methods if f"run.{name}(" not in code} == others
     assert all(f"run.{name}(text)" in page("docs/api.md") for name in ("label_probabilities", "predicted_labels"))

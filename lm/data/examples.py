@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, Key
 
-from lm.data.rows import Rows
 from lm.errors import UserError
 
 PADDINGS = ("end", "front_unmasked")
@@ -59,7 +58,7 @@ class Examples:
         return Examples(self.tokens[places], starts, self.labels[places] if per_token else self.labels[chosen])
 
 
-def ids_of(split: np.ndarray | Examples | Rows) -> Integer[np.ndarray, " N"]:
+def ids_of(split) -> Integer[np.ndarray, " N"]:
     """All token ids of a split."""
     return split if isinstance(split, np.ndarray) else split.tokens
 

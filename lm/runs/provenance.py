@@ -44,6 +44,7 @@ ADDED_LATER = {
     "optim.frozen": [],
     "optim.unit_rows": [],
     "evaluation.best_by": "loss",
+    **{"model.context": "start", "loss.teacher_forcing": 1.0},
     "init.gain": ["constant", 1.0],
 }
 

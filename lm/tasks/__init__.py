@@ -21,6 +21,7 @@ from lm.tasks.rows import (
     make_windows_model,
 )
 from lm.tasks.task import Task
+from lm.tasks.translation import make_translation, make_translation_model, translate_lines
 from lm.tasks.word_updates import make_tagging
 
 
@@ -29,12 +30,14 @@ class Definition(NamedTuple):
     model: its model from a config and a vocabulary; task: the task from a config and a corpus. Both check.
     label: (config, vocabulary, model, parameters, text) -> (tokens, most probable labels, log-probabilities of all
         labels), of tasks that label a text
+    write: (config, sample, vocabulary, model, parameters, lines) -> lines, of tasks that turn one into another
     """
 
     purpose: str
     model: Callable[[ml_collections.ConfigDict, Vocabulary], Any]
     task: Callable[[ml_collections.ConfigDict, Corpus], Task]
     label: Callable | None = None
+    write: Callable | None = None
 
 
 TASKS = {
@@ -48,6 +51,9 @@ TASKS = {
         make_windows_model,
         make_window_classification,
         label_words,
+    ),
+    "translation": Definition(
+        "writes the sequence that a source becomes", make_translation_model, make_translation, write=translate_lines
     ),
     "vectors": Definition("labels vectors of numbers", make_vectors_model, make_vector_classification),
 }

@@ -14,6 +14,7 @@ from lm.data import corpora, synthetic
 from lm.data.corpora import CORPORA, load
 from lm.data.files import RegisteredFile
 from lm.data.labelled_corpora import LABELLED
+from lm.data.pairs import PAIRS
 from lm.data.rows import CS224D
 from lm.data.text import TEXT8_ALPHABET, Vocabulary
 from lm.errors import UserError
@@ -121,6 +122,7 @@ def test_the_table_of_corpora_and_registered_files():
         "labelled",
         *LABELLED,
         *CS224D,
+        *PAIRS,
         "synthetic",
     ]
     # conll2003_ner and conll2003_pos read the same files.

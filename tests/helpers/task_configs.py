@@ -1,5 +1,6 @@
 """A small config for each task of lm/tasks/__init__.py: TASKS, on files of its own."""
 
+from configs.addition import lstm as addition
 from configs.cs224d import ner, softmax
 from lm.data import corpora
 from tests.helpers import labelled, tiny
@@ -47,6 +48,14 @@ def small_corpora(patch):
     patch.setitem(corpora.CORPORA, "cs224d_ner", definition._replace(build=build))
 
 
+def _translation(directory):
+    config = addition.get_config()
+    config.data.size, config.data.batch_size, config.data.buckets = 200, 16, 2
+    config.model.hidden, config.keep_prob.output, config.loss.teacher_forcing = (6,), 0.9, 0.7
+    config.parameters = 0
+    return config
+
+
 def _windows(directory):
     config = ner.get_config("random")
     config.model.hidden, config.model.embedding_size, config.data.batch_size = (4,), 3, 5
@@ -59,6 +68,7 @@ CONFIGS = {
     "language_modelling": _text,
     "classification": _labelled("classification", labelled.write_tsv, buckets=2),
     "tagging": _labelled("tagging", labelled.write_columns, buckets=1),
+    "translation": _translation,
     "vectors": _vectors,
     "windows": _windows,
 }

@@ -1,0 +1,135 @@
+"""Decoders at work: with the true symbols, greedily, and by beam search.
+
+Symbol END begins and ends every target, so a decoder that reads END writes the first symbol.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Integer, Key
+
+from lm.model.dropout import Noise
+from lm.model.encoder_decoder import DecoderState, EncoderDecoder, Memory
+
+END = 0
+
+
+def encode(model: EncoderDecoder, parameters: dict, tokens, lengths, noise: Noise | None = None) -> Any:
+    return model.apply({"params": parameters}, tokens, lengths, noise, method="encode")
+
+
+def decode_step(model: EncoderDecoder, parameters: dict, tokens, state, memory, noise: Noise | None = None) -> Any:
+    return model.apply({"params": parameters}, tokens, state, memory, noise, method="decode")
+
+
+def logits_of(model: EncoderDecoder, parameters: dict, features) -> Any:
+    return model.apply({"params": parameters}, features, method="logits")
+
+
+def forced_features(
+    model: EncoderDecoder,
+    parameters: dict,
+    tokens: Integer[Array, "T B"],
+    state: DecoderState,
+    memory: Memory,
+    noise: Noise | None = None,
+    forcing: float = 1.0,
+    key: Key[Array, ""] | None = None,
+) -> Float[Array, "T B F"]:
+    """What the softmax reads at each step of targets whose symbols before are `tokens`.
+
+    forcing: probability that a step reads the true symbol before it, else the one that the model finds likeliest; drawn
+        by `key` for all rows of a step at once
+    """
+    if not model.stepwise and forcing == 1.0:
+        return decode_step(model, parameters, tokens, state, memory, noise)[1]
+    true = jnp.ones(len(tokens), bool) if key is None else jax.random.bernoulli(key, forcing, (len(tokens),))
+    true = true.at[0].set(True)
+
+    def step(before, inputs):
+        state, guess = before
+        number, token, is_true = inputs
+        read = token if forcing == 1.0 else jnp.where(is_true, token, guess)
+        own = noise and dataclasses.replace(noise, key=jax.random.fold_in(noise.key, number))
+        state, features = decode_step(model, parameters, read[None], state, memory, own)
+        if forcing < 1.0:
+            guess = jnp.argmax(logits_of(model, parameters, features)[0], axis=-1).astype(tokens.dtype)
+        return (state, guess), features[0]
+
+    inputs = (jnp.arange(len(tokens)), tokens, true)
+    return jax.lax.scan(step, (state, tokens[0]), inputs)[1]
+
+
+# --- Search ---------------------------------------------------------------------------------------------------------
+
+
+class Beams(NamedTuple):
+    """K partial targets of each of B sources, the rows of a batch of B K. written: symbols before END"""
+
+    state: DecoderState
+    tokens: Int[Array, "B K T"]
+    score: Float[Array, "B K"]  # ln p of the symbols
+    length: Int[Array, "B K"]
+    ended: Bool[Array, "B K"]
+
+
+@functools.partial(jax.jit, static_argnames=("model", "beams", "steps"))
+def search(
+    model: EncoderDecoder,
+    parameters: dict,
+    tokens: Integer[Array, "S B"],
+    lengths: Int[Array, " B"],
+    beams: int,
+    steps: int,
+    penalty: Float[Array, ""] | float = 1.0,
+) -> Int[Array, "B T"]:
+    """The likeliest target found for each source, of at most `steps` symbols, filled with END.
+
+    Beam search: keeps the `beams` likeliest beginnings at every step; one beam is greedy search. In the end, the target
+    with the largest ln p / (symbols, END included) ** penalty wins; a target that did not end has no advantage.
+    """
+    state, memory = encode(model, parameters, tokens, lengths)
+    rows = tokens.shape[1]
+    state = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), state)
+    memory = Memory(
+        *(jnp.repeat(x, beams, axis=1) for x in (memory.outputs, memory.inside)),
+        jnp.repeat(memory.summary, beams, axis=0),
+    )
+    start = Beams(
+        state,
+        jnp.zeros((rows, beams, steps), jnp.int32),
+        jnp.full((rows, beams), -jnp.inf).at[:, 0].set(0.0),  # all beams are alike: one may continue
+        jnp.zeros((rows, beams), jnp.int32),
+        jnp.zeros((rows, beams), bool),
+    )
+
+    def extend(number, before: Beams) -> Beams:
+        last = jnp.where(number > 0, before.tokens[:, :, number - 1], END)
+        state, features = decode_step(model, parameters, last.reshape(1, -1), before.state, memory)
+        log_probs = jax.nn.log_softmax(logits_of(model, parameters, features)[0]).reshape(rows, beams, -1)
+        symbols = log_probs.shape[-1]
+        only_end = jnp.where(jnp.arange(symbols) == END, 0.0, -jnp.inf)
+        log_probs = jnp.where(before.ended[..., None], only_end[None, None], log_probs)
+        total = (before.score[..., None] + log_probs).reshape(rows, -1)
+        score, chosen = jax.lax.top_k(total, beams)
+        parent, symbol = chosen // symbols, (chosen % symbols).astype(jnp.int32)
+
+        def follow(x):  # [B, K, ...] of the chosen parents
+            return jnp.take_along_axis(x, parent.reshape(*parent.shape, *[1] * (x.ndim - 2)), axis=1)
+
+        ended = follow(before.ended)
+        places = (jnp.arange(rows)[:, None] * beams + parent).reshape(-1)
+        return Beams(
+            jax.tree.map(lambda x: x[places], state),
+            follow(before.tokens).at[:, :, number].set(symbol),
+            score,
+            follow(before.length) + ~ended,
+            ended | (symbol == END),
+        )
+
+    found = jax.lax.fori_loop(0, steps, extend, start)
+    best = jnp.argmax(found.score / jnp.maximum(found.length, 1) ** penalty, axis=1)
+    return jnp.take_along_axis(found.tokens, best[:, None, None], axis=1)[:, 0]

@@ -1,0 +1,73 @@
+"""Sequence to sequence: sums as pairs, and a run that writes."""
+
+import numpy as np
+import pytest
+
+import launch
+from experiments.train import load_setup
+from lm.data.pairs import addition
+from lm.errors import UserError
+from lm.run import open_run
+from lm.training.loop import train
+from tests.helpers.task_configs import config_of
+
+
+@pytest.fixture
+def config(tmp_path):
+    return config_of("translation", tmp_path)
+
+
+def shown(vocabulary, examples):
+    """Each sequence as text, without its END."""
+    ends = examples.starts[1:-1]
+    return [vocabulary.decode(ids[:-1]) for ids in np.split(examples.tokens, ends)]
+
+
+def test_sums_are_right_and_held_out(config):
+    vocabulary, arrays, _ = addition(config.data, None, ("train", "valid", "test"), None)
+    assert {name: len(pairs) for name, pairs in arrays.items()} == {"train": 200, "valid": 1000, "test": 1000}
+    seen = {}
+    for name, pairs in arrays.items():
+        sources, targets = shown(vocabulary, pairs.source), shown(vocabulary, pairs.target)
+        for source, target in zip(sources, targets, strict=True):
+            a, b = map(int, source.split("+"))
+            assert a + b == int(target)
+            assert max(a, b) < 1000
+        seen[name] = set(sources)
+    assert not seen["valid"] & (seen["train"] | seen["test"])
+    assert not seen["test"] & seen["train"]
+
+
+def test_a_small_model_learns_to_copy_sums_of_its_own(tmp_path, config):
+    """The accuracy of a score counts whole targets, as `translate` writes them."""
+    config.model.hidden, config.train.steps, config.evaluation.splits = (32,), 60, ("train",)
+    config.data.size, config.keep_prob.output, config.loss.teacher_forcing = 8, 1.0, 1.0
+    config.data.batch_size, config.data.buckets = 8, 1
+    setup = load_setup(config, None)
+    summary = train(setup, tmp_path / "run")
+    run, pairs = open_run(tmp_path / "run"), setup.corpus.splits["train"]
+    sources, targets = shown(run.vocabulary, pairs.source), shown(run.vocabulary, pairs.target)
+    written = run.translate([*sources, ""])
+    assert written.pop() == ""
+    right = np.mean([a == b for a, b in zip(written, targets, strict=True)])
+    assert summary["results"][0]["sequence_accuracy"] == right > 0.5
+    with pytest.raises(UserError, match="the model does not know 'a', 'b'"):
+        run.translate(["1+b", "a"])
+
+
+def test_the_command(tmp_path, config, capsys, monkeypatch):
+    train(load_setup(config, None), tmp_path / "run")
+    (tmp_path / "lines").write_text("1+2\n\n" + "1" * 400 + "\n")
+    arguments = ["launch.py", "--experiment=translate", f"--workdir={tmp_path}/run", f"--text={tmp_path}/lines"]
+    capsys.readouterr()
+    assert launch.main(arguments) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert launch.main([*arguments, "--config.sample.beams=3"]) == 0
+    assert launch.main(["launch.py", "--experiment=sample", f"--workdir={tmp_path}/run"]) == 2
+    assert "config.task=translation, and --experiment=sample needs" in capsys.readouterr().err
+
+
+def test_pairs_are_needed(config):
+    config.data.corpus = "synthetic"
+    with pytest.raises(UserError, match=r"config\.task=translation needs pairs"):
+        load_setup(config, None)
