@@ -6,6 +6,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from lm.cells.kinds import zero_carry
 from lm.cells.table import CELLS, make_cell
 from lm.model.layer import RecurrentLayer, mask_of
 from tests.helpers import tiny
@@ -23,8 +24,7 @@ def layer_of(name):
 def case(layer, rows):
     """(parameters, x [T, B, D], carry, weights of the outputs, weights of the carry), drawn around 0."""
     cell, rng = layer.cell, np.random.default_rng(0)
-    shapes = {name: (rows, cell.output_size(H) if name == "h" else H) for name in cell.carry._fields}
-    carry = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    carry = {name: rng.normal(size=field.shape) for name, field in zero_carry(cell, rows, H)._asdict().items()}
     if "scaled_n" in carry:  # the sLSTM divides by it
         carry["scaled_n"] = np.abs(carry["scaled_n"]) + 0.5
     parameters = {name: rng.normal(0, 0.8, shape) for name, (_, shape) in cell.parameters(D, H).items()}
