@@ -506,5 +506,5 @@ def test_the_page_is_current():
 
 def test_images_on_the_page_exist():
     links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", speed_page.PAGE.read_text(encoding="utf-8"))
-    assert len(links) == 4
+    assert len(links) == 5
     assert all((speed_page.PAGE.parent / link).is_file() for link in links)
