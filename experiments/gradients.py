@@ -142,16 +142,21 @@ def plot(norms: dict[str, np.ndarray]) -> bytes:
     return png_of(figure)
 
 
+def print_demonstration(demo: dict):
+    for name, numbers in demo.items():
+        print(f"{name} activations, then gradients, ten steps each")
+        for row in (*numbers["activations"], *numbers["gradients"]):
+            print(f"  [{row[0]:.9g} {row[1]:.9g}]")
+
+
 def run(config, workdir, data_dir=None):
     """Writes gradients.json and gradients.png, and returns the content of the former. Prints the numbers; those of the
     book only if `workdir` has no run."""
     del data_dir
     workdir = make_directory(workdir)
     demo, has_run = demonstration(), (workdir / "config.json").exists()
-    for name, numbers in () if has_run else demo.items():
-        print(f"{name} activations, then gradients, ten steps each")
-        for row in (*numbers["activations"], *numbers["gradients"]):
-            print(f"  [{row[0]:.9g} {row[1]:.9g}]")
+    if not has_run:
+        print_demonstration(demo)
     key = jax.random.key(config.seed)
     norms = {name: gradient_norms(name, config.model.hidden[0], STEPS, key) for name in CELL_BIASES}
     if has_run:

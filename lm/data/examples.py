@@ -9,6 +9,7 @@ end             tokens, then padding that the model masks
 front_unmasked  padding (token 0), then tokens; the model reads both as tokens (Keras's pad_sequences)
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -223,7 +224,14 @@ def _with_neighbours(plan: Plan, data: Data, numbers: Array, lengths: Array, len
     return jnp.where(inside, data.tokens[jnp.where(inside, places, 0)].astype(jnp.int32), OUTSIDE)
 
 
-def token_mask(batch: Batch) -> Float[Array, "T B"]:
-    """1 at tokens, 0 at padding and in empty rows, of a batch with a label per token."""
-    time = jnp.arange(batch.labels.shape[0])[:, None]
+def each_batch(data: Data) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(cursor, bucket, numbers of its sequences) of every batch, in their order. Empty rows come last in a batch."""
+    rows, buckets = np.asarray(data.rows), np.asarray(data.bucket)
+    for cursor, (numbers, bucket) in enumerate(zip(rows, buckets, strict=True)):
+        yield cursor, int(bucket), numbers[numbers >= 0]
+
+
+def token_mask(batch: Batch, steps: int) -> Float[Array, "T B"]:
+    """1 at tokens, 0 at padding and in empty rows, for so many steps."""
+    time = jnp.arange(steps)[:, None]
     return ((time < batch.lengths[None]) & batch.present[None]).astype(jnp.float32)

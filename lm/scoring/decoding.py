@@ -76,7 +76,6 @@ class Beams(NamedTuple):
     ended: Bool[Array, "B K"]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "beams", "steps"))
 def search(
     model: EncoderDecoder,
     parameters: dict,
@@ -92,7 +91,21 @@ def search(
     with the largest ln p / (symbols, END included) ** penalty wins; a target that did not end has no advantage.
     """
     state, memory = encode(model, parameters, tokens, lengths)
-    rows = tokens.shape[1]
+    return search_from(model, parameters, state, memory, beams, steps, penalty)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "beams", "steps"))
+def search_from(
+    model: EncoderDecoder,
+    parameters: dict,
+    state: DecoderState,
+    memory: Memory,
+    beams: int,
+    steps: int,
+    penalty: Float[Array, ""] | float = 1.0,
+) -> Int[Array, "B T"]:
+    """`search` for sources that the encoder has read."""
+    rows = memory.summary.shape[0]
     state = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), state)
     memory = Memory(
         *(jnp.repeat(x, beams, axis=1) for x in (memory.outputs, memory.inside)),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 
 from lm.data import examples
 from lm.data.corpora import Corpus
-from lm.data.examples import Examples, Plan, cut_of, make_plan, read_batch, shuffle, token_mask
+from lm.data.examples import Examples, Plan, cut_of, each_batch, make_plan, read_batch, shuffle, token_mask
 from lm.data.labelled_corpora import tokens_of
 from lm.data.text import Vocabulary
 from lm.data.word_shapes import shapes_of
@@ -20,37 +19,15 @@ from lm.errors import UserError
 from lm.model.sequence_model import SequenceModel, make_sequence_model
 from lm.scoring.labels import are_entities, confusion, entity_scores
 from lm.scoring.score import Score
-
-PROTOCOLS = ("exact",)  # every label once
-WEIGHTINGS = ("mean", "sum")
-# Keys of a language model, with the only value that labelled sequences allow.
-FIXED = {
-    "loss.gradient": "full",
-    "penalty.activation": 0.0,
-    "penalty.temporal_activation": 0.0,
-    "train.devices": 1,
-    "data.train_tokens": 0,
-    "data.reset": "",
-}
-# Random keys: step s folds in s for its noise, and epoch e folds in _ORDERS + e for its order. Steps stay below that.
-_ORDERS = 2**31
+from lm.tasks.separate import FIXED, PROTOCOLS, Bucketed, check_settings
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelling:
-    """A model and the batches it reads. The carry is empty.
-
-    labels: the names of the labels; buckets: config.data.buckets; weighting: config.loss.weighting
-    """
+class Labelling(Bucketed):
+    """A model and the batches it reads. labels: the names of the labels"""
 
     model: SequenceModel
-    plan: Plan
     labels: tuple[str, ...]
-    buckets: int
-    weighting: str
-
-    def for_training(self):
-        return dataclasses.replace(self, model=self.model.for_training())
 
     @property
     def has_entities(self) -> bool:
@@ -69,30 +46,8 @@ class Labelling:
     # --- Batches ----------------------------------------------------------------------------------------------------
 
     @property
-    def batch_size(self) -> int:
-        return self.plan.cut.batch_size
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return sum(self.plan.batches)
-
-    @property
-    def tokens_per_step(self) -> float:
-        return self.plan.tokens / self.steps_per_epoch
-
-    @property
     def activations(self) -> int:
         return self.largest_batch * sum(map(self.model.cell.output_size, self.model.config.hidden))
-
-    @property
-    def largest_batch(self) -> int:
-        return max(self.plan.lengths) * self.batch_size
-
-    ends_epochs = True
-
-    @property
-    def shapes(self):
-        return self.plan.lengths
 
     def shape_index(self, data, cursor):
         return data.bucket[cursor]
@@ -101,18 +56,11 @@ class Labelling:
         return examples.on_device(self.plan, split)
 
     def order(self, data, key, step):
-        return shuffle(self.plan, data, order_key(key, step // self.steps_per_epoch))
-
-    def start_of(self, cursor, carry):
-        return carry
+        return shuffle(self.plan, data, self.order_key(key, step))
 
     def batch(self, shape, data, cursor):
         batch = read_batch(self.plan, data, shape, cursor)
-        weights = targets_of(self.trained, batch)
-        return batch, weights / jnp.sum(weights) if self.weighting == "mean" else weights
-
-    def advance(self, cursor):
-        return (cursor + 1) % self.steps_per_epoch
+        return batch, self.weigh(targets_of(self.trained, batch))
 
     # --- Model ------------------------------------------------------------------------------------------------------
 
@@ -121,9 +69,6 @@ class Labelling:
         arguments = (batch.tokens, batch.lengths, labels, weights, noise, terms.get("label_smoothing"))
         objective, nats = self.trained.apply({"params": parameters}, *arguments, method="loss")
         return objective, (carry, nats)
-
-    def sample(self, parameters, vocabulary, settings, key=None):
-        return []
 
     # --- Scores -----------------------------------------------------------------------------------------------------
 
@@ -144,15 +89,6 @@ class Labelling:
     def target_nats(self, parameters, split):
         return predict(self, parameters, split)[0]
 
-    def window_tokens(self, split, protocol, settings):
-        plan = self.plan_of(split)
-        return max(plan.lengths) * plan.cut.batch_size
-
-    def timed_part(self, split, protocol, settings, tokens):
-        count = max(4 * self.batch_size, tokens * len(split) // max(1, len(split.tokens)))
-        part = split.first(count)
-        return part, len(split) / len(part)
-
     def compile_score(self, parameters, split, protocol, settings):
         plan = self.plan_of(split)
         data = jax.eval_shape(lambda: examples.on_device(plan, split))
@@ -169,38 +105,10 @@ class Labelling:
         if config.evaluation.best_by == "f1" and not self.has_entities:
             raise UserError("config.evaluation.best_by=f1 needs config.task=tagging with labels O, B-X and I-X")
 
-    def check_memory(self, config):
-        pass
-
-
-def check_settings(config: ml_collections.ConfigDict, protocols: tuple[str, ...], fixed: Mapping[str, object]):
-    """Raises UserError unless protocols are among these and keys have their fixed values."""
-    if config.loss.weighting not in WEIGHTINGS:
-        raise UserError(f"config.loss.weighting must be {' or '.join(WEIGHTINGS)}, not {config.loss.weighting}")
-    if config.data.words != "train" and not (config.model.embedding_from or config.init_from):
-        raise UserError(
-            f"config.data.words={config.data.words} needs config.model.embedding_from: a word that the training text "
-            "lacks would keep a vector drawn at random"
-        )
-    values = config.to_dict()
-    for key, allowed in fixed.items():
-        group, name = key.split(".")
-        if values[group][name] != allowed:
-            raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")
-    for protocol in (config.evaluation.during, *config.evaluation.protocols):
-        if protocol not in protocols:
-            known = ", ".join(protocols)
-            raise UserError(f"config.evaluation: protocol {protocol} is of a language model; labels have: {known}")
-
-
-def order_key(key: jax.Array, epoch: jax.Array) -> jax.Array:
-    """The key of an epoch's order."""
-    return jax.random.fold_in(key, jnp.uint32(_ORDERS) + jnp.asarray(epoch, jnp.uint32))
-
 
 def targets_of(model: SequenceModel, batch: examples.Batch) -> jax.Array:
     """1 for each label of a batch that counts, [T, B] or [1, B]; 0 at padding and in empty rows."""
-    return token_mask(batch) if model.per_token else batch.present.astype(jnp.float32)[None]
+    return token_mask(batch, batch.labels.shape[0]) if model.per_token else batch.present.astype(jnp.float32)[None]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -239,11 +147,10 @@ def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndar
     """(nats, most probable label) of every label of a split, in its order."""
     plan = task.plan_of(split)
     data = examples.on_device(plan, split)
-    rows, buckets = np.asarray(data.rows), np.asarray(data.bucket)
     nats, found = np.zeros(len(split.labels), np.float32), np.zeros(len(split.labels), np.int32)
-    for cursor, (ids, bucket) in enumerate(zip(rows, buckets, strict=True)):
+    for cursor, bucket, numbers in each_batch(data):
         values = _predict(task.model, plan, plan.lengths[bucket], parameters, data, cursor)
-        for column, number in enumerate(ids[ids >= 0]):
+        for column, number in enumerate(numbers):
             first, last = split.starts[number : number + 2] if task.model.per_token else (number, number + 1)
             for array, value in zip((nats, found), values, strict=True):
                 array[first:last] = np.asarray(value)[: last - first, column]
@@ -272,4 +179,4 @@ def make_labelling(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelli
     if tagged and (data.max_tokens or data.padding != "end"):
         raise UserError("config.task=tagging needs config.data.max_tokens=0 and padding=end: every token has a label")
     model, plan = make_labels_model(config, corpus.vocabulary), make_plan(cut_of(data), train, data.buckets)
-    return Labelling(model, plan, corpus.vocabulary.labels, data.buckets, config.loss.weighting)
+    return Labelling(model, config.loss.weighting, plan, data.buckets, corpus.vocabulary.labels)

@@ -57,6 +57,8 @@ class LanguageModelling:
     def largest_batch(self) -> int:
         return self.tokens_per_step
 
+    draws = False
+
     @property
     def ends_epochs(self) -> bool:
         return self.streams.batching == "rows"

@@ -24,10 +24,9 @@ from lm.model.softmax_classifier import SoftmaxClassifier
 from lm.model.window_classifier import WindowClassifier, make_window_classifier
 from lm.scoring.labels import OUTSIDE, confusion, entity_scores, f1
 from lm.scoring.score import Score
-from lm.tasks.labelling import FIXED, check_settings, order_key
+from lm.tasks.separate import FIXED, Separate, check_settings
 
 PROTOCOLS = ("exact", "batched")
-ORDERS = ("file", "shuffled")
 OFF = {"keep_prob": 1.0, "zoneout": 0.0, "penalty": 0.0}  # groups of keys, and the value that switches each off
 READ = ("keep_prob.output", "penalty.l2")  # keys of these that windows read
 CHUNK = 4096  # rows scored at once
@@ -42,21 +41,18 @@ class Data(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class RowClassification:
-    """A model and its batches of `batch_size` of `count` rows. The carry is empty.
+class RowClassification(Separate):
+    """A model and its batches of `batch_size` of `count` rows.
 
-    labels: the names of the labels; order: a name of ORDERS; weighting: config.loss.weighting; l2: config.penalty.l2
+    labels: the names of the labels; l2: config.penalty.l2
     """
 
     model: SoftmaxClassifier | WindowClassifier
     batch_size: int
     count: int
     labels: tuple[str, ...]
-    order_name: str
-    weighting: str
     l2: float
 
-    ends_epochs = True
     shapes = ("all",)
     activations = 0
 
@@ -93,13 +89,10 @@ class RowClassification:
         return jnp.pad(order, (0, -len(order) % self.batch_size), constant_values=-1)
 
     def order(self, data, key, step):
-        if self.order_name == "file":
+        if not self.is_windows:
             return data
-        shuffled = jax.random.permutation(order_key(key, step // self.steps_per_epoch), self.count)
+        shuffled = jax.random.permutation(self.order_key(key, step), self.count)
         return data._replace(order=self._padded(shuffled.astype(jnp.int32)))
-
-    def start_of(self, cursor, carry):
-        return carry
 
     def shape_index(self, data, cursor):
         return jnp.zeros((), jnp.int32)
@@ -108,11 +101,7 @@ class RowClassification:
         ids = jax.lax.dynamic_slice_in_dim(data.order, cursor * self.batch_size, self.batch_size)
         present = (ids >= 0).astype(jnp.float32)
         rows = jnp.maximum(ids, 0)
-        weights = present if self.weighting == "sum" else present / jnp.sum(present)
-        return (data.x[rows], data.labels[rows]), weights
-
-    def advance(self, cursor):
-        return (cursor + 1) % self.steps_per_epoch
+        return (data.x[rows], data.labels[rows]), self.weigh(present)
 
     # --- Model ------------------------------------------------------------------------------------------------------
 
@@ -120,9 +109,6 @@ class RowClassification:
         found: Any = self.model.apply({"params": parameters}, *batch, weights, noise, terms, method="loss")
         objective, nats = found
         return objective, (carry, nats)
-
-    def sample(self, parameters, vocabulary, settings, key=None):
-        return []
 
     # --- Scores -----------------------------------------------------------------------------------------------------
 
@@ -175,9 +161,6 @@ class RowClassification:
             del off[key]
         check_settings(config, PROTOCOLS, FIXED | off | {"loss.label_smoothing": 0.0})
 
-    def check_memory(self, config):
-        pass
-
 
 def make_vectors_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> SoftmaxClassifier:
     """The model of a config."""
@@ -191,22 +174,22 @@ def make_windows_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary
 
 def make_vector_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
     """The task of a config on a corpus. Raises UserError for one of no vectors, and for too large a batch."""
-    return _make(config, corpus, make_vectors_model(config, corpus.vocabulary), "f", "file")
+    return _make(config, corpus, make_vectors_model(config, corpus.vocabulary), "f")
 
 
 def make_window_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
     """The task of a config on a corpus. Raises UserError for one of no windows, and for too large a batch."""
-    return _make(config, corpus, make_windows_model(config, corpus.vocabulary), "iu", "shuffled")
+    return _make(config, corpus, make_windows_model(config, corpus.vocabulary), "iu")
 
 
-def _make(config: ml_collections.ConfigDict, corpus: Corpus, model, kinds: str, order: str) -> RowClassification:
+def _make(config: ml_collections.ConfigDict, corpus: Corpus, model, kinds: str) -> RowClassification:
     train, batch_size = corpus.splits["train"], config.data.batch_size
     if not isinstance(train, Rows) or train.x.dtype.kind not in kinds:
         raise UserError(f"config.task={config.task}: config.data.corpus={corpus.name} has no {config.task}")
     if batch_size > len(train):
         raise UserError(f"config.data.batch_size must be at most {len(train)}, the number of rows, not {batch_size}")
     labels, weighting = corpus.vocabulary.labels, config.loss.weighting
-    return RowClassification(model, batch_size, len(train), labels, order, weighting, config.penalty.l2)
+    return RowClassification(model, weighting, batch_size, len(train), labels, config.penalty.l2)
 
 
 def label_words(config, vocabulary: Vocabulary, model: WindowClassifier, parameters: dict, text: str):

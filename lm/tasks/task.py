@@ -60,6 +60,10 @@ class Task(Protocol):
         """Numbers that the recurrent layers put out for the largest batch."""
 
     @property
+    def draws(self) -> bool:
+        """Whether its loss draws random numbers, even without dropout and zoneout."""
+
+    @property
     def ends_epochs(self) -> bool:
         """Whether an epoch has an end, at which its mean loss is reported."""
 

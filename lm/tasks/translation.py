@@ -11,60 +11,43 @@ import numpy as np
 
 from lm.data import pairs
 from lm.data.corpora import Corpus
-from lm.data.examples import Plan, cut_of, make_plan
+from lm.data.examples import Plan, cut_of, each_batch, make_plan, token_mask
 from lm.data.pairs import PairBatch, Pairs, pairs_of, read_pairs
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.encoder_decoder import EncoderDecoder, make_encoder_decoder
-from lm.scoring.decoding import END, encode, forced_features, logits_of, search
+from lm.scoring.decoding import END, encode, forced_features, logits_of, search, search_from
 from lm.scoring.score import Score
-from lm.tasks.labelling import FIXED, PROTOCOLS, check_settings, order_key
+from lm.tasks.separate import FIXED, PROTOCOLS, Bucketed, check_settings
+
+# Keys with the only value that pairs allow, beside FIXED: sequences are whole, and padded at their ends.
+WHOLE = {
+    "penalty.l2": 0.0,
+    "evaluation.best_by": "loss",
+    "data.max_tokens": 0,
+    "data.padding": "end",
+    "data.window": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class Translation:
-    """A model and the batches it reads. The carry is empty.
-
-    buckets: config.data.buckets; weighting: config.loss.weighting; forcing: config.loss.teacher_forcing
-    """
+class Translation(Bucketed):
+    """A model and the batches it reads. forcing: config.loss.teacher_forcing"""
 
     model: EncoderDecoder
-    plan: Plan
-    buckets: int
-    weighting: str
     forcing: float
 
     columns = ("loss", "valid_loss", "valid_sequence_accuracy", "tokens_per_s")
-    ends_epochs = True
 
-    def for_training(self):
-        return dataclasses.replace(self, model=self.model.for_training())
+    @property
+    def draws(self) -> bool:
+        return self.forcing < 1.0
 
     # --- Batches ----------------------------------------------------------------------------------------------------
 
     @property
-    def batch_size(self) -> int:
-        return self.plan.cut.batch_size
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return sum(self.plan.batches)
-
-    @property
-    def tokens_per_step(self) -> float:
-        return self.plan.tokens / self.steps_per_epoch
-
-    @property
     def activations(self) -> int:
         return 2 * self.largest_batch * sum(map(self.model.cell.output_size, self.model.config.hidden))
-
-    @property
-    def largest_batch(self) -> int:
-        return max(self.plan.lengths) * self.batch_size
-
-    @property
-    def shapes(self):
-        return self.plan.lengths
 
     def shape_index(self, data, cursor):
         return data.source.bucket[cursor]
@@ -73,31 +56,23 @@ class Translation:
         return pairs.on_device(self.plan, split)
 
     def order(self, data, key, step):
-        return pairs.shuffle(self.plan, data, order_key(key, step // self.steps_per_epoch))
-
-    def start_of(self, cursor, carry):
-        return carry
+        return pairs.shuffle(self.plan, data, self.order_key(key, step))
 
     def batch(self, shape, data, cursor):
         batch = read_pairs(self.plan, data, shape, cursor)
-        weights = targets_of(batch)
-        return batch, weights / jnp.sum(weights) if self.weighting == "mean" else weights
-
-    def advance(self, cursor):
-        return (cursor + 1) % self.steps_per_epoch
+        return batch, self.weigh(targets_of(batch))
 
     # --- Model ------------------------------------------------------------------------------------------------------
 
     def loss(self, parameters, batch, carry, weights, noise, terms):
-        key = noise.key if self.forcing < 1.0 else None
-        features = read_target(self.model, parameters, batch, noise, self.forcing, key)
+        key = noise.key if self.draws else None
+        state, memory = encode(self.model, parameters, batch.source.tokens, batch.source.lengths, noise)
+        arguments = (state, memory, noise, self.forcing, key)
+        features = forced_features(self.model, parameters, symbols_before(batch), *arguments)
         arguments = (features, batch.target.tokens, weights, terms.get("label_smoothing"))
         found: Any = self.model.apply({"params": parameters}, *arguments, method="loss")
         objective, nats = found
         return objective, (carry, nats)
-
-    def sample(self, parameters, vocabulary, settings, key=None):
-        return []
 
     # --- Scores -----------------------------------------------------------------------------------------------------
 
@@ -111,14 +86,13 @@ class Translation:
         whole target, of every pair. In the order of the split."""
         plan = self.plan_of(split)
         data = pairs.on_device(plan, split)
-        rows, buckets = np.asarray(data.source.rows), np.asarray(data.source.bucket)
         starts = split.target.starts
         nats, right = np.zeros(starts[-1], np.float32), np.zeros(starts[-1], bool)
         exact = np.zeros(len(split), bool)
-        for cursor, (ids, bucket) in enumerate(zip(rows, buckets, strict=True)):
+        for cursor, bucket, numbers in each_batch(data.source):
             values = _predict(self.model, plan, plan.lengths[bucket], parameters, data, cursor)
             each_nats, each_right, each_exact = map(np.asarray, values)
-            for column, number in enumerate(ids[ids >= 0]):
+            for column, number in enumerate(numbers):
                 first, last = starts[number : number + 2]
                 nats[first:last] = each_nats[: last - first, column]
                 right[first:last] = each_right[: last - first, column]
@@ -127,14 +101,6 @@ class Translation:
 
     def target_nats(self, parameters, split):
         return self.predict(parameters, split)[0]
-
-    def window_tokens(self, split, protocol, settings):
-        return max(self.plan_of(split).lengths) * self.batch_size
-
-    def timed_part(self, split, protocol, settings, tokens):
-        count = max(4 * self.batch_size, tokens * len(split) // max(1, len(split.tokens)))
-        part = split.first(min(count, len(split)))
-        return part, len(split) / len(part)
 
     def compile_score(self, parameters, split, protocol, settings):
         plan = self.plan_of(split)
@@ -148,32 +114,28 @@ class Translation:
     # --- Checks -----------------------------------------------------------------------------------------------------
 
     def check(self, config, corpus):
-        check_settings(config, PROTOCOLS, FIXED | {"penalty.l2": 0.0, "evaluation.best_by": "loss"})
-
-    def check_memory(self, config):
-        pass
+        check_settings(config, PROTOCOLS, FIXED | WHOLE)
 
 
 def targets_of(batch: PairBatch) -> jax.Array:
     """1 for each symbol of a target, END included; 0 at padding and in empty rows, [T, B]."""
-    time = jnp.arange(batch.target.tokens.shape[0])[:, None]
-    return ((time < batch.target.lengths[None]) & batch.target.present[None]).astype(jnp.float32)
+    return token_mask(batch.target, batch.target.tokens.shape[0])
 
 
-def read_target(model: EncoderDecoder, parameters, batch: PairBatch, noise=None, forcing=1.0, key=None) -> jax.Array:
-    """What the softmax reads at each step of the targets, [T, B, F]."""
-    state, memory = encode(model, parameters, batch.source.tokens, batch.source.lengths, noise)
-    before = jnp.roll(batch.target.tokens, 1, axis=0).at[0].set(END)
-    return forced_features(model, parameters, before, state, memory, noise, forcing, key)
+def symbols_before(batch: PairBatch) -> jax.Array:
+    """The true symbol before each of a target, [T, B]; END before the first."""
+    return jnp.roll(batch.target.tokens, 1, axis=0).at[0].set(END)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _predict(model: EncoderDecoder, plan: Plan, length: int, parameters, data: pairs.Data, cursor):
     batch = read_pairs(plan, data, length, cursor)
-    logits = logits_of(model, parameters, read_target(model, parameters, batch))
+    state, memory = encode(model, parameters, batch.source.tokens, batch.source.lengths)
+    features = forced_features(model, parameters, symbols_before(batch), state, memory)
+    logits = logits_of(model, parameters, features)
     targets = batch.target.tokens.astype(jnp.int32)
     nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
-    found = search(model, parameters, batch.source.tokens, batch.source.lengths, 1, length)
+    found = search_from(model, parameters, state, memory, 1, length)
     inside = targets_of(batch) > 0
     exact = jnp.all((targets == found.T) | ~inside, axis=0)
     return nats, jnp.argmax(logits, axis=-1) == targets, exact
@@ -192,12 +154,12 @@ def translate_lines(
     split = pairs_of([[index[c] for c in line] for line in lines], [[] for _ in lines], vocabulary.dtype)
     plan = make_plan(cut_of(config.data), split.longer(), config.data.buckets)
     data, written = pairs.on_device(plan, split), [""] * len(lines)
-    for cursor, bucket in enumerate(np.asarray(data.source.bucket)):
+    for cursor, bucket, numbers in each_batch(data.source):
         batch = read_pairs(plan, data, plan.lengths[bucket], cursor).source
         arguments = (batch.tokens, batch.lengths, sample.beams, sample.length, sample.length_penalty)
         rows = np.asarray(search(model, parameters, *arguments))
-        for row, number in zip(rows, np.asarray(data.source.rows)[cursor], strict=False):
-            if number >= 0 and lines[number]:
+        for row, number in zip(rows, numbers, strict=False):  # rows of no source come last
+            if lines[number]:
                 written[number] = "".join(vocabulary.symbols[i] for i in row[: first_end(row)])
     return written
 
@@ -220,4 +182,4 @@ def make_translation(config: ml_collections.ConfigDict, corpus: Corpus) -> Trans
         raise UserError(f"config.task=translation needs pairs, and config.data.corpus={corpus.name} has none")
     model = make_translation_model(config, corpus.vocabulary)
     plan = make_plan(cut_of(config.data), train.longer(), config.data.buckets)
-    return Translation(model, plan, config.data.buckets, config.loss.weighting, config.loss.teacher_forcing)
+    return Translation(model, config.loss.weighting, plan, config.data.buckets, config.loss.teacher_forcing)

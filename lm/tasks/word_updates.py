@@ -15,7 +15,7 @@ from lm.data.corpora import Corpus
 from lm.data.examples import Data, Examples, Plan, make_plan
 from lm.errors import UserError
 from lm.model.sequence_model import SequenceModel
-from lm.tasks.labelling import Labelling, make_labelling, order_key
+from lm.tasks.labelling import Labelling, make_labelling
 
 EXAMPLES = ("sequences", "words")
 SCORED_TOGETHER = 64  # sentences
@@ -34,7 +34,7 @@ class WordUpdates(Labelling):
         return words_on_device(self.plan, split)
 
     def order(self, data, key, step):
-        return shuffle_sentences(self.plan, data, order_key(key, step // self.steps_per_epoch))
+        return shuffle_sentences(self.plan, data, self.order_key(key, step))
 
     def plan_of(self, split):
         return make_plan(self.plan.cut._replace(batch_size=SCORED_TOGETHER), split, self.buckets)
@@ -72,4 +72,4 @@ def make_tagging(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelling
         raise UserError("config.data.examples=words needs config.model.direction=forward: a step ends with its word")
     words = task.plan.tokens
     plan = Plan(task.plan.cut, (data.unroll,), (words,), words)
-    return WordUpdates(task.model, plan, task.labels, task.buckets, task.weighting)
+    return WordUpdates(task.model, task.weighting, plan, task.buckets, task.labels)

@@ -33,7 +33,7 @@ def train_step(program: Program, state: TrainState, data: PyTree, hyper: Hyper):
     """One batch of the training split `data` -> (next state, StepMetrics of scalars)."""
     config, task, total_steps = program
     noise = None
-    if hyper.keep or hyper.zoneout:
+    if hyper.keep or hyper.zoneout or task.draws:
         noise = Noise(jax.random.fold_in(state.key, state.step), hyper.keep, hyper.zoneout, config.dropout.mask)
     gradients, carry, loss = batch_gradients(program, state, data, noise, hyper)
     settings, epoch = config.optim, task.steps_per_epoch

@@ -51,7 +51,7 @@ def result_row(split: str, protocol: str, score: Score, step: int, which: str) -
 
 
 def confusion(labels: Sequence[str], tables: Mapping[tuple[str, str], np.ndarray]) -> dict:
-    """What summary.json says of confusion matrices, {(which, split): counts}; nothing if there are none."""
+    """The entry of summary.json for confusion matrices; empty without any. tables: {(which, split): counts}"""
     scores = [{"which": which, "split": split, "counts": counts.tolist()} for (which, split), counts in tables.items()]
     return {"confusion": {"labels": list(labels), "scores": scores}} if scores else {}
 

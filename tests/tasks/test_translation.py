@@ -71,3 +71,18 @@ def test_pairs_are_needed(config):
     config.data.corpus = "synthetic"
     with pytest.raises(UserError, match=r"config\.task=translation needs pairs"):
         load_setup(config, None)
+
+
+def test_forcing_draws_without_dropout(tmp_path, config):
+    """And the draws are the same each time."""
+    config.keep_prob.output, config.loss.teacher_forcing = 1.0, 0.5
+    losses = [train(load_setup(config, None), tmp_path / name)["train"]["final_mean_loss"] for name in "ab"]
+    config.loss.teacher_forcing = 1.0
+    assert losses[0] == losses[1] != train(load_setup(config, None), tmp_path / "c")["train"]["final_mean_loss"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("max_tokens", 5), ("padding", "front_unmasked"), ("window", 3)])
+def test_pairs_are_read_whole(config, key, value):
+    config.data[key] = value
+    with pytest.raises(UserError, match=rf"config\.data\.{key} must be .* with config\.task=translation"):
+        load_setup(config, None)

@@ -1,0 +1,128 @@
+"""What tasks share whose examples are separate: batches pass nothing on, and an epoch reads every example once."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from lm.data.examples import Plan
+from lm.errors import UserError
+
+PROTOCOLS = ("exact",)  # every label once
+WEIGHTINGS = ("mean", "sum")
+# Keys of a language model, with the only value that separate examples allow.
+FIXED = {
+    "loss.gradient": "full",
+    "penalty.activation": 0.0,
+    "penalty.temporal_activation": 0.0,
+    "train.devices": 1,
+    "data.train_tokens": 0,
+    "data.reset": "",
+}
+# Random keys: step s folds in s for its noise, and epoch e folds in _ORDERS + e for its order. Steps stay below that.
+_ORDERS = 2**31
+
+
+@dataclasses.dataclass(frozen=True)
+class Separate(abc.ABC):
+    """The carry is empty. weighting: config.loss.weighting"""
+
+    model: Any
+    weighting: str
+
+    ends_epochs = True
+    draws = False
+
+    @property
+    @abc.abstractmethod
+    def steps_per_epoch(self) -> int:
+        """Batches in which every example is read once."""
+
+    def for_training(self):
+        return dataclasses.replace(self, model=self.model.for_training())
+
+    def start_of(self, cursor, carry):
+        return carry
+
+    def advance(self, cursor):
+        return (cursor + 1) % self.steps_per_epoch
+
+    def sample(self, parameters, vocabulary, settings, key=None):
+        return []
+
+    def check_memory(self, config):
+        del config  # scoring reads batches like those of training
+
+    def order_key(self, key: jax.Array, step: jax.Array) -> jax.Array:
+        """What the order of the epoch that `step` belongs to follows from."""
+        epoch = jnp.asarray(step // self.steps_per_epoch, jnp.uint32)
+        return jax.random.fold_in(key, jnp.uint32(_ORDERS) + epoch)
+
+    def weigh(self, counted: jax.Array) -> jax.Array:
+        """The weight of each target in the objective. counted: 1 for a target that counts, else 0"""
+        return counted / jnp.sum(counted) if self.weighting == "mean" else counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Bucketed(Separate):
+    """Batches by length. plan: those of the training split; buckets: config.data.buckets"""
+
+    plan: Plan
+    buckets: int
+
+    @abc.abstractmethod
+    def plan_of(self, split) -> Plan:
+        """The batches of a split that is scored."""
+
+    @property
+    def batch_size(self) -> int:
+        return self.plan.cut.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return sum(self.plan.batches)
+
+    @property
+    def tokens_per_step(self) -> float:
+        return self.plan.tokens / self.steps_per_epoch
+
+    @property
+    def largest_batch(self) -> int:
+        return max(self.plan.lengths) * self.batch_size
+
+    @property
+    def shapes(self):
+        return self.plan.lengths
+
+    def window_tokens(self, split, protocol, settings):
+        plan = self.plan_of(split)
+        return max(plan.lengths) * plan.cut.batch_size
+
+    def timed_part(self, split, protocol, settings, tokens):
+        count = max(4 * self.batch_size, tokens * len(split) // max(1, len(split.tokens)))
+        part = split.first(count)
+        return part, len(split) / len(part)
+
+
+def check_settings(config: ml_collections.ConfigDict, protocols: tuple[str, ...], fixed: Mapping[str, object]):
+    """Raises UserError unless protocols are among these and keys have their fixed values."""
+    if config.loss.weighting not in WEIGHTINGS:
+        raise UserError(f"config.loss.weighting must be {' or '.join(WEIGHTINGS)}, not {config.loss.weighting}")
+    if config.data.words != "train" and not (config.model.embedding_from or config.init_from):
+        raise UserError(
+            f"config.data.words={config.data.words} needs config.model.embedding_from: a word that the training text "
+            "lacks would keep a vector drawn at random"
+        )
+    values = config.to_dict()
+    for key, allowed in fixed.items():
+        group, name = key.split(".")
+        if values[group][name] != allowed:
+            raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")
+    for protocol in (config.evaluation.during, *config.evaluation.protocols):
+        if protocol not in protocols:
+            known = ", ".join(protocols)
+            raise UserError(f"config.evaluation: protocol {protocol} is of a language model; labels have: {known}")
