@@ -54,7 +54,7 @@ def _data() -> ml_collections.ConfigDict:
     data.size = 1_000_000  # synthetic: characters of training text
     data.seed = 0  # synthetic: which source and texts; labelled: which examples are held out
     data.format = "tsv"  # labelled: tsv, csv, folders or columns: lm/data/labelled.py
-    data.columns = (0, 1)  # labelled: the column of the text (or token) and that of the label, from 0; -1: the last
+    data.columns = (0, 1)  # labelled: columns of the text (or token) and the label; pairs: of source and target
     data.header = "none"  # labelled: none, or first_line, which is skipped
     data.tokenizer = "spaces"  # labelled: spaces, lower, keras or characters
     data.digits = "kept"  # labels: kept; DIGIT: each digit of a number is DIGIT, 747 is DIGITDIGITDIGIT
@@ -207,10 +207,13 @@ def _evaluation() -> ml_collections.ConfigDict:
     evaluation.during = "exact"  # protocol of validation during training, and of selection
     evaluation.protocols = ("exact",)  # protocols of the final scores
     evaluation.splits = ("valid",)  # splits of the final scores
-    evaluation.best_by = "loss"  # the best validation check: lowest loss; of labels also highest accuracy or f1
+    evaluation.best_by = "loss"  # of validation: lowest loss, or highest accuracy, f1, sequence_accuracy, bleu
     evaluation.predictions = 1000  # notebook protocols: number of predictions
     evaluation.batch_size = 20  # batched protocol: B
     evaluation.unroll = 20  # batched protocol: T
+    evaluation.target_length = 50  # translation: symbols written at most
+    evaluation.beams = 5  # beam protocol: beginnings that the search keeps
+    evaluation.length_penalty = 1.0  # beam protocol: ln p / length ** penalty decides between targets
     return evaluation
 
 

@@ -159,7 +159,7 @@ POSITIVE_OR_ZERO = Number(0)
 KEEP_PROBABILITY = Number(0, 1, excluding=0)
 RATE = Number(0, 1, excluding=1)
 SHARE = Number(0, 1)
-PROTOCOL = Name("lm.scoring.protocols:PROTOCOLS")
+PROTOCOL = Name("lm.tasks:PROTOCOLS")
 
 RULES: dict[str, Rule] = {
     "name": Text(),
@@ -275,6 +275,9 @@ RULES: dict[str, Rule] = {
     "evaluation.predictions": COUNT,
     "evaluation.batch_size": COUNT,
     "evaluation.unroll": COUNT,
+    "evaluation.target_length": COUNT_32,
+    "evaluation.beams": Integer(1, 1000),
+    "evaluation.length_penalty": POSITIVE_OR_ZERO,
     "sample.number": COUNT,
     "sample.length": COUNT,
     "sample.prompt": Text(),

@@ -190,9 +190,9 @@ def same_split(a, b) -> bool:
     """Whether two splits hold the same: ids of a text, or every field of examples."""
     if type(a) is not type(b):
         return False
-    return (
-        np.array_equal(a, b) if isinstance(a, np.ndarray) else all(map(same_split, vars(a).values(), vars(b).values()))
-    )
+    if isinstance(a, np.ndarray | tuple):
+        return np.array_equal(a, b)
+    return all(map(same_split, vars(a).values(), vars(b).values()))
 
 
 def pairing_problem(a: Corpus, b: Corpus, split: str) -> str:

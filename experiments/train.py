@@ -180,8 +180,8 @@ def print_results(summary: dict):
 
 
 def measures_of(row: dict) -> list[str]:
-    """The measures of labels that a row of summary.json's results has, the one to look at first; none of a text."""
-    return [name for name in ("f1", "accuracy") if name in row]
+    """The measures that a row of summary.json's results has, the one to look at first; none of a text."""
+    return [name for name in ("f1", "accuracy", "bleu", "sequence_accuracy") if name in row]
 
 
 def shown_score(row: dict, provenance: dict) -> str:
@@ -189,7 +189,8 @@ def shown_score(row: dict, provenance: dict) -> str:
     head, protocol = f"{row['which']} {row['split']}", f"protocol {row['protocol']}, {row['targets']}"
     measures = [f"{name} {row[name]:.4f}" for name in measures_of(row)]
     if measures:
-        return f"{head} {', '.join(measures)} ({row['nats'] / row['targets']:.4f} nats per label, {protocol} labels)"
+        each = "symbol" if "sequence_accuracy" in row else "label"
+        return f"{head} {', '.join(measures)} ({row['nats'] / row['targets']:.4f} nats per {each}, {protocol} {each}s)"
     bits = f"{row['bits_per_symbol']:.4f} bits per symbol{bits_per_byte(row, provenance)}"
     return f"{head} perplexity {row['perplexity']:.4f} ({bits}, {protocol} targets)"
 

@@ -13,17 +13,17 @@ import pytest
 from configs import catalogue
 from configs.base import base
 from configs.catalogue import all_configs
-from experiments.ledger.verdicts import HIGHER_IS_BETTER
+from experiments.ledger.verdicts import POINTS, SHARES
 from launch import COMMANDS
 from lm.data.corpora import CORPORA, OWN, Corpus
 from lm.data.corpora import load as load_corpus
 from lm.data.examples import Examples
+from lm.data.pairs import Pairs
 from lm.data.rows import Rows
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.language_model import count_parameters
-from lm.scoring.protocols import PROTOCOLS
-from lm.tasks import make_model
+from lm.tasks import PROTOCOLS, make_model
 from lm.training.setup import make_setup
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +43,7 @@ VOCABULARY = {
     "atis": 823,
     "cs224d_ner": 100_232,
     "atis, words seen twice": 566,
+    "multi30k, words seen twice": 7_857,
 }
 LABELS = {
     "imdb": 2,
@@ -53,6 +54,7 @@ LABELS = {
     "atis": 129,
     "labelled": 3,
     "cs224d_ner": 5,
+    "multi30k": 5_919,  # symbols of the targets
 }
 TOKENS = {
     "text8": 99_999_000,
@@ -72,7 +74,7 @@ TRAIN_METRICS = {
     "epoch_perplexity",
     "lowest_running_perplexity",
 }
-SCORE_METRICS = {"perplexity", "loss", "bits_per_symbol", *HIGHER_IS_BETTER}
+SCORE_METRICS = {"perplexity", "loss", "bits_per_symbol", *SHARES, *POINTS}
 
 
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name != "__init__.py")
@@ -196,6 +198,8 @@ def stand_in(config) -> Corpus:
     if vocabulary.labels:
         per_token = config.task == "tagging"
         texts = {name: examples_of(len(ids), per_token) for name, ids in texts.items()}
+    if config.task == "translation":
+        texts = {name: Pairs(some, some, len(some) * ("",)) for name, some in texts.items()}
     if config.task == "windows":
         x, ids = np.zeros((10_000, config.data.window), np.uint32), np.zeros(10_000, np.uint8)
         texts = dict.fromkeys(("train", "valid"), Rows(x, ids, ids[:1]))
@@ -287,8 +291,9 @@ def reads_of(path):
 @functools.cache
 def all_reads():
     files = [*(ROOT / "lm").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
-    # lm/scoring/protocols.py gets the group `evaluation` alone and calls it settings.
-    settings = {("evaluation", key) for group, key in reads_of(ROOT / "lm/scoring/protocols.py") if group == "settings"}
+    # Scoring gets the group `evaluation` alone and calls it settings.
+    scoring = [ROOT / "lm/scoring/protocols.py", ROOT / "lm/tasks/translation.py"]
+    settings = {("evaluation", key) for path in scoring for group, key in reads_of(path) if group == "settings"}
     # Models get the group `model` alone and call it config.
     models = {("model", key) for group, key in reads_of(ROOT / "lm/model/sequence_model.py") if group == "config"}
     return set().union(settings, models, *map(reads_of, files))

@@ -29,6 +29,8 @@ CURVE = (
     "valid_perplexity",
     "valid_accuracy",
     "valid_f1",
+    "valid_sequence_accuracy",
+    "valid_bleu",
     "learning_rate",
 )
 
@@ -62,6 +64,7 @@ SUMMARY = {
         "labels": [str],
         "scores": [{"which": str, "split": str, "counts": [[int]]}],
     },
+    "examples?": [{"source": [str], "written": [str], "target": str, "attention?": [[NUMBER]]}],
     "provenance": {
         "identity": str,
         "numerics": int,

@@ -9,25 +9,29 @@ VERDICTS = ("reproduced", "better", "worse", "not distinguishable", "not run")
 # A value this much below the reported one is better, no longer the same number.
 CLEARLY = 0.05
 # Metrics of which more is better. All others are losses.
-HIGHER_IS_BETTER = ("accuracy", "f1")
+SHARES = ("accuracy", "f1", "sequence_accuracy")  # of these, 1 - value is compared: the errors
+POINTS = ("bleu",)
 
 
 def verdict(target: Mapping, values: Sequence[float]) -> str:
     """Compares the values of all seeds with the target's value, to which its tolerance is added.
-
-    Of a metric of HIGHER_IS_BETTER, 1 - value is compared: the errors.
 
     not run             there is no value
     worse               the whole 95% interval over seeds is above; with one seed, the value is
     not distinguishable the mean is above, but the interval reaches down to the reported value
     better              the whole interval, or the single value, is more than 5% below
     reproduced          otherwise: the mean is at most the reported value, and not clearly below it
+
+    Of shares the errors are compared; of points, more is better: above and below change places.
     """
     if not values:
         return "not run"
-    if target["metric"] in HIGHER_IS_BETTER:
-        target, values = {**target, "value": 1 - target["value"]}, [1 - value for value in values]
-    most, clearly_below = target["value"] + target["tolerance"], (1 - CLEARLY) * target["value"]
+    compared = target["value"]
+    if target["metric"] in SHARES:
+        compared, values = 1 - compared, [1 - value for value in values]
+    if target["metric"] in POINTS:
+        compared, values = -compared, [-value for value in values]
+    most, clearly_below = compared + target["tolerance"], compared - CLEARLY * abs(compared)
     seeds, single = summarize_seeds(values), len(values) == 1
     if seeds.mean > most:
         return "worse" if single or seeds.low > most else "not distinguishable"

@@ -1,4 +1,4 @@
-"""The page of a finished run: curves.png, confusion.png of labels, and a self-contained report.html."""
+"""The page of a finished run: curves.png, confusion.png of labels, attention.png, and a self-contained report.html."""
 
 import math
 from pathlib import Path
@@ -8,6 +8,7 @@ from experiments.ledger.records import METRICS_ROW, make_record
 from experiments.ledger.report import shown_verdict
 from experiments.ledger.verdicts import is_final, measured, verdict
 from experiments.pages import png_of, points, render, svg_of, use_log_axis
+from experiments.pages.attention import draw_attention, shown
 from experiments.pages.confusion import draw_confusion
 from experiments.train import measures_of, targets_of
 from lm.runs.files import write_bytes
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 TARGET_COLUMNS = ("what", "reported", "ours", "verdict", "where")
 # Panels of the figure: axis label -> columns of metrics.jsonl with the labels of their lines.
 LABEL_MEASURES = {"valid_accuracy": "accuracy, valid", "valid_f1": "F1, valid"}
+PAIR_MEASURES = {"valid_sequence_accuracy": "sequence accuracy, valid"}
+POINTS = {"valid_bleu": "BLEU, valid"}
+EXAMPLE_COLUMNS = ("source", "written", "target")
 PANELS = {
     "perplexity": {"perplexity": "train", "valid_perplexity": "valid"},
     "learning rate": {"learning_rate": ""},
@@ -37,6 +41,9 @@ def write_run_page(workdir: str | Path) -> list[Path]:
     figures = {"curves": draw_curves(rows, list(targets.values()))}
     if "confusion" in record:
         figures["confusion"] = draw_confusion(record["confusion"], str(workdir / "summary.json"))
+    examples = record.get("examples", [])
+    if examples and "attention" in examples[0]:
+        figures["attention"] = draw_attention(examples, str(workdir / "summary.json"))
     score_columns, scores = score_table(record)
     page = render(
         "run.html",
@@ -50,6 +57,8 @@ def write_run_page(workdir: str | Path) -> list[Path]:
         figures={name: svg_of(figure) for name, figure in figures.items()},
         train=record["train"] | {"parameters": record["parameters"], "seed": record["seed"]},
         samples=record.get("samples", []),
+        example_columns=EXAMPLE_COLUMNS,
+        examples=[example_row(example, record["provenance"]["data"].get("level")) for example in examples],
         provenance=record["provenance"],
     )
     paths = [workdir / f"{name}.png" for name in figures]
@@ -89,13 +98,19 @@ def target_rows(record: dict, targets: dict) -> list[list]:
     return rows
 
 
+def example_row(example: dict, level: str | None) -> list[str]:
+    """One pair, by EXAMPLE_COLUMNS."""
+    between = "" if level == "char" else " "
+    return [*(between.join(map(shown, example[side])) for side in EXAMPLE_COLUMNS[:2]), example["target"]]
+
+
 def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
     """Draws the panels of PANELS against steps; the reported perplexities at the end as dashed lines."""
     from matplotlib.figure import Figure
 
-    panels = PANELS
-    if any(name in row for row in rows for name in LABEL_MEASURES):
-        panels = {"perplexity": PANELS["perplexity"], "labels": LABEL_MEASURES} | PANELS
+    measures = {"labels": LABEL_MEASURES, "sequences": PAIR_MEASURES, "BLEU": POINTS}
+    found = {title: names for title, names in measures.items() if any(name in row for row in rows for name in names)}
+    panels = {"perplexity": PANELS["perplexity"], **found, **PANELS}
     figure = Figure(figsize=(9, 8), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=(3, *[1] * (len(panels) - 1)))
     for panel, (title, columns) in zip(axes, panels.items(), strict=True):

@@ -22,7 +22,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,9 @@ HEADERS = ("none", "first_line")
 DIGITS = ("kept", "DIGIT")
 WORDS = ("train", "all_splits")
 DOCUMENT_START = "-DOCSTART-"  # separates documents in CoNLL's files
+
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -232,7 +235,7 @@ def encode_rows(rows: Sequence[Row], vocabulary: Vocabulary, start: str = "") ->
     return Examples(np.array(tokens, vocabulary.dtype), starts, np.array(labels, kind))
 
 
-def hold_out(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+def hold_out(rows: Sequence[T], share: float, seed: int) -> tuple[list[T], list[T]]:
     """(the other rows, a share of them drawn at random), both in their order. Raises UserError for an empty part."""
     count = round(share * len(rows))
     if not 0 < count < len(rows):

@@ -79,7 +79,7 @@ def _atis_row(words: list[str], slots: list[str], pair: tuple[str, str], where: 
     return Row(tuple(found[0]), tuple(found[1]), where)
 
 
-def _files(folder: str, url: str | None, *rows: tuple) -> dict[str, RegisteredFile]:
+def files_in(folder: str, url: str | None, *rows: tuple) -> dict[str, RegisteredFile]:
     """{key: file} of rows (key, name, size, sha256[, size of the text])"""
     return {
         key: RegisteredFile(f"{folder}/{name}", size, sha256, url and f"{url}/{name}", text_size=rest[0] if rest else 0)
@@ -87,7 +87,7 @@ def _files(folder: str, url: str | None, *rows: tuple) -> dict[str, RegisteredFi
     }
 
 
-_IMDB = _files(
+_IMDB = files_in(
     "imdb",
     None,
     (
@@ -99,21 +99,21 @@ _IMDB = _files(
     ),
     ("test", "test.tsv.gz", 12_590_331, "d3d890f3e7a4f09e9ea323236453b17765796ea3c9625ed07f1b62a28773a938", 32_659_477),
 )
-_DBPEDIA = _files(
+_DBPEDIA = files_in(
     "dbpedia",
     None,
     ("train", "train.csv.gz", 1_581_618, "b6631a9b087f5b5ec2fca14e17fc15711940ac6806025e624e3fe9daf64f779b", 4_022_577),
     ("valid", "valid.csv.gz", 593_402, "a77f556683345d6c019f7b774944b22762215ebdbe443276de37557b187eb026", 1_446_509),
     ("test", "test.csv.gz", 588_446, "7ec47dbb2405701dc0757150d3c58e4489f6b6f6ccf86856e5f2d6d91179f471", 1_437_404),
 )
-_CONLL = _files(
+_CONLL = files_in(
     "conll2003_full",
     "https://raw.githubusercontent.com/Franck-Dernoncourt/NeuroNER/master/neuroner/data/conll2003/en",
     ("train", "train.txt", 3_283_420, "213953b5522fb7924802d883e50f027b2c6ffb5d4d0e63368ed82909f9b60423"),
     ("valid", "valid.txt", 827_443, "c02eb19809eafb83998326a0481942eb37d96f31826ae387cfe8773699969f5b"),
     ("test", "test.txt", 748_095, "dc4ac7f3d6d01a6bec59261814561da3b287b6b493b97d1f69c580b52ec1831b"),
 )
-_ATIS = _files(
+_ATIS = files_in(
     "atis",
     None,
     ("words", "atis.dict.vocab.csv", 5_878, "81354b8b70610e3ee560f38ee366fc574f0b71e3f4b14c955935b8e4779c865c"),

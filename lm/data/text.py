@@ -36,7 +36,7 @@ class Vocabulary:
     symbols: in the order of their ids
     unknown: the symbol that replaces symbols outside the vocabulary; None makes those an error
     bpe: the tokenizer of level bpe as JSON: lm/data/subwords.py
-    labels: of labelled text, in the order of their ids
+    labels: of labelled text, in the order of their ids; of pairs, the symbols of the targets if they are others
     """
 
     level: str
@@ -48,6 +48,11 @@ class Vocabulary:
     @property
     def size(self) -> int:
         return len(self.symbols)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Symbols of the targets of pairs."""
+        return self.labels or self.symbols
 
     @property
     def dtype(self) -> np.dtype:

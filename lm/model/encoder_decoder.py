@@ -13,6 +13,9 @@ fed             as multiplicative; and y of the step before               Luong 
 
 With every_step and additive, the step reads [x; c] and the softmax [s'; c; x]. With multiplicative and fed, the softmax
 reads y = tanh([c; s'] W). x is the embedding of the symbol before, s' the last layer's output.
+
+config.model.output=tied: the kernel before the softmax is the embedding table of the targets, transposed. The weights
+of attention are sown as ATTENTION in flax's collection "intermediates", which only a caller that asks for it gets.
 """
 
 from typing import Any, NamedTuple
@@ -35,6 +38,8 @@ from lm.model.sequence_model import reverse_sequences
 CONTEXTS = ("start", "every_step", "additive", "multiplicative", "fed")
 STEPWISE = ("additive", "fed")  # what a step reads depends on the step before: one step at a time
 JOINED = ("every_step", "additive")
+ATTENDS = ("additive", "multiplicative", "fed")
+ATTENTION = "attention"
 
 
 class Memory(NamedTuple):
@@ -108,7 +113,10 @@ class EncoderDecoder(nn.Module):
             ]
         self._setup_context(width, last)
         features = last + width + target if config.context in JOINED else last
-        self.output_kernel = self.param("output_kernel", initialiser(init.output), (features, self.target_size))
+        if config.output == "tied":
+            self.output_kernel = self.target_embedding.T
+        else:
+            self.output_kernel = self.param("output_kernel", initialiser(init.output), (features, self.target_size))
         self.output_bias = self.param("output_bias", initialiser(init.output_bias), (self.target_size,))
 
     def _setup_context(self, width: int, last: int):
@@ -198,11 +206,14 @@ class EncoderDecoder(nn.Module):
         before = jnp.broadcast_to(state.carry[-1].h[None], (*memory.outputs.shape[:2], state.carry[-1].h.shape[-1]))
         joined = jnp.concatenate([before, memory.outputs], axis=-1)
         scores = jnp.tanh(joined @ self.attention_kernel + self.attention_bias[None, None]) @ self.attention_vector
-        return jnp.sum(attention_weights(scores, memory.inside[..., None], axis=0) * memory.outputs, axis=0)
+        weights = attention_weights(scores, memory.inside[..., None], axis=0)
+        self.sow("intermediates", ATTENTION, weights[None, ..., 0])
+        return jnp.sum(weights * memory.outputs, axis=0)
 
     def _attend_after(self, s: Float[Array, "T B H"], memory: Memory) -> Float[Array, "T B H"]:
         scores = jnp.einsum("tbp,sbp->tsb", s @ self.attention_kernel, memory.outputs)
         weights = attention_weights(scores, memory.inside[None], axis=1)
+        self.sow("intermediates", ATTENTION, weights)
         context = jnp.einsum("tsb,sbp->tbp", weights, memory.outputs)
         return jnp.tanh(jnp.concatenate([context, s], axis=-1) @ self.mix_kernel)
 
@@ -249,7 +260,7 @@ def make_encoder_decoder(config: ml_collections.ConfigDict, source_size: int, ta
     needed = {
         "input": ("one_hot", "embedding"),
         "initial_carry": ("zeros",),
-        "output": ("dense",),
+        "output": ("dense", "tied"),
         "pooling": ("last",),
     }
     for key, allowed in needed.items():
@@ -257,6 +268,8 @@ def make_encoder_decoder(config: ml_collections.ConfigDict, source_size: int, ta
             raise UserError(f"config.model.{key} must be {' or '.join(allowed)} with pairs, not {model[key]}")
     if (model.input == "embedding") != (model.embedding_size > 0):
         raise UserError("config.model.embedding_size must be positive with config.model.input=embedding, else 0")
+    if model.output == "tied":
+        check_tied(config)
     if model.context == "additive" and "h" not in cell.carry._fields:
         raise UserError(f"config.model.context=additive reads h of the state, which {model.cell} has not")
     if any(rate > 0 for rate in config.zoneout.values()):
@@ -266,3 +279,19 @@ def make_encoder_decoder(config: ml_collections.ConfigDict, source_size: int, ta
     check_bias(cell, config.init.bias)
     freeze = ml_collections.FrozenConfigDict
     return EncoderDecoder(freeze(model), freeze(config.init), source_size, target_size)
+
+
+def check_tied(config: ml_collections.ConfigDict):
+    """Raises UserError unless the softmax reads vectors of the embeddings' size."""
+    model, cell = config.model, make_cell(config.model)
+    if model.input != "embedding" or model.context in JOINED:
+        raise UserError(
+            "config.model.output=tied needs config.model.input=embedding and, with pairs, context=start, "
+            f"multiplicative or fed, not {model.input} and {model.context}"
+        )
+    size = cell.output_size(model.hidden[-1])
+    if model.embedding_size != size:
+        raise UserError(
+            f"config.model.output=tied needs config.model.embedding_size={size}, the size of the last layer's output, "
+            f"not {model.embedding_size}"
+        )

@@ -45,6 +45,7 @@ ADDED_LATER = {
     "optim.unit_rows": [],
     "evaluation.best_by": "loss",
     **{"model.context": "start", "loss.teacher_forcing": 1.0},
+    **{"evaluation.target_length": 50, "evaluation.beams": 5, "evaluation.length_penalty": 1.0},
     "init.gain": ["constant", 1.0],
 }
 

@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Integer, Key
 
+from lm.data.pairs import END
 from lm.model.dropout import Noise
-from lm.model.encoder_decoder import DecoderState, EncoderDecoder, Memory
-
-END = 0
+from lm.model.encoder_decoder import ATTENTION, DecoderState, EncoderDecoder, Memory
 
 
 def encode(model: EncoderDecoder, parameters: dict, tokens, lengths, noise: Noise | None = None) -> Any:
@@ -42,11 +41,11 @@ def forced_features(
     """What the softmax reads at each step of targets whose symbols before are `tokens`.
 
     forcing: probability that a step reads the true symbol before it, else the one that the model finds likeliest; drawn
-        by `key` for all rows of a step at once
+        by `key`, which 0 and 1 need not, for all rows of a step at once
     """
     if not model.stepwise and forcing == 1.0:
         return decode_step(model, parameters, tokens, state, memory, noise)[1]
-    true = jnp.ones(len(tokens), bool) if key is None else jax.random.bernoulli(key, forcing, (len(tokens),))
+    true = jnp.full(len(tokens), forcing == 1.0) if key is None else jax.random.bernoulli(key, forcing, (len(tokens),))
     true = true.at[0].set(True)
 
     def step(before, inputs):
@@ -76,6 +75,7 @@ class Beams(NamedTuple):
     ended: Bool[Array, "B K"]
 
 
+@functools.partial(jax.jit, static_argnames=("model", "beams", "steps"))
 def search(
     model: EncoderDecoder,
     parameters: dict,
@@ -91,20 +91,6 @@ def search(
     with the largest ln p / (symbols, END included) ** penalty wins; a target that did not end has no advantage.
     """
     state, memory = encode(model, parameters, tokens, lengths)
-    return search_from(model, parameters, state, memory, beams, steps, penalty)
-
-
-@functools.partial(jax.jit, static_argnames=("model", "beams", "steps"))
-def search_from(
-    model: EncoderDecoder,
-    parameters: dict,
-    state: DecoderState,
-    memory: Memory,
-    beams: int,
-    steps: int,
-    penalty: Float[Array, ""] | float = 1.0,
-) -> Int[Array, "B T"]:
-    """`search` for sources that the encoder has read."""
     rows = memory.summary.shape[0]
     state = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), state)
     memory = Memory(
@@ -143,6 +129,29 @@ def search_from(
             ended | (symbol == END),
         )
 
-    found = jax.lax.fori_loop(0, steps, extend, start)
+    def goes_on(at):
+        number, found = at
+        return (number < steps) & ~jnp.all(found.ended)
+
+    _, found = jax.lax.while_loop(goes_on, lambda at: (at[0] + 1, extend(*at)), (0, start))
     best = jnp.argmax(found.score / jnp.maximum(found.length, 1) ** penalty, axis=1)
     return jnp.take_along_axis(found.tokens, best[:, None, None], axis=1)[:, 0]
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def attention_of(
+    model: EncoderDecoder,
+    parameters: dict,
+    tokens: Integer[Array, "S B"],
+    lengths: Int[Array, " B"],
+    before: Integer[Array, "T B"],
+) -> Float[Array, "T S B"]:
+    """The weight of each token of a source at each step of a decoder that reads the symbols `before`."""
+    state, memory = encode(model, parameters, tokens, lengths)
+
+    def step(state, token):
+        arguments = ({"params": parameters}, token[None], state, memory)
+        (state, _), sown = model.apply(*arguments, method="decode", mutable="intermediates")
+        return state, sown["intermediates"][ATTENTION][0][0]
+
+    return jax.lax.scan(step, state, before)[1]

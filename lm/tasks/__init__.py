@@ -11,6 +11,8 @@ import ml_collections
 from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
 from lm.errors import lookup
+from lm.scoring import protocols
+from lm.tasks import translation
 from lm.tasks.labelling import label_sequence, make_labelling, make_labels_model
 from lm.tasks.language_modelling import make_language_model, make_language_modelling
 from lm.tasks.rows import (
@@ -57,6 +59,9 @@ TASKS = {
     ),
     "vectors": Definition("labels vectors of numbers", make_vectors_model, make_vector_classification),
 }
+
+# Names of config.evaluation.protocols. A task refuses those that it has not.
+PROTOCOLS: dict[str, Any] = translation.PROTOCOLS | protocols.PROTOCOLS
 
 
 def make_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from lm.data.batches import Streams, advance, make_streams, on_device, starts_epoch, window
 from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
-from lm.errors import UserError
+from lm.errors import UserError, check_name
 from lm.machine.memory import reject_above_free
 from lm.model.language_model import LanguageModel, make_model
 from lm.model.losses import target_weights
@@ -96,6 +96,9 @@ class LanguageModelling:
     def sample(self, parameters, vocabulary, settings, key=None):
         return generate(self.model, parameters, vocabulary, settings, key)
 
+    def examples(self, parameters, split, settings):
+        return []
+
     # --- Scores -----------------------------------------------------------------------------------------------------
 
     def score(self, parameters, split, protocol, settings):
@@ -122,6 +125,8 @@ class LanguageModelling:
     def check(self, config, corpus):
         context, unroll = self.model.context, self.streams.unroll
         check_sample(config.sample, corpus.vocabulary, context)
+        for protocol in (config.evaluation.during, *config.evaluation.protocols):
+            check_name(protocol, PROTOCOLS, "config.evaluation: protocol of a text")
         check_evaluation(config.evaluation, self.model, corpus.splits)
         if config.penalty.l2:
             raise UserError("config.penalty.l2 is of windows; of a language model: config.optim.weight_decay")

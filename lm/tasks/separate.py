@@ -14,6 +14,7 @@ from lm.errors import UserError
 
 PROTOCOLS = ("exact",)  # every label once
 WEIGHTINGS = ("mean", "sum")
+MEASURES = ("accuracy", "f1")  # of labels
 # Keys of a language model, with the only value that separate examples allow.
 FIXED = {
     "loss.gradient": "full",
@@ -52,6 +53,9 @@ class Separate(abc.ABC):
         return (cursor + 1) % self.steps_per_epoch
 
     def sample(self, parameters, vocabulary, settings, key=None):
+        return []
+
+    def examples(self, parameters, split, settings):
         return []
 
     def check_memory(self, config):
@@ -108,8 +112,13 @@ class Bucketed(Separate):
         return part, len(split) / len(part)
 
 
-def check_settings(config: ml_collections.ConfigDict, protocols: tuple[str, ...], fixed: Mapping[str, object]):
-    """Raises UserError unless protocols are among these and keys have their fixed values."""
+def check_settings(
+    config: ml_collections.ConfigDict,
+    protocols: tuple[str, ...],
+    fixed: Mapping[str, object],
+    measures: tuple[str, ...],
+):
+    """Raises UserError unless protocols and what selects a checkpoint are among these, and keys have fixed values."""
     if config.loss.weighting not in WEIGHTINGS:
         raise UserError(f"config.loss.weighting must be {' or '.join(WEIGHTINGS)}, not {config.loss.weighting}")
     if config.data.words != "train" and not (config.model.embedding_from or config.init_from):
@@ -122,7 +131,12 @@ def check_settings(config: ml_collections.ConfigDict, protocols: tuple[str, ...]
         group, name = key.split(".")
         if values[group][name] != allowed:
             raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")
+    if config.evaluation.best_by not in ("loss", *measures):
+        known = " or ".join(("loss", *measures))
+        raise UserError(
+            f"config.evaluation.best_by must be {known} with config.task={config.task}, not {config.evaluation.best_by}"
+        )
     for protocol in (config.evaluation.during, *config.evaluation.protocols):
         if protocol not in protocols:
             known = ", ".join(protocols)
-            raise UserError(f"config.evaluation: protocol {protocol} is of a language model; labels have: {known}")
+            raise UserError(f"config.evaluation: config.task={config.task} has no protocol {protocol}, but {known}")

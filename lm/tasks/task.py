@@ -132,6 +132,10 @@ class Task(Protocol):
     ) -> list[str]:
         """Texts generated as config.sample says; none if the task's model generates no text."""
 
+    def examples(self, parameters: Parameters, split: Split, settings: ml_collections.ConfigDict) -> list[dict]:
+        """What the model makes of the first examples of a split, for people to look at: source, written, target, and
+        attention if it has any; none for tasks that write nothing. settings: config.evaluation"""
+
     def check(self, config: ml_collections.ConfigDict, corpus: Any) -> None:
         """Raises UserError for settings that do not fit the task."""
 

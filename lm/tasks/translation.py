@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +12,32 @@ import numpy as np
 from lm.data import pairs
 from lm.data.corpora import Corpus
 from lm.data.examples import Plan, cut_of, each_batch, make_plan, token_mask
-from lm.data.pairs import PairBatch, Pairs, pairs_of, read_pairs
+from lm.data.pair_corpora import Pair, encode_pairs, source_tokens
+from lm.data.pairs import END, PairBatch, Pairs, read_pairs
 from lm.data.text import Vocabulary
 from lm.errors import UserError
-from lm.model.encoder_decoder import EncoderDecoder, make_encoder_decoder
-from lm.scoring.decoding import END, encode, forced_features, logits_of, search, search_from
+from lm.model.encoder_decoder import ATTENDS, EncoderDecoder, make_encoder_decoder
+from lm.scoring.bleu import bleu
+from lm.scoring.decoding import attention_of, encode, forced_features, logits_of, search
 from lm.scoring.score import Score
-from lm.tasks.separate import FIXED, PROTOCOLS, Bucketed, check_settings
+from lm.tasks.separate import FIXED, Bucketed, check_settings
 
+
+class Protocol(NamedTuple):
+    purpose: str
+
+
+PROTOCOLS = {
+    "exact": Protocol("nats of each target symbol after the true ones before it; texts by greedy search"),
+    "beam": Protocol("pairs: nats as exact; texts by beam search with config.evaluation.beams"),
+    "free_running": Protocol("pairs: nats, no likelihood, after what the model itself finds likeliest; texts as exact"),
+}
+EXAMPLES = 10  # pairs of a split that a summary shows
 # Keys with the only value that pairs allow, beside FIXED: sequences are whole, and padded at their ends.
 WHOLE = {
     "penalty.l2": 0.0,
-    "evaluation.best_by": "loss",
+    "data.digits": "kept",
+    "data.words": "train",
     "data.max_tokens": 0,
     "data.padding": "end",
     "data.window": 1,
@@ -35,9 +49,17 @@ class Translation(Bucketed):
     """A model and the batches it reads. forcing: config.loss.teacher_forcing"""
 
     model: EncoderDecoder
+    vocabulary: Vocabulary
     forcing: float
 
-    columns = ("loss", "valid_loss", "valid_sequence_accuracy", "tokens_per_s")
+    @property
+    def is_of_words(self) -> bool:
+        return self.vocabulary.level == "word"
+
+    @property
+    def columns(self):
+        measure = "valid_bleu" if self.is_of_words else "valid_sequence_accuracy"
+        return ("loss", "valid_loss", measure, "tokens_per_s")
 
     @property
     def draws(self) -> bool:
@@ -77,35 +99,72 @@ class Translation(Bucketed):
     # --- Scores -----------------------------------------------------------------------------------------------------
 
     def score(self, parameters, split, protocol, settings):
-        nats, right, exact = self.predict(parameters, split)
+        nats, right = self.predict(parameters, split, 0.0 if protocol == "free_running" else 1.0)
+        beams = settings.beams if protocol == "beam" else 1
+        written = self.write(parameters, split, beams, settings)
+        targets = np.split(split.target.tokens, split.target.starts[1:-1])
+        exact = [np.array_equal(row[: len(target)], target) for row, target in zip(written, targets, strict=True)]
         measures = {"sequence_accuracy": float(np.mean(exact)), "token_accuracy": float(np.mean(right))}
+        if self.is_of_words:
+            measures = {"bleu": bleu([self.text(row) for row in written], split.texts), **measures}
         return Score(float(nats.sum(dtype=np.float64)), len(nats), measures)
 
-    def predict(self, parameters, split: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(nats, whether the likeliest symbol is right) of every target token, and whether greedy search finds the
-        whole target, of every pair. In the order of the split."""
-        plan = self.plan_of(split)
+    def predict(self, parameters, split: Pairs, forcing: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """(nats, whether the likeliest symbol is right) of every target token of a split, in its order."""
+        plan, starts = self.plan_of(split), split.target.starts
         data = pairs.on_device(plan, split)
-        starts = split.target.starts
         nats, right = np.zeros(starts[-1], np.float32), np.zeros(starts[-1], bool)
-        exact = np.zeros(len(split), bool)
         for cursor, bucket, numbers in each_batch(data.source):
-            values = _predict(self.model, plan, plan.lengths[bucket], parameters, data, cursor)
-            each_nats, each_right, each_exact = map(np.asarray, values)
+            values = _predict(self.model, plan, plan.lengths[bucket], forcing, parameters, data, cursor)
+            each_nats, each_right = map(np.asarray, values)
             for column, number in enumerate(numbers):
                 first, last = starts[number : number + 2]
                 nats[first:last] = each_nats[: last - first, column]
                 right[first:last] = each_right[: last - first, column]
-                exact[number] = each_exact[column]
-        return nats, right, exact
+        return nats, right
+
+    def write(self, parameters, split: Pairs, beams: int, settings) -> list[np.ndarray]:
+        """What the search finds for each source, of at most settings.target_length symbols, filled with END."""
+        plan, written = self.plan_of(split), [np.zeros(0, np.int32)] * len(split)
+        data = pairs.on_device(plan, split)
+        for cursor, bucket, numbers in each_batch(data.source):
+            batch = read_pairs(plan, data, plan.lengths[bucket], cursor).source
+            arguments = (batch.tokens, batch.lengths, beams, settings.target_length, settings.length_penalty)
+            rows = np.asarray(search(self.model, parameters, *arguments))
+            for row, number in zip(rows, numbers, strict=False):  # rows of no source come last
+                written[number] = row
+        return written
+
+    def text(self, row: np.ndarray) -> str:
+        """The symbols before the first END as text."""
+        return text_of(self.vocabulary, row)
 
     def target_nats(self, parameters, split):
         return self.predict(parameters, split)[0]
 
+    def examples(self, parameters, split, settings):
+        some = split.first(EXAMPLES)
+        written = self.write(parameters, some, 1, settings)
+        sources = np.split(some.source.tokens, some.source.starts[1:-1])
+        rows = []
+        for source, row, target in zip(sources, written, some.texts, strict=True):
+            symbols = [self.vocabulary.targets[i] for i in row[: first_end(row) + 1]]
+            shown = {"source": [self.vocabulary.symbols[i] for i in source], "written": symbols, "target": target}
+            if self.model.config.context in ATTENDS:
+                shown["attention"] = self.attention(parameters, source, row[: len(symbols)]).round(3).tolist()
+            rows.append(shown)
+        return rows
+
+    def attention(self, parameters, source: np.ndarray, written: np.ndarray) -> np.ndarray:
+        """The weight of each token of a source, for each symbol written, [T, S]."""
+        before = jnp.asarray([END, *written[:-1]], jnp.int32)[:, None]
+        arguments = (jnp.asarray(source, jnp.int32)[:, None], jnp.array([len(source)]), before)
+        return np.asarray(attention_of(self.model, parameters, *arguments))[..., 0]
+
     def compile_score(self, parameters, split, protocol, settings):
         plan = self.plan_of(split)
         data = jax.eval_shape(lambda: pairs.on_device(plan, split))
-        return _predict.lower(self.model, plan, max(plan.lengths), parameters, data, 0).compile()
+        return _predict.lower(self.model, plan, max(plan.lengths), 1.0, parameters, data, 0).compile()
 
     def plan_of(self, split: Pairs) -> Plan:
         """The batches of a split that is scored."""
@@ -114,7 +173,8 @@ class Translation(Bucketed):
     # --- Checks -----------------------------------------------------------------------------------------------------
 
     def check(self, config, corpus):
-        check_settings(config, PROTOCOLS, FIXED | WHOLE)
+        measures = ("sequence_accuracy", "bleu") if self.is_of_words else ("sequence_accuracy",)
+        check_settings(config, tuple(PROTOCOLS), FIXED | WHOLE, measures)
 
 
 def targets_of(batch: PairBatch) -> jax.Array:
@@ -127,41 +187,38 @@ def symbols_before(batch: PairBatch) -> jax.Array:
     return jnp.roll(batch.target.tokens, 1, axis=0).at[0].set(END)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _predict(model: EncoderDecoder, plan: Plan, length: int, parameters, data: pairs.Data, cursor):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _predict(model: EncoderDecoder, plan: Plan, length: int, forcing: float, parameters, data: pairs.Data, cursor):
     batch = read_pairs(plan, data, length, cursor)
     state, memory = encode(model, parameters, batch.source.tokens, batch.source.lengths)
-    features = forced_features(model, parameters, symbols_before(batch), state, memory)
+    features = forced_features(model, parameters, symbols_before(batch), state, memory, forcing=forcing)
     logits = logits_of(model, parameters, features)
     targets = batch.target.tokens.astype(jnp.int32)
     nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
-    found = search_from(model, parameters, state, memory, 1, length)
-    inside = targets_of(batch) > 0
-    exact = jnp.all((targets == found.T) | ~inside, axis=0)
-    return nats, jnp.argmax(logits, axis=-1) == targets, exact
+    return nats, jnp.argmax(logits, axis=-1) == targets
 
 
 def translate_lines(
     config, sample, vocabulary: Vocabulary, model: EncoderDecoder, parameters, lines: list[str]
 ) -> list[str]:
     """What the model writes for each line, by beam search with sample.beams beams; "" for an empty line."""
-    index = {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
-    missing = sorted(set("".join(lines)) - index.keys())
-    if missing:
+    read = [Pair(source_tokens(config.data, line), (), "") for line in lines]
+    missing = sorted({symbol for pair in read for symbol in pair.source} - set(vocabulary.symbols))
+    if missing and vocabulary.unknown is None:
         raise UserError(f"the model does not know {', '.join(map(repr, missing[:5]))}")
-    if not lines:
-        return []
-    split = pairs_of([[index[c] for c in line] for line in lines], [[] for _ in lines], vocabulary.dtype)
+    if not any(pair.source for pair in read):
+        return [""] * len(lines)
+    split = encode_pairs(read, vocabulary)
     plan = make_plan(cut_of(config.data), split.longer(), config.data.buckets)
-    data, written = pairs.on_device(plan, split), [""] * len(lines)
-    for cursor, bucket, numbers in each_batch(data.source):
-        batch = read_pairs(plan, data, plan.lengths[bucket], cursor).source
-        arguments = (batch.tokens, batch.lengths, sample.beams, sample.length, sample.length_penalty)
-        rows = np.asarray(search(model, parameters, *arguments))
-        for row, number in zip(rows, numbers, strict=False):  # rows of no source come last
-            if lines[number]:
-                written[number] = "".join(vocabulary.symbols[i] for i in row[: first_end(row)])
-    return written
+    task = Translation(model, config.loss.weighting, plan, config.data.buckets, vocabulary, 1.0)
+    settings = ml_collections.ConfigDict({"target_length": sample.length, "length_penalty": sample.length_penalty})
+    written = task.write(parameters, split, sample.beams, settings)
+    return [task.text(row) if pair.source else "" for pair, row in zip(read, written, strict=True)]
+
+
+def text_of(vocabulary: Vocabulary, row: np.ndarray) -> str:
+    """The symbols of a target before its first END, as text."""
+    return ("" if vocabulary.level == "char" else " ").join(vocabulary.targets[i] for i in row[: first_end(row)])
 
 
 def first_end(row: np.ndarray) -> int:
@@ -172,7 +229,7 @@ def first_end(row: np.ndarray) -> int:
 
 def make_translation_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> EncoderDecoder:
     """The model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
-    return make_encoder_decoder(config, vocabulary.size, vocabulary.size)
+    return make_encoder_decoder(config, vocabulary.size, len(vocabulary.targets))
 
 
 def make_translation(config: ml_collections.ConfigDict, corpus: Corpus) -> Translation:
@@ -182,4 +239,6 @@ def make_translation(config: ml_collections.ConfigDict, corpus: Corpus) -> Trans
         raise UserError(f"config.task=translation needs pairs, and config.data.corpus={corpus.name} has none")
     model = make_translation_model(config, corpus.vocabulary)
     plan = make_plan(cut_of(config.data), train.longer(), config.data.buckets)
-    return Translation(model, config.loss.weighting, plan, config.data.buckets, config.loss.teacher_forcing)
+    return Translation(
+        model, config.loss.weighting, plan, config.data.buckets, corpus.vocabulary, config.loss.teacher_forcing
+    )

@@ -280,6 +280,9 @@ class Recorder:
     def score(self, state: TrainState, split: Split, protocol: str) -> Score:
         return self.setup.task.score(self.parameters(state), split, protocol, self.setup.config.evaluation)
 
+    def examples(self, state: TrainState, split: Split) -> list[dict]:
+        return self.setup.task.examples(self.parameters(state), split, self.setup.config.evaluation)
+
     def sample(self, state: TrainState, key: jax.Array | None = None) -> list[str]:
         """Texts as `config.sample` says. key: the default follows from config.sample.seed."""
         setup = self.setup
@@ -319,7 +322,7 @@ class Recorder:
                 not_scored["best"] = str(error)
             else:
                 scored |= {"best": best[0]} if best else {}
-        results, tables = [], {}
+        results, tables, examples = [], {}, []
         for which, each in scored.items():
             for split, data in texts.items():
                 for protocol in setup.config.evaluation.protocols:
@@ -329,6 +332,7 @@ class Recorder:
                         tables[which, split] = score.confusion
                     if split == "test" and self.writes:
                         log_test_score(self.workdir, results[-1])
+                examples = self.examples(each, data)  # the last ones are kept
         training = {
             "final_mean_loss": self.progress.last_loss,
             "lowest_running_perplexity": perplexity(self.progress.lowest_running_nats),
@@ -338,4 +342,5 @@ class Recorder:
             "rollbacks": self.progress.rollbacks,
         }
         content = summary.summary(setup, results, not_scored, training, self.sample(state), self.origin.git)
+        content |= {"examples": examples} if examples else {}
         return content | summary.confusion(setup.corpus.vocabulary.labels, tables)

@@ -11,7 +11,7 @@ import ml_collections
 from lm.errors import UserError
 from lm.scoring.score import Score
 
-CRITERIA = ("loss", "f1", "accuracy")
+CRITERIA = ("loss", "f1", "accuracy", "sequence_accuracy", "bleu")
 
 
 class Checks(NamedTuple):
@@ -36,7 +36,7 @@ class Decision(NamedTuple):
 
 
 def criterion(config: ml_collections.ConfigDict, score: Score) -> float:
-    """What validation compares, the lower the better: mean nats, or 1 - f1 or accuracy (config.evaluation.best_by)."""
+    """What validation compares, the lower the better: mean nats, or 1 - a measure (config.evaluation.best_by)."""
     name = config.evaluation.best_by
     return score.mean_nats if name == "loss" else 1 - score.measures[name]
 

@@ -14,7 +14,7 @@ from lm.data import corpora, synthetic
 from lm.data.corpora import CORPORA, load
 from lm.data.files import RegisteredFile
 from lm.data.labelled_corpora import LABELLED
-from lm.data.pairs import PAIRS
+from lm.data.pair_corpora import PAIRS
 from lm.data.rows import CS224D
 from lm.data.text import TEXT8_ALPHABET, Vocabulary
 from lm.errors import UserError
@@ -120,6 +120,7 @@ def test_the_table_of_corpora_and_registered_files():
         "tiny_shakespeare",
         "textfile",
         "labelled",
+        "pairs",
         *LABELLED,
         *CS224D,
         *PAIRS,
@@ -128,9 +129,9 @@ def test_the_table_of_corpora_and_registered_files():
     # conll2003_ner and conll2003_pos read the same files.
     registered = list({file.path: file for row in CORPORA.values() for file in row.files.values()}.values())
     assert all(len(file.sha256) == 64 and file.size > 0 for file in registered)
-    assert len({file.sha256 for file in registered}) == len(registered) == 24
+    assert len({file.sha256 for file in registered}) == len(registered) == 30
     unpublished = {file.path.partition("/")[0] for file in registered if file.url is None}
-    assert unpublished == {"text8", "imdb", "dbpedia", "atis", "conll2003"}
+    assert unpublished == {"text8", "imdb", "dbpedia", "atis", "conll2003", "multi30k"}
 
 
 # ---- the user's own text ----
@@ -379,4 +380,7 @@ def test_real_tiny_shakespeare(real):
 
 def test_a_path_that_the_corpus_does_not_read_is_refused():
     message = refusal(load, data_config(corpus="text8", path="mine.txt"), None)
-    assert message == "config.data.path=mine.txt is read only with config.data.corpus=textfile or labelled, not text8"
+    assert (
+        message
+        == "config.data.path=mine.txt is read only with config.data.corpus=textfile or labelled or pairs, not text8"
+    )

@@ -9,8 +9,8 @@ import pytest
 
 from configs.base import base
 from lm.errors import UserError
-from lm.model.encoder_decoder import CONTEXTS, make_encoder_decoder
-from lm.scoring.decoding import decode_step, encode, forced_features, logits_of, search
+from lm.model.encoder_decoder import ATTENDS, CONTEXTS, make_encoder_decoder
+from lm.scoring.decoding import attention_of, decode_step, encode, forced_features, logits_of, search
 
 SOURCE = np.array([1, 3, 2, 0])
 SYMBOLS, STEPS = 4, 3
@@ -123,7 +123,9 @@ def test_without_teacher_forcing_a_step_reads_what_the_model_wrote():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"output": "tied"}, "config.model.output must be dense with pairs"),
+        ({"output": "bias_only"}, "config.model.output must be dense or tied with pairs"),
+        ({"output": "tied"}, "config.model.output=tied needs config.model.input=embedding"),
+        ({"output": "tied", "input": "embedding", "embedding_size": 3}, "needs config.model.embedding_size=4"),
         ({"input": "embedding"}, "config.model.embedding_size must be positive"),
         ({"pooling": "max"}, "config.model.pooling must be last"),
     ],
@@ -131,3 +133,27 @@ def test_without_teacher_forcing_a_step_reads_what_the_model_wrote():
 def test_settings_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         model_of(**changes)
+
+
+def test_tied_output_reads_the_table_of_the_targets():
+    model, parameters = model_of(output="tied", input="embedding", embedding_size=4, context="fed")
+    assert "output_kernel" not in parameters
+    state, memory = encode(model, parameters, column(SOURCE), jnp.array([4]))
+    _, features = decode_step(model, parameters, column([2]), state, memory)
+    expected = features[0] @ parameters["target_embedding"].T + parameters["output_bias"][None]
+    np.testing.assert_allclose(logits_of(model, parameters, features)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("context", ATTENDS)
+def test_attention_that_is_shown_is_what_the_decoder_reads(context):
+    """Each step's weights sum to 1, are 0 at padding, and their mean of the outputs is the context of that step."""
+    model, parameters = model_of(context=context)
+    tokens, before = column([1, 3, 2, 4]), column([0, 2, 3])
+    weights = np.asarray(attention_of(model, parameters, tokens, jnp.array([3]), before))[..., 0]
+    assert weights.shape == (3, 4)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-6)
+    assert not weights[:, 3].any()
+    if context == "additive":  # the softmax reads [s'; c; x]
+        state, memory = encode(model, parameters, tokens, jnp.array([3]))
+        features = forced_features(model, parameters, before, state, memory)
+        np.testing.assert_allclose(features[:, 0, 4:8], weights @ np.asarray(memory.outputs)[:, 0], atol=1e-6)

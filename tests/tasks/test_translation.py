@@ -5,9 +5,11 @@ import pytest
 
 import launch
 from experiments.train import load_setup
-from lm.data.pairs import addition
+from lm.data.corpora import load as load_corpus
+from lm.data.pair_corpora import addition
 from lm.errors import UserError
 from lm.run import open_run
+from lm.scoring.bleu import bleu
 from lm.training.loop import train
 from tests.helpers.task_configs import config_of
 
@@ -32,7 +34,8 @@ def test_sums_are_right_and_held_out(config):
         for source, target in zip(sources, targets, strict=True):
             a, b = map(int, source.split("+"))
             assert a + b == int(target)
-            assert max(a, b) < 1000
+            assert a <= b < 1000
+            assert a < 100
         seen[name] = set(sources)
     assert not seen["valid"] & (seen["train"] | seen["test"])
     assert not seen["test"] & seen["train"]
@@ -86,3 +89,67 @@ def test_pairs_are_read_whole(config, key, value):
     config.data[key] = value
     with pytest.raises(UserError, match=rf"config\.data\.{key} must be .* with config\.task=translation"):
         load_setup(config, None)
+
+
+PAIRS = "ein hund\ta dog\neine katze\ta cat\nein haus\tthe house\nein hund läuft\ta dog runs\n"
+LONGER = "ein hund läuft hier\ta dog runs here\neine katze schläft da\ta cat is sleeping there\n"
+
+
+def own_pairs(tmp_path, config, text=PAIRS):
+    (tmp_path / "pairs.tsv").write_text(text)
+    config.data.corpus, config.data.path = "pairs", str(tmp_path / "pairs.tsv")
+    config.data.valid_share, config.evaluation.splits = 0.0, ("train",)
+    config.data.batch_size, config.data.buckets = 2, 1
+    return config
+
+
+def test_own_pairs_of_words(tmp_path, config):
+    """Each side has its own symbols; rare and new words are <unk>, and BLEU compares with the words as they were."""
+    config = own_pairs(tmp_path, config)
+    config.data.min_count = 2
+    corpus = load_corpus(config.data, None)
+    assert corpus.vocabulary.symbols == ("<eos>", "<unk>", "ein", "hund")
+    assert corpus.vocabulary.targets == ("<eos>", "<unk>", "a", "dog")
+    train = corpus.splits["train"]
+    assert train.texts == ("a dog", "a cat", "the house", "a dog runs")
+    assert train.source.tokens.tolist() == [2, 3, 0, 1, 1, 0, 2, 1, 0, 2, 3, 1, 0]
+    assert train.target.tokens.tolist() == [2, 3, 0, 2, 1, 0, 1, 1, 0, 2, 3, 1, 0]
+
+
+def test_a_run_on_own_pairs_scores_and_translates(tmp_path, config):
+    config = own_pairs(tmp_path, config, LONGER)
+    config.model.hidden, config.model.context, config.train.steps = (24,), "fed", 150
+    config.keep_prob.output, config.loss.teacher_forcing = 1.0, 1.0
+    config.evaluation.protocols = ("exact", "beam", "free_running")
+    setup = load_setup(config, None)
+    summary = train(setup, tmp_path / "run")
+    exact, beam, free = summary["results"]
+    assert [row["bleu"] for row in (exact, beam, free)] == [pytest.approx(100.0)] * 3
+    assert exact["nats"] == beam["nats"] < free["nats"] + 1e-3
+    run = open_run(tmp_path / "run")
+    assert run.translate(["ein hund läuft hier", "", "ein pferd"])[:2] == ["a dog runs here", ""]
+    shown = summary["examples"][1]
+    assert shown["source"] == ["eine", "katze", "schläft", "da", "<eos>"]
+    assert shown["written"] == ["a", "cat", "is", "sleeping", "there", "<eos>"]
+    np.testing.assert_allclose(np.sum(shown["attention"], axis=1), 1.0, atol=0.01)
+    assert np.shape(shown["attention"]) == (6, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ein hund\ta dog\nein hund\n", "line 2: it has 1 columns, and the rows before it have 2"),
+        ("ein hund\ta dog\n \ta cat\n", "line 2: the text is empty"),
+        ("ein hund\ta dog\nein\t \n", "line 2: the label is empty"),
+    ],
+)
+def test_bad_pairs_are_refused_by_line(tmp_path, config, text, message):
+    with pytest.raises(UserError, match=message):
+        load_setup(own_pairs(tmp_path, config, text), None)
+
+
+def test_bleu_of_known_texts():
+    """One word wrong: precisions 5/6, 3/5 and 1/4; 0/3 counts as half a run in 3 (Papineni et al. 2002, Post 2018)."""
+    found = bleu(["the cat sat on the mat"], ["the cat lay on the mat"])
+    assert found == pytest.approx(100 * (5 / 6 * 3 / 5 * 1 / 4 * 0.5 / 3) ** 0.25)
+    assert bleu(["a b c d"], ["a b c d"]) == pytest.approx(100.0)

@@ -1,0 +1,42 @@
+"""Attention as a picture: for some pairs, how much of the source each written symbol read."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lm.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 2
+
+
+def draw_attention(examples: Sequence[dict], where: str) -> "Figure":
+    """Draws a panel per pair: a row for each written symbol, a column for each token of the source; dark is much.
+
+    examples: of a run's record (experiments/ledger/records.py), with attention; where: names its file in errors
+    Raises UserError for weights that are not of the tokens.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(examples) // COLUMNS)
+    figure = Figure(figsize=(7 * COLUMNS, 4.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for panel in panels[len(examples) :]:
+        panel.set_visible(False)
+    for panel, example in zip(panels, examples, strict=False):
+        source, written = example["source"], example["written"]
+        if [len(row) for row in example["attention"]] != [len(source)] * len(written):
+            raise UserError(f"{where}: examples: attention needs a row per written symbol, a column per source token")
+        panel.imshow(np.array(example["attention"]), cmap="Greys", vmin=0, vmax=1, aspect="auto")
+        panel.set_xticks(range(len(source)), [shown(s) for s in source], rotation=60, ha="right", parse_math=False)
+        panel.set_yticks(range(len(written)), [shown(s) for s in written], parse_math=False)
+        panel.tick_params(labelsize=8)
+    return figure
+
+
+def shown(symbol: str) -> str:
+    """A symbol as a tick shows it: a line end as ⏎."""
+    return symbol.replace("\n", "⏎")

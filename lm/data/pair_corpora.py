@@ -1,0 +1,186 @@
+"""Corpora of pairs: sums, Multi30k, and the user's own. `PAIRS` has the registered rows of lm/data/corpora.py: CORPORA.
+
+Sources and targets have symbols of their own, unless both are characters. Symbol END, which ends every sequence, is the
+first on either side.
+"""
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lm.data import labelled
+from lm.data.labelled_corpora import files_in
+from lm.data.pairs import END, Pairs, examples_of
+from lm.data.text import SPLITS, UNKNOWN, Vocabulary
+from lm.errors import UserError
+
+NAMES_OF_END = {"char": "\n", "word": "<eos>"}
+BELOW = (100, 1000)  # addition: bounds of the two numbers
+MOST_SUMS = 10_000_000
+
+
+class Pair(NamedTuple):
+    """One pair as read. text: the target before it was cut into tokens"""
+
+    source: Sequence[str]
+    target: Sequence[str]
+    text: str
+
+
+def collect_pair_vocabulary(train: Iterable[Pair], level: str, data) -> Vocabulary:
+    """The symbols of either side of training pairs, by (-count, symbol), after END and the unknown symbol.
+
+    A symbol that a side has less often than config.data.min_count is unknown; config.data.max_vocabulary, if positive,
+    is the most that a side keeps.
+    """
+    first, sides = (NAMES_OF_END[level], UNKNOWN[level]), []
+    for side in zip(*((pair.source, pair.target) for pair in train), strict=True):
+        counts = collections.Counter(symbol for tokens in side for symbol in tokens)
+        kept = [symbol for symbol in counts if counts[symbol] >= data.min_count and symbol not in first]
+        kept.sort(key=lambda symbol: (-counts[symbol], symbol))
+        sides.append((*first, *kept)[: data.max_vocabulary or None])
+    return Vocabulary(level, sides[0], UNKNOWN[level], labels=sides[1])
+
+
+def encode_pairs(pairs: Sequence[Pair], vocabulary: Vocabulary) -> Pairs:
+    """Pairs as ids, and the texts of the targets."""
+    sides = []
+    for symbols, lists in (
+        (vocabulary.symbols, [pair.source for pair in pairs]),
+        (vocabulary.targets, [pair.target for pair in pairs]),
+    ):
+        index = {symbol: number for number, symbol in enumerate(symbols)}
+        unknown = index.get(vocabulary.unknown or "", END)
+        ids = [[index.get(symbol, unknown) for symbol in tokens] for tokens in lists]
+        sides.append(examples_of(ids, np.min_scalar_type(len(symbols) - 1)))
+    return Pairs(*sides, tuple(pair.text for pair in pairs))
+
+
+def built(pairs: Mapping[str, Sequence[Pair]], level: str, data, splits, given) -> tuple:
+    """(vocabulary, {split: Pairs}, provenance); valid is held out of train if it has no file."""
+    if "valid" not in pairs and data.valid_share:
+        pairs = dict(pairs)
+        pairs["train"], pairs["valid"] = labelled.hold_out(pairs["train"], data.valid_share, data.seed)
+    vocabulary = given or collect_pair_vocabulary(pairs["train"], level, data)
+    arrays = {name: encode_pairs(some, vocabulary) for name, some in pairs.items() if name in splits}
+    return vocabulary, arrays, {"examples": {name: len(some) for name, some in arrays.items()}}
+
+
+# --- Sums -----------------------------------------------------------------------------------------------------------
+
+
+def addition(data, text, splits, given) -> tuple:
+    """Sums such as 45+123 -> 168: config.data.size for training, and 1,000 each for valid and test that training lacks.
+
+    One number is below 100 and one below 1,000, and the smaller one comes first, as in flax's example (Heek et al.
+    2020).
+    """
+    if data.size > MOST_SUMS:
+        raise UserError(f"config.data.size must be at most {MOST_SUMS} with config.data.corpus=addition")
+    draw = np.random.default_rng(data.seed)
+    drawn = np.sort(np.indices(BELOW).reshape(2, -1).T)[draw.permutation(np.prod(BELOW))]  # in random order
+    unique = np.unique(drawn, axis=0, return_index=True)[1]
+    held = drawn[np.sort(unique)[:2000]]
+    kept = drawn[~np.isin(_number(drawn), _number(held))]
+    sums = {"train": kept[draw.integers(len(kept), size=data.size)], "valid": held[:1000], "test": held[1000:]}
+    vocabulary = given or Vocabulary("char", ("\n", *"+0123456789"))
+    arrays = {}
+    for name in SPLITS:
+        if name in splits or name == "train":
+            pairs = [Pair(f"{a}+{b}", str(a + b), str(a + b)) for a, b in sums[name].tolist()]
+            arrays[name] = encode_pairs(pairs, vocabulary)
+    return vocabulary, arrays, {"examples": {name: len(pairs) for name, pairs in arrays.items()}}
+
+
+def _number(pairs: np.ndarray) -> np.ndarray:
+    """A number for each pair of numbers."""
+    return pairs[:, 0] * max(BELOW) + pairs[:, 1]
+
+
+# --- Texts in two languages -----------------------------------------------------------------------------------------
+
+
+def _multi30k(data, text, splits, given) -> tuple:
+    """A sentence per line, lower-cased and cut into words by Moses' tokenizer, in a file for each language."""
+    pairs = {}
+    for name in SPLITS:
+        if name in splits or name == "train":
+            lines = [text(f"{name}_{language}").splitlines() for language in ("de", "en")]
+            pairs[name] = [Pair(a.split(), b.split(), b) for a, b in zip(*lines, strict=True)]
+    return built(pairs, "word", data, splits, given)
+
+
+def read_own_pairs(files, data, split: str) -> list[Pair]:
+    """Pairs of a TSV or CSV file; config.data.columns are those of source and target. Raises UserError that names file
+    and line of a bad one."""
+    if data.format not in ("tsv", "csv"):
+        raise UserError(f"config.data.format must be tsv or csv with config.data.corpus=pairs, not {data.format}")
+    tokenize = labelled.TOKENIZERS[data.tokenizer]
+    rows = labelled.read_rows(files, data, split)
+    return [Pair(row.tokens, tuple(tokenize(row.labels[0])), row.labels[0]) for row in rows]
+
+
+_MULTI30K = files_in(
+    "multi30k",
+    None,
+    (
+        "train_de",
+        "train.lc.norm.tok.de.gz",
+        609_350,
+        "7e3392f03c0fe978165d22fb5eaf0d0b9b1d9c413283b5193f02d4cb27e50797",
+        2_150_008,
+    ),
+    (
+        "train_en",
+        "train.lc.norm.tok.en.gz",
+        557_961,
+        "79d990dd71713faec0e3165cbd3b60acdf6fe11cab2e37a28f374c6bdbb297ec",
+        1_837_696,
+    ),
+    (
+        "valid_de",
+        "val.lc.norm.tok.de.gz",
+        23_687,
+        "006ad58fd6a2ad6502094160fe5273d93abf34a207967fdc69eafd7558b5ef39",
+        77_273,
+    ),
+    (
+        "valid_en",
+        "val.lc.norm.tok.en.gz",
+        21_317,
+        "2c7e5e9cf54ba0dff0cc4b84836d5a583f80ecaaab90b37a123d1376306215cd",
+        64_608,
+    ),
+    (
+        "test_de",
+        "test_2016_flickr.lc.norm.tok.de.gz",
+        21_966,
+        "2628844bbb7783afa0ba8a9927f174aafeee715871aa8deed3af2c4d0b71a658",
+        71_917,
+    ),
+    (
+        "test_en",
+        "test_2016_flickr.lc.norm.tok.en.gz",
+        20_726,
+        "b95df925929cb222d0cf733f153bcbfba0f00180c85fd61dd5c4fb27f29ee394",
+        63_307,
+    ),
+)
+_MULTI30K_HOME = "https://github.com/multi30k/dataset"
+_MULTI30K_LICENCE = "Elliott et al. 2016: for research; not redistributed here"
+
+# How a corpus cuts a line to be translated; others: config.data.tokenizer.
+READS = {"multi30k": "lower", "addition": "characters"}
+
+# Name -> (builder, files, licence, homepage).
+PAIRS: dict[str, tuple] = {
+    "addition": (addition, {}, "generated by this project", None),
+    "multi30k": (_multi30k, _MULTI30K, _MULTI30K_LICENCE, _MULTI30K_HOME),
+}
+
+
+def source_tokens(data, line: str) -> list[str]:
+    """The tokens of a line, as config.data reads the sources of its corpus."""
+    return list(labelled.TOKENIZERS[READS.get(data.corpus, data.tokenizer)](line))
