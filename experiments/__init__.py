@@ -15,6 +15,7 @@ class Flag(NamedTuple):
     help: str
 
 
+CELLS = Flag(flags.DEFINE_string, "cells", "", "Cells to compare, separated by commas. Default: all.")
 CHECK = Flag(flags.DEFINE_boolean, "check", False, "Train nothing; derive the ledger in --workdir again and compare.")
 CHECKPOINT = Flag(flags.DEFINE_string, "checkpoint", "last", "Checkpoint of a run: last or best.")
 CORPUS = Flag(flags.DEFINE_string, "corpus", "", "Corpus to use if a config allows it, such as text8_prefix.")
@@ -87,6 +88,7 @@ COMMANDS = {
     "neighbours": Command("experiments.neighbours", (WORD, VECTORS, NEAREST), config="none", workdir="runs/neighbours"),
     "derivations": Command("experiments.derivations", config="none", workdir="runs/derivations"),
     "hopfield": Command("experiments.hopfield", (PATTERNS, FLIP), config="none", workdir="runs/hopfield"),
+    "state_tracking": Command("experiments.state_tracking", (CELLS,), config="none", workdir="runs/state_tracking"),
     "export": Command("experiments.export", (CHECKPOINT, TO), config="saved"),
     "import": Command("experiments.import_weights", (WEIGHTS, VOCABULARY)),
 }

@@ -2,8 +2,8 @@
 
 1. Ten steps of two units with weights [[1, 4], [4, 1]] (Trask 2019, Grokking Deep Learning, chapter 14): the gradient
    vanishes under a sigmoid and explodes under a rectifier.
-2. Newly initialised cells of `config.model.hidden[0]` units: the norm of d loss / d h_t for every step t of a window
-   whose loss depends on the last h only.
+2. Every cell, newly initialised, with `config.model.hidden[0]` units: the norm of d loss / d h_t for every step t of a
+   window whose loss depends on the last h only.
 3. If --workdir holds a trained run: the norm of d loss / d h_t in each of its layers, for texts that it generates and
    whose loss is that of the last token.
 
@@ -14,19 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs.base import base
 from experiments.pages import png_of
 from lm.cells.kinds import Cell, zero_carry
 from lm.cells.recurrence import run_cell
-from lm.cells.table import CELLS
+from lm.cells.table import CELLS, make_cell
 from lm.model.initialisers import initialiser
 from lm.model.language_model import read_tokens
 from lm.run import Run, open_run
 from lm.runs.files import make_directory, write_bytes, write_json
 
 WEIGHTS = np.array([[1.0, 4.0], [4.0, 1.0]])
-# Cell -> initialiser of its biases. A forget bias of 1 is customary (Jozefowicz et al. 2015).
-CELL_BIASES = {"elman_sigmoid": ("zeros",), "elman_tanh": ("zeros",), "lstm": ("lstm_bias", 1.0), "gru": ("zeros",)}
-STEPS = 100
+FORGET_BIAS = ("lstm_bias", 1.0)  # where a cell has that bias: customary (Jozefowicz et al. 2015)
+STEPS = 200
 
 
 def sigmoid(x):
@@ -69,32 +69,42 @@ def demonstration() -> dict:
 def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16) -> np.ndarray:
     """Computes |d loss / d h_t| for t = 0 ... steps - 1, the mean over a batch, if the loss is the sum of the last h.
 
-    Inputs [steps, B, H] are standard normal, weights glorot_uniform, biases as in CELL_BIASES. The derivative is taken
-    with respect to a zero that is added to the carry's h after every step.
+    Inputs [steps, B, H] are standard normal, weights those of config.init's defaults. The derivative is taken with
+    respect to a zero that is added to the carry after every step: to its h, or, if no step reads h, to all of it.
     """
-    cell = CELLS[cell_name]
-    assert isinstance(cell, Cell)
+    config = base()
+    config.model.cell, config.model.projection = cell_name, units if cell_name == "lstm_projection" else 0
+    cell = make_cell(config.model)
     parameter_key, input_key = jax.random.split(key)
-    initialisers = {"input": ("glorot_uniform",), "recurrent": ("glorot_uniform",), "bias": CELL_BIASES[cell_name]}
-    shapes = cell.parameters(units, units)
-    keys = jax.random.split(parameter_key, len(shapes))
-    parameters = {
-        name: initialiser(initialisers.get(role, ("zeros",)))(own_key, shape)
-        for (name, (role, shape)), own_key in zip(shapes.items(), keys, strict=True)
-    }
+    parameters = draw_parameters(cell, units, config.init, parameter_key)
     inputs = jax.random.normal(input_key, (steps, batch, units))
+    zeros = zero_carry(cell, batch, units)
+    nudged = ("h",) if "h" in (cell.read or zeros._fields) else zeros._fields
 
     def loss(nudges):
         def step(carry, x):
             x_t, nudge = x
             carry, _ = run_cell(cell, parameters, x_t[None], carry)
-            return carry._replace(h=carry.h + nudge), None
+            return carry._replace(**{name: getattr(carry, name) + value for name, value in nudge.items()}), None
 
-        carry, _ = jax.lax.scan(step, zero_carry(cell, batch, units), (inputs, nudges))
-        return carry.h.sum()
+        carry, _ = jax.lax.scan(step, zeros, (inputs, nudges))
+        return carry.h.sum() if hasattr(carry, "h") else sum(x.sum() for x in carry)
 
-    gradients = np.asarray(jax.jit(jax.grad(loss))(jnp.zeros((steps, batch, units))), np.float64)
+    start = {name: jnp.zeros((steps, *getattr(zeros, name).shape)) for name in nudged}
+    gradients = np.concatenate([np.asarray(x, np.float64) for x in jax.jit(jax.grad(loss))(start).values()], axis=-1)
     return np.linalg.norm(gradients, axis=-1).mean(axis=-1)  # in float32, squares of 1e-30 underflow
+
+
+def draw_parameters(cell: Cell, units: int, init, key) -> dict:
+    """Parameters of a layer with so many inputs and units, drawn as config.init says, but with FORGET_BIAS."""
+    shapes = cell.parameters(units, units)
+    keys = jax.random.split(key, len(shapes))
+    biases = [shape for role, shape in shapes.values() if role == "bias"]
+    init = {**init, "bias": FORGET_BIAS} if biases == [(4 * units,)] else init
+    return {
+        name: initialiser(init[role])(own_key, shape)
+        for (name, (role, shape)), own_key in zip(shapes.items(), keys, strict=True)
+    }
 
 
 def trained_norms(run: Run, batch: int = 16) -> dict[str, np.ndarray]:
@@ -132,12 +142,13 @@ def plot(norms: dict[str, np.ndarray]) -> bytes:
     """Draws |d loss / d h_t| on a log scale against the distance from the loss, one line per cell. Returns a PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots()
-    for name, values in norms.items():
-        axes.semilogy(np.arange(len(values))[::-1], values, label=name)
+    styles = [(colour, line) for line in ("-", "--", ":") for colour in range(10)]
+    for (colour, line), (name, values) in zip(styles, norms.items(), strict=False):
+        axes.semilogy(np.arange(len(values))[::-1], values, line, color=f"C{colour}", label=name)
     axes.set(xlabel="steps before the loss", ylabel="norm of d loss / d h", title="How far a gradient reaches back")
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     axes.grid(alpha=0.3)
     return png_of(figure)
 
@@ -158,7 +169,7 @@ def run(config, workdir, data_dir=None):
     if not has_run:
         print_demonstration(demo)
     key = jax.random.key(config.seed)
-    norms = {name: gradient_norms(name, config.model.hidden[0], STEPS, key) for name in CELL_BIASES}
+    norms = {name: gradient_norms(name, config.model.hidden[0], STEPS, key) for name in CELLS}
     if has_run:
         norms |= trained_norms(open_run(workdir))
     for name, values in norms.items():

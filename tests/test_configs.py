@@ -20,6 +20,7 @@ from lm.data.corpora import load as load_corpus
 from lm.data.examples import Examples
 from lm.data.pairs import Pairs
 from lm.data.rows import Rows
+from lm.data.state_tracking import STATE_TASKS
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.language_model import count_parameters
@@ -184,7 +185,7 @@ def test_the_number_of_parameters_is_as_stated(name):
 def stand_in(config) -> Corpus:
     """A corpus of the right size without a real text."""
     corpus = config.data.corpus
-    if corpus in ("cs224d_vectors", "addition"):  # they need no file
+    if corpus in ("cs224d_vectors", "addition", *STATE_TASKS):  # they need no file
         return load_corpus(config.data, None)
     words = f"{corpus}, words seen twice" if config.data.min_count == 2 else corpus
     size, tokens = VOCABULARY.get(words, 50), TOKENS.get(corpus, 100_000)

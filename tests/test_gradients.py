@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from experiments import gradients
-from experiments.gradients import CELL_BIASES, STEPS, demonstration, gradient_norms
+from experiments.gradients import STEPS, demonstration, gradient_norms
+from lm.cells.table import CELLS
 from lm.errors import UserError
 from lm.run import open_run
 from lm.training.loop import train
@@ -60,7 +61,7 @@ def test_the_reach_of_a_linear_chain_is_known(monkeypatch):
 def test_the_command_writes_numbers_and_a_plot(tmp_path, capsys):
     gradients.run(tiny.config(model__hidden=(4,)), str(tmp_path))
     record = json.loads((tmp_path / "gradients.json").read_text())
-    assert set(record["norms"]) == set(CELL_BIASES)
+    assert set(record["norms"]) == set(CELLS)
     assert all(len(values) == STEPS for values in record["norms"].values())
     assert record["demonstration"]["relu"]["gradients"][9] == [9765625.0, 9765625.0]
     assert (tmp_path / "gradients.png").read_bytes().startswith(b"\x89PNG")
@@ -92,3 +93,13 @@ def test_a_trained_run_is_drawn_too(tmp_path):
     for index, layer in enumerate(jax.grad(loss)(before)):
         expected = np.linalg.norm(np.asarray(layer.h, np.float64), axis=-1).mean()
         assert norms[f"layer {index}, trained"][-1] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_has_norms(cell):
+    """At the last step: 1 per unit, or for a state that h only reads, what h takes from it."""
+    norms = gradient_norms(cell, units=8, steps=12, key=jax.random.key(3))
+    assert norms.shape == (12,)
+    assert np.isfinite(norms).all()
+    assert norms[-1] >= np.sqrt(8) * (1 - 1e-6)
+    assert norms[0] > 0 or cell in ("lstm_1997", "jordan_softmax"), "its gradient is cut, or vanishes in float32"

@@ -16,6 +16,7 @@ from lm.data.files import RegisteredFile
 from lm.data.labelled_corpora import LABELLED
 from lm.data.pair_corpora import PAIRS
 from lm.data.rows import CS224D
+from lm.data.state_tracking import STATE_TRACKING
 from lm.data.text import TEXT8_ALPHABET, Vocabulary
 from lm.errors import UserError
 from tests.helpers.corpus_files import TEXT, data_config, place, place_text8, refusal, register
@@ -124,6 +125,7 @@ def test_the_table_of_corpora_and_registered_files():
         *LABELLED,
         *CS224D,
         *PAIRS,
+        *STATE_TRACKING,
         "synthetic",
     ]
     # conll2003_ner and conll2003_pos read the same files.

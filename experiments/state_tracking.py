@@ -1,0 +1,111 @@
+"""Which cells keep track of a state: trains every cell on four tasks, and tests it on texts six times as long.
+
+    python launch.py --experiment=state_tracking
+    python launch.py --experiment=state_tracking --cells=lstm,min_gru --workdir=runs/two
+
+The tasks are those of lm/data/state_tracking.py, the settings those of configs/state_tracking.py, with SEEDS seeds each
+and as lanes of one program in WORKDIR/CELL/TASK. Run the same command again after an interruption. Writes
+state_tracking.json and a picture: the accuracy of each cell and task on texts of 40 to 256 symbols.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from configs import state_tracking
+from experiments import lanes
+from experiments.pages import png_of
+from experiments.pages.markdown import table
+from lm.cells.table import CELLS
+from lm.data.state_tracking import STATE_TASKS
+from lm.errors import UserError, check_name
+from lm.runs.files import make_directory, write_bytes, write_json
+from lm.scoring.uncertainty import summarize_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SEEDS = 3
+SOLVED = 0.99
+# Cells whose output has a size of its own.
+PROJECTIONS = {"lstm_projection": 16}
+LEFT_OUT = ("jordan_softmax",)  # its softmax is the output, so it has no size to compare
+
+
+def run(config, workdir, data_dir=None, cells=""):
+    """Returns the content of state_tracking.json. cells: names separated by commas; empty: all"""
+    del config
+    names = cells.split(",") if cells else [name for name in CELLS if name not in LEFT_OUT]
+    for name in names:
+        check_name(name, CELLS.keys() - set(LEFT_OUT), "--cells")
+    workdir, rows = make_directory(workdir), []
+    for cell in names:
+        for task in STATE_TASKS:
+            rows.append({"cell": cell, "task": task, **measure(cell, task, workdir / cell / task, data_dir)})
+            shown = ", ".join(f"{value:.4f}" for value in rows[-1]["values"])
+            print(f"{cell} {task}: accuracy {shown}", flush=True)
+    content = {"seeds": SEEDS, "solved": SOLVED, "rows": rows}
+    print(table(*as_table(rows)))
+    write_json(workdir / "state_tracking.json", content)
+    write_bytes(workdir / "state_tracking.png", png_of(draw(rows)))
+    print(f"wrote state_tracking.json and state_tracking.png to {workdir}")
+    return content
+
+
+def measure(cell: str, task: str, directory: Path, data_dir=None) -> dict:
+    """Trains a cell on a task: accuracy on longer texts by seed, their mean and 95% interval, and that on texts as long
+    as the training texts. Raises UserError if a seed failed."""
+    config = state_tracking.get_config(task)
+    config.model.cell = cell
+    config.model.projection, config.parameters = PROJECTIONS.get(cell, 0), 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = lanes.run(config, str(directory), data_dir, f"seed=0:{SEEDS}")
+    jax.clear_caches()  # a program of each cell and task would stay
+    accuracy = {"valid": [], "test": []}
+    for lane, summary in found.items():
+        if "error" in summary:
+            raise UserError(f"{directory}/{lane}: {summary['error']}")
+        for row in summary["results"]:
+            accuracy[row["split"]].append(row["accuracy"])
+    interval = summarize_seeds(accuracy["test"])
+    return {
+        "values": accuracy["test"],
+        "mean": interval.mean,
+        "interval": [interval.low, interval.high],
+        "as_long_as_training": accuracy["valid"],
+    }
+
+
+def as_table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """(columns, rows) with a row per cell: the mean and the standard deviation of each task's accuracy."""
+    cells = list(dict.fromkeys(row["cell"] for row in rows))
+    found = {(row["cell"], row["task"]): np.array(row["values"]) for row in rows}
+    shown = [
+        [cell, *(f"{found[cell, task].mean():.3f} ± {found[cell, task].std(ddof=1):.3f}" for task in STATE_TASKS)]
+        for cell in cells
+    ]
+    return ["cell", *STATE_TASKS], shown
+
+
+def draw(rows: list[dict]) -> "Figure":
+    """Draws a field per cell and task: the mean accuracy, dark if the task is solved."""
+    from matplotlib.figure import Figure
+
+    cells = list(dict.fromkeys(row["cell"] for row in rows))
+    found = {(row["cell"], row["task"]): row["mean"] for row in rows}
+    values = np.array([[found[cell, task] for task in STATE_TASKS] for cell in cells])
+    figure = Figure(figsize=(6, 1.2 + 0.3 * len(cells)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(STATE_TASKS)), list(STATE_TASKS))
+    axes.set_yticks(range(len(cells)), cells)
+    for (row, column), value in np.ndenumerate(values):
+        weight = "bold" if value >= SOLVED else "normal"
+        colour = "white" if value > 0.6 else "black"
+        axes.text(column, row, f"{value:.3f}", ha="center", va="center", fontsize=8, color=colour, weight=weight)
+    axes.set_title("accuracy on texts of 40 to 256 symbols; trained on 1 to 40", fontsize=10)
+    return figure
