@@ -56,6 +56,7 @@ LABELS = {
     "labelled": 3,
     "cs224d_ner": 5,
     "multi30k": 5_919,  # symbols of the targets
+    "pairs": 40,
 }
 TOKENS = {
     "text8": 99_999_000,

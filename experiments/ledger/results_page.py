@@ -24,12 +24,17 @@ def sections() -> dict:
     content = derive(load_records(), all_claims(), stored_reasons(RESULTS))
     rows = content["rows"]
     return {
-        (README, "results"): table(README_COLUMNS, select(final_rows(rows), README_COLUMNS)),
+        (README, "results"): table(README_COLUMNS, select(final_rows(reported(rows)), README_COLUMNS)),
         (PAGE, "summary"): summary_line(rows),
         (PAGE, "reported numbers"): table(PAGE_COLUMNS, select(filter(is_final, rows), PAGE_COLUMNS)),
         (PAGE, "training curves"): table(PAGE_COLUMNS, select(itertools.filterfalse(is_final, rows), PAGE_COLUMNS)),
         (PAGE, "other protocols"): table(OTHER_COLUMNS, map(other_cells, content["other_scores"])),
     }
+
+
+def reported(rows: list[dict]) -> list[dict]:
+    """Those of numbers that a source reports, not of this project's aims."""
+    return [row for row in rows if row["kind"] == "reported"]
 
 
 def final_rows(rows: list[dict]) -> list[dict]:

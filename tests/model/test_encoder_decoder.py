@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs.base import base
+from lm.cells.table import CELLS
 from lm.errors import UserError
 from lm.model.encoder_decoder import ATTENDS, CONTEXTS, make_encoder_decoder
 from lm.scoring.decoding import attention_of, decode_step, encode, forced_features, logits_of, search
@@ -50,6 +51,27 @@ def test_padding_changes_nothing_and_steps_are_those_of_the_whole(context, direc
     for token, expected in zip(tokens, alone, strict=True):
         state, found = step(token[None], state)
         np.testing.assert_allclose(found[0], expected, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_reads_and_writes(cell):
+    """A source is read as it is alone, and a decoder that runs step by step gives what it gives for whole targets."""
+    model, parameters = model_of(cell=cell, projection=3 if "projection" in cell else 0, context="multiplicative")
+
+    @jax.jit
+    def features(sources, lengths, tokens):
+        state, memory = encode(model, parameters, sources, lengths)
+        return forced_features(model, parameters, tokens, state, memory)
+
+    alone = features(column(SOURCE), jnp.array([4]), column([0, 2, 3]))
+    together = features(jnp.array([[1, 3, 2, 0, 4], [2, 1, 1, 1, 0]]).T, jnp.array([4, 5]), column([0, 2, 3], 2))
+    np.testing.assert_allclose(together[:, :1], alone, atol=1e-5)
+    state, memory = encode(model, parameters, column(SOURCE), jnp.array([4]))
+    step = jax.jit(lambda token, state: decode_step(model, parameters, token, state, memory))
+    for token, expected in zip(column([0, 2, 3]), alone, strict=True):
+        state, found = step(token[None], state)
+        np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])

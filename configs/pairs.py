@@ -1,0 +1,50 @@
+"""Your own pairs, such as sentences and their translations: an encoder and a decoder with attention.
+
+    python launch.py --config=configs/pairs.py --config.data.path=pairs.tsv --workdir=runs/pairs
+    python launch.py --config=configs/pairs.py --config.data.path=names.csv --config.data.format=csv \\
+        --config.data.columns='(1, 0)' --config.data.header=first_line --config.data.tokenizer=characters
+
+A row has a source and its target, in the columns of config.data.columns. Words (config.data.tokenizer=lower lowers
+their case) or characters are symbols; words seen once are <unk>. A tenth of the rows is held out for validation unless
+config.data.valid_path names a file. The best checkpoint by validation is kept. `--experiment=translate` uses the run.
+"""
+
+from configs.base import base
+
+
+def get_config():
+    config = base()
+    config.task = "translation"
+    config.name = "pairs"
+    config.source = "your own pairs"
+    # data
+    config.data.corpus = "pairs"
+    config.data.min_count = 2
+    config.data.buckets = 4
+    config.data.batch_size = 64
+    # model: that of configs/multi30k/strong.py, smaller
+    config.model.input = "embedding"
+    config.model.embedding_size = 256
+    config.model.hidden = (256,)
+    config.model.context = "fed"
+    config.model.direction = "both"
+    config.model.output = "tied"
+    config.init.embedding = ("normal", 0.0, 0.05)
+    config.init.recurrent = ("orthogonal",)
+    config.init.bias = ("lstm_bias", 1.0)
+    # regularisation
+    config.keep_prob.input = 0.7
+    config.keep_prob.output = 0.7
+    config.loss.label_smoothing = 0.1
+    # optimiser
+    config.optim.name = "adam"
+    config.optim.learning_rate = 1e-3
+    config.optim.clipping = "global_norm"
+    config.train.epochs = 20
+    config.train.patience = 4
+    config.train.report_every = 50
+    config.train.steps_per_dispatch = 50
+    config.checkpoint.best = "keep"
+    config.evaluation.protocols = ("exact", "beam")
+    config.sample.beams = 5
+    return config
