@@ -22,6 +22,7 @@ from lm.training.estimates import Estimate
 from lm.training.loop import train
 from lm.training.setup import Setup, make_setup
 from lm.training.start import start_from_run, start_from_vectors
+from lm.training.summary import NO_TEST
 
 LONG_SECONDS = 300.0  # timing takes some seconds: a few hundredths of this
 
@@ -165,7 +166,7 @@ def print_results(summary: dict):
     for row in summary["results"]:
         print(shown_score(row, summary["provenance"]))
     for name, reason in summary["not_scored"].items():
-        hint = "; --experiment=evaluate scores it later" if name == "test" else ""
+        hint = "; --experiment=evaluate scores it later" if name == "test" and reason != NO_TEST else ""
         print(f"{name} is not scored: {reason}{hint}")
     if summary["samples"]:
         print("samples:", sampled_texts.bordered(summary["samples"]), sep="\n")

@@ -20,6 +20,7 @@ from lm.scoring.protocols import evaluate as score
 from lm.training.loop import Trainer
 from lm.training.recorder import Recorder
 from lm.training.setup import make_setup
+from lm.training.summary import NO_TEST
 from tests.helpers import tiny
 
 
@@ -84,9 +85,12 @@ def test_a_run_without_its_test_file_trains_and_says_what_is_missing(tmp_path):
     assert {row["split"] for row in summary["results"]} == {"valid"}
 
 
-def test_a_corpus_without_a_test_split_has_nothing_to_score(tmp_path):
+def test_a_corpus_without_a_test_split_says_that_test_is_not_scored(tmp_path, capsys):
     summary = Trainer(Recorder(make_setup(config(), tiny.corpus()), tmp_path, read_test=lambda: None)).run()
-    assert summary["not_scored"] == {}
+    assert summary["not_scored"] == {"test": NO_TEST}
+    train.print_results(summary)
+    assert f"\ntest is not scored: {NO_TEST}\n" in capsys.readouterr().out
+    assert "config.data.test_path" in NO_TEST
 
 
 @pytest.fixture

@@ -36,7 +36,10 @@ Observe = Callable[[int, float], None]
 
 
 class Progress(NamedTuple):
-    """What the host carries between dispatches; saved with every checkpoint. Sums in float64."""
+    """What the host carries between dispatches; saved with every checkpoint. Sums in float64.
+
+    Nats are sums over steps of the mean loss of a step: a short last batch counts as much as a full one.
+    """
 
     report_nats: float = 0.0  # since the last report
     report_steps: int = 0
@@ -213,6 +216,7 @@ class Recorder:
         return state
 
     def _report_row(self, step: int, ends_epoch: bool) -> dict:
+        """A row of metrics.jsonl. loss, epoch_loss: nats, means over steps, not over targets"""
         p, measured = self.progress, self._measured
         loss = p.report_nats / p.report_steps
         row = {

@@ -14,6 +14,8 @@ from lm.scoring.score import Score
 from lm.tasks.task import Split
 from lm.training.setup import Setup
 
+NO_TEST = "the corpus has no test part; of your own text, config.data.test_path names one"
+
 
 def texts_to_score(
     setup: Setup, read_test: Callable[[], Split | None] | None
@@ -31,7 +33,10 @@ def texts_to_score(
         except UserError as error:
             not_scored["test"] = str(error)
         else:
-            texts |= {} if test is None else {"test": test}
+            if test is None:
+                not_scored["test"] = NO_TEST
+            else:
+                texts["test"] = test
     return {split: texts[split] for split in wanted if split in texts}, not_scored
 
 

@@ -229,6 +229,17 @@ def test_a_run_learns_its_labels_and_can_be_opened(tmp_path, kind):
     assert rows[-1]["valid_accuracy"] == score["accuracy"]
 
 
+def test_the_loss_of_an_epoch_is_the_mean_over_its_steps_however_short(tmp_path):
+    """60 examples in batches of 8: the short last batches of the two buckets count as much as full ones."""
+    config = config_of("classification", tmp_path / "a.txt", train__report_every=1, train__epochs=1)
+    setup = load_setup(config, None)
+    assert len(setup.corpus.splits["train"]) % 8
+    train(setup, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == setup.task.steps_per_epoch
+    assert rows[-1]["epoch_loss"] == pytest.approx(np.mean([row["loss"] for row in rows]), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
