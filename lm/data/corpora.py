@@ -278,12 +278,15 @@ def _labelled(data, text, splits, given) -> Built:
     Without config.data.valid_path, valid is a random share of the training examples, config.data.valid_share.
     """
     files = _own_files(data)
-    rows = labelled.prepare_words({name: labelled.read_rows(read, data, name) for name, read in files.items()}, data)
+    read = {name: labelled.read_rows(some, data, name) for name, some in files.items()}
+    if "train" in splits:  # once a run
+        labelled.warn_of_shared({name: [(row.tokens, row.labels) for row in some] for name, some in read.items()})
+    rows = labelled.prepare_words(read, data)
     if "valid" not in rows and data.valid_share:
         rows["train"], rows["valid"] = labelled.hold_out(rows["train"], data.valid_share, data.seed)
     vocabulary = given or labelled.collect_vocabulary(rows, data)
     arrays = {name: labelled.encode_rows(some, vocabulary) for name, some in rows.items()}
-    labelled.check_labels(arrays, vocabulary)
+    labelled.check_labels(arrays, vocabulary, drawn="valid" not in files)
     more = {"sources": _own_sources(files), "own": _own_digests(files)}
     return vocabulary, arrays, more | {"examples": {name: len(some) for name, some in arrays.items()}}
 
@@ -292,6 +295,10 @@ def _pairs(data, text, splits, given) -> Built:
     """The user's own pairs: lm/data/pair_corpora.py. Valid as with `_labelled`."""
     files = _own_files(data)
     pairs = {name: pair_corpora.read_own_pairs(read, data, name) for name, read in files.items()}
+    if "train" in splits:
+        labelled.warn_of_shared(
+            {name: [(tuple(p.source), tuple(p.target)) for p in some] for name, some in pairs.items()}
+        )
     level = "char" if data.tokenizer == "characters" else "word"
     vocabulary, arrays, more = pair_corpora.built(pairs, level, data, SPLITS, given)
     return vocabulary, arrays, more | {"sources": _own_sources(files), "own": _own_digests(files)}

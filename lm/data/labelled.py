@@ -21,7 +21,8 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -108,14 +109,29 @@ def _read_tsv(file: OwnFile, data) -> Iterable[Row]:
     return _table_rows(file, data, ((number, line.split("\t")) for number, line in _numbered(lines, data)))
 
 
+_CSV_FIELD = re.compile(r'(?:"[^"]*(?:""[^"]*)*"|(?!")[^,\n]*)[,\n]')
+
+
+def _line_of_open_quote(text: str, first: int, last: int) -> int:
+    """The line, of lines `first` to `last` of a CSV, in which the quote that is not closed begins; or `last`."""
+    lines, end = "\n".join(text.split("\n")[first - 1 : last]) + "\n", 0
+    while field := _CSV_FIELD.match(lines, end):
+        end = field.end()
+    return min(last, first + lines.count("\n", 0, end))
+
+
 def _read_csv(file: OwnFile, data) -> Iterable[Row]:
-    reader = csv.reader(io.StringIO(plain_text(file.content, f"config.data: {file.path}")), strict=True)
+    text = plain_text(file.content, f"config.data: {file.path}")
+    reader, end = csv.reader(io.StringIO(text), strict=True), 0
     records: list[tuple[int, list[str]]] = []
     try:
         for record in reader:
             records += [(reader.line_num, record)] if record else []
+            end = reader.line_num
     except csv.Error as error:
-        raise UserError(f"{file.path}, line {reader.line_num}: {error}") from error
+        line = _line_of_open_quote(text, end + 1, reader.line_num)
+        found = f"{error}, found in line {reader.line_num}: is a quote not closed?"
+        raise UserError(f"{file.path}, line {line}: {found}") from error
     return _table_rows(file, data, records[1:] if data.header == "first_line" else records)
 
 
@@ -244,9 +260,26 @@ def hold_out(rows: Sequence[T], share: float, seed: int) -> tuple[list[T], list[
     return [row for n, row in enumerate(rows) if n not in held], [row for n, row in enumerate(rows) if n in held]
 
 
-def check_labels(splits: dict[str, Examples], vocabulary: Vocabulary):
-    """Raises UserError if a validation split lacks a class of the training examples: its score would mislead."""
+def warn_of_shared(examples: Mapping[str, Sequence[Hashable]]):
+    """Prints a warning for each file of valid and test that has whole examples of the training file."""
+    train = set(examples["train"])
+    for name in [split for split in examples if split != "train"]:
+        if shared := sum(example in train for example in examples[name]):
+            print(
+                f"warning: config.data.{name}_path: {shared} of {len(examples[name])} examples are training examples "
+                f"too, so the score of {name} may mislead",
+                file=sys.stderr,
+            )
+
+
+def check_labels(splits: dict[str, Examples], vocabulary: Vocabulary, drawn: bool):
+    """Raises UserError if a validation split lacks a class of the training examples: its score would mislead.
+
+    drawn: whether valid was drawn from the training examples
+    """
+    remedy = "set another config.data.seed, a larger config.data.valid_share, or config.data.valid_path"
+    remedy = remedy if drawn else "add one to the file of config.data.valid_path"
     for name in set(splits) & {"valid"}:
         present = set(splits[name].labels.tolist())
         if missing := [label for n, label in enumerate(vocabulary.labels) if n not in present]:
-            raise UserError(f"config.data: no example of {name} has the label {in_short(missing[0])}")
+            raise UserError(f"config.data: no example of {name} has the label {in_short(missing[0])}: {remedy}")

@@ -95,8 +95,44 @@ def test_labels_that_do_not_fit_between_splits_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"b.tsv, line 1: the label 'z' is not one .*; known: x, y"):
         load_file(train, data__valid_path=str(valid))
     valid.write_text("a\tx\n")
-    with pytest.raises(UserError, match="no example of valid has the label 'y'"):
+    with pytest.raises(UserError, match=r"no example of valid has the label 'y': add one to the file of config\.data"):
         load_file(train, data__valid_path=str(valid))
+    train.write_text("a\tx\nb\tx\nc\ty\nd\ty\n")
+    with pytest.raises(UserError, match=r"has the label 'y': set another .*seed, a larger .*valid_share, or .*valid_p"):
+        load_file(train, data__valid_share=0.25, data__seed=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "found"),
+    [
+        ('bad,fine\ngood,"It was\nfun\nbad,Oh\n', 2, 4),  # read to the end
+        ('bad,fine\ngood,"It was\nbad,"Oh"\n', 2, 3),  # read to the next quote
+        ('bad,fine\n"a ""b""\nc","It was\nbad,Oh\n', 3, 4),  # a field before it has two lines
+        ('bad,fine\ngood,"It"was\n', 2, 2),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_named_by_the_line_where_it_begins(tmp_path, content, line, found):
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=rf"a\.csv, line {line}: .*found in line {found}: is a quote not closed"):
+        load_file(path, data__format="csv", data__valid_share=0.0)
+
+
+def test_examples_that_are_training_examples_too_are_counted(tmp_path, capsys):
+    """Whole examples: the same text with another label is another one."""
+    train, valid, test = tmp_path / "a.tsv", tmp_path / "b.tsv", tmp_path / "c.tsv"
+    train.write_text("a b\tx\na c\ty\nd\ty\n")
+    valid.write_text("a b\tx\na c\tx\na b\tx\nz\ty\n")
+    test.write_text("q\tx\nr\ty\n")
+    for corpus in ("labelled", "pairs"):
+        data = labelled.config(train, data__valid_path=str(valid), data__test_path=str(test)).data
+        data.corpus = corpus
+        load(data, None, ("train", "valid"))
+        lines = capsys.readouterr().err.splitlines()
+        said = "2 of 4 examples are training examples too, so the score of valid may mislead"
+        assert lines == [f"warning: config.data.valid_path: {said}"]
+        load(data, None, ("test",))
+        assert capsys.readouterr().err == "", "it was said when the run began"
 
 
 def test_folders_of_several_directories_are_not_classes(tmp_path):
