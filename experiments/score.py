@@ -35,8 +35,12 @@ def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint
         raise UserError(f"--next must be at least 0, not {next}")
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
+    task = opened.config.task
+    if task != "language_modelling" and (per != "text" or next):
+        flag = f"--per={per}" if per != "text" else f"--next={next}"
+        raise UserError(f"{flag} needs a run of config.task=language_modelling, and this one has {task}: leave it out")
     content = read(text, opened.vocabulary.level)
-    if opened.config.task != "language_modelling":
+    if task != "language_modelling":
         rows = labelled_rows(opened, content)
         print_rows(rows)
         return rows

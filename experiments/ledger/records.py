@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.ledger.claims import Claim, planned_run, suits, title_of
+from experiments.ledger.verdicts import POINTS
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_bytes
 from lm.runs.provenance import NUMERICS, decisive, identity
@@ -98,13 +99,17 @@ def make_record(workdir: str | Path) -> dict:
 
 
 def check_score(row: dict, where: str) -> None:
-    """Raises UserError unless the perplexity of a result follows from its nats."""
+    """Raises UserError unless the perplexity of a result follows from its nats, and its measures are possible."""
     stated, found = row["perplexity"], perplexity(row["nats"] / row["targets"]) if row["nats"] >= 0 else math.nan
     if not math.isclose(math.inf if stated is None else stated, found, rel_tol=1e-6):
         raise UserError(
             f"{where} was changed: {row['nats']:g} nats over {row['targets']} targets ({row['split']}) are no "
             f"perplexity of {stated}"
         )
+    for name in row.keys() - SCORE.keys():
+        most = 100 if name in POINTS else 1
+        if not 0 <= row[name] <= most * (1 + 1e-9):
+            raise UserError(f"{where} was changed: {name} {row[name]:g} ({row['split']}) is not between 0 and {most}")
 
 
 def _rounded(value):

@@ -24,6 +24,11 @@ FIXED = {
     "data.train_tokens": 0,
     "data.reset": "",
 }
+# Keys that only texts read: the default, and what to set in its place.
+UNREAD = {
+    "data.level": ("char", "config.data.tokenizer"),
+    "data.fractions": ((0.9, 0.05, 0.05), "config.data.valid_share or config.data.valid_path"),
+}
 # Random keys: step s folds in s for its noise, and epoch e folds in _ORDERS + e for its order. Steps stay below that.
 _ORDERS = 2**31
 
@@ -131,6 +136,13 @@ def check_settings(
         group, name = key.split(".")
         if values[group][name] != allowed:
             raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")
+    for key, (default, instead) in UNREAD.items():
+        group, name = key.split(".")
+        if values[group][name] != default:
+            raise UserError(
+                f"config.{key} is not read with config.task={config.task}: leave it at {default!r}; own text reads "
+                f"{instead}"
+            )
     if config.evaluation.best_by not in ("loss", *measures):
         known = " or ".join(("loss", *measures))
         raise UserError(

@@ -143,6 +143,20 @@ def test_a_summary_whose_perplexity_does_not_follow_from_its_nats_is_refused(cha
         check_score(row | change, "summary.json")
 
 
+@pytest.mark.parametrize(("name", "value"), [("accuracy", 1.01), ("f1_ORG", -0.1), ("bleu", 100.5), ("token_f1", 2)])
+def test_a_summary_with_an_impossible_measure_is_refused(name, value):
+    row = dict(split="valid", nats=200.0, targets=100, perplexity=7.38905609893065)
+    check_score(row | {"accuracy": 1.0, "f1_ORG": 0.0, "bleu": 100.00000000000001}, "summary.json")
+    with pytest.raises(UserError, match=rf"summary\.json was changed: {name} {value} \(valid\) is not between 0 and 1"):
+        check_score(row | {name: value}, "summary.json")
+
+
+def test_measures_of_the_committed_records_are_possible():
+    for record in load_records():
+        for row in record["results"]:
+            check_score(row, record["name"])
+
+
 def test_of_accuracy_the_errors_are_compared():
     reported = target(metric="accuracy", value=0.868)
     assert verdict(reported, [0.87]) == "reproduced"

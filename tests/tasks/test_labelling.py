@@ -254,9 +254,11 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_steps_however_short(tmp_path)
         ),
         ({"loss__weighting": "sum_over_time"}, "config.loss.weighting must be mean or sum"),
         ({"train__devices": 2}, "config.train.devices"),
-        ({"evaluation__during": "batched"}, "protocol batched is of a language model"),
+        ({"evaluation__during": "batched"}, "has no protocol batched, but exact"),
         ({"data__columns": (0, 5)}, "line 1: it has 2 columns, and config.data.columns asks for column 5"),
         ({"data__valid_share": 0.001}, "leaves a part empty"),
+        ({"data__level": "word"}, r"config\.data\.level is not read with .*: leave it at 'char'; .*\.tokenizer"),
+        ({"data__fractions": (0.8, 0.1, 0.1)}, r"config\.data\.fractions is not read with .*\.valid_share"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tmp_path, changes, message):
@@ -290,6 +292,10 @@ def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, kind, capsys):
     assert launch.main(["launch.py", "--experiment=export", f"--workdir={tmp_path}/run", f"--to={tmp_path}/out"]) == 0
     capsys.readouterr()
     assert rows_of(tmp_path / "out") == rows
+    for flag in ("--per=token", "--next=3"):
+        assert launch.main(["launch.py", "--experiment=score", f"--workdir={tmp_path}/run", flag]) == 2
+        said = f"{flag} needs a run of config.task=language_modelling, and this one has {config.task}"
+        assert said in capsys.readouterr().err
     for command in ("sample", "gradients"):
         assert launch.main(["launch.py", f"--experiment={command}", f"--workdir={tmp_path}/run"]) == 2
         assert f"config.task={config.task}, and --experiment={command} needs" in capsys.readouterr().err

@@ -95,6 +95,13 @@ PAIRS = "ein hund\ta dog\neine katze\ta cat\nein haus\tthe house\nein hund läuf
 LONGER = "ein hund läuft hier\ta dog runs here\neine katze schläft da\ta cat is sleeping there\n"
 
 
+@pytest.mark.parametrize(("key", "value"), [("level", "word"), ("fractions", (0.5, 0.25, 0.25))])
+def test_keys_of_texts_are_refused(config, key, value):
+    config.data[key] = value
+    with pytest.raises(UserError, match=rf"config\.data\.{key} is not read with config\.task=translation"):
+        load_setup(config, None)
+
+
 def own_pairs(tmp_path, config, text=PAIRS):
     (tmp_path / "pairs.tsv").write_text(text)
     config.data.corpus, config.data.path = "pairs", str(tmp_path / "pairs.tsv")
