@@ -107,6 +107,7 @@ def launch(argv: list[str]) -> None:
     keywords = {flag.name: values[flag.name].value for flag in command.flags}
     if command.arguments:
         keywords[command.arguments] = tuple(arguments)
+    import_jax()
     use_compilation_cache()
     fix_numerics()
     use_threads(config)
@@ -308,6 +309,15 @@ def missing_device() -> UserError | None:
     except (RuntimeError, AssertionError) as error:
         return UserError(f"JAX_PLATFORMS={platforms}: JAX finds no such device ({first_line(error)})")
     return None
+
+
+def import_jax() -> None:
+    """Imports jax. Raises UserError for a variable of the environment that it cannot read."""
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:  # it names the variable
+        hint = "set it to true or false, or unset it" if "truth value" in str(error) else "correct it, or unset it"
+        raise UserError(f"JAX does not start: {first_line(error)}: {hint}") from error
 
 
 def use_threads(config: ConfigDict) -> None:

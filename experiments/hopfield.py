@@ -4,7 +4,8 @@
     python launch.py --experiment=hopfield --patterns='faces/*.png' --flip=0.3 --workdir=runs/faces
 
 The patterns are six digits, or those of --patterns: text files that draw patterns with characters, separated by empty
-lines (space, dot, 0 and - are off), or images. --flip is the share of each pattern that is flipped at the start.
+lines (space, dot, 0 and - are off), or images of one size. --flip is the share of each pattern that is flipped at the
+start.
 Writes hopfield.json and two pictures to the workdir. recall.png: patterns, starts, what each rule recalls, and the
 energy. capacity.png: errors of one update, and the overlap that is left in the end, against the number of random
 patterns per unit, with the theory for large networks.

@@ -12,6 +12,7 @@ import pytest
 import launch
 from configs.base import base
 from experiments import compare
+from experiments.pages import comparison_page
 from lm.data.corpora import load
 from lm.errors import UserError
 from lm.training.loop import train
@@ -101,6 +102,18 @@ def test_models_with_more_context_are_compared_on_the_last_targets():
     assert (found["targets"], found["verdict"]) == (300, "a is better")
     assert found["difference"] == pytest.approx(-0.25)
     assert found["a_perplexity"] == pytest.approx(math.exp(a.mean()))
+
+
+def test_too_few_targets_for_an_interval_name_no_winner():
+    """20 targets are one block, so each resampled text has the same mean."""
+    corpus = tiny.corpus()
+    models = [Fixed(np.full(20, nats), corpus) for nats in (1.0, 2.0)]
+    [found] = compare.compare_pairs([compare.FinishedRun(name, None, {}, {}) for name in "ab"], models, "valid")
+    assert found["verdict"] == "too few targets for an interval: more than 20 are needed"
+    comparison = {"runs": [{"label": "a"}, {"label": "b"}], "checkpoint": "last", "split": "valid"}
+    text = comparison_page.write_markdown(comparison | {"metrics": {}, "differences": {}, "pairs": [found]})
+    assert "better" not in text
+    assert "inf" not in text
 
 
 def test_different_texts_of_one_vocabulary_are_not_compared():

@@ -49,7 +49,14 @@ def test_an_image_is_dark_below_its_median(tmp_path):
         ({"a": "##\n##\n\n#\n#\n"}, "pattern 2 has 2 lines of 1 characters, the first has 2 lines of 2"),
         ({"a": "##\n##\n"}, "has 1 patterns of 4 units; needed are two or more"),
         ({"a": "##\n\n##\n"}, "two patterns are equal"),
-        ({"a": "##\n", "b": "###\n"}, "different sizes"),
+        (
+            {"a": "##\n", "b": "###\n"},
+            "different sizes: .*a has 1 lines of 2 characters, .*b has 1 lines of 3 characters; give",
+        ),
+        (
+            {"a": "#.\n.#\n  \n##\n..\n"},
+            "line 3, has only spaces: leave it empty between patterns, or draw .* as dots",
+        ),
         ({"a": ""}, "the file has no text"),
         ({"a": "\n".join("#" * 100 for _ in range(100)) + "\n\n" + "\n".join("." * 100 for _ in range(100))}, "4096"),
         ({"a": b"\x89PNG\r\n\x1a\nbroken"}, "not"),
@@ -59,6 +66,16 @@ def test_patterns_that_cannot_be_used(tmp_path, files, message):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=message):
+        load_patterns(str(tmp_path))
+
+
+def test_images_of_different_sizes_are_refused(tmp_path):
+    """Both would be reduced to one size, each distorted in its own way."""
+    for name, size in (("a", (20, 30)), ("b", (30, 20))):
+        Image.fromarray(np.eye(*size, dtype=np.uint8) * 200).save(tmp_path / f"{name}.png")
+    with pytest.raises(
+        UserError, match=r"a\.png has 30 x 20 pixels, .*b\.png has 20 x 30 pixels; give patterns of one"
+    ):
         load_patterns(str(tmp_path))
 
 

@@ -462,6 +462,15 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_variable_of_jax_that_is_wrong_is_one_line(tmp_path):
+    environment = os.environ | {"JAX_ENABLE_X64": "maybe"}
+    command = [sys.executable, "launch.py", f"--workdir={tmp_path}/run"]
+    done = subprocess.run(command, cwd=launch.CONFIGS.parent, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    said = "invalid truth value 'maybe' for environment 'JAX_ENABLE_X64': set it to true or false, or unset it"
+    assert done.stderr == f"error: JAX does not start: {said}\n"
+
+
 @pytest.mark.slow
 def test_a_closed_standard_output_is_no_traceback(tmp_path):
     command = f"{sys.executable} launch.py --workdir={tmp_path}/run --config.train.steps=3 --config.data.size=3000 >&-"

@@ -4,6 +4,7 @@ comparison: the content of compare.json (experiments/compare.py)
 """
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 from experiments.pages import points, render, svg_of, use_log_axis
@@ -66,7 +67,7 @@ def _pair_row(pair: dict) -> list:
     if pair["reason"]:
         return [pair["a"], pair["b"], *[None] * 5, f"{pair['verdict']}: {pair['reason']}"]
     numbers = [_cell(pair[key]) for key in ("a_perplexity", "b_perplexity", "difference")]
-    interval = f"{pair['low']:+.5f} to {pair['high']:+.5f}"
+    interval = f"{pair['low']:+.5f} to {pair['high']:+.5f}" if math.isfinite(pair["low"]) else None
     return [pair["a"], pair["b"], *numbers, interval, pair["targets"], pair["verdict"]]
 
 

@@ -98,7 +98,11 @@ DIGITS = """\
 
 def parse_patterns(text: str, where: str) -> Float[np.ndarray, "P H W"]:
     """Patterns of -1 and 1, drawn with characters and separated by empty lines. Raises UserError for patterns of
-    different sizes."""
+    different sizes, and for a line of spaces alone, which may mean either."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line and not line.strip():
+            remedy = "leave it empty between patterns, or draw units that are off as dots"
+            raise UserError(f"{where}, line {number}, has only spaces: {remedy}")
     blocks = [block.splitlines() for block in text.replace("\r", "").strip("\n").split("\n\n") if block.strip()]
     height, width = len(blocks[0]) if blocks else 0, max(map(len, blocks[0]), default=0) if blocks else 0
     for number, block in enumerate(blocks, 1):
@@ -128,19 +132,24 @@ def load_patterns(path: str) -> Float[np.ndarray, "P H W"]:
     """
     if not path:
         return parse_patterns(DIGITS, "DIGITS")
-    found = []
+    found, sizes = [], dict[str, str]()
     for file in read_own(path, "--patterns"):
         try:
-            Image.open(io.BytesIO(file.content))
+            image = Image.open(io.BytesIO(file.content))
         except UnidentifiedImageError:
             where = f"--patterns: {file.path}"
             found.append(parse_patterns(plain_text(file.content, where), where))
+            size = f"{found[-1].shape[1]} lines of {found[-1].shape[2]} characters"
         else:
             found.append(read_image(file))
-    sizes = {each.shape[1:] for each in found if len(each)}
+            size = f"{image.width} x {image.height} pixels"
+        sizes.setdefault(size, file.path)
     if len(sizes) > 1:
-        raise UserError(f"--patterns={path}: patterns of different sizes: {sorted(sizes)}")
-    patterns = np.concatenate([each for each in found if len(each)]) if sizes else np.zeros((0, 0, 0), np.float32)
+        (size, first), (other, second), *_ = sizes.items()
+        raise UserError(
+            f"--patterns={path}: different sizes: {first} has {size}, {second} has {other}; give patterns of one size"
+        )
+    patterns = np.concatenate(found)
     if len(patterns) < 2 or patterns[0].size > MOST_UNITS:
         what = f"{len(patterns)} patterns" + (f" of {patterns[0].size} units" if len(patterns) else "")
         raise UserError(f"--patterns={path} has {what}; needed are two or more, of at most {MOST_UNITS} units")

@@ -159,17 +159,22 @@ def _opened(path: str) -> Generator[IO[bytes]]:
 
 
 def parse_expression(text: str, words: dict[str, int]) -> list[tuple[float, str]]:
-    """(sign, word) of each term of an expression such as "king - man + woman". Raises UserError for an unknown word."""
-    terms, sign = [], 1.0
+    """(sign, word) of each term of an expression such as "king - man + woman". Raises UserError for an unknown word,
+    and for a sign without a word after it."""
+    terms, sign = [], ""
     for token in text.split():
         if token in ("+", "-") and token not in (text.strip(),):
-            sign = 1.0 if token == "+" else -1.0
+            if sign:
+                break
+            sign = token
             continue
         if token not in words:
             hint = f"; did you mean {token.lower()}?" if token.lower() in words else ""
             raise UserError(f"--word: {in_short(token)} has no vector there{hint}")
-        terms.append((sign, token))
-        sign = 1.0
+        terms.append((-1.0 if sign == "-" else 1.0, token))
+        sign = ""
+    if sign:
+        raise UserError(f"--word={in_short(text)}: no word follows a {sign}: write a sum such as 'king - man + woman'")
     if not terms:
         raise UserError("--word is empty: name a word, or an expression such as 'king - man + woman'")
     return terms

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+LEAST_BLOCK = 20  # targets
 Nats = Float[np.ndarray, " _N"]  # of the targets of a text, in its order
 
 
@@ -44,7 +45,10 @@ def summarize_seeds(values: Sequence[float]) -> Seeds:
 
 
 class Difference(NamedTuple):
-    """Mean over targets of model a's nats minus model b's, with its 95% confidence interval."""
+    """Mean over targets of model a's nats minus model b's, with its 95% confidence interval.
+
+    Targets that make a single block tell nothing about the spread: the interval is infinite.
+    """
 
     mean: float
     low: float
@@ -53,18 +57,20 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Names the better model, or neither if the interval contains 0."""
+        """Names the better model, or neither if the interval contains 0 or cannot be estimated."""
+        if self.low == -math.inf:
+            return f"too few targets for an interval: more than {LEAST_BLOCK} are needed"
         if self.low <= 0 <= self.high:
             return "not distinguishable"
         return "a is better" if self.mean < 0 else "b is better"
 
 
 def block_length(targets: int) -> int:
-    """Targets per block: N^(1/3), but at least 20, since targets of one sentence are correlated.
+    """Targets per block: N^(1/3), but at least LEAST_BLOCK, since targets of one sentence are correlated.
 
     N^(1/3) is the order of the block length that minimises the error of a block bootstrap (Hall, Horowitz & Jing 1995).
     """
-    return min(targets, max(20, math.ceil(targets ** (1 / 3))))
+    return min(targets, max(LEAST_BLOCK, math.ceil(targets ** (1 / 3))))
 
 
 def paired_bootstrap(a: Nats, b: Nats, resamples: int = 2000, block: int | None = None, seed: int = 0) -> Difference:
@@ -79,6 +85,8 @@ def paired_bootstrap(a: Nats, b: Nats, resamples: int = 2000, block: int | None 
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     count = len(difference)
     block = block or block_length(count)
+    if block >= count:
+        return Difference(float(difference.mean()), -math.inf, math.inf, block)
     sums = np.concatenate([[0.0], np.cumsum(np.concatenate([difference, difference[: block - 1]]))])
     block_means = (sums[block:] - sums[:-block]) / block  # of the block that starts at each target, wrapping at the end
     generator = np.random.default_rng(seed)

@@ -103,6 +103,15 @@ def test_expressions():
             parse_expression(text, words)
 
 
+@pytest.mark.parametrize(
+    ("text", "sign"), [("king -", "-"), ("king + + man", "+"), ("king + - man", "+"), ("- -", "-")]
+)
+def test_a_sign_without_a_word_is_refused(text, sign):
+    message = f"--word='{text}': no word follows a {sign}: write a sum such as 'king - man + woman'"
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse_expression(text, {"king": 0, "man": 1, "-": 2, "+": 3})
+
+
 def test_only_the_words_of_a_vocabulary_are_kept(file):
     kept = read_word_vectors(file, file, {"down", "right", "sideways"})
     assert kept.words == ("right", "down")

@@ -77,6 +77,15 @@ def test_a_model_is_not_distinguishable_from_itself():
     assert paired_bootstrap(a, a).verdict == "not distinguishable"
 
 
+def test_a_single_block_has_no_interval_and_names_no_better_model():
+    a, b = np.full(21, 1.0), np.full(21, 2.0)
+    found = paired_bootstrap(a[:20], b[:20])
+    assert found == (-1.0, -math.inf, math.inf, 20)
+    assert found.verdict == "too few targets for an interval: more than 20 are needed"
+    assert paired_bootstrap(a[:5], b[:5]).verdict == found.verdict
+    assert paired_bootstrap(a, b).verdict == "a is better"
+
+
 def test_the_interval_of_independent_targets_is_the_normal_one():
     """The deviation of the mean of N independent targets is 1 / sqrt(N)."""
     rng = np.random.default_rng(4)
