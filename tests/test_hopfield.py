@@ -28,7 +28,7 @@ def test_errors_and_capacity_are_those_of_the_theory(tmp_path):
 
 
 def test_patterns_drawn_with_characters():
-    patterns = parse_patterns("#.#\n.#.\n\n00-\n 1\n", "here")
+    patterns = parse_patterns("#.#\n.#.\n\n\n00-\n 1\n", "here")
     np.testing.assert_array_equal(patterns, [[[1, -1, 1], [-1, 1, -1]], [[-1, -1, -1], [-1, 1, -1]]])
 
 

@@ -1,6 +1,7 @@
 """Patterns of a Hopfield network: six digits, or the user's own text files and images."""
 
 import io
+import re
 
 import numpy as np
 from jaxtyping import Float
@@ -103,7 +104,7 @@ def parse_patterns(text: str, where: str) -> Float[np.ndarray, "P H W"]:
         if line and not line.strip():
             remedy = "leave it empty between patterns, or draw units that are off as dots"
             raise UserError(f"{where}, line {number}, has only spaces: {remedy}")
-    blocks = [block.splitlines() for block in text.replace("\r", "").strip("\n").split("\n\n") if block.strip()]
+    blocks = [block.splitlines() for block in re.split("\n{2,}", text.replace("\r", "").strip("\n")) if block.strip()]
     height, width = len(blocks[0]) if blocks else 0, max(map(len, blocks[0]), default=0) if blocks else 0
     for number, block in enumerate(blocks, 1):
         found = len(block), max(map(len, block))
