@@ -211,6 +211,12 @@ def _evaluation() -> ml_collections.ConfigDict:
     evaluation.predictions = 1000  # notebook protocols: number of predictions
     evaluation.batch_size = 20  # batched protocol: B
     evaluation.unroll = 20  # batched protocol: T
+    evaluation.cache_window = 500  # cache protocols: tokens that the cache holds
+    evaluation.cache_theta = 0.3  # cache protocols: how sharply it prefers similar states
+    evaluation.cache_lambda = 0.1  # cache protocols: its share of the probability
+    evaluation.dynamic_segment = 20  # dynamic protocols: tokens between two steps
+    evaluation.dynamic_rate = 0.01  # dynamic protocols: learning rate, on the sum of a segment's nats
+    evaluation.dynamic_decay = 0.001  # dynamic protocols: share of the way back to the trained parameters
     evaluation.target_length = 50  # translation: symbols written at most
     evaluation.beams = 5  # beam protocol: beginnings that the search keeps
     evaluation.length_penalty = 1.0  # beam protocol: ln p / length ** penalty decides between targets

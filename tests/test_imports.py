@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "lm.training": {*MODEL, "lm.runs", "lm.scoring", "lm.tasks", "configs.rules"},
     "lm.run": {"lm", "configs"},
     "configs": {"lm.errors"},
-    "experiments": {"lm", "configs.rules", "configs.catalogue"},
+    "experiments": {"lm", "configs.base", "configs.catalogue", "configs.rules", "configs.state_tracking"},
     "launch": {"lm", "configs", "experiments"},
 }
 OURS = ("lm", "configs", "experiments", "launch", "tests")

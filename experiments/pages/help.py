@@ -109,7 +109,7 @@ TOPICS: dict[str, Callable[[], str]] = {
     "tasks": lambda: entries("lm.tasks:TASKS", "task"),
     "cells": lambda: entries("lm.cells.table:CELLS", "model.cell"),
     "corpora": lambda: entries("lm.data.corpora:CORPORA", "data.corpus"),
-    "protocols": lambda: entries("lm.scoring.protocols:PROTOCOLS", "evaluation.protocols"),
+    "protocols": lambda: entries("lm.tasks:PROTOCOLS", "evaluation.protocols"),
     "optimisers": lambda: entries("lm.training.optim:OPTIMISERS", "optim.name"),
     "initialisers": lambda: entries("lm.model.initialisers:INITIALISERS", "init.ROLE"),
 }

@@ -157,6 +157,17 @@ class LanguageModel(nn.Module):
         nats = softmax_nats(x.reshape(-1, x.shape[-1]), *self._output(), targets.reshape(-1))
         return carry, nats.reshape(targets.shape)
 
+    def scored(
+        self, window: Integer[Array, "W B"], carry: tuple
+    ) -> tuple[Float[Array, ""], tuple[tuple, Array, Array]]:
+        """Scores a window without noise. Returns (sum of -ln p of the targets, which has a gradient, (carry after it,
+        the last layer's outputs [W - context, B, P], -ln p of every target))."""
+        carry, x = self.features(window[:-1], carry)
+        targets = window[self.context :]
+        ones = jnp.ones(targets.size, x.dtype)
+        total, nats = softmax_loss(x.reshape(-1, x.shape[-1]), *self._output(), targets.reshape(-1), ones)
+        return total, (carry, x, nats.reshape(targets.shape))
+
     def loss(
         self,
         window: Integer[Array, "W B"],

@@ -8,7 +8,7 @@ read in order with carried state, and the nats of their targets are summed. Divi
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from lm.data.batches import make_streams, on_device
 from lm.errors import UserError
 from lm.model.language_model import LanguageModel
+from lm.scoring.adaptive import Adaptation, adaptive_nats
 from lm.scoring.score import Score
 
 Tokens = Integer[np.ndarray, " _N"]
@@ -70,8 +71,28 @@ def _exact(context: int, tokens: int, settings: ConfigDict | None = None) -> Win
     if tokens <= context:
         raise UserError(f"a text of {tokens} tokens is too short to score: {context + 1} are needed")
     targets = tokens - context
-    hop = min(EXACT_UNROLL, targets)
-    return Windows(-(-targets // hop), hop + context, 1, hop, targets)
+    return Windows(**_cut(targets, EXACT_UNROLL, context), rows=1, targets=targets)
+
+
+def _segments(context: int, tokens: int, settings: ConfigDict) -> Windows:
+    """As exact, with a step of gradient descent after each `settings.dynamic_segment` tokens (Krause et al. 2018)."""
+    return _exact(context, tokens)._replace(**_cut(tokens - context, settings.dynamic_segment, context))
+
+
+def _cached(context: int, tokens: int, settings: ConfigDict) -> Windows:
+    """As exact, mixed with a cache of the last `settings.cache_window` tokens (Grave et al. 2017)."""
+    return _exact(context, tokens)
+
+
+def _cached_segments(context: int, tokens: int, settings: ConfigDict) -> Windows:
+    """As dynamic, with a cache on top."""
+    return _segments(context, tokens, settings)
+
+
+def _cut(targets: int, most: int, context: int) -> dict[str, int]:
+    """The fields of one stream of so many targets, at most `most` in a window."""
+    hop = min(most, targets)
+    return {"count": -(-targets // hop), "size": hop + context, "hop": hop}
 
 
 class Protocol(NamedTuple):
@@ -80,11 +101,13 @@ class Protocol(NamedTuple):
     windows: (context, N, settings) -> Windows. Raises UserError if the text is too short
     extent: what the number of windows depends on: "text", its length, or "predictions", settings.predictions
     most_nats: upper bound on the nats of one target
+    adapts: how the model adapts to the text: a name of lm/scoring/adaptive.py: ADAPTS, or "" if it does not
     """
 
     windows: Callable[[int, int, ConfigDict], Windows]
     extent: str
     most_nats: float = math.inf
+    adapts: str = ""
 
 
 FLOOR = -math.log(1e-10)  # of probabilities, in Vanhoucke 2016
@@ -93,6 +116,9 @@ PROTOCOLS = {
     "notebook_stride2": Protocol(functools.partial(_notebook, stride=2), "predictions", FLOOR),
     "batched": Protocol(_batched, "text"),
     "exact": Protocol(_exact, "text"),
+    "cache": Protocol(_cached, "text", adapts="cache"),
+    "dynamic": Protocol(_segments, "text", adapts="dynamic"),
+    "dynamic_cache": Protocol(_cached_segments, "text", adapts="both"),
 }
 
 
@@ -108,25 +134,35 @@ def _stream_nats(
     return jax.lax.scan(step, model.initial_carry(windows.shape[2]), windows)[1]
 
 
-def _target_nats(windows: Windows, model: LanguageModel, parameters: dict, tokens: Tokens) -> Nats:
-    """Cuts the windows and returns the nats of their targets, in order."""
+def _target_nats(windows: Windows, tokens: Tokens, stream: Callable) -> Nats:
+    """Cuts the windows and returns the nats of their targets, in order. stream: [K, W, B] -> nats"""
     count, size, rows, hop, targets = windows
     starts = hop * np.arange(count)[:, None, None] + len(tokens) // rows * np.arange(rows)  # [K, 1, B]
     read = tokens.take(starts + np.arange(size)[:, None], mode="wrap")  # [K, W, B]
-    return np.asarray(_stream_nats(model, parameters, on_device(read))).reshape(-1)[:targets]
+    return np.asarray(stream(on_device(read))).reshape(-1)[:targets]
+
+
+def _adaptive(protocol: str, settings: ConfigDict) -> dict[str, Any]:
+    """Arguments of adaptive_nats."""
+    rates = settings.cache_theta, settings.cache_lambda, settings.dynamic_rate, settings.dynamic_decay
+    kind = PROTOCOLS[protocol].adapts
+    return {"adapts": kind, "cached": settings.cache_window, "adaptation": Adaptation(*rates)}
 
 
 def exact_nats(model: LanguageModel, parameters: dict, tokens: Tokens) -> Nats:
     """Nats of every target under the exact protocol. Raises UserError for a text without a target."""
-    return _target_nats(_exact(model.context, len(tokens)), model, parameters, tokens)
+    windows = _exact(model.context, len(tokens))
+    return _target_nats(windows, tokens, functools.partial(_stream_nats, model, parameters))
 
 
 def evaluate(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Score:
     """Scores a text under a protocol of PROTOCOLS; settings: config.evaluation. Raises UserError for a short text."""
-    windows, _, most_nats = PROTOCOLS[protocol]
-    nats = _target_nats(windows(model.context, len(tokens), settings), model, parameters, tokens)
+    found, stream = PROTOCOLS[protocol], functools.partial(_stream_nats, model, parameters)
+    if found.adapts:
+        stream = functools.partial(adaptive_nats, model, parameters, **_adaptive(protocol, settings))
+    nats = _target_nats(found.windows(model.context, len(tokens), settings), tokens, stream)
     # Summed in float64, so that the order of the sum does not show in the result.
-    return Score(float(np.minimum(nats, most_nats).sum(dtype=np.float64)), len(nats))
+    return Score(float(np.minimum(nats, found.most_nats).sum(dtype=np.float64)), len(nats))
 
 
 def window_shape(protocol: str, model: LanguageModel, tokens: int, settings: ConfigDict) -> tuple[int, int, int]:
@@ -139,6 +175,8 @@ def compile_stream(
 ) -> jax.stages.Compiled:
     """Compiles the program that scores a text under a protocol. parameters: arrays or ShapeDtypeStructs."""
     windows = jax.ShapeDtypeStruct(window_shape(protocol, model, len(tokens), settings), tokens.dtype)
+    if PROTOCOLS[protocol].adapts:
+        return adaptive_nats.lower(model, parameters, windows, **_adaptive(protocol, settings)).compile()
     return _stream_nats.lower(model, parameters, windows).compile()
 
 

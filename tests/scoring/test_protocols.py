@@ -128,7 +128,7 @@ def test_scores_by_hand():
 def test_a_uniform_model_scores_the_alphabet_under_every_protocol():
     model, parameters = tiny.model()
     parameters = jax.tree.map(np.zeros_like, parameters)
-    for protocol in PROTOCOLS:
+    for protocol in [name for name, each in PROTOCOLS.items() if not each.adapts]:
         score = evaluate(protocol, model, parameters, tiny.text(79), settings(predictions=70, batch_size=4, unroll=6))
         assert score.perplexity == pytest.approx(tiny.V, rel=1e-6), protocol
         assert score.bits_per_symbol == pytest.approx(math.log2(tiny.V), rel=1e-6)

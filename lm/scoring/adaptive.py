@@ -1,0 +1,93 @@
+"""Scores of a model that adapts to the text it reads. A score depends on earlier tokens alone, and nothing is kept.
+
+cache     mixes in a distribution over the tokens that followed similar states (Grave et al. 2017):
+          p(w) = (1 - lambda) p_model(w) + lambda sum_i softmax_i(theta h_i . h)[w followed h_i], i: the last W tokens
+dynamic   after each segment, a step of gradient descent on the sum of its nats, with decay to the trained parameters
+          (Krause et al. 2018): p <- p - rate * gradient + decay * (trained - p)
+both      a cache on top of the model that dynamic evaluation changes
+
+h is the last layer's output. The state is carried over the whole text.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Integer
+
+from lm.model.language_model import LanguageModel
+
+ADAPTS = ("cache", "dynamic", "both")
+
+
+class Adaptation(NamedTuple):
+    """config.evaluation: theta and lambda of the cache, rate and decay of the gradient steps."""
+
+    theta: Float[Array, ""] | float
+    share: Float[Array, ""] | float
+    rate: Float[Array, ""] | float
+    decay: Float[Array, ""] | float
+
+
+class Cache(NamedTuple):
+    """The last W states, the token after each, and whether the place is filled; the newest last."""
+
+    h: Float[Array, "W P"]
+    after: Int[Array, " W"]
+    filled: Bool[Array, " W"]
+
+
+@functools.partial(jax.jit, static_argnames=("model", "adapts", "cached"))
+def adaptive_nats(
+    model: LanguageModel,
+    parameters: dict,
+    windows: Integer[Array, "K R 1"],
+    adapts: str,
+    cached: int,
+    adaptation: Adaptation,
+) -> Float[Array, "K R-{model.context} 1"]:
+    """Nats of the targets of consecutive windows. adapts: one of ADAPTS; cached: W. A window is a segment."""
+
+    def read(changed: dict, window, carry) -> Any:
+        return model.apply({"params": changed}, window, carry, method="scored")
+
+    def step(before, window):
+        changed, carry, cache = before
+        if adapts == "cache":
+            _, (carry, h, nats) = read(changed, window, carry)
+        else:
+            (_, (carry, h, nats)), gradients = jax.value_and_grad(read, has_aux=True)(changed, window, carry)
+            changed = jax.tree.map(functools.partial(_descend, adaptation), changed, gradients, parameters)
+        if adapts != "dynamic":
+            cache, nats = _mix(cache, h[:, 0], window[model.context :, 0].astype(jnp.int32), nats[:, 0], adaptation)
+        return (changed, carry, cache), nats.reshape(-1, 1)
+
+    size = model.cell.output_size(model.config.hidden[-1])
+    cache = Cache(jnp.zeros((cached, size)), jnp.zeros(cached, jnp.int32), jnp.zeros(cached, bool))
+    return jax.lax.scan(step, (parameters, model.initial_carry(1), cache), windows)[1]
+
+
+def _descend(adaptation: Adaptation, parameter, gradient, trained):
+    return parameter - adaptation.rate * gradient + adaptation.decay * (trained - parameter)
+
+
+def _mix(
+    cache: Cache,
+    h: Float[Array, "T P"],
+    targets: Int[Array, " T"],
+    nats: Float[Array, " T"],
+    adaptation: Adaptation,
+) -> tuple[Cache, Float[Array, " T"]]:
+    """(the cache after these tokens, nats of the targets with the cache mixed in). A step sees the W before it."""
+    size, steps = len(cache.after), len(targets)
+    h_all, after = jnp.concatenate([cache.h, h]), jnp.concatenate([cache.after, targets])
+    filled = jnp.concatenate([cache.filled, jnp.ones(steps, bool)])
+    place, step = jnp.arange(size + steps)[None], jnp.arange(steps)[:, None]
+    seen = (place >= step) & (place < step + size) & filled[None]
+    scores = jnp.where(seen, adaptation.theta * h @ h_all.T, -jnp.inf)
+    matching = jnp.where(after[None] == targets[:, None], scores, -jnp.inf)
+    log_cache = jax.nn.logsumexp(matching, axis=1) - jax.nn.logsumexp(scores, axis=1)
+    mixed = -jnp.logaddexp(jnp.log1p(-adaptation.share) - nats, jnp.log(adaptation.share) + log_cache)
+    mixed = jnp.where(jnp.any(seen, axis=1), mixed, nats)  # before the first token, the model alone
+    return Cache(h_all[steps:], after[steps:], filled[steps:]), mixed
