@@ -154,7 +154,10 @@ def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
         # config_flags reports a file that it cannot read only when the config is first used.
         raise UserError(explain_error(argv, TypeError("get_config() must return a ConfigDict")))
     check_flags(values, arguments)
-    check_tuples(values["config"], overridden_keys(argv))
+    name, keys = value_of(values, "experiment"), list(overridden_keys(argv))
+    if keys and COMMANDS[name].config == "none":
+        raise UserError(f"--experiment={name} reads no config: remove --config.{keys[0]}")
+    check_tuples(values["config"], keys)
     return values, arguments
 
 

@@ -39,7 +39,7 @@ LEFT_OUT = ("jordan_softmax",)  # its softmax is the output, so it has no size t
 def run(config, workdir, data_dir=None, cells=""):
     """Returns the content of state_tracking.json. cells: names separated by commas; empty: all"""
     del config
-    names = cells.split(",") if cells else [name for name in CELLS if name not in LEFT_OUT]
+    names = list(dict.fromkeys(cells.split(","))) if cells else [name for name in CELLS if name not in LEFT_OUT]
     for name in names:
         check_name(name, CELLS.keys() - set(LEFT_OUT), "--cells")
     workdir, rows = make_directory(workdir), []

@@ -15,11 +15,11 @@ from lm.data.examples import Examples, Plan, cut_of, each_batch, make_plan, read
 from lm.data.labelled_corpora import tokens_of
 from lm.data.text import Vocabulary
 from lm.data.word_shapes import shapes_of
-from lm.errors import UserError
+from lm.errors import UserError, in_short
 from lm.model.sequence_model import SequenceModel, make_sequence_model
 from lm.scoring.labels import are_entities, confusion, entity_scores
 from lm.scoring.score import Score
-from lm.tasks.separate import FIXED, MEASURES, PROTOCOLS, Bucketed, check_settings
+from lm.tasks.separate import FIXED, MEASURES, PROTOCOLS, UNPAIRED, Bucketed, check_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Labelling(Bucketed):
     # --- Checks -----------------------------------------------------------------------------------------------------
 
     def check(self, config, corpus):
-        check_settings(config, PROTOCOLS, FIXED | {"penalty.l2": 0.0}, MEASURES)
+        check_settings(config, PROTOCOLS, FIXED | UNPAIRED | {"penalty.l2": 0.0}, MEASURES)
         if config.evaluation.best_by == "f1" and not self.has_entities:
             raise UserError("config.evaluation.best_by=f1 needs config.task=tagging with labels O, B-X and I-X")
 
@@ -128,12 +128,18 @@ def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, paramet
     if not tokens:
         raise UserError("the text is empty")
     index, unknown = {symbol: number for number, symbol in enumerate(symbols)}, vocabulary.unknown
+    if unknown is None and (missing := [token for token in tokens if token not in index]):
+        raise UserError(f"the model does not know {', '.join(map(in_short, dict.fromkeys(missing[:5])))}")
     ids = np.array([index.get(token, index[unknown or symbols[0]]) for token in tokens])
-    one = Examples(ids, np.array([0, len(ids)]), np.zeros(len(ids) if model.per_token else 1, np.int32))
+    one = Examples(ids, np.array([0, len(ids)]), np.zeros(1, np.int32))
+    if model.per_token:  # a second text, since labels of one text of one token could be those of texts
+        ids = np.array([*ids, ids[0], ids[0]])
+        one = Examples(ids, np.array([0, len(tokens), len(ids)]), np.zeros(len(ids), np.int32))
     plan = make_plan(cut_of(config.data)._replace(batch_size=1), one, 1)
     batch = read_batch(plan, examples.on_device(plan, one), plan.lengths[0], 0)
     labels, log_probs = _predicted(model, parameters, batch)[1], _log_probs(model, parameters, batch)
-    return tokens, np.asarray(labels)[:, 0], np.asarray(log_probs)[:, 0]
+    count = len(tokens) if model.per_token else 1
+    return tokens, np.asarray(labels)[:count, 0], np.asarray(log_probs)[:count, 0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

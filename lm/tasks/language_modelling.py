@@ -128,6 +128,8 @@ class LanguageModelling:
         for protocol in (config.evaluation.during, *config.evaluation.protocols):
             check_name(protocol, PROTOCOLS, "config.evaluation: protocol of a text")
         check_evaluation(config.evaluation, self.model, corpus.splits)
+        if config.model.context != "start" or config.loss.teacher_forcing < 1:
+            raise UserError("config.model.context and config.loss.teacher_forcing are of config.task=translation")
         if config.penalty.l2:
             raise UserError("config.penalty.l2 is of windows; of a language model: config.optim.weight_decay")
         if config.evaluation.best_by != "loss":

@@ -29,6 +29,7 @@ UNREAD = {
     "data.level": ("char", "config.data.tokenizer"),
     "data.fractions": ((0.9, 0.05, 0.05), "config.data.valid_share or config.data.valid_path"),
 }
+UNPAIRED = {"model.context": "start", "loss.teacher_forcing": 1.0}  # keys of pairs
 # Random keys: step s folds in s for its noise, and epoch e folds in _ORDERS + e for its order. Steps stay below that.
 _ORDERS = 2**31
 

@@ -32,6 +32,7 @@ PROTOCOLS = {
     "beam": Protocol("pairs: nats as exact; texts by beam search with config.evaluation.beams"),
     "free_running": Protocol("pairs: nats, no likelihood, after what the model itself finds likeliest; texts as exact"),
 }
+FOUR = 4  # words: BLEU compares runs of so many, and is 0 if no target has one
 EXAMPLES = 10  # pairs of a split that a summary shows
 # Keys with the only value that pairs allow, beside FIXED: sequences are whole, and padded at their ends.
 WHOLE = {
@@ -105,7 +106,7 @@ class Translation(Bucketed):
         targets = np.split(split.target.tokens, split.target.starts[1:-1])
         exact = [np.array_equal(row[: len(target)], target) for row, target in zip(written, targets, strict=True)]
         measures = {"sequence_accuracy": float(np.mean(exact)), "token_accuracy": float(np.mean(right))}
-        if self.is_of_words:
+        if self.is_of_words and split.target.lengths.max() > FOUR:
             measures = {"bleu": bleu([self.text(row) for row in written], split.texts), **measures}
         return Score(float(nats.sum(dtype=np.float64)), len(nats), measures)
 
@@ -174,6 +175,11 @@ class Translation(Bucketed):
 
     def check(self, config, corpus):
         measures = ("sequence_accuracy", "bleu") if self.is_of_words else ("sequence_accuracy",)
+        valid = corpus.splits.get("valid")
+        if config.evaluation.best_by == "bleu" and valid is not None and valid.target.lengths.max() <= FOUR:
+            raise UserError(
+                "config.evaluation.best_by=bleu needs a validation target of four words, and none has so many"
+            )
         check_settings(config, tuple(PROTOCOLS), FIXED | WHOLE, measures)
 
 

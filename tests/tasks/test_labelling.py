@@ -1,5 +1,6 @@
 """Labelled sequences: padding changes nothing, an epoch reads everything once, and a run labels texts."""
 
+import dataclasses
 import json
 
 import jax
@@ -15,7 +16,7 @@ from lm.data.word_shapes import SHAPES, shapes_of
 from lm.errors import UserError
 from lm.model.sequence_model import POOLINGS, make_sequence_model
 from lm.run import open_run
-from lm.tasks.labelling import predict, targets_of
+from lm.tasks.labelling import label_sequence, predict, targets_of
 from lm.training.loop import train
 from lm.training.step import compile_steps
 from tests.helpers import labelled
@@ -314,3 +315,19 @@ def test_probabilities_of_a_text_are_those_of_the_scored_example(tmp_path):
     for use in (run.nats, run.sample, run.gates):
         with pytest.raises(UserError, match="needs one of language_modelling"):
             use("a film")
+
+
+def test_a_text_of_one_token_is_tagged_as_in_a_sentence(tmp_path):
+    """And a token that a vocabulary without <unk> lacks is refused."""
+    setup = load_setup(labelled.config(labelled.write_columns(tmp_path / "train.txt"), "tagging"), None)
+    model, vocabulary = setup.task.model, setup.corpus.vocabulary
+    parameters = model.draw(jax.random.key(0))
+    word = vocabulary.symbols[2]
+    tokens, labels, log_probs = label_sequence(setup.config, vocabulary, model, parameters, word)
+    assert (tokens, labels.shape, log_probs.shape) == ([word], (1,), (1, len(vocabulary.labels)))
+    _, _, twice = label_sequence(setup.config, vocabulary, model, parameters, f"{word} {word}")
+    assert twice.shape == (2, len(vocabulary.labels))
+    np.testing.assert_allclose(np.exp(log_probs).sum(), 1.0, atol=1e-5)
+    known = dataclasses.replace(vocabulary, unknown=None)
+    with pytest.raises(UserError, match="the model does not know 'zz'"):
+        label_sequence(setup.config, known, model, parameters, f"{word} zz")
