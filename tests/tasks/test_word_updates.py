@@ -179,7 +179,8 @@ def test_lanes_are_the_runs_alone_and_the_best_check_has_the_highest_f1(tmp_path
         ({"optim__unit_rows": ("output_bias",)}, "config.optim.unit_rows: output_bias is not a matrix"),
         ({"optim__unit_rows": ("embeding",)}, "config.optim.unit_rows: unknown .embeding."),
         ({"data__examples": "letters"}, "config.data.examples: unknown .letters.; known: sequences, words"),
-        ({"evaluation__best_by": "bleu"}, "config.evaluation.best_by: unknown"),
+        ({"evaluation__best_by": "blue"}, "config.evaluation.best_by: unknown"),
+        ({"evaluation__best_by": "bleu"}, "config.evaluation.best_by must be loss or accuracy or f1 with config.task="),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tmp_path, changes, message):
