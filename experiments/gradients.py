@@ -96,7 +96,7 @@ def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16)
 
 
 def draw_parameters(cell: Cell, units: int, init, key) -> dict:
-    """Parameters of a layer with so many inputs and units, drawn as config.init says, but with FORGET_BIAS."""
+    """Draws the parameters of a layer with `units` inputs and units, by config.init; a forget bias by FORGET_BIAS."""
     shapes = cell.parameters(units, units)
     keys = jax.random.split(key, len(shapes))
     biases = [shape for role, shape in shapes.values() if role == "bias"]

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 TARGET_COLUMNS = ("what", "reported", "ours", "verdict", "where")
 # Panels of the figure: axis label -> columns of metrics.jsonl with the labels of their lines.
-LABEL_MEASURES = {"valid_accuracy": "accuracy, valid", "valid_f1": "F1, valid"}
-PAIR_MEASURES = {"valid_sequence_accuracy": "sequence accuracy, valid"}
-POINTS = {"valid_bleu": "BLEU, valid"}
+MEASURES = {
+    "labels": {"valid_accuracy": "accuracy, valid", "valid_f1": "F1, valid"},
+    "sequences": {"valid_sequence_accuracy": "sequence accuracy, valid"},
+    "BLEU": {"valid_bleu": "BLEU, valid"},
+}
 EXAMPLE_COLUMNS = ("source", "written", "target")
 PANELS = {
     "perplexity": {"perplexity": "train", "valid_perplexity": "valid"},
@@ -108,8 +110,7 @@ def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
     """Draws the panels of PANELS against steps; the reported perplexities at the end as dashed lines."""
     from matplotlib.figure import Figure
 
-    measures = {"labels": LABEL_MEASURES, "sequences": PAIR_MEASURES, "BLEU": POINTS}
-    found = {title: names for title, names in measures.items() if any(name in row for row in rows for name in names)}
+    found = {title: names for title, names in MEASURES.items() if any(name in row for row in rows for name in names)}
     panels = {"perplexity": PANELS["perplexity"], **found, **PANELS}
     figure = Figure(figsize=(9, 8), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=(3, *[1] * (len(panels) - 1)))

@@ -232,6 +232,6 @@ def each_batch(data: Data) -> Iterator[tuple[int, int, np.ndarray]]:
 
 
 def token_mask(batch: Batch, steps: int) -> Float[Array, "T B"]:
-    """1 at tokens, 0 at padding and in empty rows, for so many steps."""
+    """1 at tokens, 0 at padding and in empty rows, over `steps` steps."""
     time = jnp.arange(steps)[:, None]
     return ((time < batch.lengths[None]) & batch.present[None]).astype(jnp.float32)

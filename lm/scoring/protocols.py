@@ -90,7 +90,7 @@ def _cached_segments(context: int, tokens: int, settings: ConfigDict) -> Windows
 
 
 def _cut(targets: int, most: int, context: int) -> dict[str, int]:
-    """The fields of one stream of so many targets, at most `most` in a window."""
+    """count, size and hop of one stream of `targets` targets, of which a window has at most `most`."""
     hop = min(most, targets)
     return {"count": -(-targets // hop), "size": hop + context, "hop": hop}
 

@@ -32,7 +32,7 @@ PROTOCOLS = {
     "beam": Protocol("pairs: nats as exact; texts by beam search with config.evaluation.beams"),
     "free_running": Protocol("pairs: nats, no likelihood, after what the model itself finds likeliest; texts as exact"),
 }
-FOUR = 4  # words: BLEU compares runs of so many, and is 0 if no target has one
+FOUR = 4  # BLEU compares runs of up to four words: it is 0 if every target is shorter
 EXAMPLES = 10  # pairs of a split that a summary shows
 # Keys with the only value that pairs allow, beside FIXED: sequences are whole, and padded at their ends.
 WHOLE = {
@@ -138,7 +138,8 @@ class Translation(Bucketed):
 
     def text(self, row: np.ndarray) -> str:
         """The symbols before the first END as text."""
-        return text_of(self.vocabulary, row)
+        between = "" if self.vocabulary.level == "char" else " "
+        return between.join(self.vocabulary.targets[i] for i in row[: first_end(row)])
 
     def target_nats(self, parameters, split):
         return self.predict(parameters, split)[0]
@@ -177,9 +178,7 @@ class Translation(Bucketed):
         measures = ("sequence_accuracy", "bleu") if self.is_of_words else ("sequence_accuracy",)
         valid = corpus.splits.get("valid")
         if config.evaluation.best_by == "bleu" and valid is not None and valid.target.lengths.max() <= FOUR:
-            raise UserError(
-                "config.evaluation.best_by=bleu needs a validation target of four words, and none has so many"
-            )
+            raise UserError("config.evaluation.best_by=bleu needs a validation target of at least four words")
         check_settings(config, tuple(PROTOCOLS), FIXED | WHOLE, measures)
 
 
@@ -220,11 +219,6 @@ def translate_lines(
     settings = ml_collections.ConfigDict({"target_length": sample.length, "length_penalty": sample.length_penalty})
     written = task.write(parameters, split, sample.beams, settings)
     return [task.text(row) if pair.source else "" for pair, row in zip(read, written, strict=True)]
-
-
-def text_of(vocabulary: Vocabulary, row: np.ndarray) -> str:
-    """The symbols of a target before its first END, as text."""
-    return ("" if vocabulary.level == "char" else " ").join(vocabulary.targets[i] for i in row[: first_end(row)])
 
 
 def first_end(row: np.ndarray) -> int:
