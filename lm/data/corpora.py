@@ -281,9 +281,7 @@ def _labelled(data, text, splits, given) -> Built:
     read = {name: labelled.read_rows(some, data, name) for name, some in files.items()}
     if "train" in splits:  # once a run
         labelled.warn_of_shared({name: [(row.tokens, row.labels) for row in some] for name, some in read.items()})
-    rows = labelled.prepare_words(read, data)
-    if "valid" not in rows and data.valid_share:
-        rows["train"], rows["valid"] = labelled.hold_out(rows["train"], data.valid_share, data.seed)
+    rows = labelled.with_valid(labelled.prepare_words(read, data), data)
     vocabulary = given or labelled.collect_vocabulary(rows, data)
     arrays = {name: labelled.encode_rows(some, vocabulary) for name, some in rows.items()}
     labelled.check_labels(arrays, vocabulary, drawn="valid" not in files)

@@ -251,6 +251,14 @@ def encode_rows(rows: Sequence[Row], vocabulary: Vocabulary, start: str = "") ->
     return Examples(np.array(tokens, vocabulary.dtype), starts, np.array(labels, kind))
 
 
+def with_valid(rows: Mapping[str, Sequence[T]], data) -> dict[str, Sequence[T]]:
+    """Rows of each split; valid is held out of train if it has no file, config.data.valid_share of it."""
+    rows = dict(rows)
+    if "valid" not in rows and data.valid_share:
+        rows["train"], rows["valid"] = hold_out(rows["train"], data.valid_share, data.seed)
+    return rows
+
+
 def hold_out(rows: Sequence[T], share: float, seed: int) -> tuple[list[T], list[T]]:
     """(the other rows, a share of them drawn at random), both in their order. Raises UserError for an empty part."""
     count = round(share * len(rows))

@@ -29,10 +29,7 @@ def _built(rows: Mapping[str, Sequence[Row]], data, splits, given, special=(), s
 
     splits: those to encode; the words of the others may be symbols (config.data.words)
     """
-    rows = labelled.prepare_words(rows, data)
-    if "valid" not in rows and data.valid_share:
-        rows = dict(rows)
-        rows["train"], rows["valid"] = labelled.hold_out(rows["train"], data.valid_share, data.seed)
+    rows = labelled.with_valid(labelled.prepare_words(rows, data), data)
     vocabulary = given or labelled.collect_vocabulary(rows, data, special, labels)
     arrays = {name: labelled.encode_rows(some, vocabulary, start) for name, some in rows.items() if name in splits}
     return vocabulary, arrays, {"examples": {name: len(some) for name, some in arrays.items()}}

@@ -60,9 +60,7 @@ def encode_pairs(pairs: Sequence[Pair], vocabulary: Vocabulary) -> Pairs:
 
 def built(pairs: Mapping[str, Sequence[Pair]], level: str, data, splits, given) -> tuple:
     """(vocabulary, {split: Pairs}, provenance); valid is held out of train if it has no file."""
-    if "valid" not in pairs and data.valid_share:
-        pairs = dict(pairs)
-        pairs["train"], pairs["valid"] = labelled.hold_out(pairs["train"], data.valid_share, data.seed)
+    pairs = labelled.with_valid(pairs, data)
     vocabulary = given or collect_pair_vocabulary(pairs["train"], level, data)
     arrays = {name: encode_pairs(some, vocabulary) for name, some in pairs.items() if name in splits}
     return vocabulary, arrays, {"examples": {name: len(some) for name, some in arrays.items()}}
