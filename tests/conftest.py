@@ -45,6 +45,19 @@ def pytest_unconfigure(config):
         _CACHE.cleanup()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Drops the compiled programs of each test file.
+
+    Each holds several memory mappings, of which Linux allows a process 65,530: a worker that keeps them all
+    is aborted inside XLA some 2,000 tests later.
+    """
+    import jax
+
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """A test that connects anywhere but to this machine fails."""
