@@ -156,6 +156,8 @@ def _loss() -> ml_collections.ConfigDict:
     loss.weighting = "mean"  # a name of lm/model/losses.py: WEIGHTINGS
     loss.gradient = "full"  # a name of lm/model/losses.py: GRADIENTS
     loss.teacher_forcing = 1.0  # translation: probability that a step reads the true symbol before, not its own
+    loss.forcing_schedule = "constant"  # how that falls: a name of lm/tasks/forcing.py: SCHEDULES
+    loss.forcing_steps = 0  # training steps that the schedule is measured in; 0: constant
     loss.label_smoothing = 0.0  # probability spread evenly over all symbols; reported losses stay true nats
     return loss
 

@@ -238,6 +238,8 @@ RULES: dict[str, Rule] = {
     "loss.weighting": Name("lm.model.losses:WEIGHTINGS"),
     "loss.gradient": Name("lm.model.losses:GRADIENTS"),
     "loss.teacher_forcing": SHARE,
+    "loss.forcing_schedule": Name("lm.tasks.forcing:SCHEDULES"),
+    "loss.forcing_steps": COUNT_OR_ZERO_32,
     "loss.label_smoothing": RATE,
     "optim.name": Name("lm.training.optim:OPTIMISERS"),
     "optim.learning_rate": POSITIVE,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Integer, Key
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from lm.data.pairs import END
 from lm.model.dropout import Noise
@@ -35,30 +35,27 @@ def forced_features(
     state: DecoderState,
     memory: Memory,
     noise: Noise | None = None,
-    forcing: float = 1.0,
-    key: Key[Array, ""] | None = None,
+    true: Bool[Array, " T"] | None = None,
 ) -> Float[Array, "T B F"]:
     """What the softmax reads at each step of targets whose symbols before are `tokens`.
 
-    forcing: probability that a step reads the true symbol before it, else the one that the model finds likeliest; drawn
-        by `key`, which 0 and 1 need not, for all rows of a step at once
+    true: whether a step reads the true symbol before it, for all rows, else the one that the model finds likeliest; the
+        first step always does. None: all steps
     """
-    if not model.stepwise and forcing == 1.0:
+    if not model.stepwise and true is None:
         return decode_step(model, parameters, tokens, state, memory, noise)[1]
-    true = jnp.full(len(tokens), forcing == 1.0) if key is None else jax.random.bernoulli(key, forcing, (len(tokens),))
-    true = true.at[0].set(True)
 
     def step(before, inputs):
         state, guess = before
         number, token, is_true = inputs
-        read = token if forcing == 1.0 else jnp.where(is_true, token, guess)
+        read = token if is_true is None else jnp.where(is_true, token, guess)
         own = noise and dataclasses.replace(noise, key=jax.random.fold_in(noise.key, number))
         state, features = decode_step(model, parameters, read[None], state, memory, own)
-        if forcing < 1.0:
+        if is_true is not None:
             guess = jnp.argmax(logits_of(model, parameters, features)[0], axis=-1).astype(tokens.dtype)
         return (state, guess), features[0]
 
-    inputs = (jnp.arange(len(tokens)), tokens, true)
+    inputs = (jnp.arange(len(tokens)), tokens, None if true is None else true.at[0].set(True))
     return jax.lax.scan(step, (state, tokens[0]), inputs)[1]
 
 

@@ -16,6 +16,7 @@ from lm.model.language_model import LanguageModel, make_model
 from lm.model.losses import target_weights
 from lm.scoring.protocols import PROTOCOLS, check_evaluation, compile_stream, evaluate, exact_nats, window_shape
 from lm.scoring.sampling import check_sample, check_sample_memory, generate
+from lm.tasks.separate import UNPAIRED, check_fixed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,9 @@ class LanguageModelling:
     def advance(self, cursor):
         return advance(self.streams, cursor)
 
+    def terms(self, step):
+        return {}
+
     # --- Model ------------------------------------------------------------------------------------------------------
 
     def loss(self, parameters, batch, carry, weights, noise, terms):
@@ -128,8 +132,7 @@ class LanguageModelling:
         for protocol in (config.evaluation.during, *config.evaluation.protocols):
             check_name(protocol, PROTOCOLS, "config.evaluation: protocol of a text")
         check_evaluation(config.evaluation, self.model, corpus.splits)
-        if config.model.context != "start" or config.loss.teacher_forcing < 1:
-            raise UserError("config.model.context and config.loss.teacher_forcing are of config.task=translation")
+        check_fixed(config, UNPAIRED)
         if config.penalty.l2:
             raise UserError("config.penalty.l2 is of windows; of a language model: config.optim.weight_decay")
         if config.evaluation.best_by != "loss":

@@ -29,7 +29,13 @@ UNREAD = {
     "data.level": ("char", "config.data.tokenizer"),
     "data.fractions": ((0.9, 0.05, 0.05), "config.data.valid_share or config.data.valid_path"),
 }
-UNPAIRED = {"model.context": "start", "loss.teacher_forcing": 1.0}  # keys of pairs
+# Keys of pairs.
+UNPAIRED = {
+    "model.context": "start",
+    "loss.teacher_forcing": 1.0,
+    "loss.forcing_schedule": "constant",
+    "loss.forcing_steps": 0,
+}
 # Random keys: step s folds in s for its noise, and epoch e folds in _ORDERS + e for its order. Steps stay below that.
 _ORDERS = 2**31
 
@@ -57,6 +63,9 @@ class Separate(abc.ABC):
 
     def advance(self, cursor):
         return (cursor + 1) % self.steps_per_epoch
+
+    def terms(self, step):
+        return {}
 
     def sample(self, parameters, vocabulary, settings, key=None):
         return []
@@ -132,11 +141,8 @@ def check_settings(
             f"config.data.words={config.data.words} needs config.model.embedding_from: a word that the training text "
             "lacks would keep a vector drawn at random"
         )
+    check_fixed(config, fixed)
     values = config.to_dict()
-    for key, allowed in fixed.items():
-        group, name = key.split(".")
-        if values[group][name] != allowed:
-            raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")
     for key, (default, instead) in UNREAD.items():
         group, name = key.split(".")
         if values[group][name] != default:
@@ -153,3 +159,12 @@ def check_settings(
         if protocol not in protocols:
             known = ", ".join(protocols)
             raise UserError(f"config.evaluation: config.task={config.task} has no protocol {protocol}, but {known}")
+
+
+def check_fixed(config: ml_collections.ConfigDict, fixed: Mapping[str, object]):
+    """Raises UserError unless these keys have these values."""
+    values = config.to_dict()
+    for key, allowed in fixed.items():
+        group, name = key.split(".")
+        if values[group][name] != allowed:
+            raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")

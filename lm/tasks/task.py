@@ -97,6 +97,9 @@ class Task(Protocol):
     def advance(self, cursor: Int[Array, ""]) -> Int[Array, ""]:
         """The cursor of the next batch."""
 
+    def terms(self, step: Int[Array, ""]) -> dict[str, Float[Array, ""] | float]:
+        """What the objective reads that changes with the step: terms beside those of a config."""
+
     def loss(
         self,
         parameters: Parameters,

@@ -20,6 +20,7 @@ from lm.model.encoder_decoder import ATTENDS, EncoderDecoder, make_encoder_decod
 from lm.scoring.bleu import bleu
 from lm.scoring.decoding import attention_of, encode, forced_features, logits_of, search
 from lm.scoring.score import Score
+from lm.tasks.forcing import ALWAYS, Forcing, make_forcing
 from lm.tasks.separate import FIXED, Bucketed, check_settings
 
 
@@ -47,11 +48,11 @@ WHOLE = {
 
 @dataclasses.dataclass(frozen=True)
 class Translation(Bucketed):
-    """A model and the batches it reads. forcing: config.loss.teacher_forcing"""
+    """A model and the batches it reads."""
 
     model: EncoderDecoder
     vocabulary: Vocabulary
-    forcing: float
+    forcing: Forcing
 
     @property
     def is_of_words(self) -> bool:
@@ -64,7 +65,7 @@ class Translation(Bucketed):
 
     @property
     def draws(self) -> bool:
-        return self.forcing < 1.0
+        return not self.forcing.always
 
     # --- Batches ----------------------------------------------------------------------------------------------------
 
@@ -87,11 +88,15 @@ class Translation(Bucketed):
 
     # --- Model ------------------------------------------------------------------------------------------------------
 
+    def terms(self, step):
+        return {"forcing": self.forcing.probability(step)} if self.draws else {}
+
     def loss(self, parameters, batch, carry, weights, noise, terms):
-        key = noise.key if self.draws else None
+        before, true = symbols_before(batch), None
+        if self.draws:
+            true = jax.random.bernoulli(noise.key, terms["forcing"], before.shape[:1])
         state, memory = encode(self.model, parameters, batch.source.tokens, batch.source.lengths, noise)
-        arguments = (state, memory, noise, self.forcing, key)
-        features = forced_features(self.model, parameters, symbols_before(batch), *arguments)
+        features = forced_features(self.model, parameters, before, state, memory, noise, true)
         arguments = (features, batch.target.tokens, weights, terms.get("label_smoothing"))
         found: Any = self.model.apply({"params": parameters}, *arguments, method="loss")
         objective, nats = found
@@ -100,7 +105,7 @@ class Translation(Bucketed):
     # --- Scores -----------------------------------------------------------------------------------------------------
 
     def score(self, parameters, split, protocol, settings):
-        nats, right = self.predict(parameters, split, 0.0 if protocol == "free_running" else 1.0)
+        nats, right = self.predict(parameters, split, forced=protocol != "free_running")
         beams = settings.beams if protocol == "beam" else 1
         written = self.write(parameters, split, beams, settings)
         targets = np.split(split.target.tokens, split.target.starts[1:-1])
@@ -110,13 +115,13 @@ class Translation(Bucketed):
             measures = {"bleu": bleu([self.text(row) for row in written], split.texts), **measures}
         return Score(float(nats.sum(dtype=np.float64)), len(nats), measures)
 
-    def predict(self, parameters, split: Pairs, forcing: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, parameters, split: Pairs, forced: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """(nats, whether the likeliest symbol is right) of every target token of a split, in its order."""
         plan, starts = self.plan_of(split), split.target.starts
         data = pairs.on_device(plan, split)
         nats, right = np.zeros(starts[-1], np.float32), np.zeros(starts[-1], bool)
         for cursor, bucket, numbers in each_batch(data.source):
-            values = _predict(self.model, plan, plan.lengths[bucket], forcing, parameters, data, cursor)
+            values = _predict(self.model, plan, plan.lengths[bucket], forced, parameters, data, cursor)
             each_nats, each_right = map(np.asarray, values)
             for column, number in enumerate(numbers):
                 first, last = starts[number : number + 2]
@@ -166,7 +171,7 @@ class Translation(Bucketed):
     def compile_score(self, parameters, split, protocol, settings):
         plan = self.plan_of(split)
         data = jax.eval_shape(lambda: pairs.on_device(plan, split))
-        return _predict.lower(self.model, plan, max(plan.lengths), 1.0, parameters, data, 0).compile()
+        return _predict.lower(self.model, plan, max(plan.lengths), True, parameters, data, 0).compile()
 
     def plan_of(self, split: Pairs) -> Plan:
         """The batches of a split that is scored."""
@@ -193,10 +198,12 @@ def symbols_before(batch: PairBatch) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _predict(model: EncoderDecoder, plan: Plan, length: int, forcing: float, parameters, data: pairs.Data, cursor):
+def _predict(model: EncoderDecoder, plan: Plan, length: int, forced: bool, parameters, data: pairs.Data, cursor):
     batch = read_pairs(plan, data, length, cursor)
     state, memory = encode(model, parameters, batch.source.tokens, batch.source.lengths)
-    features = forced_features(model, parameters, symbols_before(batch), state, memory, forcing=forcing)
+    before = symbols_before(batch)
+    true = None if forced else jnp.zeros(len(before), bool)
+    features = forced_features(model, parameters, before, state, memory, true=true)
     logits = logits_of(model, parameters, features)
     targets = batch.target.tokens.astype(jnp.int32)
     nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
@@ -215,7 +222,7 @@ def translate_lines(
         return [""] * len(lines)
     split = encode_pairs(read, vocabulary)
     plan = make_plan(cut_of(config.data), split.longer(), config.data.buckets)
-    task = Translation(model, config.loss.weighting, plan, config.data.buckets, vocabulary, 1.0)
+    task = Translation(model, config.loss.weighting, plan, config.data.buckets, vocabulary, ALWAYS)
     settings = ml_collections.ConfigDict({"target_length": sample.length, "length_penalty": sample.length_penalty})
     written = task.write(parameters, split, sample.beams, settings)
     return [task.text(row) if pair.source else "" for pair, row in zip(read, written, strict=True)]
@@ -239,6 +246,5 @@ def make_translation(config: ml_collections.ConfigDict, corpus: Corpus) -> Trans
         raise UserError(f"config.task=translation needs pairs, and config.data.corpus={corpus.name} has none")
     model = make_translation_model(config, corpus.vocabulary)
     plan = make_plan(cut_of(config.data), train.longer(), config.data.buckets)
-    return Translation(
-        model, config.loss.weighting, plan, config.data.buckets, corpus.vocabulary, config.loss.teacher_forcing
-    )
+    forcing = make_forcing(config.loss)
+    return Translation(model, config.loss.weighting, plan, config.data.buckets, corpus.vocabulary, forcing)

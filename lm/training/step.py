@@ -72,7 +72,7 @@ def batch_gradients(program: Program, state: TrainState, data: PyTree, noise: No
 
     def of_shape(shape):
         batch, weights = task.batch(shape, data, state.cursor)
-        arguments = (state.parameters, batch, carry, weights, noise, hyper.objective)
+        arguments = (state.parameters, batch, carry, weights, noise, hyper.objective | task.terms(state.step))
         gradients, after, nats = devices.over_rows(config.train.devices, gradients_of)(*arguments)
         weighed = (weights > 0).astype(nats.dtype)
         return gradients, after, jnp.sum(weighed * nats) / jnp.sum(weighed)

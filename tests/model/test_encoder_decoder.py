@@ -134,11 +134,13 @@ def test_without_teacher_forcing_a_step_reads_what_the_model_wrote():
     model, parameters = model_of()
     state, memory = encode(model, parameters, column(SOURCE), jnp.array([4]))
     arguments = (model, parameters, column([0, 3, 3, 3]), state, memory, None)
-    features = forced_features(*arguments, forcing=0.0, key=jax.random.key(0))
+    features = forced_features(*arguments, true=jnp.zeros(4, bool))
     written = np.asarray(jnp.argmax(logits_of(model, parameters, features), axis=-1))[:, 0]
     again = forced_features(model, parameters, column([0, *written[:-1]]), state, memory)
     np.testing.assert_allclose(features, again, atol=1e-6)
-    mixed = forced_features(*arguments, forcing=0.5, key=jax.random.key(1))
+    mixed = forced_features(*arguments, true=jnp.array([False, False, True, False]))
+    again = forced_features(model, parameters, column([0, written[0], 3, written[2]]), state, memory)
+    np.testing.assert_allclose(mixed[:3], again[:3], atol=1e-6)
     assert float(jnp.abs(mixed - features).max()) > 1e-4
 
 

@@ -84,6 +84,27 @@ def test_forcing_draws_without_dropout(tmp_path, config):
     assert losses[0] == losses[1] != train(load_setup(config, None), tmp_path / "c")["train"]["final_mean_loss"]
 
 
+def test_forcing_that_has_fallen_to_nothing_is_none(tmp_path, config):
+    """A linear schedule of one step forces the first step alone: after it, training is that without forcing."""
+    config.keep_prob.output, config.train.steps = 1.0, 1
+    ends = {}
+    for first, schedule, steps in [(1.0, "constant", 0), (1.0, "linear", 1), (0.0, "constant", 0)]:
+        config.loss.teacher_forcing, config.loss.forcing_schedule, config.loss.forcing_steps = first, schedule, steps
+        for number in (1, 3):
+            config.train.steps = number
+            directory = tmp_path / f"{first}{schedule}{number}"
+            ends[first, schedule, number] = train(load_setup(config, None), directory)["train"]["final_mean_loss"]
+    assert ends[1.0, "linear", 1] == pytest.approx(ends[1.0, "constant", 1], rel=1e-6)
+    assert ends[1.0, "linear", 3] != pytest.approx(ends[1.0, "constant", 3], rel=1e-6)
+    assert ends[1.0, "linear", 3] != pytest.approx(ends[0.0, "constant", 3], rel=1e-6)
+
+
+def test_a_schedule_needs_steps(config):
+    config.loss.forcing_schedule = "linear"
+    with pytest.raises(UserError, match=r"config\.loss\.forcing_steps must be 0 with .*=constant, else at least 1"):
+        load_setup(config, None)
+
+
 @pytest.mark.parametrize(("key", "value"), [("max_tokens", 5), ("padding", "front_unmasked"), ("window", 3)])
 def test_pairs_are_read_whole(config, key, value):
     config.data[key] = value
