@@ -10,6 +10,8 @@
 Writes gradients.json and gradients.png to the workdir.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,7 @@ from lm.runs.files import make_directory, write_bytes, write_json
 WEIGHTS = np.array([[1.0, 4.0], [4.0, 1.0]])
 FORGET_BIAS = ("lstm_bias", 1.0)  # where a cell has that bias: customary (Jozefowicz et al. 2015)
 STEPS = 200
+SMALLEST = 1e-20  # of what is drawn
 
 
 def sigmoid(x):
@@ -69,8 +72,7 @@ def demonstration() -> dict:
 def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16) -> np.ndarray:
     """Computes |d loss / d h_t| for t = 0 ... steps - 1, the mean over a batch, if the loss is the sum of the last h.
 
-    Inputs [steps, B, H] are standard normal, weights those of config.init's defaults. The derivative is taken with
-    respect to a zero that is added to the carry after every step: to its h, or, if no step reads h, to all of it.
+    Inputs [steps, B, H] are standard normal, weights those of config.init's defaults.
     """
     config = base()
     config.model.cell, config.model.projection = cell_name, units if cell_name == "lstm_projection" else 0
@@ -78,17 +80,32 @@ def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16)
     parameter_key, input_key = jax.random.split(key)
     parameters = draw_parameters(cell, units, config.init, parameter_key)
     inputs = jax.random.normal(input_key, (steps, batch, units))
+
+    def loss(carry, outputs):
+        return carry.h.sum() if hasattr(carry, "h") else sum(x.sum() for x in carry)
+
+    return norms_back(cell, units, parameters, inputs, loss)
+
+
+def norms_back(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.ndarray:
+    """Computes |d loss / d h_t| [T] of a layer that reads `inputs` [T, B, I] from a carry of zeros, the mean over rows.
+
+    loss_of: (carry after the last step, its output [B, P]) -> the loss, a sum over the rows
+    The derivative is taken with respect to a zero that is added to the carry after every step: to its h, or, if no step
+    reads h, to all of it.
+    """
+    steps, batch, _ = inputs.shape
     zeros = zero_carry(cell, batch, units)
     nudged = ("h",) if "h" in (cell.read or zeros._fields) else zeros._fields
 
     def loss(nudges):
         def step(carry, x):
             x_t, nudge = x
-            carry, _ = run_cell(cell, parameters, x_t[None], carry)
-            return carry._replace(**{name: getattr(carry, name) + value for name, value in nudge.items()}), None
+            carry, outputs = run_cell(cell, parameters, x_t[None], carry)
+            return carry._replace(**{name: getattr(carry, name) + value for name, value in nudge.items()}), outputs[0]
 
-        carry, _ = jax.lax.scan(step, zeros, (inputs, nudges))
-        return carry.h.sum() if hasattr(carry, "h") else sum(x.sum() for x in carry)
+        carry, outputs = jax.lax.scan(step, zeros, (inputs, nudges))
+        return loss_of(carry, outputs[-1])
 
     start = {name: jnp.zeros((steps, *getattr(zeros, name).shape)) for name in nudged}
     gradients = np.concatenate([np.asarray(x, np.float64) for x in jax.jit(jax.grad(loss))(start).values()], axis=-1)
@@ -138,18 +155,22 @@ def trained_norms(run: Run, batch: int = 16) -> dict[str, np.ndarray]:
     return norms
 
 
-def plot(norms: dict[str, np.ndarray]) -> bytes:
-    """Draws |d loss / d h_t| on a log scale against the distance from the loss, one line per cell. Returns a PNG."""
+def plot(panels: dict[str, dict[str, Any]]) -> bytes:
+    """Draws |d loss / d h_t| on a log scale against the distance from the loss, one line per cell. Returns a PNG.
+
+    panels: title -> {cell: norms, an array or a list}
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(4 + 6 * len(panels), 6), layout="constrained")
     styles = [(colour, line) for line in ("-", "--", ":") for colour in range(10)]
-    for (colour, line), (name, values) in zip(styles, norms.items(), strict=False):
-        axes.semilogy(np.arange(len(values))[::-1], values, line, color=f"C{colour}", label=name)
-    axes.set(xlabel="steps before the loss", ylabel="norm of d loss / d h", title="How far a gradient reaches back")
+    for axes, (title, norms) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for (colour, line), (name, values) in zip(styles, norms.items(), strict=False):
+            axes.semilogy(np.arange(len(values))[::-1], values, line, color=f"C{colour}", label=name)
+        axes.set(xlabel="steps before the loss", ylabel="norm of d loss / d h", title=title)
+        axes.set_ylim(bottom=SMALLEST)
+        axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    axes.grid(alpha=0.3)
     return png_of(figure)
 
 
@@ -176,6 +197,6 @@ def run(config, workdir, data_dir=None):
         print(f"{name}: |d loss / d h| is {values[-1]:.3g} at the last step, {values[0]:.3g} {STEPS - 1} steps before")
     record = {"demonstration": demo, "norms": norms}
     write_json(workdir / "gradients.json", record)
-    write_bytes(workdir / "gradients.png", plot(norms))
+    write_bytes(workdir / "gradients.png", plot({"How far a gradient reaches back": norms}))
     print(f"wrote {workdir / 'gradients.png'}")
     return record

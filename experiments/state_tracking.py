@@ -5,7 +5,8 @@
 
 The tasks are those of lm/data/state_tracking.py, the settings those of configs/state_tracking.py, with SEEDS seeds each
 and as lanes of one program in WORKDIR/CELL/TASK. Run the same command again after an interruption. Writes
-state_tracking.json and a picture: the accuracy of each cell and task on texts of 40 to 256 symbols.
+state_tracking.json and two pictures: the accuracy of each cell and task on texts of 40 to 256 symbols, and how far
+gradients reach back in each cell before and after it was trained on parity.
 """
 
 import contextlib
@@ -14,15 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from configs import state_tracking
 from experiments import lanes
+from experiments.gradients import STEPS, norms_back, plot
 from experiments.pages import png_of
 from experiments.pages.markdown import table
 from lm.cells.table import CELLS
 from lm.data.state_tracking import STATE_TASKS
 from lm.errors import UserError, check_name
+from lm.run import open_run
 from lm.runs.files import make_directory, write_bytes, write_json
 from lm.scoring.uncertainty import summarize_seeds
 
@@ -34,6 +38,7 @@ SOLVED = 0.99
 # Cells whose output has a size of its own.
 PROJECTIONS = {"lstm_projection": 16}
 LEFT_OUT = ("jordan_softmax",)  # its softmax is the output, so it has no size to compare
+REACH = "parity"  # the task after which gradients are drawn: every symbol counts, however long ago it was read
 
 
 def run(config, workdir, data_dir=None, cells=""):
@@ -48,12 +53,32 @@ def run(config, workdir, data_dir=None, cells=""):
             rows.append({"cell": cell, "task": task, **measure(cell, task, workdir / cell / task, data_dir)})
             shown = ", ".join(f"{value:.4f}" for value in rows[-1]["values"])
             print(f"{cell} {task}: accuracy {shown}", flush=True)
-    content = {"seeds": SEEDS, "solved": SOLVED, "rows": rows}
+    found = {cell: reach(workdir / cell / REACH / "seed=0") for cell in names}
+    content = {"seeds": SEEDS, "solved": SOLVED, "rows": rows, "reach": found}
     print(table(*as_table(rows)))
     write_json(workdir / "state_tracking.json", content)
     write_bytes(workdir / "state_tracking.png", png_of(draw(rows)))
-    print(f"wrote state_tracking.json and state_tracking.png to {workdir}")
+    panels = {f"{when} training on {REACH}": {c: found[c][when] for c in names} for when in ("before", "after")}
+    write_bytes(workdir / "reach.png", plot(panels))
+    print(f"wrote state_tracking.json, state_tracking.png and reach.png to {workdir}")
     return content
+
+
+def reach(directory: Path, batch: int = 16) -> dict[str, list[float]]:
+    """|d m / d h_t| of a run's layer, before and after training, for the STEPS states before the last of `batch` texts:
+    the mean over the texts. m is the difference of the two logits after the last symbol: unlike nats, it does not
+    vanish when a model is sure."""
+    run = open_run(directory)
+    draw = np.random.default_rng(0)
+    texts = [STATE_TASKS[REACH].draw(draw, STEPS + 1)[0] for _ in range(batch)]
+    tokens = jnp.asarray(np.stack(texts, axis=1))
+    norms = {}
+    for when, parameters in {"before": run.model.draw(jax.random.key(0)), "after": run.parameters}.items():
+        margin = parameters["output_kernel"] @ jnp.array([-1.0, 1.0])
+        arguments = (parameters["layer_0"], parameters["embedding"][tokens], lambda _, y, m=margin: (y @ m).sum())
+        values = norms_back(run.model.cell, run.config.model.hidden[0], *arguments)[:-1]  # the last state is not read
+        norms[when] = [float(f"{value:.3g}") for value in values]
+    return norms
 
 
 def measure(cell: str, task: str, directory: Path, data_dir=None) -> dict:
