@@ -213,6 +213,7 @@ def _evaluation() -> ml_collections.ConfigDict:
     evaluation.predictions = 1000  # notebook protocols: number of predictions
     evaluation.batch_size = 20  # batched protocol: B
     evaluation.unroll = 20  # batched protocol: T
+    evaluation.temperature = 1.0  # temperature protocol: what logits are divided by
     evaluation.cache_window = 500  # cache protocols: tokens that the cache holds
     evaluation.cache_theta = 0.3  # cache protocols: how sharply it prefers similar states
     evaluation.cache_lambda = 0.1  # cache protocols: its share of the probability

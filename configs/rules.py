@@ -277,6 +277,7 @@ RULES: dict[str, Rule] = {
     "evaluation.predictions": COUNT,
     "evaluation.batch_size": COUNT,
     "evaluation.unroll": COUNT,
+    "evaluation.temperature": POSITIVE,
     "evaluation.cache_window": Integer(1, 100_000),
     "evaluation.cache_theta": POSITIVE_OR_ZERO,
     "evaluation.cache_lambda": RATE,

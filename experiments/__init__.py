@@ -63,6 +63,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("experiments.train", (DRY_RUN, ETA), distributed=True),
     "evaluate": Command("experiments.evaluate", config="saved"),
+    "tune_evaluation": Command("experiments.tune_evaluation", (CHECKPOINT,), config="saved"),
     "lanes": Command("experiments.lanes", (LANES,)),
     "sample": Command("experiments.sample", (CHECKPOINT, PROMPT_FILE), config="saved"),
     "score": Command("experiments.score", (TEXT, PER, NEXT, CHECKPOINT), config="saved"),

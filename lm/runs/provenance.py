@@ -47,6 +47,7 @@ ADDED_LATER = {
     **{"model.context": "start", "loss.teacher_forcing": 1.0},
     **{"loss.forcing_schedule": "constant", "loss.forcing_steps": 0},
     **{"evaluation.target_length": 50, "evaluation.beams": 5, "evaluation.length_penalty": 1.0},
+    "evaluation.temperature": 1.0,
     **{"evaluation.cache_window": 500, "evaluation.cache_theta": 0.3, "evaluation.cache_lambda": 0.1},
     **{"evaluation.dynamic_segment": 20, "evaluation.dynamic_rate": 0.01, "evaluation.dynamic_decay": 0.001},
     "init.gain": ["constant", 1.0],

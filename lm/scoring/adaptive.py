@@ -1,5 +1,6 @@
 """Scores of a model that adapts to the text it reads. A score depends on earlier tokens alone, and nothing is kept.
 
+temperature  divides the logits by a number (Melis et al. 2018); it does not adapt
 cache     mixes in a distribution over the tokens that followed similar states (Grave et al. 2017):
           p(w) = (1 - lambda) p_model(w) + lambda sum_i softmax_i(theta h_i . h)[w followed h_i], i: the last W tokens
 dynamic   after each segment, a step of gradient descent on the sum of its nats, with decay to the trained parameters
@@ -16,14 +17,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Integer
 
-from lm.model.language_model import LanguageModel
+from lm.model.language_model import LanguageModel, read_tokens
 
-ADAPTS = ("cache", "dynamic", "both")
+ADAPTS = ("temperature", "cache", "dynamic", "both")
 
 
 class Adaptation(NamedTuple):
-    """config.evaluation: theta and lambda of the cache, rate and decay of the gradient steps."""
+    """config.evaluation: temperature; theta and lambda of the cache; rate and decay of the gradient steps."""
 
+    temperature: Float[Array, ""] | float
     theta: Float[Array, ""] | float
     share: Float[Array, ""] | float
     rate: Float[Array, ""] | float
@@ -54,6 +56,11 @@ def adaptive_nats(
 
     def step(before, window):
         changed, carry, cache = before
+        if adapts == "temperature":
+            carry, logits = read_tokens(model, changed, window[:-1], carry)
+            log_probs = jax.nn.log_softmax(logits / adaptation.temperature)
+            targets = window[model.context :, :, None].astype(jnp.int32)
+            return (changed, carry, cache), -jnp.take_along_axis(log_probs, targets, axis=-1)[..., 0]
         if adapts == "cache":
             _, (carry, h, nats) = read(changed, window, carry)
         else:

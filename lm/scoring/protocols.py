@@ -74,6 +74,11 @@ def _exact(context: int, tokens: int, settings: ConfigDict | None = None) -> Win
     return Windows(**_cut(targets, EXACT_UNROLL, context), rows=1, targets=targets)
 
 
+def _tempered(context: int, tokens: int, settings: ConfigDict) -> Windows:
+    """As exact, with the logits divided by `settings.temperature` (Melis et al. 2018)."""
+    return _exact(context, tokens)
+
+
 def _segments(context: int, tokens: int, settings: ConfigDict) -> Windows:
     """As exact, with a step of gradient descent after each `settings.dynamic_segment` tokens (Krause et al. 2018)."""
     return _exact(context, tokens)._replace(**_cut(tokens - context, settings.dynamic_segment, context))
@@ -116,6 +121,7 @@ PROTOCOLS = {
     "notebook_stride2": Protocol(functools.partial(_notebook, stride=2), "predictions", FLOOR),
     "batched": Protocol(_batched, "text"),
     "exact": Protocol(_exact, "text"),
+    "temperature": Protocol(_tempered, "text", adapts="temperature"),
     "cache": Protocol(_cached, "text", adapts="cache"),
     "dynamic": Protocol(_segments, "text", adapts="dynamic"),
     "dynamic_cache": Protocol(_cached_segments, "text", adapts="both"),
@@ -144,7 +150,13 @@ def _target_nats(windows: Windows, tokens: Tokens, stream: Callable) -> Nats:
 
 def _adaptive(protocol: str, settings: ConfigDict) -> dict[str, Any]:
     """Arguments of adaptive_nats."""
-    rates = settings.cache_theta, settings.cache_lambda, settings.dynamic_rate, settings.dynamic_decay
+    rates = (
+        settings.temperature,
+        settings.cache_theta,
+        settings.cache_lambda,
+        settings.dynamic_rate,
+        settings.dynamic_decay,
+    )
     kind = PROTOCOLS[protocol].adapts
     return {"adapts": kind, "cached": settings.cache_window, "adaptation": Adaptation(*rates)}
 

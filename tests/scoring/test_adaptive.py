@@ -17,7 +17,7 @@ CASES = {
 
 def settings(**changes):
     changes = {"cache_window": 7, "cache_theta": 3.0, "cache_lambda": 0.3, "dynamic_segment": 5} | changes
-    changes = {"dynamic_rate": 0.05, "dynamic_decay": 0.1} | changes
+    changes = {"dynamic_rate": 0.05, "dynamic_decay": 0.1, "temperature": 1.7} | changes
     return tiny.config(**{f"evaluation__{key}": value for key, value in changes.items()}).evaluation
 
 
@@ -56,6 +56,16 @@ def test_the_cache_is_the_loop_of_its_equation(case):
     np.testing.assert_allclose(nats_of("cache", model, parameters, text, chosen), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_temperature_divides_the_logits(case):
+    model, parameters = tiny.model(**CASES[case])
+    text = tiny.text(30)
+    rows, targets = states_and_log_probs(model, parameters, text), text[model.context :]
+    powers = np.array([log_probs / 1.7 for _, log_probs in rows])
+    expected = np.log(np.exp(powers).sum(axis=1)) - powers[np.arange(len(targets)), targets]
+    np.testing.assert_allclose(nats_of("temperature", model, parameters, text, settings()), expected, atol=1e-4)
+
+
 def test_dynamic_evaluation_is_the_loop_of_its_equation():
     model, trained = tiny.model()
     text, chosen = tiny.text(28), settings()
@@ -92,7 +102,7 @@ def test_probabilities_sum_to_one_and_no_score_depends_on_later_tokens(protocol)
 def test_without_adaptation_it_is_the_exact_score_and_nothing_is_kept(protocol):
     model, parameters = tiny.model()
     text, exact = tiny.text(40), exact_nats(*tiny.model(), tiny.text(40)).sum()
-    still = settings(cache_lambda=0.0, dynamic_rate=0.0)
+    still = settings(cache_lambda=0.0, dynamic_rate=0.0, temperature=1.0)
     assert evaluate(protocol, model, parameters, text, still).nats == pytest.approx(exact, rel=1e-6)
     first = evaluate(protocol, model, parameters, text, settings()).nats
     assert first != pytest.approx(exact, rel=1e-4)

@@ -1,0 +1,94 @@
+"""Tunes the settings of protocols that adapt to the text, on the validation text of a trained run; reads no test text.
+
+    python launch.py --experiment=tune_evaluation --workdir=RUN --config.evaluation.protocols="('dynamic', 'cache')"
+
+Starts from config.evaluation and tries the values of GRIDS key by key, keeping the best, until none is better. Writes
+tune_evaluation.json with every score, and prints the command that scores the run with what was found.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.pages.markdown import table
+from experiments.train import corpus_of
+from lm.errors import UserError
+from lm.run import Run, open_run
+from lm.runs.files import write_json
+from lm.scoring.protocols import PROTOCOLS, check_evaluation, evaluate
+
+TEMPERATURE = {"temperature": (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3)}
+CACHE = {
+    "cache_window": (100, 500, 2000, 4000),
+    "cache_theta": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+    "cache_lambda": (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4),
+}
+DYNAMIC = {
+    "dynamic_rate": (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2),
+    "dynamic_decay": (0.0, 0.0001, 0.001, 0.003, 0.01),
+    "dynamic_segment": (5, 10, 20, 50),
+}
+# What a protocol adapts -> the keys of config.evaluation that it reads, and the values to try.
+GRIDS = {"temperature": TEMPERATURE, "cache": CACHE, "dynamic": DYNAMIC, "both": CACHE | DYNAMIC}
+
+
+def run(config, workdir, data_dir=None, checkpoint="last"):
+    """Returns the content of tune_evaluation.json: for each protocol its settings, score, and all that was tried."""
+    opened = open_run(workdir, checkpoint)
+    opened.check_task("--experiment=tune_evaluation", "language_modelling")
+    opened.check_config(config)
+    config = ConfigDict(config)
+    config.evaluation.splits = ("valid",)
+    for protocol in config.evaluation.protocols:
+        if protocol not in PROTOCOLS or not PROTOCOLS[protocol].adapts:
+            known = ", ".join(name for name, each in PROTOCOLS.items() if each.adapts)
+            raise UserError(f"config.evaluation.protocols: {protocol!r} has no settings to tune; these have: {known}")
+    text = corpus_of(opened, config, data_dir).splits["valid"]
+    check_evaluation(config.evaluation, opened.model, {"valid": text})
+    content = {protocol: tune(opened, text, config.evaluation, protocol) for protocol in config.evaluation.protocols}
+    write_json(Path(workdir, "tune_evaluation.json"), content)
+    for protocol, found in content.items():
+        print(table(["tried", "validation perplexity"], as_rows(found)))
+        chosen = "".join(f" --config.evaluation.{key}={value}" for key, value in found["settings"].items())
+        print(
+            f"{protocol}: perplexity {found['perplexity']:.2f}. To score it:\n  python launch.py --experiment=evaluate "
+            f"--workdir={workdir} --config.evaluation.protocols=\"('{protocol}',)\"{chosen}"
+        )
+    return content
+
+
+def tune(run: Run, text: np.ndarray, start: ConfigDict, protocol: str) -> dict:
+    """Tries one key after the other until a round over all keys finds nothing better.
+
+    Returns the settings found, their validation perplexity, and everything tried, in order.
+    """
+    settings, grid, tried = start.copy_and_resolve_references(), GRIDS[PROTOCOLS[protocol].adapts], {}
+
+    def perplexity(values: tuple) -> float:
+        if values not in tried:
+            named = dict(zip(grid, values, strict=True))
+            settings.update(named)
+            tried[values] = evaluate(protocol, run.model, run.parameters, text, settings).perplexity
+            print(f"{protocol} {_shown(named)}: {tried[values]:.3f}", flush=True)
+        return tried[values]
+
+    best = tuple(settings[key] for key in grid)
+    before = None
+    while best != before:
+        before = best
+        for place, values in enumerate(grid.values()):
+            others = [(*best[:place], value, *best[place + 1 :]) for value in values]
+            best = min((best, *others), key=perplexity)
+    rows = [{"settings": dict(zip(grid, values, strict=True)), "perplexity": found} for values, found in tried.items()]
+    return {"settings": dict(zip(grid, best, strict=True)), "perplexity": tried[best], "tried": rows}
+
+
+def as_rows(found: dict) -> list[list[str]]:
+    """The ten best settings, the best first."""
+    ranked = sorted(found["tried"], key=lambda row: row["perplexity"])
+    return [[_shown(row["settings"]), f"{row['perplexity']:.3f}"] for row in ranked[:10]]
+
+
+def _shown(settings: dict) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings.items())
