@@ -280,7 +280,7 @@ def _labelled(data, text, splits, given) -> Built:
     files = _own_files(data)
     read = {name: labelled.read_rows(some, data, name) for name, some in files.items()}
     if "train" in splits:  # once a run
-        labelled.warn_of_shared({name: [(row.tokens, row.labels) for row in some] for name, some in read.items()})
+        labelled.warn_of_shared({name: [row[:2] for row in some] for name, some in read.items()}, data)
     rows = labelled.with_valid(labelled.prepare_words(read, data), data)
     vocabulary = given or labelled.collect_vocabulary(rows, data)
     arrays = {name: labelled.encode_rows(some, vocabulary) for name, some in rows.items()}
@@ -295,7 +295,7 @@ def _pairs(data, text, splits, given) -> Built:
     pairs = {name: pair_corpora.read_own_pairs(read, data, name) for name, read in files.items()}
     if "train" in splits:
         labelled.warn_of_shared(
-            {name: [(tuple(p.source), tuple(p.target)) for p in some] for name, some in pairs.items()}
+            {name: [(tuple(p.source), tuple(p.target)) for p in some] for name, some in pairs.items()}, data
         )
     level = "char" if data.tokenizer == "characters" else "word"
     vocabulary, arrays, more = pair_corpora.built(pairs, level, data, SPLITS, given)

@@ -135,6 +135,20 @@ def test_examples_that_are_training_examples_too_are_counted(tmp_path, capsys):
         assert capsys.readouterr().err == "", "it was said when the run began"
 
 
+@pytest.mark.parametrize("corpus", ["labelled", "pairs"])
+def test_drawn_examples_that_are_training_examples_too_are_counted(tmp_path, capsys, corpus):
+    path = tmp_path / "a.tsv"
+    path.write_text("a b\tx\n" * 6 + "a c\ty\n" * 6)
+    data = labelled.config(path, data__valid_share=0.25, data__seed=1).data
+    data.corpus = corpus
+    load(data, None, ("train", "valid"))
+    said = "3 of 3 drawn examples are training examples too, so the score of valid may mislead"
+    assert capsys.readouterr().err.splitlines() == [f"warning: config.data.valid_share: {said}"]
+    path.write_text("".join(f"a {i}\t{'xy'[i % 2]}\n" for i in range(16)))
+    load(data, None, ("train", "valid"))
+    assert capsys.readouterr().err == ""
+
+
 def test_folders_of_several_directories_are_not_classes(tmp_path):
     for name in ("train/pos/a", "train/neg/b", "test/pos/c"):
         path = tmp_path / "texts" / name
