@@ -11,6 +11,7 @@ lack context and are no targets. Tables are tab-separated.
 import collections
 import math
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint
         return rows
     if not reads_line_ends(opened):
         content = content.removesuffix("\n")
-    report_unknown(opened, content)
+    report_unknown(opened, [content])
     joined = "".join(split_lines(opened, content)) if per.startswith("line") else content
     if len(opened.encode(joined)) <= opened.model.context:
         raise UserError(f"--text={text}: the text is too short to score: {opened.model.context + 1} tokens are needed")
@@ -82,9 +83,9 @@ def split_lines(run: Run, text: str) -> list[str]:
     return [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
 
-def report_unknown(run: Run, text: str):
+def report_unknown(run: Run, texts: Iterable[str]):
     """Says on stderr which tokens the vocabulary does not have."""
-    unknown = collections.Counter(run.vocabulary.tokens(text))
+    unknown = collections.Counter(token for text in texts for token in run.tokens(text))
     for symbol in run.vocabulary.symbols:
         unknown.pop(symbol, None)
     if unknown and run.vocabulary.unknown is not None:
@@ -97,9 +98,9 @@ def report_unknown(run: Run, text: str):
 def labelled_rows(run: Run, text: str) -> list[dict]:
     """A row per line, with its label and probability; of a tagger, a row per token."""
     rows, names = [], run.vocabulary.labels
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):  # as files of labelled text are read
-        if not line.strip():
-            continue
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    report_unknown(run, [line for _, line in lines])
+    for number, line in lines:
         tokens, labels, probabilities = run.predicted_labels(line)
         shown = tokens if len(probabilities) == len(tokens) and run.config.task != "classification" else [line[:60]]
         for piece, label, each in zip(shown, labels, probabilities, strict=True):

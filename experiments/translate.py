@@ -7,7 +7,7 @@ A line of output for each line of input; an empty one for an empty one. Beam sea
 and writes at most config.sample.length symbols.
 """
 
-from experiments.score import read
+from experiments.score import read, report_unknown
 from lm.run import open_run
 
 
@@ -16,7 +16,10 @@ def run(config, workdir, data_dir=None, text="-", checkpoint="last"):
     del data_dir
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
-    lines = opened.translate(read(text, opened.vocabulary.level).splitlines(), config.sample)
-    for line in lines:
+    opened.check_task("--experiment=translate", "translation")
+    lines = read(text, opened.vocabulary.level).removesuffix("\n").split("\n")
+    report_unknown(opened, lines)
+    written = opened.translate(lines, config.sample)
+    for line in written:
         print(line)
-    return lines
+    return written

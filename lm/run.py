@@ -76,6 +76,12 @@ class Run:
                 f"{self.workdir} is a run of config.task={self.config.task}, and {use} needs one of {tasks[0]}"
             )
 
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of a text, or of a line to label or translate, also those that the vocabulary lacks."""
+        reading = {name: task.tokens for name, task in TASKS.items() if task.tokens}
+        self.check_task("a text", *reading)
+        return reading[self.config.task](self.config, self.vocabulary, text)
+
     def label_probabilities(self, text: str) -> tuple[list[str], np.ndarray]:
         """(tokens [N], probabilities of the labels): [1, C] of the text, or [N, C] of its tokens.
 

@@ -13,7 +13,7 @@ from lm.data.text import Vocabulary
 from lm.errors import lookup
 from lm.scoring import protocols
 from lm.tasks import translation
-from lm.tasks.labelling import label_sequence, make_labelling, make_labels_model
+from lm.tasks.labelling import label_sequence, labelled_tokens, make_labelling, make_labels_model
 from lm.tasks.language_modelling import make_language_model, make_language_modelling
 from lm.tasks.rows import (
     label_words,
@@ -21,15 +21,17 @@ from lm.tasks.rows import (
     make_vectors_model,
     make_window_classification,
     make_windows_model,
+    word_symbols,
 )
 from lm.tasks.task import Task
-from lm.tasks.translation import make_translation, make_translation_model, translate_lines
+from lm.tasks.translation import line_tokens, make_translation, make_translation_model, translate_lines
 from lm.tasks.word_updates import make_tagging
 
 
 class Definition(NamedTuple):
     """purpose: in a few words
     model: its model from a config and a vocabulary; task: the task from a config and a corpus. Both check.
+    tokens: (config, vocabulary, text) -> tokens that are looked up, also those that the vocabulary lacks
     label: (config, vocabulary, model, parameters, text) -> (tokens, most probable labels, log-probabilities of all
         labels), of tasks that label a text
     write: (config, sample, vocabulary, model, parameters, lines) -> lines, of tasks that turn one into another
@@ -38,24 +40,37 @@ class Definition(NamedTuple):
     purpose: str
     model: Callable[[ml_collections.ConfigDict, Vocabulary], Any]
     task: Callable[[ml_collections.ConfigDict, Corpus], Task]
+    tokens: Callable[[ml_collections.FrozenConfigDict, Vocabulary, str], list[str]] | None = None
     label: Callable | None = None
     write: Callable | None = None
 
 
 TASKS = {
     "language_modelling": Definition(
-        "predicts the next symbol of a text", make_language_model, make_language_modelling
+        "predicts the next symbol of a text",
+        make_language_model,
+        make_language_modelling,
+        lambda config, vocabulary, text: vocabulary.tokens(text),
     ),
-    "classification": Definition("labels each text", make_labels_model, make_labelling, label_sequence),
-    "tagging": Definition("labels each token of a text", make_labels_model, make_tagging, label_sequence),
+    "classification": Definition(
+        "labels each text", make_labels_model, make_labelling, labelled_tokens, label_sequence
+    ),
+    "tagging": Definition(
+        "labels each token of a text", make_labels_model, make_tagging, labelled_tokens, label_sequence
+    ),
     "windows": Definition(
         "labels each token of a text by the window around it",
         make_windows_model,
         make_window_classification,
+        word_symbols,
         label_words,
     ),
     "translation": Definition(
-        "writes the sequence that a source becomes", make_translation_model, make_translation, write=translate_lines
+        "writes the sequence that a source becomes",
+        make_translation_model,
+        make_translation,
+        line_tokens,
+        write=translate_lines,
     ),
     "vectors": Definition("labels vectors of numbers", make_vectors_model, make_vector_classification),
 }

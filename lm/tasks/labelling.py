@@ -122,6 +122,12 @@ def _predicted(model: SequenceModel, parameters, batch: examples.Batch) -> Any:
     return model.apply({"params": parameters}, batch.tokens, batch.lengths, labels, method="predict")
 
 
+def labelled_tokens(config, vocabulary: Vocabulary, text: str) -> list[str]:
+    """The tokens of a text, as config.data reads them."""
+    del vocabulary
+    return tokens_of(config.data, text)
+
+
 def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, parameters: dict, text: str):
     """(tokens [N], most probable labels, log-probabilities of all labels [C]) of the text, or of each of its tokens."""
     tokens, symbols = tokens_of(config.data, text), vocabulary.symbols

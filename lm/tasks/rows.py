@@ -197,6 +197,14 @@ def _make(config: ml_collections.ConfigDict, corpus: Corpus, model, kinds: str) 
     return RowClassification(model, weighting, batch_size, len(train), labels, config.penalty.l2)
 
 
+def word_symbols(config, vocabulary: Vocabulary, text: str) -> list[str]:
+    """The symbols of the words of a text; a word that has none stays as it is."""
+    del config
+    known = frozenset(vocabulary.symbols)
+    symbols = [(word, normal_word(word, known)) for word in text.split()]
+    return [word if symbol == vocabulary.unknown else symbol for word, symbol in symbols]
+
+
 def label_words(config, vocabulary: Vocabulary, model: WindowClassifier, parameters: dict, text: str):
     """(words [N], most probable labels, log-probabilities [N, C]), for a sentence with spaces between words."""
     words, index = text.split(), {symbol: number for number, symbol in enumerate(vocabulary.symbols)}

@@ -210,6 +210,12 @@ def _predict(model: EncoderDecoder, plan: Plan, length: int, forced: bool, param
     return nats, jnp.argmax(logits, axis=-1) == targets
 
 
+def line_tokens(config, vocabulary: Vocabulary, text: str) -> list[str]:
+    """The tokens of a line to be translated."""
+    del vocabulary
+    return source_tokens(config.data, text)
+
+
 def translate_lines(
     config, sample, vocabulary: Vocabulary, model: EncoderDecoder, parameters, lines: list[str]
 ) -> list[str]:

@@ -293,6 +293,9 @@ def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, kind, capsys):
     assert launch.main(["launch.py", "--experiment=export", f"--workdir={tmp_path}/run", f"--to={tmp_path}/out"]) == 0
     capsys.readouterr()
     assert rows_of(tmp_path / "out") == rows
+    text.write_text("a zebra\n\nthe zebra was dull\n")
+    assert launch.main(["launch.py", "--experiment=score", f"--workdir={tmp_path}/run", f"--text={text}"]) == 0
+    assert capsys.readouterr().err == "2 unknown tokens are read as '<unk>': 'zebra' 2\n"
     for flag in ("--per=token", "--next=3"):
         assert launch.main(["launch.py", "--experiment=score", f"--workdir={tmp_path}/run", flag]) == 2
         said = f"{flag} needs a run of config.task=language_modelling, and this one has {config.task}"

@@ -16,7 +16,7 @@ from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.dropout import Noise
 from lm.run import open_run
-from lm.tasks.rows import make_windows_model
+from lm.tasks.rows import make_windows_model, word_symbols
 from lm.training.loop import train
 from tests.helpers.task_configs import NER_TEXT as TRAIN
 from tests.helpers.task_configs import NER_WORDS as WORDS
@@ -93,6 +93,11 @@ def window_config(**changes):
 )
 def test_the_symbol_of_a_word(word, symbol):
     assert normal_word(word, WORDS) == symbol
+
+
+def test_a_word_that_has_no_symbol_is_shown_as_it_is():
+    """Numbers are symbols by their digits, other words in lower case."""
+    assert word_symbols(None, VOCABULARY, "The 42 Zebra") == ["the", "DGDG", "Zebra"]
 
 
 def test_windows_and_their_labels():

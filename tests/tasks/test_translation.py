@@ -144,7 +144,7 @@ def test_own_pairs_of_words(tmp_path, config):
     assert train.target.tokens.tolist() == [2, 3, 0, 2, 1, 0, 1, 1, 0, 2, 3, 1, 0]
 
 
-def test_a_run_on_own_pairs_scores_and_translates(tmp_path, config):
+def test_a_run_on_own_pairs_scores_and_translates(tmp_path, config, capsys):
     config = own_pairs(tmp_path, config, LONGER)
     config.model.hidden, config.model.context, config.train.steps = (24,), "fed", 150
     config.keep_prob.output, config.loss.teacher_forcing = 1.0, 1.0
@@ -154,8 +154,14 @@ def test_a_run_on_own_pairs_scores_and_translates(tmp_path, config):
     exact, beam, free = summary["results"]
     assert [row["bleu"] for row in (exact, beam, free)] == [pytest.approx(100.0)] * 3
     assert exact["nats"] == beam["nats"] < free["nats"] + 1e-3
-    run = open_run(tmp_path / "run")
-    assert run.translate(["ein hund läuft hier", "", "ein pferd"])[:2] == ["a dog runs here", ""]
+    (tmp_path / "lines").write_text("ein hund läuft hier\n\nein pferd\u2028\n")
+    arguments = ["launch.py", "--experiment=translate", f"--workdir={tmp_path}/run", f"--text={tmp_path}/lines"]
+    capsys.readouterr()
+    assert launch.main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.out.split("\n")[:2] == ["a dog runs here", ""]
+    assert captured.out.count("\n") == 3, "a line for each line"
+    assert captured.err == "1 unknown tokens are read as '<unk>': 'pferd' 1\n"
     shown = summary["examples"][1]
     assert shown["source"] == ["eine", "katze", "schläft", "da", "<eos>"]
     assert shown["written"] == ["a", "cat", "is", "sleeping", "there", "<eos>"]
