@@ -65,11 +65,19 @@ TOKENIZERS: dict[str, Callable[[str], Iterable[str]]] = {
 # --- Files ----------------------------------------------------------------------------------------------------------
 
 
-def read_rows(files: Sequence[OwnFile], data, split: str) -> list[Row]:
-    """All examples of some files, by config.data.format. Raises UserError that names file and line of a bad one."""
+def read_rows(files: Sequence[OwnFile], data, split: str, sides: tuple[str, str] = ("text", "label")) -> list[Row]:
+    """All examples of some files, by config.data.format. Raises UserError that names file and line of a bad one.
+
+    sides: what errors call the two columns
+    """
     if data.format == "folders":
         _check_folders(files)
-    rows = [row for file in files for row in FORMATS[data.format](file, data)]
+    rows = []
+    for row in (row for file in files for row in FORMATS[data.format](file, data)):
+        for side, filled in zip(sides, (row.tokens, all(row.labels)), strict=True):
+            if not filled:
+                raise UserError(f"{row.where}: the {side} is empty")
+        rows.append(row)
     if not rows:
         raise UserError(f"config.data: {split} has no examples")
     return rows
@@ -79,24 +87,24 @@ def _table_rows(file: OwnFile, data, records: Iterable[tuple[int, list[str]]]) -
     tokenize, width = TOKENIZERS[data.tokenizer], 0
     for line, record in records:
         where, width = f"{file.path}, line {line}", width or len(record)
+        if not "".join(record).strip() and len(record) == 1:
+            raise UserError(f"{where}: the line is blank: remove it")
         if len(record) != width:
             raise UserError(f"{where}: it has {len(record)} columns, and the rows before it have {width}")
-        text, label = (_column(record, column, where) for column in data.columns)
-        yield _checked(Row(tuple(tokenize(text)), (label.strip(),), where))
+        text, label = _chosen(record, data.columns, where)
+        yield Row(tuple(tokenize(text)), (label.strip(),), where)
 
 
-def _column(record: Sequence[str], column: int, where: str) -> str:
-    if not -len(record) <= column < len(record):
-        raise UserError(f"{where}: it has {len(record)} columns, and config.data.columns asks for column {column}")
-    return record[column]
-
-
-def _checked(row: Row) -> Row:
-    if not row.tokens:
-        raise UserError(f"{row.where}: the text is empty")
-    if not all(row.labels):
-        raise UserError(f"{row.where}: the label is empty")
-    return row
+def _chosen(record: Sequence[str], columns: tuple[int, int], where: str) -> tuple[str, str]:
+    """The two columns of a record. Raises UserError for a column that it lacks, and if both are one."""
+    width, (first, second) = len(record), columns
+    for column in columns:
+        if not -width <= column < width:
+            raise UserError(f"{where}: it has {width} columns, and config.data.columns asks for column {column}")
+    if first % width == second % width:
+        both = f"config.data.columns={tuple(columns)} names one column twice"
+        raise UserError(f"{where}: it has {width} columns, and {both}")
+    return record[first], record[second]
 
 
 def _numbered(lines: Iterable, data) -> Iterable[tuple[int, str]]:
@@ -105,7 +113,7 @@ def _numbered(lines: Iterable, data) -> Iterable[tuple[int, str]]:
 
 
 def _read_tsv(file: OwnFile, data) -> Iterable[Row]:
-    lines = plain_text(file.content, f"config.data: {file.path}").removesuffix("\n").split("\n")
+    lines = plain_text(file.content, f"config.data: {file.path}").rstrip("\n").split("\n")
     return _table_rows(file, data, ((number, line.split("\t")) for number, line in _numbered(lines, data)))
 
 
@@ -139,7 +147,7 @@ def _read_folder(file: OwnFile, data) -> Iterable[Row]:
     text, label = plain_text(file.content, f"config.data: {file.path}"), os.path.basename(os.path.dirname(file.path))
     if not label:
         raise UserError(f"{file.path}: with config.data.format=folders, a file lies in a folder named after its class")
-    yield _checked(Row(tuple(TOKENIZERS[data.tokenizer](text)), (label,), file.path))
+    yield Row(tuple(TOKENIZERS[data.tokenizer](text)), (label,), file.path)
 
 
 def _check_folders(files: Sequence[OwnFile]):
@@ -163,7 +171,7 @@ def _read_columns(file: OwnFile, data) -> Iterable[Row]:
             tokens, labels = [], []
             continue
         first = first if tokens else number
-        token, label = (_column(record, column, f"{file.path}, line {number}") for column in data.columns)
+        token, label = _chosen(record, data.columns, f"{file.path}, line {number}")
         tokens.append(token.lower() if data.tokenizer == "lower" else token)
         labels.append(label)
 

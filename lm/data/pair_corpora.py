@@ -116,8 +116,12 @@ def read_own_pairs(files, data, split: str) -> list[Pair]:
     if data.format not in ("tsv", "csv"):
         raise UserError(f"config.data.format must be tsv or csv with config.data.corpus=pairs, not {data.format}")
     tokenize = labelled.TOKENIZERS[data.tokenizer]
-    rows = labelled.read_rows(files, data, split)
-    return [Pair(row.tokens, tuple(tokenize(row.labels[0])), row.labels[0]) for row in rows]
+    pairs = []
+    for row in labelled.read_rows(files, data, split, ("source", "target")):
+        pairs.append(Pair(row.tokens, tuple(tokenize(row.labels[0])), row.labels[0]))
+        if not pairs[-1].target:
+            raise UserError(f"{row.where}: the target is empty")
+    return pairs
 
 
 _MULTI30K = files_in(

@@ -76,7 +76,9 @@ def test_rare_words_and_digits(tmp_path):
         ("a\tx\n \ty\n", "line 2: the text is empty"),
         ("a\tx\nb\t\n", "line 2: the label is empty"),
         ("a\tx\nb\tx\n", "all 2 training examples have the label 'x'"),
-        ("a\tx\n\nb\ty\n", "line 2: it has 1 columns"),
+        ("a\tx\n\nb\ty\n", "line 2: the line is blank: remove it"),
+        ("a\tx\nb\ty\n \n", "line 3: the line is blank: remove it"),
+        ("\na\tx\n", "line 1: the line is blank: remove it"),
         ("a\tx\nb\0\ty\n", "NUL"),
         ("", "no text"),
     ],
@@ -86,6 +88,23 @@ def test_bad_rows_are_refused_by_line(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         load_file(path, data__valid_share=0.0)
+
+
+def test_blank_lines_at_the_end_are_no_rows(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("a\tx\nb\ty\n\n\n")
+    assert texts(load_file(path, data__valid_share=0.0)) == [("a", "x"), ("b", "y")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "columns"),
+    [({}, (0, 0)), ({}, (1, -1)), ({"task": "tagging"}, (0, -2)), ({"data__format": "csv"}, (-2, 0))],
+)
+def test_one_column_is_not_both_text_and_label(tmp_path, changes, columns):
+    path = tmp_path / "a"
+    path.write_text("a,x\n" if "data__format" in changes else "a\tx\n")
+    with pytest.raises(UserError, match=rf"line 1: .*columns=\({columns[0]}, {columns[1]}\) names one column twice"):
+        load_file(path, **changes, data__columns=columns)
 
 
 def test_labels_that_do_not_fit_between_splits_are_refused(tmp_path):

@@ -173,11 +173,13 @@ def test_a_run_on_own_pairs_scores_and_translates(tmp_path, config, capsys):
     ("text", "message"),
     [
         ("ein hund\ta dog\nein hund\n", "line 2: it has 1 columns, and the rows before it have 2"),
-        ("ein hund\ta dog\n \ta cat\n", "line 2: the text is empty"),
-        ("ein hund\ta dog\nein\t \n", "line 2: the label is empty"),
+        ("ein hund\ta dog\n \ta cat\n", "line 2: the source is empty"),
+        ("ein hund\ta dog\nein\t \n", "line 2: the target is empty"),
+        ("ein hund\ta dog\nein\t!\n", "line 2: the target is empty"),
     ],
 )
 def test_bad_pairs_are_refused_by_line(tmp_path, config, text, message):
+    config.data.tokenizer = "keras"  # which drops punctuation
     with pytest.raises(UserError, match=message):
         load_setup(own_pairs(tmp_path, config, text), None)
 
