@@ -22,6 +22,7 @@ from lm.run import Run, open_run
 from lm.scoring.inspection import score_texts
 from lm.scoring.protocols import exact_nats
 from lm.scoring.score import perplexity
+from lm.tasks import TASKS
 
 BITS = 1 / math.log(2)  # per nat
 
@@ -37,6 +38,7 @@ def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
     task = opened.config.task
+    opened.check_task("--experiment=score", *(name for name, each in TASKS.items() if each.command == "score"))
     if task != "language_modelling" and (per != "text" or next):
         flag = f"--per={per}" if per != "text" else f"--next={next}"
         raise UserError(f"{flag} needs a run of config.task=language_modelling, and this one has {task}: leave it out")
@@ -101,7 +103,10 @@ def labelled_rows(run: Run, text: str) -> list[dict]:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     report_unknown(run, [line for _, line in lines])
     for number, line in lines:
-        tokens, labels, probabilities = run.predicted_labels(line)
+        try:
+            tokens, labels, probabilities = run.predicted_labels(line)
+        except UserError as error:
+            raise UserError(f"line {number}: {error}") from error
         shown = tokens if len(probabilities) == len(tokens) and run.config.task != "classification" else [line[:60]]
         for piece, label, each in zip(shown, labels, probabilities, strict=True):
             probability = float(each[names.index(label)])

@@ -72,8 +72,10 @@ class Run:
     def check_task(self, use: str, *tasks: str):
         """Raises UserError unless the run is of one of these tasks. use: what needs it"""
         if self.config.task not in tasks:
+            command = TASKS[self.config.task].command
             raise UserError(
                 f"{self.workdir} is a run of config.task={self.config.task}, and {use} needs one of {tasks[0]}"
+                f"{f'; --experiment={command} uses it' if command else ''}"
             )
 
     def tokens(self, text: str) -> list[str]:

@@ -44,6 +44,11 @@ class Definition(NamedTuple):
     label: Callable | None = None
     write: Callable | None = None
 
+    @property
+    def command(self) -> str:
+        """The command that uses a run of it on a text; "" for none."""
+        return "translate" if self.write else "score" if self.tokens else ""
+
 
 TASKS = {
     "language_modelling": Definition(

@@ -221,9 +221,10 @@ def translate_lines(
 ) -> list[str]:
     """What the model writes for each line, by beam search with sample.beams beams; "" for an empty line."""
     read = [Pair(source_tokens(config.data, line), (), "") for line in lines]
-    missing = sorted({symbol for pair in read for symbol in pair.source} - set(vocabulary.symbols))
-    if missing and vocabulary.unknown is None:
-        raise UserError(f"the model does not know {', '.join(map(repr, missing[:5]))}")
+    for number, pair in enumerate(read, 1):
+        missing = sorted(set(pair.source) - set(vocabulary.symbols))
+        if missing and vocabulary.unknown is None:
+            raise UserError(f"line {number}: the model does not know {', '.join(map(repr, missing[:5]))}")
     if not any(pair.source for pair in read):
         return [""] * len(lines)
     split = encode_pairs(read, vocabulary)

@@ -2,20 +2,25 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import FrozenConfigDict
 
 import launch
+from configs import state_tracking
+from experiments.score import labelled_rows
 from experiments.train import load_setup
 from lm.cells.table import CELLS
 from lm.data.examples import read_batch
+from lm.data.text import Vocabulary
 from lm.data.word_shapes import SHAPES, shapes_of
 from lm.errors import UserError
 from lm.model.sequence_model import POOLINGS, make_sequence_model
-from lm.run import open_run
+from lm.run import Run, open_run
 from lm.tasks.labelling import label_sequence, predict, targets_of
 from lm.training.loop import train
 from lm.training.step import compile_steps
@@ -303,6 +308,13 @@ def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, kind, capsys):
     for command in ("sample", "gradients"):
         assert launch.main(["launch.py", f"--experiment={command}", f"--workdir={tmp_path}/run"]) == 2
         assert f"config.task={config.task}, and --experiment={command} needs" in capsys.readouterr().err
+
+
+def test_a_line_that_cannot_be_labelled_is_named():
+    config, vocabulary = state_tracking.get_config("parity"), Vocabulary("word", ("0", "1"), labels=("even", "odd"))
+    run = Run(Path("parity"), FrozenConfigDict(config), vocabulary, None, {}, 0, "last", "")
+    with pytest.raises(UserError, match="line 2: the model does not know '2'"):
+        labelled_rows(run, "\n0 2\n")
 
 
 def test_probabilities_of_a_text_are_those_of_the_scored_example(tmp_path):

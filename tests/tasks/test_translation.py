@@ -54,8 +54,8 @@ def test_a_small_model_learns_to_copy_sums_of_its_own(tmp_path, config):
     assert written.pop() == ""
     right = np.mean([a == b for a, b in zip(written, targets, strict=True)])
     assert summary["results"][0]["sequence_accuracy"] == right > 0.5
-    with pytest.raises(UserError, match="the model does not know 'a', 'b'"):
-        run.translate(["1+b", "a"])
+    with pytest.raises(UserError, match="line 2: the model does not know 'a', 'b'"):
+        run.translate(["1+2", "b+a", "c"])
 
 
 def test_the_command(tmp_path, config, capsys, monkeypatch):
@@ -68,6 +68,10 @@ def test_the_command(tmp_path, config, capsys, monkeypatch):
     assert launch.main([*arguments, "--config.sample.beams=3"]) == 0
     assert launch.main(["launch.py", "--experiment=sample", f"--workdir={tmp_path}/run"]) == 2
     assert "config.task=translation, and --experiment=sample needs" in capsys.readouterr().err
+    for flags in ([], ["--per=line"]):
+        assert launch.main(["launch.py", "--experiment=score", f"--workdir={tmp_path}/run", *flags]) == 2
+        said = "and --experiment=score needs one of language_modelling; --experiment=translate uses it"
+        assert said in capsys.readouterr().err
 
 
 def test_pairs_are_needed(config):
