@@ -75,7 +75,7 @@ def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:
     if config.init_from and config.model.embedding_from:
         raise UserError("config.init_from and config.model.embedding_from are both set: a run has its embeddings")
     if config.init_from:
-        run = open_run(config.init_from)
+        run = run_to_start_from(config)
         start = start_from_run(config, config.init_from, run.config, run.parameters)
     elif config.model.embedding_from:
         start = start_from_vectors(config, corpus, data_dir)
@@ -88,6 +88,17 @@ def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:
     return make_setup(config, corpus, start)
 
 
+def run_to_start_from(config) -> Run:
+    """The run of config.init_from. Raises UserError if it is of another task."""
+    run = open_run(config.init_from)
+    if run.config.task != config.task:
+        raise UserError(
+            f"config.init_from={config.init_from} is a run of config.task={run.config.task}, and this config has "
+            f"{config.task}: name a run of the same task"
+        )
+    return run
+
+
 def load_corpus(config, data_dir, splits=("train", "valid"), vocabulary=None) -> Corpus:
     """The corpus, by default as training and selection see it: without its test split. Checks the values first.
 
@@ -95,7 +106,7 @@ def load_corpus(config, data_dir, splits=("train", "valid"), vocabulary=None) ->
     """
     check_values(config)
     if config.init_from and vocabulary is None:
-        vocabulary = open_run(config.init_from).vocabulary
+        vocabulary = run_to_start_from(config).vocabulary
     return load(config.data, data_dir, splits, vocabulary)
 
 

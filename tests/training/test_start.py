@@ -108,6 +108,14 @@ def test_a_model_of_another_shape_is_refused(first, tmp_path, changes, message):
         start(config(tmp_path / "first.txt", init_from=str(first), **changes))
 
 
+def test_a_run_of_another_task_is_refused(first, tmp_path):
+    """Also before its vocabulary meets the texts."""
+    path = labelled.write_tsv(tmp_path / "labelled.tsv")
+    for made in (labelled.config(path, init_from=str(first)), config(path, init_from=str(first), task="translation")):
+        with pytest.raises(UserError, match=f"of config.task=language_modelling, and this config has {made.task}"):
+            start(made)
+
+
 def test_symbols_that_the_vocabulary_lacks_are_named_or_become_unknown(first, tmp_path):
     with pytest.raises(UserError, match="characters that are not in the vocabulary: 'z'"):
         start(config(write(tmp_path / "z.txt", "the zoo\n" * 60), init_from=str(first)))
