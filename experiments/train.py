@@ -89,13 +89,16 @@ def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:
 
 
 def run_to_start_from(config) -> Run:
-    """The run of config.init_from. Raises UserError if it is of another task."""
+    """The run of config.init_from. Raises UserError if it is of another task, or its text is cut in another way."""
     run = open_run(config.init_from)
     if run.config.task != config.task:
         raise UserError(
             f"config.init_from={config.init_from} is a run of config.task={run.config.task}, and this config has "
             f"{config.task}: name a run of the same task"
         )
+    level = run.vocabulary.level
+    if config.data.corpus == "textfile" and config.data.level != level:
+        raise UserError(f"config.data.level must be {level}, that of config.init_from={config.init_from}")
     return run
 
 

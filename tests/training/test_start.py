@@ -116,6 +116,11 @@ def test_a_run_of_another_task_is_refused(first, tmp_path):
             start(made)
 
 
+def test_a_text_is_cut_as_in_the_run_that_it_starts_from(first, tmp_path):
+    with pytest.raises(UserError, match=r"config\.data\.level must be char, that of config\.init_from="):
+        start(config(tmp_path / "first.txt", level="word", init_from=str(first)))
+
+
 def test_symbols_that_the_vocabulary_lacks_are_named_or_become_unknown(first, tmp_path):
     with pytest.raises(UserError, match="characters that are not in the vocabulary: 'z'"):
         start(config(write(tmp_path / "z.txt", "the zoo\n" * 60), init_from=str(first)))
