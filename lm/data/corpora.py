@@ -13,17 +13,18 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
-from lm.data import labelled, pair_corpora, synthetic
+from lm.data import labelled, own_warnings, pair_corpora, synthetic
 from lm.data.examples import ids_of
 from lm.data.files import RegisteredFile, read_text
 from lm.data.labelled_corpora import LABELLED
 from lm.data.own_files import OwnFile, read_own
-from lm.data.pair_corpora import PAIRS
+from lm.data.pair_corpora import NAMES_OF_END, PAIRS
 from lm.data.rows import CS224D
 from lm.data.state_tracking import STATE_TRACKING
 from lm.data.text import (
     SPLITS,
     TEXT8_ALPHABET,
+    UNKNOWN,
     Vocabulary,
     bpe_vocabulary,
     byte_vocabulary,
@@ -211,6 +212,8 @@ def _textfile(data, text, splits, given) -> Built:
             raise
         vocabulary = _own_vocabulary(parts["train"], data, unknown=True)
         arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
+    if "train" in splits:
+        own_warnings.warn_of_special_in_text(texts, vocabulary)
     more = {
         "sources": _own_sources(files),
         "own": _own_digests(files),
@@ -280,7 +283,9 @@ def _labelled(data, text, splits, given) -> Built:
     files = _own_files(data)
     read = {name: labelled.read_rows(some, data, name) for name, some in files.items()}
     if "train" in splits:  # once a run
-        labelled.warn_of_shared({name: [row[:2] for row in some] for name, some in read.items()}, data)
+        own_warnings.warn_of_shared({name: [row[:2] for row in some] for name, some in read.items()}, data)
+        tokens = {name: (token for row in some for token in row.tokens) for name, some in read.items()}
+        own_warnings.warn_of_special(tokens, [UNKNOWN["word"]])
     rows = labelled.with_valid(labelled.prepare_words(read, data), data)
     vocabulary = given or labelled.collect_vocabulary(rows, data)
     arrays = {name: labelled.encode_rows(some, vocabulary) for name, some in rows.items()}
@@ -292,12 +297,14 @@ def _labelled(data, text, splits, given) -> Built:
 def _pairs(data, text, splits, given) -> Built:
     """The user's own pairs: lm/data/pair_corpora.py. Valid as with `_labelled`."""
     files = _own_files(data)
+    level = "char" if data.tokenizer == "characters" else "word"
     pairs = {name: pair_corpora.read_own_pairs(read, data, name) for name, read in files.items()}
     if "train" in splits:
-        labelled.warn_of_shared(
+        own_warnings.warn_of_shared(
             {name: [(tuple(p.source), tuple(p.target)) for p in some] for name, some in pairs.items()}, data
         )
-    level = "char" if data.tokenizer == "characters" else "word"
+        tokens = {name: (token for p in some for token in (*p.source, *p.target)) for name, some in pairs.items()}
+        own_warnings.warn_of_special(tokens, [NAMES_OF_END[level], UNKNOWN[level]])
     vocabulary, arrays, more = pair_corpora.built(pairs, level, data, SPLITS, given)
     return vocabulary, arrays, more | {"sources": _own_sources(files), "own": _own_digests(files)}
 

@@ -21,8 +21,7 @@ import csv
 import io
 import os
 import re
-import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -274,24 +273,6 @@ def hold_out(rows: Sequence[T], share: float, seed: int) -> tuple[list[T], list[
         raise UserError(f"config.data.valid_share={share:g} of {len(rows)} training examples leaves a part empty")
     held = set(np.random.default_rng(seed).permutation(len(rows))[:count].tolist())
     return [row for n, row in enumerate(rows) if n not in held], [row for n, row in enumerate(rows) if n in held]
-
-
-def warn_of_shared(examples: Mapping[str, Sequence[Hashable]], data):
-    """Prints a warning for each of valid and test that has whole examples of the training file.
-
-    examples: of each file. A validation part that is drawn from the training file is compared with the rest of it.
-    """
-    parts = with_valid(examples, data)
-    for name in [split for split in parts if split != "train"]:
-        drawn, part = name not in examples, parts[name]
-        train = set(parts["train"] if drawn else examples["train"])
-        if shared := sum(example in train for example in part):
-            key, kind = ("valid_share", "drawn ") if drawn else (f"{name}_path", "")
-            print(
-                f"warning: config.data.{key}: {shared} of {len(part)} {kind}examples are training examples "
-                f"too, so the score of {name} may mislead",
-                file=sys.stderr,
-            )
 
 
 def check_labels(splits: dict[str, Examples], vocabulary: Vocabulary, drawn: bool):

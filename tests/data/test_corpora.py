@@ -181,6 +181,25 @@ def test_textfile_words_with_a_limit(tmp_path):
     assert corpus.provenance["unknown_rate"] == {"train": 1 / 6, "test": 1 / 2}
 
 
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"level": "word"}, "tokens that spell special symbols are read as these: '<eos>' 1"),  # no word is unknown
+        ({"level": "word", "max_vocabulary": 4}, "'<unk>' 2, '<eos>' 1"),
+        ({"level": "char", "max_vocabulary": 4}, "tokens that spell special symbols are read as these: '\ufffd' 1"),
+        ({"level": "char"}, None),
+        ({"level": "byte"}, None),
+    ],
+)
+def test_special_symbols_that_a_textfile_spells_are_counted_once_a_run(tmp_path, capsys, changes, found):
+    content = "a <unk> b <eos> <unk> c<eos> \ufffd\n".encode()
+    load_textfile(tmp_path, content, ("test",), fractions=(1.0, 0.0, 0.0), **changes)
+    assert capsys.readouterr().err == ""
+    load_textfile(tmp_path, content, ("train", "valid"), fractions=(1.0, 0.0, 0.0), **changes)
+    err = capsys.readouterr().err
+    assert err == "" if found is None else (err.startswith("warning: config.data.path: ") and found in err)
+
+
 def test_textfile_of_one_character(tmp_path):
     corpus = load_textfile(tmp_path, b"a", fractions=(1.0, 0.0, 0.0))
     assert corpus.splits["train"].tolist() == [0]

@@ -168,6 +168,24 @@ def test_drawn_examples_that_are_training_examples_too_are_counted(tmp_path, cap
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("corpus", "tokenizer", "found"),
+    [
+        ("labelled", "spaces", "tokens that spell special symbols are read as these: '<unk>' 2"),
+        ("labelled", "keras", None),
+        ("pairs", "spaces", "tokens that spell special symbols are read as these: '<unk>' 3, '<eos>' 2"),
+        ("pairs", "characters", "tokens that spell special symbols are read as these: '\ufffd' 1"),
+    ],
+)
+def test_words_that_spell_special_symbols_are_counted(tmp_path, capsys, corpus, tokenizer, found):
+    path = tmp_path / "a.tsv"
+    path.write_text("a <unk> <eos>\tx\n<unk> b\ufffd <unk>s\ty\n<eos>\t<unk>\n", encoding="utf-8")
+    data = labelled.config(path, data__tokenizer=tokenizer, data__valid_share=0.0).data
+    data.corpus = corpus
+    load(data, None, ("train", "valid"))
+    assert capsys.readouterr().err == (f"warning: config.data.path: {found}\n" if found else "")
+
+
 def test_folders_of_several_directories_are_not_classes(tmp_path):
     for name in ("train/pos/a", "train/neg/b", "test/pos/c"):
         path = tmp_path / "texts" / name

@@ -1,0 +1,50 @@
+"""Warnings of the user's own files: examples of two splits, and words that spell special symbols."""
+
+import collections
+import re
+import sys
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+
+from lm.data.labelled import with_valid
+from lm.data.text import END_OF_SENTENCE, Vocabulary
+
+
+def warn_of_shared(examples: Mapping[str, Sequence[Hashable]], data):
+    """Prints a warning for each of valid and test that has whole examples of the training file.
+
+    examples: of each file. A validation part that is drawn from the training file is compared with the rest of it.
+    """
+    parts = with_valid(examples, data)
+    for name in [split for split in parts if split != "train"]:
+        drawn, part = name not in examples, parts[name]
+        train = set(parts["train"] if drawn else examples["train"])
+        if shared := sum(example in train for example in part):
+            key, kind = ("valid_share", "drawn ") if drawn else (f"{name}_path", "")
+            found = f"{shared} of {len(part)} {kind}examples are training examples too"
+            _warn(f"config.data.{key}: {found}, so the score of {name} may mislead")
+
+
+def warn_of_special(tokens: Mapping[str, Iterable[str]], special: Collection[str]):
+    """Prints a warning for each file that spells special symbols, such as <unk>: they are read as these symbols.
+
+    tokens: of each file
+    """
+    for name, some in tokens.items():
+        if counts := collections.Counter(token for token in some if token in special):
+            key = "path" if name == "train" else f"{name}_path"
+            shown = ", ".join(f"{symbol!r} {count}" for symbol, count in counts.most_common())
+            _warn(f"config.data.{key}: tokens that spell special symbols are read as these: {shown}")
+
+
+def warn_of_special_in_text(texts: Mapping[str, str], vocabulary: Vocabulary):
+    """As `warn_of_special`, of texts that a language model reads: of words, <eos> is what a line end becomes."""
+    of_words = vocabulary.level == "word"
+    special = [symbol for symbol in (vocabulary.unknown, END_OF_SENTENCE if of_words else None) if symbol]
+    pattern = "|".join(map(re.escape, special))
+    whole = re.compile(rf"(?<!\S)(?:{pattern})(?!\S)" if of_words else pattern)
+    spelt = {name: text for name, text in texts.items() if any(symbol in text for symbol in special)}  # fast
+    warn_of_special({name: whole.findall(text) for name, text in spelt.items()}, special)
+
+
+def _warn(message: str):
+    print(f"warning: {message}", file=sys.stderr)
