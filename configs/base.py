@@ -12,8 +12,8 @@ def base() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.name = ""  # set by each config: its path under configs/, such as text8/lstm_fused
     config.source = ""  # where the reported numbers come from: document, table, row
-    config.task = "language_modelling"  # a name of lm/tasks/__init__.py: TASKS
-    config.seed = 0
+    config.task = "language_modelling"  # a name that --help=tasks lists
+    config.seed = 0  # draws the parameters, the order of examples and the noise of training
     config.init_from = ""  # a run or an export whose parameters and vocabulary a new run starts with
     config.on_nan = "stop"  # stop; rollback: back to the last checkpoint at half the learning rate, ten times at most
     config.data = _data()
@@ -39,36 +39,34 @@ def base() -> ml_collections.ConfigDict:
 def _data() -> ml_collections.ConfigDict:
     """Text, and how it is cut into windows. "labels:" is said of every corpus of labelled sequences."""
     data = ml_collections.ConfigDict()
-    data.corpus = "synthetic"  # a name of lm/data/corpora.py: CORPORA
-    data.path = ""  # textfile, labelled: a file, a directory, or a pattern such as "texts/*.txt"
-    data.valid_path = (
-        ""  # textfile, labelled: validation text; if this or test_path is set, data.path is all training text
-    )
-    data.test_path = ""  # textfile, labelled: test text
+    data.corpus = "synthetic"  # a name that --help=corpora lists
+    data.path = ""  # your own text (textfile, labelled, pairs): a file, a directory, or a pattern such as "texts/*.txt"
+    data.valid_path = ""  # your own text: validation text; with it or test_path, a textfile is all training text
+    data.test_path = ""  # your own text: test text
     data.level = "char"  # textfile: char, word, byte or bpe
     data.fractions = (0.9, 0.05, 0.05)  # textfile, tiny_shakespeare: train, valid, test, in file order
-    data.max_vocabulary = 0  # textfile, labels: most frequent symbols kept; 0 keeps all; bpe: number of tokens
+    data.max_vocabulary = 0  # textfile, labels, pairs: most frequent symbols kept; 0 keeps all; bpe: number of tokens
     data.reset = ""  # a symbol before which the state starts again, such as <eos>; empty: never
     data.valid_chars = 1000  # text8: characters at the start that are the validation text
     data.train_tokens = 0  # so many at the start of the training text; 0: all
-    data.size = 1_000_000  # synthetic: characters of training text
-    data.seed = 0  # synthetic: which source and texts; labelled: which examples are held out
-    data.format = "tsv"  # labelled: tsv, csv, folders or columns: lm/data/labelled.py
+    data.size = 1_000_000  # synthetic: characters of training text; addition, state tracking: training examples
+    data.seed = 0  # generated corpora: which texts; labels, pairs: which examples are held out
+    data.format = "tsv"  # labelled: tsv, csv, folders or columns (lm/data/labelled.py); pairs: tsv or csv
     data.columns = (0, 1)  # labelled: columns of the text (or token) and the label; pairs: of source and target
-    data.header = "none"  # labelled: none, or first_line, which is skipped
-    data.tokenizer = "spaces"  # labelled: spaces, lower, keras or characters
+    data.header = "none"  # labelled, pairs: none, or first_line, which is skipped
+    data.tokenizer = "spaces"  # labelled, pairs: spaces, lower, keras or characters
     data.digits = "kept"  # labels: kept; DIGIT: each digit of a number is DIGIT, 747 is DIGITDIGITDIGIT
-    data.min_count = 1  # labels: words that the training file has less often are <unk>
-    data.valid_share = 0.1  # labels without a validation file: share of the training examples, drawn by data.seed
+    data.min_count = 1  # labels, pairs: words that the training file has less often are <unk>
+    data.valid_share = 0.1  # labels, pairs: share of the training examples drawn for validation, if it has no file
     data.words = "train"  # labels: splits whose words are symbols: train or all_splits (lm/data/labelled.py)
     data.max_tokens = 0  # labels: tokens kept of a longer sequence; 0: all
     data.keep = "first"  # labels: which ones, first or last
     data.padding = "end"  # labels: end (masked) or front_unmasked: lm/data/examples.py
     data.examples = "sequences"  # tagging: sequences, or words, each at the end of at most data.unroll of them
     data.window = 1  # labels, windows: words that are read side by side, the labelled one in the middle
-    data.buckets = 1  # labels: sequences of similar length form buckets, padded to one length each
-    data.batching = "heads"  # heads or rows: lm/data/batches.py
-    data.batch_size = 64  # B
+    data.buckets = 1  # labels, pairs: sequences of similar length form buckets, padded to one length each
+    data.batching = "heads"  # how a text is cut into streams: heads or rows (lm/data/batches.py)
+    data.batch_size = 64  # rows of a batch, B
     data.unroll = 10  # T, tokens a stream advances per step
     return data
 
@@ -76,48 +74,46 @@ def _data() -> ml_collections.ConfigDict:
 def _model() -> ml_collections.ConfigDict:
     """Shape of the model."""
     model = ml_collections.ConfigDict()
-    model.cell = "lstm"  # a name of lm/cells/table.py: CELLS
-    model.input = "one_hot"  # one_hot, embedding or bigram
-    model.embedding_size = 0  # of embedding and bigram
+    model.cell = "lstm"  # a name that --help=cells lists
+    model.input = "one_hot"  # what a layer reads of a symbol: one_hot, embedding or bigram
+    model.embedding_size = 0  # numbers of an embedded symbol or bigram
     model.embedding_from = ""  # embedding: word vectors to start with: a text file, a zip of one, or glove.6B.50d
     model.embedding_case = "exact"  # embedding_from: exact; lower: a word without a vector has that of its lower case
-    model.shape_size = (
-        0  # of labelled sequences: numbers that embed each word's shape (lm/data/word_shapes.py); 0: none
-    )
+    model.shape_size = 0  # labelled sequences: numbers that embed each word's shape (lm/data/word_shapes.py); 0: none
     model.hidden = (64,)  # units of each layer
     model.projection = 0  # lstm_projection, jordan_softmax: size of each layer's output
-    model.mogrifier_rounds = 5  # mogrifier
+    model.mogrifier_rounds = 5  # mogrifier: rounds in which input and state gate each other
     model.direction = "forward"  # of labelled sequences: forward or both
     model.pooling = "last"  # of labelled sequences: last, mean, max, attention; none: one label per token
     model.convolution = ()  # of labelled sequences: (filters, width, pool) before the recurrent layers; (): none
-    model.context = "start"  # of a decoder: a name of lm/model/encoder_decoder.py: CONTEXTS
-    model.output = "dense"  # a name of lm/model/language_model.py: OUTPUTS
-    model.initial_carry = "zeros"  # zeros, first_unit_one; of labelled sequences also learned
+    model.context = "start"  # what a decoder reads of the source: start, every_step, additive, multiplicative or fed
+    model.output = "dense"  # dense, dense_without_bias, sigmoid, dropped_logits, identity, crf or tied
+    model.initial_carry = "zeros"  # state at the start: zeros, first_unit_one; of labelled sequences also learned
     return model
 
 
 def _init() -> ml_collections.ConfigDict:
     """Initialisers by role: (name, *numbers), names of lm/model/initialisers.py."""
     init = ml_collections.ConfigDict()
-    init.embedding = ("uniform", -0.1, 0.1)
-    init.input = ("glorot_uniform",)
-    init.recurrent = ("glorot_uniform",)
-    init.bias = ("zeros",)
+    init.embedding = ("uniform", -0.1, 0.1)  # embedding table; names: --help=initialisers
+    init.input = ("glorot_uniform",)  # weights of what a cell reads
+    init.recurrent = ("glorot_uniform",)  # weights of the state before
+    init.bias = ("zeros",)  # biases of cells
     init.vector = ("zeros",)  # peepholes; second biases of normalised cells
-    init.gain = ("constant", 1.0)  # normalised cells
-    init.ring = ("lru_ring", 0.9, 0.999)  # lru
-    init.phase = ("lru_phase", 6.283185307179586)  # lru
-    init.output = ("glorot_uniform",)
-    init.output_bias = ("zeros",)
+    init.gain = ("constant", 1.0)  # gains of normalised cells
+    init.ring = ("lru_ring", 0.9, 0.999)  # lru: size of the eigenvalues
+    init.phase = ("lru_phase", 6.283185307179586)  # lru: angle of the eigenvalues
+    init.output = ("glorot_uniform",)  # weights of the softmax
+    init.output_bias = ("zeros",)  # bias of the softmax
     return init
 
 
 def _keep_prob() -> ml_collections.ConfigDict:
     """Probability of keeping a unit; 1 switches a site off. Sites: lm/model/dropout.py."""
     keep_prob = ml_collections.ConfigDict()
-    keep_prob.input = 1.0  # embedding -> first layer
-    keep_prob.between = 1.0  # layer -> layer
-    keep_prob.output = 1.0  # last layer -> softmax
+    keep_prob.input = 1.0  # units between embedding and first layer
+    keep_prob.between = 1.0  # units between layers
+    keep_prob.output = 1.0  # units between last layer and softmax
     keep_prob.recurrent = 1.0  # the update g that an LSTM adds to its memory (Semeniuta et al. 2016)
     keep_prob.carried = 1.0  # a layer's h, both as its output and as what the next step reads (CS224d)
     keep_prob.hidden = 1.0  # h[t-1] where W_h reads it; one mask per window (Gal & Ghahramani 2016)
@@ -136,8 +132,8 @@ def _dropout() -> ml_collections.ConfigDict:
 def _zoneout() -> ml_collections.ConfigDict:
     """Probability that a unit keeps its previous value; 0 switches off (zoneout, Krueger et al. 2017)."""
     zoneout = ml_collections.ConfigDict()
-    zoneout.memory = 0.0  # c of LSTMs
-    zoneout.output = 0.0  # h
+    zoneout.memory = 0.0  # the memory c of LSTMs
+    zoneout.output = 0.0  # the state h
     return zoneout
 
 
@@ -153,8 +149,8 @@ def _penalty() -> ml_collections.ConfigDict:
 def _loss() -> ml_collections.ConfigDict:
     """Training objective."""
     loss = ml_collections.ConfigDict()
-    loss.weighting = "mean"  # a name of lm/model/losses.py: WEIGHTINGS
-    loss.gradient = "full"  # a name of lm/model/losses.py: GRADIENTS
+    loss.weighting = "mean"  # of targets: mean, sum_over_time, sum or last_step_sum (lm/model/losses.py)
+    loss.gradient = "full"  # full or last_step_features (lm/model/losses.py)
     loss.teacher_forcing = 1.0  # translation: probability that a step reads the true symbol before, not its own
     loss.forcing_schedule = "constant"  # how that falls: a name of lm/tasks/forcing.py: SCHEDULES
     loss.forcing_steps = 0  # training steps that the schedule is measured in; 0: constant
@@ -165,21 +161,21 @@ def _loss() -> ml_collections.ConfigDict:
 def _optim() -> ml_collections.ConfigDict:
     """Optimiser, schedule and clipping."""
     optim = ml_collections.ConfigDict()
-    optim.name = "sgd"  # sgd, momentum, nesterov, rmsprop, adam, adamw, asgd, nt_asgd
-    optim.learning_rate = 1.0
+    optim.name = "sgd"  # a name that --help=optimisers lists
+    optim.learning_rate = 1.0  # learning rate, before the schedule
     optim.schedule = "constant"  # constant, staircase, epochs, cosine, plateau
-    optim.decay_rate = 1.0  # of staircase, epochs, plateau
+    optim.decay_rate = 1.0  # staircase, epochs, plateau: factor of each decay
     optim.decay_steps = 1  # staircase: steps between decays
     optim.hold_epochs = 0  # epochs: epochs before the first decay
     optim.patience = 1  # plateau: validation checks without a better loss, after which the rate decays
-    optim.final_fraction = 0.0  # cosine
-    optim.warmup_steps = 0
-    optim.clipping = "none"  # none, global_norm, value
-    optim.clip = 1.0
-    optim.momentum = 0.9  # momentum, nesterov
-    optim.beta1 = 0.9  # adam, adamw
-    optim.beta2 = 0.999  # adam, adamw, rmsprop
-    optim.epsilon = 1e-8
+    optim.final_fraction = 0.0  # cosine: share of the learning rate that is left at the end
+    optim.warmup_steps = 0  # steps in which the learning rate grows from 0
+    optim.clipping = "none"  # of gradients: none, global_norm, value
+    optim.clip = 1.0  # global_norm, value: the largest norm or number
+    optim.momentum = 0.9  # momentum, nesterov: share of the last update that is kept
+    optim.beta1 = 0.9  # adam, adamw: decay of the mean gradient
+    optim.beta2 = 0.999  # adam, adamw, rmsprop: decay of the mean squared gradient
+    optim.epsilon = 1e-8  # adam, adamw, rmsprop: added to the root of the mean square
     optim.weight_decay = 0.0  # x parameters, added to the clipped gradient (L2); adamw: decoupled from it
     optim.frozen = ()  # parameters that are not trained, such as ("embedding",)
     optim.unit_rows = ()  # parameters whose rows are rescaled to length 1 after each step, such as ("embedding",)
@@ -192,12 +188,12 @@ def _train() -> ml_collections.ConfigDict:
     """Length of training, and when the host looks at it."""
     train = ml_collections.ConfigDict()
     train.steps = 0  # exactly one of steps and epochs is positive
-    train.epochs = 0
+    train.epochs = 0  # exactly one of steps and epochs is positive
     train.report_every = 100  # steps; rows are written after steps 0, n, 2n, ...
     train.evaluate_every = 0  # steps; 0: at the end of every epoch
     train.sample_every = 0  # steps; 0: only at the end
     train.patience = 0  # validation checks without a better loss, after which training ends; 0: never
-    train.threads = 0  # of a CPU; 0: as many as it has cores
+    train.threads = 0  # threads of a CPU; 0: as many as it has cores
     train.steps_per_dispatch = 100  # upper bound of the steps run on the device between two looks at it
     train.devices = 1  # devices that share the rows of every batch, over all processes; must divide data.batch_size
     return train
@@ -229,17 +225,17 @@ def _evaluation() -> ml_collections.ConfigDict:
 def _sample() -> ml_collections.ConfigDict:
     """Generated texts."""
     sample = ml_collections.ConfigDict()
-    sample.number = 5
+    sample.number = 5  # texts to generate
     sample.length = 80  # tokens generated after the start or prompt
-    sample.prompt = ""  # empty: see start
+    sample.prompt = ""  # beginning of each text; empty: see start
     sample.start = "line"  # line: as after a line end; random: tokens from a random distribution
     sample.stop = ""  # a symbol that ends a text early, such as <eos>
     sample.suppress = ()  # symbols that are never drawn, such as ("<unk>",)
     sample.strategy = "temperature"  # temperature, greedy or first_exceeding: lm/scoring/sampling.py
-    sample.temperature = 1.0
-    sample.top_k = 0  # 0: all
-    sample.top_p = 1.0  # nucleus mass
-    sample.seed = 0
+    sample.temperature = 1.0  # temperature: divides the logits
+    sample.top_k = 0  # draws from the k likeliest symbols; 0: from all
+    sample.top_p = 1.0  # draws from the likeliest symbols that have this probability together
+    sample.seed = 0  # draws the texts
     sample.beams = 1  # translate: beginnings that the search keeps; 1: greedy
     sample.length_penalty = 1.0  # translate: ln p / length ** penalty decides between targets
     return sample
@@ -248,8 +244,8 @@ def _sample() -> ml_collections.ConfigDict:
 def _checkpoint() -> ml_collections.ConfigDict:
     """What is saved."""
     checkpoint = ml_collections.ConfigDict()
-    checkpoint.every_steps = 1000
-    checkpoint.keep = 2  # last checkpoints kept
+    checkpoint.every_steps = 1000  # steps between checkpoints
+    checkpoint.keep = 2  # number of last checkpoints kept
     checkpoint.best = "none"  # keep: also the best by validation, scored at the end; none
     return checkpoint
 
@@ -257,7 +253,7 @@ def _checkpoint() -> ml_collections.ConfigDict:
 def _claim() -> ml_collections.ConfigDict:
     """Of a config with targets: what checking it takes."""
     claim = ml_collections.ConfigDict()
-    claim.minutes = 0.0  # that a run takes on two CPU cores
+    claim.minutes = 0.0  # minutes that a run takes on two CPU cores
     claim.seeds = 1  # runs that `reproduce` makes: 3 where one takes less than five minutes
     return claim
 

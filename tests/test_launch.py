@@ -1,6 +1,8 @@
 """The command line: valid flags reach the command; a mistake gives one line and status 2."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import types
@@ -13,7 +15,8 @@ from absl import flags
 import launch
 from configs import loading
 from configs.base import base
-from lm.cells.table import CELLS
+from configs.rules import RULES
+from experiments.pages.help import TOPICS
 from lm.errors import UserError
 from lm.machine.compilation_cache import PROJECT, use_compilation_cache
 
@@ -171,12 +174,25 @@ def test_help_lists_what_a_config_can_name(topic, lines, capsys):
     assert all(line in out for line in lines)
 
 
-def test_help_lists_every_key_and_every_cell(capsys):
-    run("--help=keys"), run("--help=cells")
-    out = capsys.readouterr().out
-    keys = loading.flatten(base())
-    assert {key for key in keys if f"--config.{key}=" not in out} == set()
-    assert {cell for cell in CELLS if f"  {cell} " not in out} == set()
+@pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic != "keys"])
+def test_every_row_of_a_list_says_what_its_name_means(topic, capsys):
+    run(f"--help={topic}")
+    for line in [line for line in output(capsys) if not line.endswith("=NAME")]:
+        _, _, text = line.strip().partition("  ")
+        assert len(text.strip()) > 5, line
+        assert len(re.findall(r"[(\[]", text)) == len(re.findall(r"[)\]]", text)), line
+        assert not re.search(r"[^\w.)?]$|`_|\bsettings\.|^ *\(", text), line
+
+
+def test_help_lists_every_key_with_its_default_and_meaning(capsys):
+    run("--help=keys")
+    rows = dict(re.fullmatch(r"--config\.([^=]+)=(.+?)  +\S.*", line).groups() for line in output(capsys))
+    defaults = loading.flatten(base())
+    assert {key: ast.literal_eval(value) for key, value in rows.items()} == {key: defaults[key] for key in RULES}
+
+
+def output(capsys):
+    return capsys.readouterr().out.splitlines()
 
 
 def test_help_without_docstrings():

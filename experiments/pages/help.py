@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from configs.catalogue import CONFIGS, all_configs
+from configs.rules import RULES
 from experiments import COMMANDS, COMMON_FLAGS, DISTRIBUTED_FLAGS, Command, Flag
 from lm.errors import UserError, in_short, lookup
 
@@ -78,11 +79,10 @@ def configs() -> str:
 
 
 def keys() -> str:
-    """Every key of a training config with its default and its comment, as configs/base.py has them."""
+    """Every key of a training config with its default and its comment: lines of configs/base.py."""
     text = (CONFIGS / "base.py").read_text(encoding="utf-8")
-    lines = re.findall(r"^    (\w+\.\w+) = (.+?)(?:  # (.+))?$", text, re.MULTILINE)
-    rows = [(f"--config.{key.removeprefix('config.')}={value}", comment) for key, value, comment in lines]
-    return columns(row for row in rows if not re.search(r"=_\w+\(\)$|ConfigDict\(", row[0]))
+    lines = re.findall(r"^    (?:config\.)?(\S+) = (.+?)  # (.+)$", text, re.MULTILINE)
+    return columns((f"--config.{key}={value}", comment) for key, value, comment in lines if key in RULES)
 
 
 def entries(table: str, key: str) -> str:
@@ -94,8 +94,8 @@ def entries(table: str, key: str) -> str:
 
 def first_line(entry: Any) -> str:
     """Of the docstring of a module, a function, or the function inside an entry of a table; or an entry's purpose."""
-    if hasattr(entry, "purpose"):
-        return entry.purpose
+    if purpose := getattr(entry, "purpose", ""):
+        return purpose
     for name in ("equations", "windows", "build"):
         entry = getattr(entry, name, entry)
     while isinstance(entry, functools.partial):

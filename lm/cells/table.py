@@ -16,19 +16,19 @@ from lm.errors import UserError, check_name, lookup
 
 
 def projection_of(model: ml_collections.ConfigDict) -> Cell:
-    """The cell `lstm_projection` with outputs of config.model.projection numbers."""
+    """LSTM whose output is projected to config.model.projection numbers."""
     if not model.projection:
         raise UserError(f"config.model.projection must be at least 1 with config.model.cell={model.cell}, not 0")
     return lstm_projection_cell(model.projection)
 
 
 def jordan_softmax_of(model: ml_collections.ConfigDict) -> Cell:
-    """The cell `jordan_softmax` with outputs of config.model.projection numbers, or of as many as it has units."""
+    """Jordan network whose probabilities feed back: config.model.projection of them, or as many as it has units."""
     return jordan_softmax_cell(model.projection)
 
 
 def mogrifier_of(model: ml_collections.ConfigDict) -> Cell:
-    """The cell `mogrifier` with config.model.mogrifier_rounds."""
+    """LSTM whose input and state gate each other first, config.model.mogrifier_rounds times."""
     return mogrifier_cell(model.mogrifier_rounds)
 
 

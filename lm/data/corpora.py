@@ -61,12 +61,14 @@ class Definition(NamedTuple):
     build: (data, text, splits, given) -> Built; text(key) reads the file of that key; given: the vocabulary to encode
         with, or None for that of the text. It may return more splits than requested
     licence: one line for records; homepage: the publisher of the text
+    purpose: one line for --help; "": the docstring of `build`
     """
 
     build: Callable[[ml_collections.ConfigDict, Callable[[str], str], tuple[str, ...], Vocabulary | None], Built]
     files: dict[str, RegisteredFile]
     licence: str
     homepage: str | None
+    purpose: str = ""
 
 
 def load(
@@ -162,7 +164,7 @@ def _unknown_rates(vocabulary: Vocabulary, arrays: Arrays) -> dict[str, float]:
 
 
 def _text8(data, text, splits, given) -> Built:
-    """valid: the first config.data.valid_chars characters; train: the rest (Vanhoucke 2016, assignment 6)."""
+    """Wikipedia in lower case. valid: its first config.data.valid_chars characters (Vanhoucke 2016, assignment 6)."""
     vocabulary = given or text8_vocabulary()
     ids = vocabulary.encode(text("text"))
     cut = data.valid_chars
@@ -172,7 +174,7 @@ def _text8(data, text, splits, given) -> Built:
 
 
 def _ptb(data, text, splits, given) -> Built:
-    """One file per split. Vocabulary: the words of the training file by (-count, word)."""
+    """Penn Treebank, a file per split. Vocabulary: the words of the training file by (-count, word)."""
     train = text("train")
     vocabulary = given or word_vocabulary(train)
     names = [name for name in SPLITS if name in splits]
@@ -195,7 +197,7 @@ def _divided(data, text, splits, given) -> Built:
 
 
 def _textfile(data, text, splits, given) -> Built:
-    """The user's own files. Vocabulary: the symbols of train.
+    """Your own text, config.data.path, by config.data.level. Vocabulary: the symbols of train.
 
     config.data.path is divided by config.data.fractions in file order; it is all training text if config.data.
     valid_path or test_path is set. Encodes all parts whatever is requested: the vocabulary has an unknown symbol if
@@ -276,7 +278,7 @@ def _synthetic(data, text, splits, given) -> Built:
 
 
 def _labelled(data, text, splits, given) -> Built:
-    """The user's own labelled files: lm/data/labelled.py. Vocabulary: config.data.words. Labels: those of train.
+    """Your own labelled texts, by config.data.format. Vocabulary: config.data.words. Labels: those of train.
 
     Without config.data.valid_path, valid is a random share of the training examples, config.data.valid_share.
     """
@@ -295,7 +297,7 @@ def _labelled(data, text, splits, given) -> Built:
 
 
 def _pairs(data, text, splits, given) -> Built:
-    """The user's own pairs: lm/data/pair_corpora.py. Valid as with `_labelled`."""
+    """Your own pairs, two columns of a TSV or CSV file. Valid as with config.data.corpus=labelled."""
     files = _own_files(data)
     level = "char" if data.tokenizer == "characters" else "word"
     pairs = {name: pair_corpora.read_own_pairs(read, data, name) for name, read in files.items()}

@@ -55,7 +55,7 @@ def _reader(form: Form, files: dict[str, RegisteredFile], special=(), start="") 
 
 
 def _atis(data, text, splits, given) -> tuple:
-    """Numbers of words and slots, a sentence per line, with a first and a last token that are left out."""
+    """Flight queries with a slot per word, as numbers; the first and last token of each line are left out."""
     words, slots = text("words").split(), text("slots").split()
     rows = {}
     for name in ("train", "test"):
@@ -159,22 +159,42 @@ def tokens_of(data, text: str) -> list[str]:
     return [*([start] if start else []), *tokens]
 
 
-# Name -> (builder, files, licence, homepage).
+# Name -> (builder, files, licence, homepage[, purpose]).
 LABELLED = {
-    "imdb": (_reader(_IMDB_FORM, _IMDB, KERAS_SPECIAL, "<start>"), _IMDB, _IMDB_LICENCE, _IMDB_HOME),
+    "imdb": (
+        _reader(_IMDB_FORM, _IMDB, KERAS_SPECIAL, "<start>"),
+        _IMDB,
+        _IMDB_LICENCE,
+        _IMDB_HOME,
+        "Reviews of films, positive or negative; words as by Keras's Tokenizer. Valid is drawn.",
+    ),
     "imdb_test_as_valid": (
         _reader(_IMDB_FORM, _IMDB_HALVES, KERAS_SPECIAL, "<start>"),
         _IMDB_HALVES,
         _IMDB_LICENCE,
         _IMDB_HOME,
+        "As imdb, with its test half as validation text, as in Keras's examples.",
     ),
     "dbpedia_subset": (
         _reader(Form("csv", (1, 0), "lower"), _DBPEDIA),
         _DBPEDIA,
         "CC BY-SA 3.0; not redistributed here",
         "https://www.dbpedia.org",
+        "First sentences of articles, with the class of what they describe.",
     ),
-    "conll2003_ner": (_reader(Form("columns", (0, 3), "spaces"), _CONLL), _CONLL, _REUTERS, _CONLL_HOME),
-    "conll2003_pos": (_reader(Form("columns", (0, 1), "spaces"), _CONLL), _CONLL, _REUTERS, _CONLL_HOME),
+    "conll2003_ner": (
+        _reader(Form("columns", (0, 3), "spaces"), _CONLL),
+        _CONLL,
+        _REUTERS,
+        _CONLL_HOME,
+        "Sentences of news, with a tag of named entities per word.",
+    ),
+    "conll2003_pos": (
+        _reader(Form("columns", (0, 1), "spaces"), _CONLL),
+        _CONLL,
+        _REUTERS,
+        _CONLL_HOME,
+        "Sentences of news, with a part of speech per word.",
+    ),
     "atis": (_atis, _ATIS, "Linguistic Data Consortium: for research; not redistributed here", None),
 }

@@ -70,7 +70,7 @@ def built(pairs: Mapping[str, Sequence[Pair]], level: str, data, splits, given) 
 
 
 def addition(data, text, splits, given) -> tuple:
-    """Sums such as 45+123 -> 168: config.data.size for training, and 1,000 each for valid and test that training lacks.
+    """Sums such as 45+123 -> 168: config.data.size for training, 1,000 each for valid and test that training lacks.
 
     One number is below 100 and one below 1,000, and the smaller one comes first, as in flax's example (Heek et al.
     2020).
@@ -101,7 +101,7 @@ def _number(pairs: np.ndarray) -> np.ndarray:
 
 
 def _multi30k(data, text, splits, given) -> tuple:
-    """A sentence per line, lower-cased and cut into words by Moses' tokenizer, in a file for each language."""
+    """Captions in German and English: a sentence per line, in lower case, cut into words by Moses' tokenizer."""
     pairs = {}
     for name in SPLITS:
         if name in splits or name == "train":

@@ -47,8 +47,10 @@ def cs224d_vectors(data, text, splits, given) -> tuple:
 
 
 def cs224d_ner(data, text, splits, given) -> tuple:
-    """Named entities of CoNLL-2003, one type per word, in windows of config.data.window words (Socher et al. 2015,
-    question 2). Lines of a word, a tab and its type; an empty line ends a sentence. The vocabulary has a file."""
+    """Named entities of CoNLL-2003 in windows of config.data.window words (Socher et al. 2015, question 2).
+
+    Lines of a word, a tab and its type; an empty line ends a sentence. The vocabulary has a file.
+    """
     vocabulary = given or Vocabulary("word", tuple(text("vocabulary").splitlines()), UNKNOWN, labels=TYPES)
     index = {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
     arrays = {}

@@ -56,8 +56,7 @@ def he_normal(key: PRNGKey, shape: Shape, dtype) -> Values:
 
 
 def orthogonal(key: PRNGKey, shape: Shape, dtype) -> Values:
-    """A matrix with orthonormal rows or columns; [H, k H]: k such squares side by side, one for each gate (Saxe,
-    McClelland and Ganguli 2014)."""
+    """Orthonormal rows or columns; [H, k H]: k such squares side by side, one for each gate (Saxe et al. 2014)."""
     rows, columns = shape
     make = jax.nn.initializers.orthogonal()
     parts = max(1, columns // rows)

@@ -42,7 +42,7 @@ class Windows(NamedTuple):
 
 
 def _notebook(context: int, tokens: int, settings: ConfigDict, stride: int = 1) -> Windows:
-    """Vanhoucke 2016, assignment 6: batch 1, `settings.predictions` predictions, one at a time.
+    """Vanhoucke 2016, assignment 6: batch 1, evaluation.predictions predictions, one at a time.
 
     Prediction k reads the `context` characters from k * stride on and predicts the next one; the text wraps. The bigram
     notebook's stride of 2 skips every other bigram and passes over the text twice.
@@ -51,7 +51,7 @@ def _notebook(context: int, tokens: int, settings: ConfigDict, stride: int = 1) 
 
 
 def _batched(context: int, tokens: int, settings: ConfigDict) -> Windows:
-    """The layout of training: `settings.batch_size` contiguous rows in windows of `settings.unroll` + 1 tokens.
+    """The layout of training: evaluation.batch_size contiguous rows in windows of evaluation.unroll + 1 tokens.
 
     Used by TensorFlow's ptb_word_lm, Salvatore 2017 and Cognitive Class 2018. Up to B * W tokens are not scored, and
     there are B cold starts.
@@ -80,12 +80,12 @@ def _tempered(context: int, tokens: int, settings: ConfigDict) -> Windows:
 
 
 def _segments(context: int, tokens: int, settings: ConfigDict) -> Windows:
-    """As exact, with a step of gradient descent after each `settings.dynamic_segment` tokens (Krause et al. 2018)."""
+    """As exact, with a step of gradient descent after each evaluation.dynamic_segment tokens (Krause et al. 2018)."""
     return _exact(context, tokens)._replace(**_cut(tokens - context, settings.dynamic_segment, context))
 
 
 def _cached(context: int, tokens: int, settings: ConfigDict) -> Windows:
-    """As exact, mixed with a cache of the last `settings.cache_window` tokens (Grave et al. 2017)."""
+    """As exact, mixed with a cache of the last evaluation.cache_window tokens (Grave et al. 2017)."""
     return _exact(context, tokens)
 
 

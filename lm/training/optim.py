@@ -4,6 +4,7 @@ Rates and clip thresholds are traced scalars (`Hyper`), so changing one compiles
 learning rate: a step is `parameters - rate * update`, with rate = `learning_rate(...)`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -75,29 +76,37 @@ CLIPPING = {
 }
 
 
+class Optimiser(NamedTuple):
+    """make: config.optim -> the transformation of gradients; purpose: what an update is, in a few words"""
+
+    purpose: str
+    make: Callable[[ml_collections.ConfigDict], optax.GradientTransformation]
+
+
 def _sgd(optim):
     return optax.identity()
 
 
 def _adam(optim):
-    """Kingma & Ba 2015."""
     return optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.epsilon)
 
 
 def _rmsprop(optim):
-    """g / (sqrt(mean of g^2) + epsilon), the mean by beta2 (Tieleman & Hinton 2012; torch and char-rnn agree)."""
     return optax.scale_by_rms(decay=optim.beta2, eps=optim.epsilon, eps_in_sqrt=False)
 
 
 OPTIMISERS = {
-    "sgd": _sgd,
-    "momentum": lambda optim: optax.trace(decay=optim.momentum),
-    "nesterov": lambda optim: optax.trace(decay=optim.momentum, nesterov=True),
-    "rmsprop": _rmsprop,
-    "adam": _adam,
-    "adamw": _adam,
-    "asgd": _sgd,
-    "nt_asgd": _sgd,
+    "sgd": Optimiser("the gradient g", _sgd),
+    "momentum": Optimiser("g + config.optim.momentum x the last update", lambda optim: optax.trace(optim.momentum)),
+    "nesterov": Optimiser("as momentum, looking ahead", lambda optim: optax.trace(optim.momentum, nesterov=True)),
+    "rmsprop": Optimiser(
+        "g / (sqrt(mean of g^2) + epsilon), the mean by beta2 (Tieleman & Hinton 2012; torch and char-rnn agree)",
+        _rmsprop,
+    ),
+    "adam": Optimiser("mean of g / (sqrt(mean of g^2) + epsilon), unbiased (Kingma & Ba 2015)", _adam),
+    "adamw": Optimiser("as adam, with weight decay apart from it (Loshchilov & Hutter 2019)", _adam),
+    "asgd": Optimiser("as sgd; the mean parameters from average_from on are scored (Polyak & Juditsky 1992)", _sgd),
+    "nt_asgd": Optimiser("as asgd, from when validation stops getting better (Merity et al. 2017)", _sgd),
 }
 
 
@@ -107,7 +116,7 @@ def transformation(optim: ml_collections.ConfigDict, hyper: Hyper) -> optax.Grad
     Weight decay adds weight_decay * parameters after clipping: to the gradient, which is an L2 penalty (as torch's
     optimisers do), or with `adamw` to the update (Loshchilov & Hutter 2019).
     """
-    chain = [CLIPPING[optim.clipping](hyper.clip), OPTIMISERS[optim.name](optim)]
+    chain = [CLIPPING[optim.clipping](hyper.clip), OPTIMISERS[optim.name].make(optim)]
     if optim.weight_decay > 0:
         chain.insert(2 if optim.name == "adamw" else 1, optax.add_decayed_weights(hyper.weight_decay))
     return optax.chain(*chain)
