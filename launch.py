@@ -195,7 +195,8 @@ def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
     for flag, names in owners.items():
         if values[flag.name].present and name not in names:
             hint = similar_keys(flag.name, keys) if any(key.endswith(f".{flag.name}") for key in keys) else ""
-            raise UserError(f"--{flag.name} works only with --experiment={' or '.join(names)}{hint}")
+            typed = f"no{flag.name}" if values[flag.name].value is False else flag.name
+            raise UserError(f"--{typed} works only with --experiment={' or '.join(names)}{hint}")
     check_distributed(values)
     check_kind(values)
 

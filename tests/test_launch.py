@@ -376,6 +376,7 @@ def test_a_commands_own_flags_reach_it(config, two_commands, calls):
 
 def test_flags_of_another_command_are_refused(two_commands, fails):
     assert "--seeds works only with --experiment=reproduce or summarise" in fails("--seeds=2")
+    assert "--noeta works only with --experiment=train" in fails("--experiment=sample", "--noeta")
     assert "--seeds=many" in fails("--experiment=summarise", "--seeds=many")
 
 
