@@ -24,6 +24,7 @@ def run(config, workdir, data_dir=None):
     config = ConfigDict(config)
     config.train.devices = 1  # whatever trained it
     setup = make_setup(config, corpus_of(opened, config, data_dir))
+    setup.task.check_memory(config)
 
     def read_test():
         if recorder.done > 0 and not recorder.finished:  # an imported model has made no step

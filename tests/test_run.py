@@ -217,6 +217,15 @@ def test_evaluation_and_sampling_keys_are_free(run_dir, monkeypatch):
     assert len(sample.run(config, str(run_dir))) == 1
 
 
+def test_an_evaluation_that_needs_more_memory_than_there_is_is_refused(run_dir, monkeypatch):
+    """Before it allocates anything: the system would kill the process without a word."""
+    monkeypatch.setattr("experiments.train.load_corpus", lambda *arguments: tiny.corpus())
+    config = saved_config(run_dir)
+    config.evaluation.protocols, config.evaluation.predictions = ("notebook",), 10**13
+    with pytest.raises(UserError, match=r"memory and .* are free: lower config\.evaluation\.predictions"):
+        evaluate.run(config, str(run_dir))
+
+
 def test_a_corpus_with_its_symbols_swapped_is_refused(run_dir, monkeypatch):
     corpus = tiny.corpus()
     swapped = corpus._replace(vocabulary=lm.open_run(run_dir).vocabulary.__class__("char", tuple(" bacd")))

@@ -147,8 +147,9 @@ class LanguageModelling:
         evaluation = config.evaluation
         check_sample_memory(config.sample, self.model.vocabulary_size)
         if any(PROTOCOLS[name].extent == "predictions" for name in (evaluation.during, *evaluation.protocols)):
-            positions = 8 * evaluation.predictions * (self.model.context + 1)
-            reject_above_free(positions, "at least", "a notebook's protocol", "config.evaluation.predictions")
+            # Of every position: its place in the text, its symbol here and on the device, and in part its nats.
+            needed = 24 * evaluation.predictions * (self.model.context + 1)
+            reject_above_free(needed, "at least", "a notebook's protocol", "config.evaluation.predictions")
 
 
 def make_language_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> LanguageModel:
