@@ -3,9 +3,11 @@
     python launch.py --experiment=tune_evaluation --workdir=RUN --config.evaluation.protocols="('dynamic', 'cache')"
 
 Starts from config.evaluation and tries the values of GRIDS key by key, keeping the best, until none is better. Writes
-tune_evaluation.json with every score, and prints the command that scores the run with what was found.
+tuned.PROTOCOL.json with every score, and prints the command that scores the run with what was found.
 """
 
+import math
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ CACHE = {
     "cache_lambda": (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4),
 }
 DYNAMIC = {
-    "dynamic_rate": (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2),
+    "dynamic_rate": (0.0, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2),
     "dynamic_decay": (0.0, 0.0001, 0.001, 0.003, 0.01),
     "dynamic_segment": (5, 10, 20, 50),
 }
@@ -34,34 +36,51 @@ GRIDS = {"temperature": TEMPERATURE, "cache": CACHE, "dynamic": DYNAMIC, "both":
 
 
 def run(config, workdir, data_dir=None, checkpoint="last"):
-    """Returns the content of tune_evaluation.json: for each protocol its settings, score, and all that was tried."""
+    """Returns for each protocol the content of its file: settings, their score, and all that was tried."""
     opened = open_run(workdir, checkpoint)
     opened.check_task("--experiment=tune_evaluation", "language_modelling")
     opened.check_config(config)
-    config = ConfigDict(config)
-    config.evaluation.splits = ("valid",)
-    for protocol in config.evaluation.protocols:
+    protocols = config.evaluation.protocols
+    for protocol in protocols:
         if protocol not in PROTOCOLS or not PROTOCOLS[protocol].adapts:
             known = ", ".join(name for name, each in PROTOCOLS.items() if each.adapts)
             raise UserError(f"config.evaluation.protocols: {protocol!r} has no settings to tune; these have: {known}")
-    text = corpus_of(opened, config, data_dir).splits["valid"]
+    config = ConfigDict(config)
+    config.evaluation.splits = ("valid",)
+    text, content = corpus_of(opened, config, data_dir).splits["valid"], {}
     check_evaluation(config.evaluation, opened.model, {"valid": text})
-    content = {protocol: tune(opened, text, config.evaluation, protocol) for protocol in config.evaluation.protocols}
-    write_json(Path(workdir, "tune_evaluation.json"), content)
-    for protocol, found in content.items():
-        print(table(["tried", "validation perplexity"], as_rows(found)))
-        chosen = "".join(f" --config.evaluation.{key}={value}" for key, value in found["settings"].items())
-        print(
-            f"{protocol}: perplexity {found['perplexity']:.2f}. To score it:\n  python launch.py --experiment=evaluate "
-            f"--workdir={workdir} --config.evaluation.protocols=\"('{protocol}',)\"{chosen}"
-        )
+    for protocol in protocols:
+        found = tune(opened, text, config.evaluation, protocol)
+        content[protocol] = {"checkpoint": checkpoint, "step": opened.step, **found}
+        write_json(Path(workdir, f"tuned.{protocol}.json"), content[protocol])
+        announce(workdir, protocol, found)
     return content
+
+
+def announce(workdir, protocol: str, found: dict):
+    """Prints the ten best settings, those that are the largest or smallest tried, and the command for the best."""
+    ranked = sorted((row for row in found["tried"] if row["perplexity"] is not None), key=lambda row: row["perplexity"])
+    print(
+        table(
+            ["tried", "validation perplexity"], [[_shown(x["settings"]), f"{x['perplexity']:.3f}"] for x in ranked[:10]]
+        )
+    )
+    for key, values in GRIDS[PROTOCOLS[protocol].adapts].items():
+        value = found["settings"][key]
+        if value != 0 and not min(values) < value < max(values):
+            print(f"config.evaluation.{key}={value} is at the edge of the values tried: one beyond it may be better")
+    chosen = "".join(f" --config.evaluation.{key}={value}" for key, value in found["settings"].items())
+    print(
+        f"{protocol}: perplexity {found['perplexity']:.2f}. To score it:\n  python launch.py --experiment=evaluate "
+        f"--workdir={shlex.quote(str(workdir))} --config.evaluation.protocols=\"('{protocol}',)\"{chosen}"
+    )
 
 
 def tune(run: Run, text: np.ndarray, start: ConfigDict, protocol: str) -> dict:
     """Tries one key after the other until a round over all keys finds nothing better.
 
-    Returns the settings found, their validation perplexity, and everything tried, in order.
+    Returns the settings found, their validation perplexity, and everything tried, in order; null: not a finite number.
+    Raises UserError if no settings give one.
     """
     settings, grid, tried = start.copy_and_resolve_references(), GRIDS[PROTOCOLS[protocol].adapts], {}
 
@@ -69,25 +88,24 @@ def tune(run: Run, text: np.ndarray, start: ConfigDict, protocol: str) -> dict:
         if values not in tried:
             named = dict(zip(grid, values, strict=True))
             settings.update(named)
-            tried[values] = evaluate(protocol, run.model, run.parameters, text, settings).perplexity
-            print(f"{protocol} {_shown(named)}: {tried[values]:.3f}", flush=True)
+            found = evaluate(protocol, run.model, run.parameters, text, settings).perplexity
+            tried[values] = found if math.isfinite(found) else math.inf  # a gradient step may be too large
+            print(f"{protocol} {_shown(named)}: {found:.3f}", flush=True)
         return tried[values]
 
-    best = tuple(settings[key] for key in grid)
-    before = None
+    best, before = tuple(settings[key] for key in grid), None
     while best != before:
         before = best
         for place, values in enumerate(grid.values()):
             others = [(*best[:place], value, *best[place + 1 :]) for value in values]
             best = min((best, *others), key=perplexity)
-    rows = [{"settings": dict(zip(grid, values, strict=True)), "perplexity": found} for values, found in tried.items()]
+    if tried[best] == math.inf:
+        raise UserError(f"no settings of protocol {protocol} that were tried give a finite perplexity")
+    rows = [
+        {"settings": dict(zip(grid, values, strict=True)), "perplexity": found if found < math.inf else None}
+        for values, found in tried.items()
+    ]
     return {"settings": dict(zip(grid, best, strict=True)), "perplexity": tried[best], "tried": rows}
-
-
-def as_rows(found: dict) -> list[list[str]]:
-    """The ten best settings, the best first."""
-    ranked = sorted(found["tried"], key=lambda row: row["perplexity"])
-    return [[_shown(row["settings"]), f"{row['perplexity']:.3f}"] for row in ranked[:10]]
 
 
 def _shown(settings: dict) -> str:

@@ -1,12 +1,14 @@
 """The command `tune_evaluation`."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import launch
 from experiments import tune_evaluation
+from lm.errors import UserError
 from lm.run import open_run
 from lm.scoring.protocols import PROTOCOLS
 from tests.helpers import tiny
@@ -44,6 +46,25 @@ def test_a_search_ends_where_no_single_change_is_better(workdir, monkeypatch):
     assert start.cache_theta == 0.4  # untouched
 
 
+def test_what_diverges_is_never_best(workdir, monkeypatch):
+    def score(protocol, model, parameters, text, settings):
+        return SimpleNamespace(perplexity=float("nan") if settings.temperature > limit else settings.temperature)
+
+    monkeypatch.setattr(tune_evaluation, "GRIDS", {"temperature": {"temperature": (1.0, 2.0, 3.0)}})
+    monkeypatch.setattr(tune_evaluation, "evaluate", score)
+    run, start, limit = open_run(workdir), tiny.config(evaluation__temperature=3.0).evaluation, 2.0
+    found = tune_evaluation.tune(run, np.zeros(5, np.uint8), start, "temperature")
+    assert found["perplexity"] == 1.0
+    assert {row["settings"]["temperature"]: row["perplexity"] for row in found["tried"]} == {
+        3.0: None,
+        1.0: 1.0,
+        2.0: 2.0,
+    }
+    limit = 0.5
+    with pytest.raises(UserError, match="no settings of protocol temperature that were tried give a finite"):
+        tune_evaluation.tune(run, np.zeros(5, np.uint8), start, "temperature")
+
+
 def test_every_protocol_that_adapts_has_a_grid_of_keys_that_exist():
     assert tune_evaluation.GRIDS.keys() == {protocol.adapts for protocol in PROTOCOLS.values() if protocol.adapts}
     for grid in tune_evaluation.GRIDS.values():
@@ -58,11 +79,13 @@ def test_the_command(workdir, monkeypatch, capsys):
     arguments, log = ["launch.py", "--experiment=tune_evaluation", f"--workdir={workdir}"], workdir / "test_log.jsonl"
     before = log.read_bytes()
     assert launch.main([*arguments, "--config.evaluation.protocols=('temperature',)"]) == 0
-    found = json.loads((workdir / "tune_evaluation.json").read_text())["temperature"]
+    found = json.loads((workdir / "tuned.temperature.json").read_text())
     scores = {row["settings"]["temperature"]: row["perplexity"] for row in found["tried"]}
     assert scores.keys() == {0.5, 1.0, 2.0}
     assert found["perplexity"] == min(scores.values())
     assert log.read_bytes() == before
-    assert f"--config.evaluation.temperature={found['settings']['temperature']}" in capsys.readouterr().out
+    printed, chosen = capsys.readouterr().out, found["settings"]["temperature"]
+    assert f"--config.evaluation.temperature={chosen}" in printed
+    assert (f"temperature={chosen} is at the edge of the values tried" in printed) == (chosen != 1.0)
     assert launch.main([*arguments, "--config.evaluation.protocols=('exact',)"]) == 2
     assert "'exact' has no settings to tune; these have: temperature, cache" in capsys.readouterr().err
