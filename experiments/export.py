@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lm.errors import UserError
 from lm.model.weights import save_weights
-from lm.run import WEIGHTS, open_run
+from lm.run import WEIGHTS, Run, open_run
 from lm.runs.files import make_directory, sha256_of, write_json
-from lm.runs.origin import run_of
+from lm.runs.origin import check_summary, run_of
 from lm.runs.schema import read_json
 
 
@@ -20,6 +20,7 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
     directory = Path(to or Path(workdir, "export"))
     if (directory / "config.json").exists() and not (directory / WEIGHTS).exists():
         raise UserError(f"--to={directory} holds a run, which the export would overwrite: choose another directory")
+    scores = results(opened)
     make_directory(directory)
     save_weights(str(directory / WEIGHTS), opened.parameters, opened.vocabulary)
     weights = sha256_of(directory / WEIGHTS)
@@ -31,15 +32,18 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
         "data": opened.data,
         "run": run_of(opened.config),
         "weights_sha256": weights,
-        "results": results(Path(workdir), checkpoint),
+        "results": scores,
     }
     write_json(directory / "config.json", description)
     print(f"wrote {directory}/model.safetensors and config.json: the {checkpoint} checkpoint, {opened.step} steps")
     return str(directory)
 
 
-def results(workdir: Path, checkpoint: str) -> list[dict]:
-    """The rows of summary.json for the checkpoint; none before the run has finished."""
-    path = workdir / "summary.json"
-    rows = read_json(path, {"results": [{}]})["results"] if path.exists() else []
-    return [row for row in rows if row["which"] == {"last": "final"}.get(checkpoint, checkpoint)]
+def results(run: Run) -> list[dict]:
+    """The rows of summary.json for the run's checkpoint; none before it has finished."""
+    path = run.workdir / "summary.json"
+    if not path.exists():
+        return []
+    summary = read_json(path, {"results": [{}], "provenance": {"config": {}}})
+    check_summary(summary, run.config, str(path))
+    return [row for row in summary["results"] if row["which"] == {"last": "final"}.get(run.checkpoint, run.checkpoint)]

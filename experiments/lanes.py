@@ -10,6 +10,7 @@ lane. Each is an ordinary run in WORKDIR/KEY=VALUE,...; after a kill run the sam
 import itertools
 import math
 import os
+import sys
 
 import ml_collections
 
@@ -41,7 +42,20 @@ def run(config, workdir, data_dir=None, lanes=None):
         print(f"{name}  {_line(outcome)}")
     if all("error" in outcome for outcome in report.values()):
         raise UserError(f"every lane failed; the first: {outcomes[0]}")
+    for first, second in equal_pairs(report):
+        print(f"warning: {first} and {second} have equal numbers: what they differ in decides none", file=sys.stderr)
     return report
+
+
+def equal_pairs(report: dict) -> list[tuple[str, str]]:
+    """Lanes with the scores and the loss of an earlier one, which comes first: seeds of a run without randomness."""
+    seen, pairs = {}, []
+    for name, outcome in report.items():
+        if "error" not in outcome:
+            numbers = str((outcome["train"]["final_mean_loss"], outcome["results"]))
+            if seen.setdefault(numbers, name) != name:
+                pairs.append((seen[numbers], name))
+    return pairs
 
 
 def _line(outcome: dict) -> str:

@@ -72,9 +72,9 @@ class Run:
     def check_task(self, use: str, *tasks: str):
         """Raises UserError unless the run is of one of these tasks. use: what needs it"""
         if self.config.task not in tasks:
-            command = TASKS[self.config.task].command
+            command, needed = TASKS[self.config.task].command, " or ".join(tasks)
             raise UserError(
-                f"{self.workdir} is a run of config.task={self.config.task}, and {use} needs one of {tasks[0]}"
+                f"{self.workdir} is a run of config.task={self.config.task}, and {use} needs one of {needed}"
                 f"{f'; --experiment={command} uses it' if command else ''}"
             )
 

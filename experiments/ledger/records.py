@@ -5,13 +5,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from configs.rules import check_values
 from experiments.ledger.claims import Claim, planned_run, suits, title_of
 from experiments.ledger.verdicts import POINTS
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_bytes
+from lm.runs.origin import check_summary
 from lm.runs.provenance import NUMERICS, decisive, identity
 from lm.runs.saved_config import restore
 from lm.runs.schema import NUMBER, POSITIVE, read_json, read_rows
+from lm.runs.workdir import read_config
 from lm.scoring.score import perplexity
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -83,7 +86,7 @@ RECORD = SUMMARY | {"test_scores": int, "curve": {"step": [int], "epoch": [NUMBE
 def make_record(workdir: str | Path) -> dict:
     """The record of the finished run in workdir: summary, training curve by column, number of scores of the test split.
 
-    Raises UserError if the run is not finished.
+    Raises UserError if the run is not finished, and if its summary is of another.
     """
     summary, metrics, log = (Path(workdir, name) for name in ("summary.json", "metrics.jsonl", "test_log.jsonl"))
     for path in (summary, metrics):
@@ -93,6 +96,10 @@ def make_record(workdir: str | Path) -> dict:
     curve = {key: [_rounded(row.get(key)) for row in rows] for key in CURVE if any(key in row for row in rows)}
     test_scores = len(read_rows(log)) if log.is_file() else 0
     content = read_json(summary, SUMMARY)
+    if config := read_config(workdir):
+        restored = restore(config, Path(workdir, "config.json"))
+        check_values(restored)
+        check_summary(content, restored, str(summary))
     for row in content["results"]:
         check_score(row, str(summary))
     return content | {"test_scores": test_scores, "curve": curve}

@@ -1,4 +1,4 @@
-"""The settings of JAX that decide numbers, the same for every run.
+"""The settings of JAX that decide numbers, or stop programs that optax or this project need; the same for every run.
 
 The environment can set others, such as JAX_DEFAULT_PRNG_IMPL=rbg; a run's identity would not show it.
 """
@@ -9,6 +9,8 @@ SETTINGS = {
     "jax_random_seed_offset": 0,
     "jax_enable_x64": False,
     "jax_default_matmul_precision": None,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_transfer_guard": "allow",
 }
 
 

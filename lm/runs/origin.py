@@ -61,3 +61,11 @@ def check_origin(saved: dict, config, vocabulary: Collection[str], where: str) -
         )
     if "vocabulary" in saved and saved["vocabulary"] not in vocabulary:
         raise UserError(f"{where} has another vocabulary than vocabulary.json beside it, which was changed or replaced")
+
+
+def check_summary(summary: dict, config, where: str) -> None:
+    """Raises UserError if the content of a summary.json is of another run than the config beside it."""
+    if run_of(summary["provenance"]["config"]) != run_of(config):
+        raise UserError(
+            f"{where} is of another config than config.json beside it: one of the two was copied here from another run"
+        )

@@ -94,8 +94,8 @@ class Recorder:
         schema.check(extra, SAVED, where)
         if extra.get("data", self._checksum) != self._checksum:
             raise UserError(
-                f"{self.workdir} holds a run on other data: its corpus {self.setup.corpus.name} has changed since; "
-                "use another work directory, or the old text"
+                f"{self.workdir} holds a run on other data: its corpus {self.setup.corpus.name} has changed since, or "
+                "what config.init_from or config.model.embedding_from names: use another directory, or the old files"
             )
         origin.check_origin(extra, self.setup.config, self.setup.corpus.vocabulary.digests, where)
         self.origin = self.origin._replace(git=extra.get("git"))  # when it began, not now
@@ -312,20 +312,29 @@ class Recorder:
             write_json(os.path.join(self.workdir, "summary.json"), content)
         return content
 
+    def best_state(self) -> TrainState:
+        """The state after which validation was best. Raises UserError if its checkpoint is not there or damaged."""
+        best, done = self.checkpoints.restore(self.setup.state_shapes, which="best"), self.checks.best_step + 1
+        if best is not None:
+            self._read_record(*best[1:])  # it is of this run
+        if best is None or best[2] != done:
+            found = "is missing" if best is None else f"is that of step {best[2]}"
+            raise UserError(
+                f"validation was best after {done} steps, but {self.workdir}/checkpoints/best {found}: it was not "
+                "copied, or not kept (config.checkpoint.best=none)"
+            )
+        return best[0]
+
     def summarise(self, state: TrainState) -> dict:
         """Scores and provenance of this state and of the best checkpoint, if kept: what summary.json holds."""
         setup = self.setup
         texts, not_scored = summary.texts_to_score(setup, self._read_test)
         scored = {"final": state}
-        if setup.config.checkpoint.best == "keep":
+        if setup.config.checkpoint.best == "keep" and math.isfinite(self.checks.best_nats):
             try:
-                best = self.checkpoints.restore(setup.state_shapes, which="best")
-                if best:
-                    self._read_record(*best[1:])  # it is of this run
+                scored["best"] = self.best_state()
             except UserError as error:  # the last one is sound, and its scores must not be lost
                 not_scored["best"] = str(error)
-            else:
-                scored |= {"best": best[0]} if best else {}
         results, tables, examples = [], {}, []
         for which, each in scored.items():
             for split, data in texts.items():

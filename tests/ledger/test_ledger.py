@@ -1,11 +1,13 @@
 """Which number of a record answers a target, the verdict on it, and the tables generated from the records."""
 
 import json
+import shutil
 
 import pytest
 from ml_collections import ConfigDict
 
 from configs.base import base, set_targets
+from experiments import export
 from experiments.ledger.claims import Claim, all_claims
 from experiments.ledger.contents import target_rows
 from experiments.ledger.records import check_score, load_records, make_record
@@ -14,6 +16,9 @@ from experiments.ledger.results_page import final_rows, sections
 from experiments.ledger.verdicts import measured, verdict
 from experiments.pages.markdown import with_section
 from lm.errors import UserError
+from lm.training.loop import train
+from lm.training.setup import make_setup
+from tests.helpers import tiny
 
 
 def record(**changes):
@@ -97,6 +102,17 @@ def test_a_record_is_the_summary_and_the_curve(tmp_path):
     assert {key: made[key] for key in summary} == summary | {"name": "a/b"}
     assert made["test_scores"] == 0
     assert made["curve"] == {"step": [0, 5], "loss": [9.21034, 2.0], "valid_perplexity": [None, 3.5]}
+
+
+def test_a_summary_of_another_run_is_refused(tmp_path):
+    """Its numbers would pass for those of the model beside it."""
+    for seed in (0, 1):
+        train(make_setup(tiny.config(seed=seed), tiny.corpus()), tmp_path / str(seed))
+    shutil.copy(tmp_path / "1" / "summary.json", tmp_path / "0")
+    for use in (make_record, lambda workdir: export.run(tiny.config(), str(workdir))):
+        with pytest.raises(UserError, match=r"summary.json is of another config than config.json beside it: one of"):
+            use(tmp_path / "0")
+    assert make_record(tmp_path / "1")["seed"] == 1
 
 
 def test_the_tables_of_readme_and_docs_are_current():

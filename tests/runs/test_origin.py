@@ -86,12 +86,17 @@ def test_a_key_that_is_new_or_free_makes_no_other_run():
     assert origin.run_of(tiny.config(optim__clip=2.0)) != before
 
 
-def test_settings_of_jax_from_the_environment_decide_no_number(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("jax_default_prng_impl", "rbg"), ("jax_numpy_dtype_promotion", "strict"), ("jax_transfer_guard", "disallow")],
+)
+def test_settings_of_jax_from_the_environment_decide_nothing(name, value):
     import jax
 
-    jax.config.update("jax_default_prng_impl", "rbg")
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
     try:
         numerics.fix_numerics()
-        assert jax.config.jax_default_prng_impl == "threefry2x32"
+        assert getattr(jax.config, name) == numerics.SETTINGS[name]
     finally:
-        jax.config.update("jax_default_prng_impl", "threefry2x32")
+        jax.config.update(name, before)

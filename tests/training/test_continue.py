@@ -1,6 +1,8 @@
 """What may change when a run continues: keys that decide none of its numbers, and how long it trains."""
 
 import json
+import re
+import shutil
 
 import jax
 import numpy as np
@@ -116,6 +118,18 @@ def test_a_longer_run_on_other_data_changes_nothing(tmp_path, finished):
     assert not list(directory.glob("summary_of*"))
     text.write_text(300 * "abcab")
     assert train_own(directory, train__steps=7)["results"] == first["results"]
+
+
+def test_a_best_checkpoint_that_is_not_the_best_is_not_scored(tmp_path):
+    """A part of the run that kept none has reached a lower loss since."""
+    for steps, best in ((8, "keep"), (24, "none"), (24, "keep")):
+        config = tiny.config(train__steps=steps, train__evaluate_every=8, checkpoint__best=best)
+        summary = train(make_setup(config, tiny.corpus()), tmp_path)
+    assert {row["which"] for row in summary["results"]} == {"final"}
+    said = "validation was best after 24 steps, but .*checkpoints/best is that of step 8: it was not"
+    assert re.match(said, summary["not_scored"]["best"])
+    shutil.rmtree(tmp_path / "checkpoints" / "best")
+    assert "checkpoints/best is missing" in train(make_setup(config, tiny.corpus()), tmp_path)["not_scored"]["best"]
 
 
 def test_a_shorter_run_is_refused(tmp_path):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.lanes import make_configs
+from experiments.lanes import equal_pairs, make_configs
 from lm.errors import UserError
 from lm.runs.workdir import prepare_workdir
 from lm.training.lanes import same_program, stack_hypers, train_lanes
@@ -127,6 +127,15 @@ def test_what_validation_changes_reaches_the_lane(tmp_path, changes):
     final = Trainer(Recorder(make_setup(configs[0], tiny.corpus()), found[0])).state
     changed = final.rate_factor < 1 if final.rate_factor is not None else final.average.count > 0
     assert bool(changed), "nothing happened: the test shows nothing"
+
+
+def test_lanes_with_equal_numbers_are_named():
+    """Seeds of a run in which nothing is drawn are no sample."""
+    row = {"split": "valid", "nats": 5.0}
+    outcomes = {name: {"train": {"final_mean_loss": 1.0}, "results": [row]} for name in ("seed=0", "seed=1", "seed=2")}
+    outcomes["seed=1"] = {"train": {"final_mean_loss": 1.0}, "results": [row | {"nats": 6.0}]}
+    outcomes["seed=3"] = {"error": "failed"}
+    assert equal_pairs(outcomes) == [("seed=0", "seed=2")]
 
 
 def test_which_configs_are_one_program(tmp_path):
