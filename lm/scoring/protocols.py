@@ -167,14 +167,20 @@ def exact_nats(model: LanguageModel, parameters: dict, tokens: Tokens) -> Nats:
     return _target_nats(windows, tokens, functools.partial(_stream_nats, model, parameters))
 
 
-def evaluate(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Score:
-    """Scores a text under a protocol of PROTOCOLS; settings: config.evaluation. Raises UserError for a short text."""
+def protocol_nats(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Nats:
+    """Nats of every target under a protocol of PROTOCOLS; settings: config.evaluation. Raises UserError for a short
+    text."""
     found, stream = PROTOCOLS[protocol], functools.partial(_stream_nats, model, parameters)
     if found.adapts:
         stream = functools.partial(adaptive_nats, model, parameters, **_adaptive(protocol, settings))
     nats = _target_nats(found.windows(model.context, len(tokens), settings), tokens, stream)
-    # Summed in float64, so that the order of the sum does not show in the result.
-    return Score(float(np.minimum(nats, found.most_nats).sum(dtype=np.float64)), len(nats))
+    return np.minimum(nats, found.most_nats)
+
+
+def evaluate(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Score:
+    """The sum of `protocol_nats`, in float64, so that the order of the sum does not show in the result."""
+    nats = protocol_nats(protocol, model, parameters, tokens, settings)
+    return Score(float(nats.sum(dtype=np.float64)), len(nats))
 
 
 def window_shape(protocol: str, model: LanguageModel, tokens: int, settings: ConfigDict) -> tuple[int, int, int]:

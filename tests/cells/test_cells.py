@@ -18,6 +18,7 @@ from lm.errors import UserError
 from lm.model.initialisers import initialiser
 from lm.model.language_model import make_model
 from tests.helpers import cell_references, tiny
+from tests.helpers.each_cell import EACH_CELL
 from tests.helpers.quick import compiled, solve_in_order
 
 T, B, D, H, P = 5, 2, 4, 3, 2
@@ -102,7 +103,7 @@ def noise_of(cell, carry, rng):
     )
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", EACH_CELL)
 def test_noise_acts_at_its_place_and_the_fast_gradient_matches_autodiff(name):
     """Values against a NumPy loop with explicit zoneout and masks; gradients against autodiff of the plain loop."""
     cell, p, x, carry, weights = case(name)
@@ -148,7 +149,7 @@ def test_noise_acts_at_its_place_and_the_fast_gradient_matches_autodiff(name):
     close(h, np.array(outputs))
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", EACH_CELL)
 def test_single_steps_on_ids_match_the_whole_window(name):
     """The way sampling runs a cell: windows of T = 1, with ids instead of one-hot vectors."""
     cell, p, ids, carry, _ = case(name, integers=True)
@@ -163,7 +164,7 @@ def test_single_steps_on_ids_match_the_whole_window(name):
     close(comparable(name, floats(state)), comparable(name, expected))
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", EACH_CELL)
 def test_a_model_keeps_the_shapes_of_its_carry_and_uses_every_parameter(name):
     model, parameters = tiny.model(model__cell=name, model__hidden=(4, 3), model__projection=P)
     carry = model.initial_carry(2)

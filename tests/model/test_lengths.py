@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from lm.cells.kinds import zero_carry
-from lm.cells.table import CELLS, make_cell
+from lm.cells.table import make_cell
 from lm.model.layer import RecurrentLayer, mask_of
 from tests.helpers import tiny
+from tests.helpers.each_cell import EACH_CELL
 from tests.helpers.quick import compiled
 
 T, D, H, P = 4, 4, 3, 2
@@ -32,7 +33,7 @@ def case(layer, rows):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), drawn)
 
 
-@pytest.mark.parametrize("name", sorted(CELLS))
+@pytest.mark.parametrize("name", EACH_CELL)
 def test_carry_outputs_and_gradients_are_those_of_each_row_alone(name):
     layer = layer_of(name)
     parameters, x, carry, weights = case(layer, len(LENGTHS))

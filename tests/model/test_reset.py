@@ -10,19 +10,20 @@ import pytest
 import lm
 from lm.cells.kinds import zero_carry
 from lm.cells.recurrence import RecurrentNoise, prepare_loop, run_cell, scan_plain, split_noise
-from lm.cells.table import CELLS, make_cell
+from lm.cells.table import make_cell
 from lm.errors import UserError
 from lm.scoring import inspection
 from lm.scoring.protocols import exact_nats
 from lm.training.loop import train
 from lm.training.setup import make_setup
 from tests.helpers import tiny
+from tests.helpers.each_cell import EACH_CELL
 
 SPACE = 0  # tiny.SYMBOLS[0] ends the sentences
 T, B, H = 9, 3, 4
 
 
-@pytest.mark.parametrize("name", sorted(CELLS))
+@pytest.mark.parametrize("name", EACH_CELL)
 def test_every_cell_runs_each_part_as_if_alone_with_the_gradient_of_autodiff(name):
     config = tiny.config(model__cell=name, model__projection=4)
     cell = make_cell(config.model)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lm.scoring.protocols import PROTOCOLS, evaluate, exact_nats
+from lm.scoring.protocols import PROTOCOLS, evaluate, exact_nats, protocol_nats
 from tests.helpers import tiny
 
 ADAPTIVE = [name for name, protocol in PROTOCOLS.items() if protocol.adapts]
@@ -19,14 +19,6 @@ def settings(**changes):
     changes = {"cache_window": 7, "cache_theta": 3.0, "cache_lambda": 0.3, "dynamic_segment": 5} | changes
     changes = {"dynamic_rate": 0.05, "dynamic_decay": 0.1, "temperature": 1.7} | changes
     return tiny.config(**{f"evaluation__{key}": value for key, value in changes.items()}).evaluation
-
-
-def nats_of(protocol, model, parameters, text, chosen):
-    """Nats of every target, as differences of scores of ever longer texts: a score sees no later token."""
-    totals = [
-        evaluate(protocol, model, parameters, text[:n], chosen).nats for n in range(model.context + 1, len(text) + 1)
-    ]
-    return np.diff([0.0, *totals])
 
 
 def states_and_log_probs(model, parameters, text):
@@ -53,7 +45,7 @@ def test_the_cache_is_the_loop_of_its_equation(case):
             hits = np.array([targets[i] == targets[t] for i in first])
             probability = 0.7 * probability + 0.3 * (weights * hits).sum() / weights.sum()
         expected.append(-np.log(probability))
-    np.testing.assert_allclose(nats_of("cache", model, parameters, text, chosen), expected, atol=1e-4)
+    np.testing.assert_allclose(protocol_nats("cache", model, parameters, text, chosen), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -63,7 +55,7 @@ def test_a_temperature_divides_the_logits(case):
     rows, targets = states_and_log_probs(model, parameters, text), text[model.context :]
     powers = np.array([log_probs / 1.7 for _, log_probs in rows])
     expected = np.log(np.exp(powers).sum(axis=1)) - powers[np.arange(len(targets)), targets]
-    np.testing.assert_allclose(nats_of("temperature", model, parameters, text, settings()), expected, atol=1e-4)
+    np.testing.assert_allclose(protocol_nats("temperature", model, parameters, text, settings()), expected, atol=1e-4)
 
 
 def test_dynamic_evaluation_is_the_loop_of_its_equation():
@@ -90,12 +82,11 @@ def test_probabilities_sum_to_one_and_no_score_depends_on_later_tokens(protocol)
     """Texts that differ in the last symbol alone: the scores before are equal, and the last probabilities sum to 1."""
     model, parameters = tiny.model()
     text, chosen = tiny.text(24), settings()
-    before = evaluate(protocol, model, parameters, text[:-1], chosen).nats
-    ends = [
-        evaluate(protocol, model, parameters, np.array([*text[:-1], last], text.dtype), chosen)
-        for last in range(tiny.V)
-    ]
-    assert sum(np.exp(before - end.nats) for end in ends) == pytest.approx(1.0, abs=1e-5)
+    texts = [np.array([*text[:-1], last], text.dtype) for last in range(tiny.V)]
+    found = [protocol_nats(protocol, model, parameters, each, chosen) for each in texts]
+    for nats in found:
+        np.testing.assert_array_equal(nats[:-1], found[0][:-1])
+    assert sum(np.exp(-nats[-1]) for nats in found) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("protocol", ADAPTIVE)

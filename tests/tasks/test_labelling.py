@@ -14,7 +14,6 @@ import launch
 from configs import state_tracking
 from experiments.score import labelled_rows
 from experiments.train import load_setup
-from lm.cells.table import CELLS
 from lm.data.examples import read_batch
 from lm.data.text import Vocabulary
 from lm.data.word_shapes import SHAPES, shapes_of
@@ -25,6 +24,7 @@ from lm.tasks.labelling import label_sequence, predict, targets_of
 from lm.training.loop import train
 from lm.training.step import compile_steps
 from tests.helpers import labelled
+from tests.helpers.each_cell import EACH_CELL
 from tests.helpers.quick import compiled
 
 KINDS = {
@@ -32,6 +32,7 @@ KINDS = {
     "tagging": ("tagging", {}),
     "crf": ("tagging", {"model__output": "crf", "model__shape_size": 2}),
 }
+EACH_KIND = ["classification", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tagging", "crf"))]
 
 
 def config_of(kind, path, **changes):
@@ -53,7 +54,7 @@ def loss_of(model, parameters, tokens, lengths, labels, weights):
     return model.apply({"params": parameters}, tokens, lengths, labels, weights, method="loss")
 
 
-@pytest.mark.parametrize("cell", sorted(CELLS))
+@pytest.mark.parametrize("cell", EACH_CELL)
 def test_a_padded_sequence_gives_the_loss_and_gradient_of_the_sequence_alone(cell):
     """Forward and backward: the outputs of both directions are pooled."""
     changes = {"model__projection": 3} if cell == "lstm_projection" else {}
@@ -221,7 +222,9 @@ def test_padding_in_front_is_read_as_tokens(tmp_path):
     assert np.asarray(batch.lengths)[:2].tolist() == [3, 3]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["tagging", *(pytest.param(x, marks=pytest.mark.slow) for x in ("classification", "crf"))]
+)
 def test_a_run_learns_its_labels_and_can_be_opened(tmp_path, kind):
     config = config_of(kind, tmp_path / "a.txt", train__epochs=10, keep_prob__input=0.9)
     [score] = train(load_setup(config, None), tmp_path / "run")["results"]
@@ -273,7 +276,9 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, changes, message):
         load_setup(config, None)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["classification", *(pytest.param(x, marks=pytest.mark.slow) for x in ("tagging", "crf"))]
+)
 def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, kind, capsys):
     config = config_of(kind, tmp_path / "a.txt", train__epochs=30, model__hidden=(24,))
     train(load_setup(config, None), tmp_path / "run")
