@@ -10,6 +10,7 @@ import jax
 
 from configs.rules import check_values
 from lm.data.corpora import Corpus, load
+from lm.data.reused import trained_on
 from lm.errors import UserError, first_line
 from lm.machine.clock import process_seconds
 from lm.model.language_model import CONTEXT, count_parameters
@@ -77,6 +78,9 @@ def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:
     if config.init_from:
         run = run_to_start_from(config)
         start = start_from_run(config, config.init_from, run.config, run.parameters)
+        if reused := trained_on(config.data, run.config.data, run.data.partition("+")[0]):
+            what = f"config.init_from={config.init_from} was trained on validation or test text of this run"
+            print(f"warning: {what}, so the scores mislead: {reused}", file=sys.stderr)
     elif config.model.embedding_from:
         start = start_from_vectors(config, corpus, data_dir)
     if start:

@@ -64,6 +64,24 @@ def test_parameters_and_vocabulary_come_from_a_run_or_its_export(first, tmp_path
     assert tuned["provenance"]["data"]["start"] == f"starting from the parameters of {first}"
 
 
+def test_text_that_the_first_run_was_trained_on_is_no_test_text(first, tmp_path, capsys):
+    """Of a run and of its export; the path of its text may be another one."""
+    directory = export.run(lm.open_run(first).config, str(first))
+    (tmp_path / "first.txt").rename(tmp_path / "moved.txt")
+    settings = config(tmp_path / "moved.txt", init_from=str(first))
+    start(settings)
+    assert capsys.readouterr().err == ""
+    settings.data.fractions = (0.1, 0.45, 0.45)
+    for source in (str(first), directory):
+        settings.init_from = source
+        start(settings)
+        [line] = capsys.readouterr().err.splitlines()
+        assert line == (
+            f"warning: config.init_from={source} was trained on validation or test text of this run, so the scores "
+            "mislead: config.data.fractions is (0.8, 0.1, 0.1) there, (0.1, 0.45, 0.45) here"
+        )
+
+
 def test_what_a_run_starts_from_is_part_of_its_identity_and_its_path_is_not(first, tmp_path):
     settings = config(tmp_path / "first.txt", init_from=str(first))
     moved = config(tmp_path / "first.txt", init_from=str(first.rename(tmp_path / "moved")))

@@ -1,0 +1,87 @@
+"""Whether a run that starts from another one is scored on text that the other one was trained on."""
+
+from collections.abc import Mapping
+
+from lm.data import corpora
+from lm.data.labelled_corpora import LABELLED
+from lm.data.own_files import read_own
+from lm.data.pair_corpora import PAIRS
+from lm.errors import UserError
+
+# What decides which examples are drawn for validation: the seed, the share, and the keys that decide which rows there
+# are to draw from.
+_DRAWN_BY = ("seed", "valid_share", "format", "header")
+
+
+def trained_on(ours, theirs, checksum: str) -> str:
+    """How validation or test text of a run with config.data `ours` became training text of one with `theirs`.
+
+    checksum: of the corpus that the run with `theirs` was trained on. "" if nothing is reused, and if its files are
+    not known: they have changed or are gone, and this run has others.
+    """
+    try:
+        here, there = _digests(ours), _digests(theirs)
+        if theirs.corpus in corpora.OWN and checksum != corpora.checksum(theirs):
+            raise UserError("its files have changed")
+    except UserError:
+        if not checksum or ours.corpus != theirs.corpus or checksum != corpora.checksum(ours):
+            return ""
+        there = here = _digests(ours)  # the same files under other paths
+    trained = set(there.get("train", ()))
+    for split in ("valid", "test"):
+        if trained & set(here.get(split, ())):
+            key = f"{split}_path"
+            return f"config.data.{key}={ours[key]}" if ours[key] else f"the {split} text of config.data.corpus"
+    division = _division(ours, here)
+    if not division or not trained & set(here["train"]):
+        return ""
+    if division != _division(theirs, there) or here["train"] != there["train"]:
+        return "it divided the training files in another way, or read all of them"
+    keys = _changed(division, ours, theirs)
+    return "; ".join(f"config.data.{key} is {theirs[key]} there, {ours[key]} here" for key in keys)
+
+
+def _digests(data) -> dict[str, list[str]]:
+    """Split -> SHA-256 of its files; whatever is not of valid or test counts as train. Empty for a generated text."""
+    if data.corpus == "addition":
+        return {"train": ["addition"]}  # all sums there are, divided by config.data.seed
+    if data.corpus in corpora.OWN:
+        paths = {"train": "path", "valid": "valid_path", "test": "test_path"}
+        return {
+            split: [file.sha256 for file in read_own(data[key], f"config.data.{key}")]
+            for split, key in paths.items()
+            if data[key] or split == "train"
+        }
+    found: dict[str, list[str]] = {}
+    for key, file in corpora.CORPORA[data.corpus].files.items():
+        split = key.partition("_")[0]  # valid_de is of valid
+        found.setdefault(split if split in ("valid", "test") else "train", []).append(file.sha256)
+    return found
+
+
+def _division(data, files: Mapping[str, object]) -> str:
+    """What divides the training files: the name of a key, or drawn; "" if they are training text as a whole."""
+    build = corpora.CORPORA[data.corpus].build
+    if data.corpus == "addition":
+        return "seed"
+    if build is corpora.CORPORA["text8"].build:
+        return "valid_chars"
+    if build is corpora.CORPORA["tiny_shakespeare"].build or (data.corpus == "textfile" and len(files) == 1):
+        return "fractions"
+    has_labels = data.corpus in {"labelled", "pairs", *LABELLED, *PAIRS}
+    return "drawn" if has_labels and "train" in files and "valid" not in files else ""
+
+
+def _changed(division: str, ours, theirs) -> list[str]:
+    """The keys of config.data by which training text of `theirs` is scored with `ours`."""
+    if division == "fractions":  # train comes first
+        return ["fractions"] if ours.fractions[0] < theirs.fractions[0] - 1e-9 else []
+    if division == "valid_chars":  # valid comes first
+        return ["valid_chars"] if ours.valid_chars > theirs.valid_chars else []
+    if division == "seed":
+        return ["seed"] if ours.seed != theirs.seed else []
+    if not ours.valid_share:
+        return []
+    changed = [key for key in _DRAWN_BY if ours[key] != theirs[key]]
+    # Of one seed, a smaller share is part of a larger one.
+    return [] if changed == ["valid_share"] and ours.valid_share < theirs.valid_share else changed
