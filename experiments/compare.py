@@ -9,22 +9,25 @@ the exact protocol (lm/scoring/uncertainty.py). Writes compare.json, compare.md,
 
 import functools
 import itertools
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from configs.base import base
 from experiments.ledger.records import make_record
 from experiments.pages import comparison_page, png_of
 from experiments.train import corpus_of, measures_of
-from lm.data.corpora import Corpus
+from lm.data.corpora import CORPORA, OWN, Corpus
+from lm.data.reused import division_keys
 from lm.data.text import SPLITS
 from lm.errors import UserError, check_name
 from lm.run import Run, open_run
-from lm.runs.files import make_own_directory, write_bytes, write_json
-from lm.runs.plain import flat
-from lm.runs.workdir import log_test_score, read_config
+from lm.runs.files import make_own_directory, sha256_of, write_bytes, write_json
+from lm.runs.plain import flat, plain
+from lm.runs.workdir import VOCABULARY, log_test_score, read_config
 from lm.scoring.score import Score, perplexity
 from lm.scoring.uncertainty import paired_bootstrap
 from lm.tasks import make_task
@@ -34,13 +37,26 @@ NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
 ABSENT = "(absent)"
 
 
+# The keys of config.evaluation that a protocol or a measure reads: scores of other values are not comparable.
+_CACHE, _DYNAMIC = ("cache_window", "cache_theta", "cache_lambda"), ("dynamic_segment", "dynamic_rate", "dynamic_decay")
+SETTINGS = {
+    **dict.fromkeys(("notebook", "notebook_stride2"), ("predictions",)),
+    **{"batched": ("batch_size", "unroll"), "temperature": ("temperature",)},
+    **{"cache": _CACHE, "dynamic": _DYNAMIC, "dynamic_cache": (*_DYNAMIC, *_CACHE)},
+    "beam": ("beams", "length_penalty"),
+    **dict.fromkeys(("bleu", "sequence_accuracy"), ("target_length",)),
+}
+
+
 class FinishedRun(NamedTuple):
-    """A run with its results. config: the content of config.json; record: from experiments/ledger/records.py"""
+    """A run with its results. config: the content of config.json; record: from experiments/ledger/records.py;
+    symbols: the SHA-256 of its vocabulary.json"""
 
     label: str
     workdir: Path
     config: dict
     record: dict
+    symbols: str = ""
 
 
 def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last"):
@@ -85,7 +101,15 @@ def read_runs(workdirs: tuple[str, ...]) -> list[FinishedRun]:
         if missing:
             raise UserError(f"{path} holds no finished run: {', '.join(missing)} is missing")
     labelled = zip(label_paths(paths), paths, strict=True)
-    return [FinishedRun(label, path, read_config(path) or {}, make_record(path)) for label, path in labelled]
+    return [
+        FinishedRun(label, path, read_config(path) or {}, make_record(path), symbols_of(path))
+        for label, path in labelled
+    ]
+
+
+def symbols_of(workdir: Path) -> str:
+    """The SHA-256 of the run's vocabulary; "" if it has none."""
+    return sha256_of(workdir / VOCABULARY) if (workdir / VOCABULARY).is_file() else ""
 
 
 def label_paths(paths: list[Path]) -> list[str]:
@@ -124,10 +148,7 @@ class Model(NamedTuple):
 
 def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
     """{metric: its value in each run, or None}: final scores, then training."""
-    scores = [
-        {describe_score(row, metric): row[metric] for row in each.record["results"] for metric in shown_metrics(row)}
-        for each in runs
-    ]
+    scores = score_rows(runs)
     training = [
         {
             "last mean training loss": each.record["train"]["final_mean_loss"],
@@ -146,9 +167,60 @@ def shown_metrics(row: dict) -> list[str]:
     return measures_of(row) or ["perplexity"]
 
 
+def score_rows(runs: list[FinishedRun]) -> list[dict[str, float]]:
+    """{description: score} of each run. Scores that are not of one text under the same settings have rows of their own,
+    which name the first run with this text, or the settings."""
+    named = [
+        (
+            number,
+            describe_score(row, metric),
+            text_of(each, row["split"], metric),
+            settings_of(each, row, metric),
+            row[metric],
+        )
+        for number, each in enumerate(runs)
+        for row in each.record["results"]
+        for metric in shown_metrics(row)
+    ]
+    texts: dict[str, dict[str, str]] = {}
+    settings: dict[str, set[str]] = {}
+    for number, name, text, chosen, _ in named:
+        texts.setdefault(name, {}).setdefault(text, runs[number].label)
+        settings.setdefault(name, set()).add(chosen)
+    scores: list[dict[str, float]] = [{} for _ in runs]
+    for number, name, text, chosen, value in named:
+        more = [chosen] if len(settings[name]) > 1 else []
+        more += [f"text of {texts[name][text]}"] if len(texts[name]) > 1 else []
+        scores[number]["; ".join([name, *more])] = value
+    return scores
+
+
 def describe_score(row: dict, metric: str) -> str:
     """Describes a metric of such a row."""
     return f"{row['which']} {row['split']} {metric} ({row['protocol']}, {row['targets']:,} targets)"
+
+
+def settings_of(run: FinishedRun, row: dict, metric: str) -> str:
+    """The settings of config.evaluation that a score depends on, such as "temperature=0.8"."""
+    values = flat(plain(base())) | flat(run.record["provenance"]["config"])
+    keys = (*SETTINGS.get(row["protocol"], ()), *SETTINGS.get(metric, ()))
+    return ", ".join(f"{key}={values.get(f'evaluation.{key}')}" for key in keys)
+
+
+def text_of(run: FinishedRun, split: str, metric: str) -> str:
+    """What tells the text of a score from others: its file, or the corpus and the keys that divide it.
+
+    Of a perplexity also the symbols: per character and per word it is another number.
+    """
+    values, source = flat(plain(base())) | flat(run.config), run.record["provenance"]["data"]
+    data = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("data.")}
+    path = data.get(f"{split}_path")
+    text = [each.get("sha256") for each in source.get("sources", []) if path and each.get("file") == path]
+    if not text:
+        is_drawn = data["corpus"] not in OWN and not CORPORA[data["corpus"]].files
+        keys = ("seed", *(["size"] if data["corpus"] == "synthetic" else [])) if is_drawn else division_keys(data)
+        text = [source.get("checksum", "").partition("+")[0], [data[key] for key in keys]]
+    return json.dumps([text, run.symbols if metric == "perplexity" else ""])
 
 
 def config_differences(runs: list[FinishedRun]) -> dict[str, list]:

@@ -15,6 +15,7 @@ from experiments import compare
 from experiments.pages import comparison_page
 from lm.data.corpora import load
 from lm.errors import UserError
+from lm.tasks import PROTOCOLS
 from lm.training.loop import train
 from lm.training.setup import make_setup
 from tests.helpers import tiny
@@ -102,6 +103,54 @@ def test_models_with_more_context_are_compared_on_the_last_targets():
     assert (found["targets"], found["verdict"]) == (300, "a is better")
     assert found["difference"] == pytest.approx(-0.25)
     assert found["a_perplexity"] == pytest.approx(math.exp(a.mean()))
+
+
+def finished(label, symbols="", checksum="c", sources=(), evaluation=None, protocol="exact", **data):
+    """A run with one score, 2.0; data: keys of config.data"""
+    config = {"data": {"corpus": "textfile", "path": "t"} | data, "evaluation": evaluation or {}}
+    row = {"which": "final", "split": "valid", "protocol": protocol, "targets": 1000, "perplexity": 2.0}
+    source = {"checksum": checksum, "sources": list(sources)}
+    record = {"results": [row], "provenance": {"config": config, "data": source}}
+    return compare.FinishedRun(label, None, config, record, symbols)
+
+
+NAME = "final valid perplexity (exact, 1,000 targets)"
+FILE = {"valid_path": "v", "sources": [{"file": "t", "sha256": "1"}, {"file": "v", "sha256": "2"}]}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "texts"),
+    [
+        ({}, {}, 1),
+        ({}, {"checksum": "other"}, 2),
+        ({}, {"checksum": "c+start"}, 1),  # the same text, another start
+        ({}, {"fractions": (0.5, 0.4, 0.1)}, 2),
+        ({}, {"symbols": "other"}, 2),  # perplexity per another symbol
+        (FILE, FILE | {"checksum": "other"}, 1),  # more training text, one validation file
+        (FILE, FILE | {"sources": [{"file": "v", "sha256": "3"}]}, 2),
+        ({"corpus": "ptb"}, {"corpus": "ptb", "seed": 3}, 1),
+        ({"corpus": "synthetic"}, {"corpus": "synthetic", "seed": 3}, 2),
+        ({"corpus": "synthetic"}, {"corpus": "synthetic", "size": 3}, 2),
+        ({"corpus": "parity"}, {"corpus": "parity", "size": 3}, 1),
+    ],
+)
+def test_scores_of_different_texts_have_rows_of_their_own(a, b, texts):
+    rows = compare.score_rows([finished("a", **a), finished("b", **b), finished("c", **a)])
+    of_a, of_b = (NAME, NAME) if texts == 1 else (f"{NAME}; text of a", f"{NAME}; text of b")
+    assert rows == [{of_a: 2.0}, {of_b: 2.0}, {of_a: 2.0}]
+
+
+def test_scores_of_different_settings_have_rows_of_their_own():
+    """A setting counts only for the protocols that read it."""
+    runs = [
+        finished(name, evaluation={"temperature": t}, protocol="temperature") for name, t in (("a", 0.5), ("b", 0.8))
+    ]
+    name = NAME.replace("exact", "temperature")
+    assert compare.score_rows(runs) == [{f"{name}; temperature=0.5": 2.0}, {f"{name}; temperature=0.8": 2.0}]
+    runs = [finished(name, evaluation={"temperature": t}) for name, t in (("a", 0.5), ("b", 0.8))]
+    assert compare.score_rows(runs) == [{NAME: 2.0}] * 2
+    assert set(compare.SETTINGS) <= set(PROTOCOLS) | {"bleu", "sequence_accuracy"}
+    assert {key for keys in compare.SETTINGS.values() for key in keys} <= set(base().evaluation)
 
 
 def test_too_few_targets_for_an_interval_name_no_winner():

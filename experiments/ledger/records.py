@@ -73,7 +73,7 @@ SUMMARY = {
         "identity": str,
         "numerics": int,
         "config": {"name": str, "seed": int},
-        "data": {"checksum?": str, "tokens?": {str: int}},
+        "data": {"checksum?": str, "tokens?": {str: int}, "sources?": [{}]},
         "versions": {"jax": str, str: str},
         "device": {"platform": str, "kind": str, "cpu": str},
         "git": (None, {"revision": str, "dirty": bool}),

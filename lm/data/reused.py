@@ -1,7 +1,5 @@
 """Whether a run that starts from another one is scored on text that the other one was trained on."""
 
-from collections.abc import Mapping
-
 from lm.data import corpora
 from lm.data.labelled_corpora import LABELLED
 from lm.data.own_files import read_own
@@ -32,10 +30,10 @@ def trained_on(ours, theirs, checksum: str) -> str:
         if trained & set(here.get(split, ())):
             key = f"{split}_path"
             return f"config.data.{key}={ours[key]}" if ours[key] else f"the {split} text of config.data.corpus"
-    division = _division(ours, here)
-    if not division or not trained & set(here["train"]):
+    division = division_keys(ours)
+    if not division or not trained & set(here.get("train", ())):
         return ""
-    if division != _division(theirs, there) or here["train"] != there["train"]:
+    if division != division_keys(theirs) or here["train"] != there["train"]:
         return "it divided the training files in another way, or read all of them"
     keys = _changed(division, ours, theirs)
     return "; ".join(f"config.data.{key} is {theirs[key]} there, {ours[key]} here" for key in keys)
@@ -59,26 +57,29 @@ def _digests(data) -> dict[str, list[str]]:
     return found
 
 
-def _division(data, files: Mapping[str, object]) -> str:
-    """What divides the training files: the name of a key, or drawn; "" if they are training text as a whole."""
-    build = corpora.CORPORA[data.corpus].build
-    if data.corpus == "addition":
-        return "seed"
+def division_keys(data) -> tuple[str, ...]:
+    """The keys of config.data that decide which training text is held out for validation; none if there is a file."""
+    corpus, build = data["corpus"], corpora.CORPORA[data["corpus"]].build
+    if corpus == "addition":
+        return ("seed",)
     if build is corpora.CORPORA["text8"].build:
-        return "valid_chars"
-    if build is corpora.CORPORA["tiny_shakespeare"].build or (data.corpus == "textfile" and len(files) == 1):
-        return "fractions"
-    has_labels = data.corpus in {"labelled", "pairs", *LABELLED, *PAIRS}
-    return "drawn" if has_labels and "train" in files and "valid" not in files else ""
+        return ("valid_chars",)
+    own_text = corpus == "textfile" and not (data["valid_path"] or data["test_path"])
+    if own_text or build is corpora.CORPORA["tiny_shakespeare"].build:
+        return ("fractions",)
+    if corpus in ("labelled", "pairs"):
+        return () if data["valid_path"] else _DRAWN_BY
+    has_file = any(key.startswith("valid") for key in corpora.CORPORA[corpus].files)
+    return _DRAWN_BY if corpus in {*LABELLED, *PAIRS} and not has_file else ()
 
 
-def _changed(division: str, ours, theirs) -> list[str]:
+def _changed(division: tuple[str, ...], ours, theirs) -> list[str]:
     """The keys of config.data by which training text of `theirs` is scored with `ours`."""
-    if division == "fractions":  # train comes first
+    if division == ("fractions",):  # train comes first
         return ["fractions"] if ours.fractions[0] < theirs.fractions[0] - 1e-9 else []
-    if division == "valid_chars":  # valid comes first
+    if division == ("valid_chars",):  # valid comes first
         return ["valid_chars"] if ours.valid_chars > theirs.valid_chars else []
-    if division == "seed":
+    if division == ("seed",):
         return ["seed"] if ours.seed != theirs.seed else []
     if not ours.valid_share:
         return []
