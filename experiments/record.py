@@ -23,6 +23,7 @@ from experiments.ledger.records import (
     mismatches,
     record_title,
     repeated,
+    replacements,
     write_record,
 )
 from experiments.ledger.storage import check, renew, stored_reasons
@@ -51,11 +52,13 @@ def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     Raises UserError if no config claims the run as it was made.
     """
     record, claims = make_record(workdir), all_claims()
-    others = [each for each in load_records(directory / RECORDS) if record_title(each) != record_title(record)]
+    old = load_records(directory / RECORDS)
+    others = [each for each in old if record_title(each) != record_title(record)]
     if wrong := [*mismatches(record, claims), *repeated([*others, record])]:
         raise UserError(f"the run in --workdir={workdir} cannot go on record: {'; '.join(wrong)}")
     path = write_record(record, directory / RECORDS)
     renew(directory, claims)
+    print_replaced(old, [record])
     print(f"wrote {path}, {directory / 'ledger.json'} and its reports")
     return path
 
@@ -67,10 +70,18 @@ def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     check(workdir, claims)
     records = sorted((workdir / RECORDS).glob("*.json"))
     kept = {path.name for path in (directory / RECORDS).glob("*.json")} - {path.name for path in records}
+    old = load_records(directory / RECORDS)
     copy_all(records, workdir, directory)
     renew(directory, claims, stored_reasons(workdir))
+    print_replaced(old, load_records(workdir / RECORDS))
     print(f"wrote {directory / 'ledger.json'}: {len(records)} records of {workdir}, and {len(kept)} that were there")
     return directory / "ledger.json"
+
+
+def print_replaced(old: Sequence[dict], new: Sequence[dict]):
+    """Prints which records were replaced by others of the same title: git still has them if they were committed."""
+    for line in replacements(old, new):
+        print(line)
 
 
 def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:

@@ -201,4 +201,29 @@ def repeated(records: Sequence[dict]) -> list[str]:
 
 
 def _shown(value) -> str:
-    return json.dumps(value)[:40]
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def replacements(old: Sequence[dict], new: Sequence[dict]) -> list[str]:
+    """One line for each record of `new` that replaces another one of `old`: what changes, before -> after."""
+    before, lines = {record_title(record): record for record in old}, []
+    for record in new:
+        title = record_title(record)
+        if title in before and before[title] != record:
+            was, now = _replaced_values(before[title]), _replaced_values(record)
+            pairs = {key: (was.get(key, "none"), now.get(key, "none")) for key in was | now}
+            changed = [f"{key} {a} -> {b}" for key, (a, b) in pairs.items() if a != b]
+            lines.append(f"replaced {title}.json: {', '.join(changed) or 'the same scores, revision and identity'}")
+    return lines
+
+
+def _replaced_values(record: dict) -> dict[str, str]:
+    """The scores, by a measure of labels or else the perplexity, the revision and the identity of a record."""
+    scores = {}
+    for row in record["results"]:
+        metric = next((name for name in ("f1", "accuracy", "bleu", "sequence_accuracy") if name in row), "perplexity")
+        scores[f"{row['which']} {row['split']} {metric} ({row['protocol']})"] = _shown(row[metric])
+    source = record["provenance"]
+    revision = source["git"]["revision"][:12] if source["git"] else "unknown"
+    return scores | {"revision": revision, "identity": source["identity"]}

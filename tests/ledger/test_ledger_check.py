@@ -192,6 +192,41 @@ def test_a_finished_run_goes_on_record_with_its_ledger(ledger, claims, tmp_path,
     assert path.read_bytes() == before
 
 
+def test_a_record_that_is_replaced_is_named_with_both_values(ledger, claims, tmp_path, monkeypatch, capsys):
+    """Of a run and of a ledger; the same record again replaces nothing."""
+    monkeypatch.setattr(record, "all_claims", lambda: claims)
+    content = json.loads((ledger / "records" / PTB).read_text())
+    monkeypatch.setattr(record, "make_record", lambda workdir: content)
+    source = tmp_path / "source"
+    shutil.copytree(ledger, source)
+    record.put_run_on_record(tmp_path, ledger)
+    record.put_ledger_on_record(source, ledger)
+    assert f"replaced {PTB}" not in capsys.readouterr().out
+    score = content["results"][0]
+    was, score["perplexity"] = score["perplexity"], 1.5
+    content["provenance"]["git"] = {"revision": "a" * 40, "dirty": False}
+    record.put_run_on_record(tmp_path, ledger)
+    said = capsys.readouterr().out
+    name = f"{score['which']} {score['split']} perplexity ({score['protocol']})"
+    title = PTB.removesuffix(".json")
+    assert f"replaced {title}.json: {name} {was} -> 1.5, revision" in said
+    assert f" -> {'a' * 12}\n" in said
+    record.put_ledger_on_record(source, ledger)
+    assert f"replaced {title}.json: {name} 1.5 -> {was}, revision {'a' * 12} -> " in capsys.readouterr().out
+    content["train"]["wall_time_s"] += 1
+    score["perplexity"] = was
+    content["provenance"]["git"] = json.loads((source / "records" / PTB).read_text())["provenance"]["git"]
+    record.put_run_on_record(tmp_path, ledger)
+    assert f"replaced {title}.json: the same scores, revision and identity\n" in capsys.readouterr().out
+
+
+def test_a_long_list_is_shown_whole(ledger, claims):
+    edit(ledger / "records" / PTB, lambda c: c["provenance"]["config"]["evaluation"].update(protocols=["exact"] * 8))
+    listed = re.escape(json.dumps(["exact"] * 8))
+    with pytest.raises(UserError, match=rf"evaluation\.protocols is {listed} in the record and \["):
+        check(ledger, claims)
+
+
 def test_a_full_disk_loses_no_record(ledger, tmp_path, monkeypatch, claims):
     monkeypatch.setattr(record, "all_claims", lambda: claims)
     target = tmp_path / "results"
