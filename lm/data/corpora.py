@@ -216,6 +216,7 @@ def _textfile(data, text, splits, given) -> Built:
         arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
     if "train" in splits:
         own_warnings.warn_of_special_in_text(texts, vocabulary)
+        own_warnings.warn_of_shared_lines(parts, is_divided=len(texts) == 1)
     more = {
         "sources": _own_sources(files),
         "own": _own_digests(files),
@@ -235,8 +236,7 @@ def _own_files(data) -> dict[str, list[OwnFile]]:
     seen: dict[str, str] = {}
     for split, read in files.items():
         for file in read:
-            if seen.setdefault(file.sha256, split) != split:
-                also = seen[file.sha256]
+            if file.text_sha256 and (also := seen.setdefault(file.text_sha256, split)) != split:
                 raise UserError(f"config.data.{split}_path: {file.path} is {also} text too, so its score would mislead")
     return files
 

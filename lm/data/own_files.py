@@ -19,6 +19,12 @@ class OwnFile(NamedTuple):
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 
+    @property
+    def text_sha256(self) -> str:
+        """That of the text without its byte-order mark, kind of line ends and surrounding white space; "" if empty."""
+        text = self.content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").strip()
+        return hashlib.sha256(text).hexdigest() if text else ""
+
 
 def read_own(path: str, key: str) -> list[OwnFile]:
     """Reads a file, the files that a pattern such as "texts/*.txt" matches, or all in a directory, sorted by path.

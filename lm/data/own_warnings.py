@@ -1,12 +1,15 @@
-"""Warnings of the user's own files: examples of two splits, and words that spell special symbols."""
+"""Warnings of the user's own files: examples or lines of two splits, and words that spell special symbols."""
 
 import collections
+import io
 import re
 import sys
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 from lm.data.labelled import with_valid
 from lm.data.text import END_OF_SENTENCE, Vocabulary
+
+LONG_LINE = 20  # characters of a line that two texts hardly share by chance
 
 
 def warn_of_shared(examples: Mapping[str, Sequence[Hashable]], data):
@@ -22,6 +25,25 @@ def warn_of_shared(examples: Mapping[str, Sequence[Hashable]], data):
             key, kind = ("valid_share", "drawn ") if drawn else (f"{name}_path", "")
             found = f"{shared} of {len(part)} {kind}examples are training examples too"
             _warn(f"config.data.{key}: {found}, so the score of {name} may mislead")
+
+
+def warn_of_shared_lines(parts: Mapping[str, str], is_divided: bool):
+    """Prints a warning for each of valid and test of which more than half the lines are lines of train too.
+
+    Of a text: short lines, which any text may share, do not count. is_divided: whether the parts are of one text
+    """
+    lines = {name: [hash(line) for line in _long_lines(part)] for name, part in parts.items() if name != "train"}
+    wanted = set().union(*lines.values())  # not those of train, which may be 100 MB
+    shared = {line for line in map(hash, _long_lines(parts["train"])) if line in wanted} if wanted else set()
+    for name, some in lines.items():
+        if (count := sum(line in shared for line in some)) > len(some) / 2:
+            key = "fractions" if is_divided else f"{name}_path"
+            found = f"{count} of {len(some)} lines of {name} ({count / len(some):.0%}) are training lines too"
+            _warn(f"config.data.{key}: {found}, so the score of {name} may mislead")
+
+
+def _long_lines(text: str) -> Iterable[str]:
+    return (line for line in map(str.strip, io.StringIO(text)) if len(line) >= LONG_LINE)
 
 
 def warn_of_special(tokens: Mapping[str, Iterable[str]], special: Collection[str]):

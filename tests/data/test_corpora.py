@@ -259,6 +259,32 @@ def test_a_text_of_two_splits_is_refused(tmp_path, key, copy_of):
     assert message == f"config.data.{key}: {tmp_path}/copy is {copy_of} text too, so its score would mislead"
 
 
+@pytest.mark.parametrize("content", [b"abab\n", b"\n abab", b"\xef\xbb\xbfabab\r\n"])
+def test_a_copy_with_other_white_space_around_it_is_refused(tmp_path, content):
+    (tmp_path / "train").write_bytes(b"abab")
+    (tmp_path / "copy").write_bytes(content)
+    paths = {"path": str(tmp_path / "train"), "valid_path": str(tmp_path / "copy")}
+    assert "copy is train text too" in refusal(load, data_config(corpus="textfile", **paths), None)
+
+
+def test_lines_that_are_training_lines_too_are_counted_once_a_run(tmp_path, capsys):
+    """Only long ones, and if they are more than half."""
+    lines = [f"line {number} of a text that is long enough\n" for number in range(40)]
+    (tmp_path / "train").write_text("".join(lines[:20]) + "short\n" * 20)
+    (tmp_path / "valid").write_text("  ".join(lines[8:23]) + "\n")  # 12 of 15
+    (tmp_path / "test").write_text("".join(lines[10:30]) + "short\n" * 20)  # 10 of 20
+    paths = {key: str(tmp_path / name) for key, name in (("path", "train"), ("valid_path", "valid"))}
+    data = data_config(corpus="textfile", test_path=str(tmp_path / "test"), **paths)
+    load(data, None, ("test",))
+    assert capsys.readouterr().err == ""
+    load(data, None, ("train", "valid"))
+    said = "12 of 15 lines of valid (80%) are training lines too, so the score of valid may mislead"
+    assert capsys.readouterr().err == f"warning: config.data.valid_path: {said}\n"
+    load_textfile(tmp_path, "".join(lines[:9] * 2).encode(), ("train",), fractions=(0.5, 0.5, 0.0))
+    said = "9 of 9 lines of valid (100%) are training lines too, so the score of valid may mislead"
+    assert capsys.readouterr().err == f"warning: config.data.fractions: {said}\n"
+
+
 def test_valid_and_test_have_files_of_their_own(tmp_path):
     for name, content in (("train", "abab"), ("valid", "ba"), ("test", "abc")):
         (tmp_path / name).write_text(content)

@@ -70,16 +70,16 @@ def test_text_that_the_first_run_was_trained_on_is_no_test_text(first, tmp_path,
     (tmp_path / "first.txt").rename(tmp_path / "moved.txt")
     settings = config(tmp_path / "moved.txt", init_from=str(first))
     start(settings)
-    assert capsys.readouterr().err == ""
+    assert "config.init_from" not in capsys.readouterr().err
     settings.data.fractions = (0.1, 0.45, 0.45)
     for source in (str(first), directory):
         settings.init_from = source
         start(settings)
-        [line] = capsys.readouterr().err.splitlines()
-        assert line == (
+        lines = capsys.readouterr().err.splitlines()
+        assert [line for line in lines if "config.init_from" in line] == [
             f"warning: config.init_from={source} was trained on validation or test text of this run, so the scores "
             "mislead: config.data.fractions is (0.8, 0.1, 0.1) there, (0.1, 0.45, 0.45) here"
-        )
+        ]
 
 
 def test_what_a_run_starts_from_is_part_of_its_identity_and_its_path_is_not(first, tmp_path):
