@@ -4,6 +4,7 @@ A new run that looks long prints a time and memory estimate first (--noeta skips
 """
 
 import math
+import os
 import sys
 
 import jax
@@ -16,6 +17,7 @@ from lm.machine.clock import process_seconds
 from lm.model.language_model import CONTEXT, count_parameters
 from lm.run import Run, open_run
 from lm.runs import sampled_texts
+from lm.runs.checkpoint import has_checkpoints
 from lm.runs.provenance import REGISTERED_VECTORS
 from lm.runs.workdir import read_config
 from lm.training import devices, estimates, memory, timing
@@ -30,7 +32,7 @@ LONG_SECONDS = 300.0  # timing takes some seconds: a few hundredths of this
 
 def run(config, workdir, data_dir=None, dry_run=False, eta=True):
     """Returns the content of `workdir`/summary.json; of a dry run the Estimate."""
-    setup = load_setup(config, data_dir)
+    setup = setup_to_resume(config, workdir, data_dir) or load_setup(config, data_dir)
     note_size(setup)
     if dry_run:
         return estimate(setup)
@@ -65,6 +67,20 @@ def draw(workdir):
 def load_setup(config, data_dir) -> Setup:
     """Reads the corpus, without its test split, and checks the config against it."""
     return setup_on(config, load_corpus(config, data_dir), data_dir)
+
+
+def setup_to_resume(config, workdir, data_dir) -> Setup | None:
+    """The setup of a run in `workdir` that has checkpoints, if what it started from is gone: they need it no more."""
+    source = config.init_from or config.model.embedding_from
+    if not source or source in REGISTERED_VECTORS or os.path.exists(os.path.expanduser(source)):
+        return None
+    if not has_checkpoints(workdir):
+        return None
+    check_values(config)
+    corpus = corpus_of(open_run(workdir), config, data_dir)
+    print(f"{source} is gone: resuming from the run's own checkpoint")
+    how = f"starting from {source}, which was gone when the run was resumed"
+    return make_setup(config, corpus._replace(provenance=corpus.provenance | {"start": how}))
 
 
 def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:

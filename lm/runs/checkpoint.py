@@ -228,6 +228,11 @@ def _is_useful(record: logging.LogRecord) -> bool:
     return not any(text in str(record.msg) for text in ("Skipping merge of OCDBT", "_SignalingThread.run() raised"))
 
 
+def has_checkpoints(workdir: str | Path) -> bool:
+    """Whether a run in `workdir` has a checkpoint to resume from."""
+    return bool(_steps(Path(workdir) / "checkpoints" / "last"))
+
+
 def _steps(directory: Path) -> list[int]:
     """The completely written steps, in order."""
     if not directory.is_dir():

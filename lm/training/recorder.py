@@ -93,15 +93,26 @@ class Recorder:
         where = f"{self.workdir}: the checkpoint of step {step}"
         schema.check(extra, SAVED, where)
         if extra.get("data", self._checksum) != self._checksum:
-            raise UserError(
-                f"{self.workdir} holds a run on other data: its corpus {self.setup.corpus.name} has changed since, or "
-                "what config.init_from or config.model.embedding_from names: use another directory, or the old files"
-            )
+            raise UserError(self._other_data(extra["data"]))
         origin.check_origin(extra, self.setup.config, self.setup.corpus.vocabulary.digests, where)
         self.origin = self.origin._replace(git=extra.get("git"))  # when it began, not now
         progress = schema.build(Progress, extra["progress"], f"{where}: progress")
         checks = schema.build(validation.Checks, extra["checks"], f"{where}: checks")
         return progress, checks, extra.get("samples_bytes", math.inf)  # absent from older checkpoints
+
+    def _other_data(self, saved: str) -> str:
+        """Says whether the corpus has changed, or what the run started from. saved: the checksum in the checkpoint"""
+        where, remedy = f"{self.workdir} holds a run on other data", "use another directory, or the old"
+        (text, _, start), config = saved.partition("+"), self.setup.config
+        if text != self._checksum.partition("+")[0]:
+            return f"{where}: its corpus {self.setup.corpus.name} has changed since: {remedy} files"
+        key = "config.model.embedding_from" if config.model.embedding_from else "config.init_from"
+        value = config.model.embedding_from or config.init_from
+        if not value:
+            return f"{where}: it started from another run or from word vectors: set the config.init_from of its config"
+        if not start:
+            return f"{where}: it started from nothing, not from {key}={value}: {remedy} value"
+        return f"{where}: {key}={value} is not what it started from: {remedy} one; it resumes without one that is gone"
 
     def save(self, state: TrainState, best: bool = False, wait: bool = False, **more):
         """Saves the current step. best: as the best so far; wait: until it is on disk; more: of SAVED."""

@@ -1,5 +1,7 @@
 """Fine-tuning: a run that starts from another run's parameters and vocabulary, or from word vectors."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -107,9 +109,50 @@ def test_a_fine_tuned_run_resumes_and_is_used_without_the_first(first, tmp_path)
         train.run(longer, tmp_path / "again")
 
 
+def test_a_run_resumes_without_the_run_that_it_started_from(first, tmp_path, capsys):
+    settings = config(tmp_path / "first.txt", init_from=str(first))
+    longer = config(tmp_path / "first.txt", init_from=str(first), train__steps=20)
+    straight = train.run(longer, tmp_path / "straight")
+    train.run(settings, tmp_path / "tuned")
+    shutil.rmtree(first)
+    resumed = train.run(longer, tmp_path / "tuned")
+    assert f"{first} is gone: resuming from the run's own checkpoint" in capsys.readouterr().out
+    assert resumed["results"] == straight["results"]
+    for key in ("identity", "config"):
+        assert resumed["provenance"][key] == straight["provenance"][key]
+    (tmp_path / "first.txt").write_text(TEXT[::-1])
+    with pytest.raises(UserError, match="its corpus textfile has changed since"):
+        train.run(longer, tmp_path / "tuned")
+
+
+def test_a_run_resumes_without_its_word_vectors(tmp_path):
+    settings = embedded(tmp_path)
+    straight = train.run(embedded(tmp_path, train__steps=20), tmp_path / "straight")
+    train.run(settings, tmp_path / "run")
+    settings.train.steps = 20
+    (tmp_path / "vectors.txt").unlink()
+    assert train.run(settings, tmp_path / "run")["results"] == straight["results"]
+
+
+def test_a_run_that_started_elsewhere_is_named(first, tmp_path):
+    """What has changed is not the text."""
+    settings = config(tmp_path / "first.txt", init_from=str(first))
+    train.run(settings, tmp_path / "tuned")
+    settings.init_from = ""
+    with pytest.raises(UserError, match=r"it started from another run or from word vectors: set the config.init_from"):
+        train.run(settings, tmp_path / "tuned")
+    settings.init_from = str(tmp_path / "tuned")
+    with pytest.raises(
+        UserError, match=r"config\.init_from=.*tuned is not what it started from: use another directory"
+    ):
+        train.run(settings, tmp_path / "tuned")
+
+
 def test_a_run_that_starts_elsewhere_is_another_run(first, tmp_path):
     train.run(config(tmp_path / "first.txt"), tmp_path / "drawn")
-    with pytest.raises(UserError, match="holds a run on other data"):
+    with pytest.raises(
+        UserError, match=r"holds a run on other data: it started from nothing, not from config.init_from"
+    ):
         train.run(config(tmp_path / "first.txt", init_from=str(first), train__steps=20), tmp_path / "drawn")
 
 
