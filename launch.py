@@ -60,17 +60,23 @@ def main(argv: list[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with signals.ending():
+        with signals.ending(resumes(argv)):
             launch(argv)
     except BaseException as error:
         return explain_failure(argv, error)
     return 0
 
 
+def resumes(argv: list[str]) -> bool:
+    """Whether the command resumes from checkpoints if it is run again after an interruption."""
+    command = COMMANDS.get(last_value(argv, "experiment", "train"))
+    return command is None or command.resumes
+
+
 def explain_failure(argv: list[str], error: BaseException) -> int:
     """Prints why the command failed and returns the exit status. Raises `error` if it is a bug."""
     if isinstance(error, KeyboardInterrupt):
-        print(signals.how_to_resume(str(error) or "interrupted"), file=sys.stderr)
+        print(signals.how_to_resume(str(error) or "interrupted", resumes(argv)), file=sys.stderr)
         return signals.status_of(getattr(error, "signal", None))
     if isinstance(error, BrokenPipeError):  # `launch.py | head`: end without a traceback, as other programs do
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -155,6 +155,7 @@ COUNT_32 = Integer(1, INT32)  # what compiled programs count
 COUNT_OR_ZERO_32 = Integer(0, INT32)
 SEED = Integer(0, 2**32 - 1)  # JAX would take the lowest 32 bits of others, which are another seed's
 POSITIVE = Number(0, excluding=0)
+TEMPERATURE = Number(1e-4, 1e4)  # lower ones overflow; for the most likely symbol: sample.strategy = "greedy"
 POSITIVE_OR_ZERO = Number(0)
 KEEP_PROBABILITY = Number(0, 1, excluding=0)
 RATE = Number(0, 1, excluding=1)
@@ -277,7 +278,7 @@ RULES: dict[str, Rule] = {
     "evaluation.predictions": COUNT,
     "evaluation.batch_size": COUNT,
     "evaluation.unroll": COUNT,
-    "evaluation.temperature": POSITIVE,
+    "evaluation.temperature": TEMPERATURE,
     "evaluation.cache_window": Integer(1, 100_000),
     "evaluation.cache_theta": POSITIVE_OR_ZERO,
     "evaluation.cache_lambda": RATE,
@@ -294,7 +295,7 @@ RULES: dict[str, Rule] = {
     "sample.stop": Text(),
     "sample.suppress": TupleOf(Text()),
     "sample.strategy": Name("lm.scoring.sampling:STRATEGIES"),
-    "sample.temperature": Number(1e-4, 1e4),  # for the most likely symbol: sample.strategy = "greedy"
+    "sample.temperature": TEMPERATURE,
     "sample.top_k": COUNT_OR_ZERO,
     "sample.top_p": KEEP_PROBABILITY,
     "sample.seed": SEED,

@@ -50,6 +50,7 @@ class Command(NamedTuple):
         of the run in --workdir, which --config may name but not change
     distributed: several processes can run it together
     workdir: default of --workdir; "": runs/ and the config's path
+    resumes: whether it trains with checkpoints, from which the same command resumes
     """
 
     module: str
@@ -58,13 +59,14 @@ class Command(NamedTuple):
     config: str = "run"
     distributed: bool = False
     workdir: str = ""
+    resumes: bool = False
 
 
 COMMANDS = {
-    "train": Command("experiments.train", (DRY_RUN, ETA), distributed=True),
+    "train": Command("experiments.train", (DRY_RUN, ETA), distributed=True, resumes=True),
     "evaluate": Command("experiments.evaluate", config="saved"),
     "tune_evaluation": Command("experiments.tune_evaluation", (CHECKPOINT,), config="saved"),
-    "lanes": Command("experiments.lanes", (LANES,)),
+    "lanes": Command("experiments.lanes", (LANES,), resumes=True),
     "sample": Command("experiments.sample", (CHECKPOINT, PROMPT_FILE), config="saved"),
     "score": Command("experiments.score", (TEXT, PER, NEXT, CHECKPOINT), config="saved"),
     "translate": Command("experiments.translate", (TEXT, CHECKPOINT), config="saved"),
@@ -77,8 +79,9 @@ COMMANDS = {
         (TARGETS, SEEDS, BUDGET, CORPUS, CHECK, DRY_RUN),
         config="none",
         workdir="runs/ledger",
+        resumes=True,
     ),
-    "sweep": Command("experiments.sweep", (STORAGE, JOBS, DRY_RUN), config="sweep"),
+    "sweep": Command("experiments.sweep", (STORAGE, JOBS, DRY_RUN), config="sweep", resumes=True),
     "compare": Command(
         "experiments.compare",
         (SPLIT, CHECKPOINT),
@@ -89,7 +92,9 @@ COMMANDS = {
     "neighbours": Command("experiments.neighbours", (WORD, VECTORS, NEAREST), config="none", workdir="runs/neighbours"),
     "derivations": Command("experiments.derivations", config="none", workdir="runs/derivations"),
     "hopfield": Command("experiments.hopfield", (PATTERNS, FLIP), config="none", workdir="runs/hopfield"),
-    "state_tracking": Command("experiments.state_tracking", (CELLS,), config="none", workdir="runs/state_tracking"),
+    "state_tracking": Command(
+        "experiments.state_tracking", (CELLS,), config="none", workdir="runs/state_tracking", resumes=True
+    ),
     "export": Command("experiments.export", (CHECKPOINT, TO), config="saved"),
     "import": Command("experiments.import_weights", (WEIGHTS, VOCABULARY)),
 }

@@ -11,6 +11,7 @@ from experiments.train import corpus_of, print_results, read_test_of
 from lm.errors import UserError
 from lm.run import open_run
 from lm.runs.files import write_json
+from lm.tasks import TASKS
 from lm.training.recorder import Recorder
 from lm.training.setup import make_setup
 
@@ -20,7 +21,9 @@ def run(config, workdir, data_dir=None):
     opened = open_run(workdir)
     opened.check_config(config)
     if opened.is_export:
-        raise UserError(f"--workdir={workdir} is an export: evaluate needs the run itself; score reads an export too")
+        reader = TASKS[opened.config.task].command
+        hint = f"; {reader} reads an export too" if reader else ""
+        raise UserError(f"--workdir={workdir} is an export: evaluate needs the run itself{hint}")
     config = ConfigDict(config)
     config.train.devices = 1  # whatever trained it
     setup = make_setup(config, corpus_of(opened, config, data_dir))

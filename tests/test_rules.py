@@ -150,6 +150,11 @@ def test_a_sweep_refuses_it_in_the_same_words(key):
         ("zoneout.memory", 1.0, "config.zoneout.memory must be at least 0 and below 1, not 1.0"),
         ("optim.learning_rate", math.nan, "config.optim.learning_rate must be above 0 and finite in 32 bits, not nan"),
         ("optim.weight_decay", -1e-6, "config.optim.weight_decay must be at least 0 and finite in 32 bits, not -1e-06"),
+        (
+            "evaluation.temperature",
+            1e-9,
+            "config.evaluation.temperature must be at least 0.0001 and at most 10000, not 1e-09",
+        ),
         ("sample.temperature", 0.0, "config.sample.temperature must be at least 0.0001 and at most 10000, not 0.0"),
         ("seed", 2**32, "config.seed must be between 0 and 4294967295, not 4294967296"),
         (

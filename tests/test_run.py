@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,6 +90,21 @@ def test_an_export_is_not_evaluated(run_dir):
     with pytest.raises(UserError, match="is an export: evaluate needs the run itself"):
         evaluate.run(config, directory)
     assert not Path(directory, "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "hint"),
+    [
+        ("language_modelling", "; score reads an export too"),
+        ("translation", "; translate reads an export too"),
+        ("vectors", ""),
+    ],
+)
+def test_the_command_that_reads_an_export_is_named(monkeypatch, task, hint):
+    opened = SimpleNamespace(is_export=True, config=SimpleNamespace(task=task), check_config=lambda config: None)
+    monkeypatch.setattr(evaluate, "open_run", lambda workdir: opened)
+    with pytest.raises(UserError, match=f"evaluate needs the run itself{hint}$"):
+        evaluate.run(None, "x")
 
 
 def changed_json(path, change):

@@ -89,9 +89,10 @@ def make_record(workdir: str | Path) -> dict:
     Raises UserError if the run is not finished, and if its summary is of another.
     """
     summary, metrics, log = (Path(workdir, name) for name in ("summary.json", "metrics.jsonl", "test_log.jsonl"))
-    for path in (summary, metrics):
-        if not path.is_file():
-            raise UserError(f"--workdir={workdir} holds no {path.name}: the run there is not finished")
+    if not summary.is_file():
+        raise UserError(f"--workdir={workdir} holds no summary.json: the run there is not finished")
+    if not metrics.is_file():
+        raise UserError(f"--workdir={workdir} holds no metrics.jsonl: the run there is finished, and its curve is lost")
     rows = read_rows(metrics, METRICS_ROW)
     curve = {key: [_rounded(row.get(key)) for row in rows] for key in CURVE if any(key in row for row in rows)}
     test_scores = len(read_rows(log)) if log.is_file() else 0

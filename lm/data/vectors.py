@@ -7,6 +7,7 @@ first line of two numbers, words and size, is a header. Of several lines for one
 import contextlib
 import hashlib
 import os
+import sys
 import warnings
 import zipfile
 from collections.abc import Collection, Generator
@@ -95,7 +96,7 @@ def read_word_vectors(path: str, where: str, only: Collection[str] | None = None
     Raises UserError if the file cannot be read, a line has another number of numbers than the others, or a kept one is
     no finite number.
     """
-    digest, rows, size = hashlib.sha256(), {}, 0
+    digest, rows, size, again = hashlib.sha256(), {}, 0, {}
     try:
         with _opened(path) as file:
             for number, line in enumerate(file, 1):
@@ -110,12 +111,17 @@ def read_word_vectors(path: str, where: str, only: Collection[str] | None = None
                     wanted = f", not {size}" if size else ""
                     raise UserError(f"{where}, line {number}: {found} numbers after the word{wanted}")
                 text = word.decode()
-                if text not in rows and (only is None or text in only):
-                    rows[text] = numbers
+                if only is not None and text not in only:
+                    continue
+                if rows.setdefault(text, numbers) != numbers:
+                    again[text] = None
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{where}: {getattr(error, 'strerror', None) or first_line(error)}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not a file of word vectors: {error}") from error
+    if again:
+        found = f"the first of several vectors counts for {len(again)} word{'s' if len(again) > 1 else ''}"
+        print(f"warning: {where}: {found}, such as {in_short(next(iter(again)))}", file=sys.stderr)
     return WordVectors(tuple(rows), _table(rows, size, where), digest.hexdigest())
 
 

@@ -20,9 +20,9 @@ class Interrupted(KeyboardInterrupt):
         self.signal = number
 
 
-def how_to_resume(what: str) -> str:
-    """The line that ends an interrupted command."""
-    return f"{what}: run the same command again to resume from the last checkpoint"
+def how_to_resume(what: str, resumes: bool = True) -> str:
+    """The line that ends an interrupted command. resumes: whether it has checkpoints; any other starts again"""
+    return f"{what}: run the same command again{' to resume from the last checkpoint' if resumes else ''}"
 
 
 def status_of(number: int | None) -> int:
@@ -32,15 +32,16 @@ def status_of(number: int | None) -> int:
 
 
 @contextlib.contextmanager
-def ending():
+def ending(resumes: bool = True):
     """The SIGNALS end the process at once with one line: for code that leaves no file half written.
 
+    resumes: as `how_to_resume` says it
     Raises no exception, because an import of native code or a callback of the garbage collector would swallow it or
     crash.
     """
 
     def end(number, frame):
-        os.write(2, (how_to_resume("interrupted") + "\n").encode())
+        os.write(2, (how_to_resume("interrupted", resumes) + "\n").encode())
         os._exit(status_of(number))
 
     with _handlers(dict.fromkeys(SIGNALS, end)):

@@ -75,7 +75,7 @@ def _exact(context: int, tokens: int, settings: ConfigDict | None = None) -> Win
 
 
 def _tempered(context: int, tokens: int, settings: ConfigDict) -> Windows:
-    """As exact, with the logits divided by `settings.temperature` (Melis et al. 2018)."""
+    """As exact, with the logits divided by evaluation.temperature (Melis et al. 2018)."""
     return _exact(context, tokens)
 
 

@@ -127,6 +127,15 @@ def test_the_projection_keeps_what_varies_most():
     np.testing.assert_allclose(np.abs(np.corrcoef(found[:, 1], table[:, 3])[0, 1]), 1, atol=0.02)
 
 
+def test_words_with_several_vectors_are_counted(tmp_path, capsys):
+    """The same vector again is no question; nor is a word that nobody asked for."""
+    (tmp_path / "v.txt").write_text("a 1 2\nb 3 4\na 5 6\nb 3 4\nc 1 1\nc 2 2\n")
+    found = read_word_vectors(str(tmp_path / "v.txt"), "key=v", frozenset("ab"))
+    assert found.table.tolist() == [[1, 2], [3, 4]]
+    said = "the first of several vectors counts for 1 word, such as 'a'"
+    assert capsys.readouterr().err == f"warning: key=v: {said}\n"
+
+
 def test_the_command_prints_and_draws(file, tmp_path, capsys):
     content = neighbours.run(None, tmp_path / "out", vectors=file, word="up + right - down", nearest=2)
     assert [each["word"] for each in content["neighbours"]] == ["diagonal", "up"]  # the sum is (1, 2), of unit vectors

@@ -220,6 +220,14 @@ def test_a_record_that_is_replaced_is_named_with_both_values(ledger, claims, tmp
     assert f"replaced {title}.json: the same scores, revision and identity\n" in capsys.readouterr().out
 
 
+def test_a_run_without_its_files_is_described_as_it_is(tmp_path):
+    with pytest.raises(UserError, match=r"holds no summary\.json: the run there is not finished"):
+        records.make_record(tmp_path)
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds no metrics\.jsonl: the run there is finished, and its curve is lost"):
+        records.make_record(tmp_path)
+
+
 def test_a_long_list_is_shown_whole(ledger, claims):
     edit(ledger / "records" / PTB, lambda c: c["provenance"]["config"]["evaluation"].update(protocols=["exact"] * 8))
     listed = re.escape(json.dumps(["exact"] * 8))

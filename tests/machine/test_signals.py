@@ -214,6 +214,20 @@ def test_a_signal_while_a_run_or_an_evaluation_is_scored_ends_with_a_line(tmp_pa
     assert json.loads(summary.read_text())["train"]["steps"] == 20
 
 
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        ([], "again to resume from the last checkpoint\n"),
+        (["--experiment=sweep"], "again to resume from the last checkpoint\n"),
+        (["--experiment=score"], "interrupted: run the same command again\n"),
+        (["--experiment=unknown"], "again to resume from the last checkpoint\n"),
+    ],
+)
+def test_only_a_command_that_trains_says_that_it_resumes(arguments, end, capsys):
+    assert launch.explain_failure(["launch.py", *arguments], KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.endswith(end)
+
+
 @pytest.mark.slow
 def test_of_two_processes_in_one_workdir_the_second_is_refused(tmp_path):
     first = started(tmp_path, train__steps=10_000_000, train__report_every=100)

@@ -83,6 +83,7 @@ def test_a_lane_that_fails_leaves_the_others_untouched(alone, tmp_path, within):
     outcomes = train_lanes(tiny.setups(configs), workdirs, within)
     assert isinstance(outcomes[1], UserError)
     assert "the loss is not finite at step" in str(outcomes[1])
+    assert "on_nan" not in str(outcomes[1]), "lanes refuse rollback"
     assert not (workdirs[1] / "summary.json").exists()
     assert_same_run(workdirs[0], alone[0])
     assert_same_run(workdirs[2], alone[2])
