@@ -11,8 +11,8 @@ Words and padding as in configs/imdb/article.py; a fifth of the inputs and of th
 per review. Oddities kept: the validation reviews are IMDB's test half; Adam's epsilon is as large as its rate; and the
 notebook asks for gradients clipped at norm 1, which `fit` of its TensorFlow (2.0 or 2.1) left out, so none are clipped.
 Two differences: Keras adds epsilon before the correction of Adam's bias. And the source's models share one embedding
-table and one optimiser and are trained in turn, three epochs each, then three more, so that its lstm starts from words
-that its simple_rnn has learned, and with an optimiser whose step counter has passed the steps at which Adam's moments are
+table and one optimiser and are trained in turn, three epochs each, then three more: its lstm starts from words that its
+simple_rnn has learned, and with an optimiser whose step counter has passed the steps at which Adam's moments are
 corrected. Here each variant starts from a table and an optimiser of its own. Tried apart: the lstm with both has 70.2%
 after three epochs, with the words alone 61.2% (config.model.embedding_from, a file of word vectors).
 Run (9 minutes on two CPU cores): python launch.py --config=configs/imdb/larson.py:lstm --workdir=runs/larson_lstm
