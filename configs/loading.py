@@ -1,6 +1,7 @@
 """Finds the mistake in a command line's config or its overrides, and describes it in one line."""
 
 import difflib
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def named_config(argv: list[str]) -> str:
 def last_value(argv: list[str], flag: str, default: str) -> str:
     """The last value of a flag in `argv`, before the flags are parsed."""
     value = default
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in itertools.pairwise([*argv, ""]):
         name, equals, text = argument.partition("=")
         if name in (f"--{flag}", f"-{flag}"):
             value = text if equals else following

@@ -232,8 +232,10 @@ def test_a_run_of_another_identity_is_trained_again(ledger, monkeypatch, capsys)
     begun = []
     monkeypatch.setattr(reproduce, "matching", lambda targets: reproduce.all_claims()[:1])
     monkeypatch.setattr(reproduce, "run_command", lambda job, each, where: (begun.append(each.title), (1, "stub"))[1])
-    for path in (next(ledger.glob("runs/*good*seed0*")) / "summary.json", next(ledger.glob("records/*good*seed0*"))):
+    directory = next(ledger.glob("runs/*good*seed0*"))
+    for path in (directory / "summary.json", next(ledger.glob("records/*good*seed0*"))):
         edit(path, lambda c: c["provenance"]["config"]["optim"].update(learning_rate=0.123))
+    edit(directory / "config.json", lambda c: c["optim"].update(learning_rate=0.123))
     content = reproduce.run(None, ledger)
     assert ["seed0" in name for name in begun] == [True]
     assert len(content["rows"][0]["values"]) == 1

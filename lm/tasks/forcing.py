@@ -1,7 +1,6 @@
 """How often a decoder in training reads the true symbol before, not its own: a probability that falls with the steps.
 
-Source: Bengio, Vinyals, Jaitly and Shazeer (2015), Scheduled Sampling for Sequence Prediction with Recurrent Neural
-Networks. Here all rows of a batch share the draw of a step.
+Source: Bengio et al. (2015), scheduled sampling. Here all rows of a batch share the draw of a step.
 
 config.loss.forcing_schedule: p = config.loss.teacher_forcing, k = config.loss.forcing_steps, at step i from 0
   constant         p
