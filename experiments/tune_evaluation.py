@@ -60,11 +60,8 @@ def run(config, workdir, data_dir=None, checkpoint="last"):
 def announce(workdir, protocol: str, found: dict):
     """Prints the ten best settings, those that are the largest or smallest tried, and the command for the best."""
     ranked = sorted((row for row in found["tried"] if row["perplexity"] is not None), key=lambda row: row["perplexity"])
-    print(
-        table(
-            ["tried", "validation perplexity"], [[_shown(x["settings"]), f"{x['perplexity']:.3f}"] for x in ranked[:10]]
-        )
-    )
+    rows = [[_shown(row["settings"]), f"{row['perplexity']:.3f}"] for row in ranked[:10]]
+    print(table(["tried", "validation perplexity"], rows))
     for key, values in GRIDS[PROTOCOLS[protocol].adapts].items():
         value = found["settings"][key]
         if value != 0 and not min(values) < value < max(values):
