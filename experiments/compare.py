@@ -28,6 +28,7 @@ from lm.run import Run, open_run
 from lm.runs.files import make_own_directory, sha256_of, write_bytes, write_json
 from lm.runs.plain import flat, plain
 from lm.runs.workdir import VOCABULARY, log_test_score, read_config
+from lm.scoring.protocols import PROTOCOLS
 from lm.scoring.score import Score, perplexity
 from lm.scoring.uncertainty import paired_bootstrap
 from lm.tasks import make_task
@@ -38,11 +39,8 @@ ABSENT = "(absent)"
 
 
 # The keys of config.evaluation that a protocol or a measure reads: scores of other values are not comparable.
-_CACHE, _DYNAMIC = ("cache_window", "cache_theta", "cache_lambda"), ("dynamic_segment", "dynamic_rate", "dynamic_decay")
 SETTINGS = {
-    **dict.fromkeys(("notebook", "notebook_stride2"), ("predictions",)),
-    **{"batched": ("batch_size", "unroll"), "temperature": ("temperature",)},
-    **{"cache": _CACHE, "dynamic": _DYNAMIC, "dynamic_cache": (*_DYNAMIC, *_CACHE)},
+    **{name: protocol.reads for name, protocol in PROTOCOLS.items()},
     "beam": ("beams", "length_penalty"),
     **dict.fromkeys(("bleu", "sequence_accuracy"), ("target_length",)),
 }

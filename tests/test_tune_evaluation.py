@@ -67,6 +67,8 @@ def test_what_diverges_is_never_best(workdir, monkeypatch):
 
 def test_every_protocol_that_adapts_has_a_grid_of_keys_that_exist():
     assert tune_evaluation.GRIDS.keys() == {protocol.adapts for protocol in PROTOCOLS.values() if protocol.adapts}
+    for protocol in PROTOCOLS.values():
+        assert not protocol.adapts or set(tune_evaluation.GRIDS[protocol.adapts]) == set(protocol.reads)
     for grid in tune_evaluation.GRIDS.values():
         for key, values in grid.items():
             for value in values:

@@ -106,25 +106,28 @@ class Protocol(NamedTuple):
     windows: (context, N, settings) -> Windows. Raises UserError if the text is too short
     extent: what the number of windows depends on: "text", its length, or "predictions", settings.predictions
     most_nats: upper bound on the nats of one target
+    reads: the keys of config.evaluation that a score depends on
     adapts: how the model adapts to the text: a name of lm/scoring/adaptive.py: ADAPTS, or "" if it does not
     """
 
     windows: Callable[[int, int, ConfigDict], Windows]
     extent: str
     most_nats: float = math.inf
+    reads: tuple[str, ...] = ()
     adapts: str = ""
 
 
 FLOOR = -math.log(1e-10)  # of probabilities, in Vanhoucke 2016
+_CACHE, _DYNAMIC = ("cache_window", "cache_theta", "cache_lambda"), ("dynamic_segment", "dynamic_rate", "dynamic_decay")
 PROTOCOLS = {
-    "notebook": Protocol(_notebook, "predictions", FLOOR),
-    "notebook_stride2": Protocol(functools.partial(_notebook, stride=2), "predictions", FLOOR),
-    "batched": Protocol(_batched, "text"),
+    "notebook": Protocol(_notebook, "predictions", FLOOR, ("predictions",)),
+    "notebook_stride2": Protocol(functools.partial(_notebook, stride=2), "predictions", FLOOR, ("predictions",)),
+    "batched": Protocol(_batched, "text", reads=("batch_size", "unroll")),
     "exact": Protocol(_exact, "text"),
-    "temperature": Protocol(_tempered, "text", adapts="temperature"),
-    "cache": Protocol(_cached, "text", adapts="cache"),
-    "dynamic": Protocol(_segments, "text", adapts="dynamic"),
-    "dynamic_cache": Protocol(_cached_segments, "text", adapts="both"),
+    "temperature": Protocol(_tempered, "text", reads=("temperature",), adapts="temperature"),
+    "cache": Protocol(_cached, "text", reads=_CACHE, adapts="cache"),
+    "dynamic": Protocol(_segments, "text", reads=_DYNAMIC, adapts="dynamic"),
+    "dynamic_cache": Protocol(_cached_segments, "text", reads=(*_DYNAMIC, *_CACHE), adapts="both"),
 }
 
 
