@@ -258,6 +258,10 @@ def encode_rows(rows: Sequence[Row], vocabulary: Vocabulary, start: str = "") ->
     return Examples(np.array(tokens, vocabulary.dtype), starts, np.array(labels, kind))
 
 
+# Keys of config.data that decide which examples are held out: the rows to draw from, the seed and the share.
+DRAWN_BY = ("seed", "valid_share", "format", "header")
+
+
 def with_valid(rows: Mapping[str, Sequence[T]], data) -> dict[str, Sequence[T]]:
     """Rows of each split; valid is held out of train if it has no file, config.data.valid_share of it."""
     rows = dict(rows)

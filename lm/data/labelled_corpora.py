@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lm.data import labelled
+from lm.data.definition import Definition
 from lm.data.files import RegisteredFile
 from lm.data.labelled import Row
 from lm.data.own_files import OwnFile
@@ -133,68 +134,75 @@ _ATIS = files_in(
 _REUTERS = "Reuters: for research; not redistributed here"
 _CONLL_HOME = "https://www.clips.uantwerpen.be/conll2003/ner/"
 
-# The test half as validation split, as in Keras examples: accuracies that a run reports on it are of no test.
+# The test half as validation split, as in Keras examples: an accuracy on it is not a test accuracy.
 _IMDB_HALVES = {"train": _IMDB["train"], "valid": _IMDB["test"]}
 _IMDB_FORM = Form("tsv", (3, 0), "keras")
 _IMDB_LICENCE = "Maas et al. 2011: for research; not redistributed here"
 _IMDB_HOME = "https://ai.stanford.edu/~amaas/data/sentiment/"
 
-# Corpus -> how a text of its own is read: tokenizer, and a symbol put before it.
-READS = {
-    "imdb": ("keras", "<start>"),
-    "imdb_test_as_valid": ("keras", "<start>"),
-    "dbpedia_subset": ("lower", ""),
-    "conll2003_ner": ("spaces", ""),
-    "conll2003_pos": ("spaces", ""),
-    "atis": ("spaces", ""),
-}
-
 
 def tokens_of(data, text: str) -> list[str]:
     """The tokens of a text, as config.data reads those of its corpus."""
-    tokenizer, start = READS.get(data.corpus, (data.tokenizer, ""))
-    if data.corpus not in READS and data.format == "columns":
-        tokenizer = "lower" if tokenizer == "lower" else "spaces"
+    if data.corpus in LABELLED:
+        tokenizer, start = LABELLED[data.corpus].tokenizer, LABELLED[data.corpus].start
+    else:
+        tokenizer, start = data.tokenizer, ""
+        if data.format == "columns":
+            tokenizer = "lower" if tokenizer == "lower" else "spaces"
     tokens = [labelled.digits_of(token, data.digits) for token in labelled.TOKENIZERS[tokenizer](text)]
     return [*([start] if start else []), *tokens]
 
 
-# Name -> (builder, files, licence, homepage[, purpose]).
 LABELLED = {
-    "imdb": (
+    "imdb": Definition(
         _reader(_IMDB_FORM, _IMDB, KERAS_SPECIAL, "<start>"),
         _IMDB,
         _IMDB_LICENCE,
         _IMDB_HOME,
         "Reviews of films, positive or negative; words as by Keras's Tokenizer. Valid is drawn.",
+        divides=labelled.DRAWN_BY,
+        tokenizer="keras",
+        start="<start>",
     ),
-    "imdb_test_as_valid": (
+    "imdb_test_as_valid": Definition(
         _reader(_IMDB_FORM, _IMDB_HALVES, KERAS_SPECIAL, "<start>"),
         _IMDB_HALVES,
         _IMDB_LICENCE,
         _IMDB_HOME,
         "As imdb, with its test half as validation text, as in Keras's examples.",
+        tokenizer="keras",
+        start="<start>",
     ),
-    "dbpedia_subset": (
+    "dbpedia_subset": Definition(
         _reader(Form("csv", (1, 0), "lower"), _DBPEDIA),
         _DBPEDIA,
         "CC BY-SA 3.0; not redistributed here",
         "https://www.dbpedia.org",
         "First sentences of articles, with the class of what they describe.",
+        tokenizer="lower",
     ),
-    "conll2003_ner": (
+    "conll2003_ner": Definition(
         _reader(Form("columns", (0, 3), "spaces"), _CONLL),
         _CONLL,
         _REUTERS,
         _CONLL_HOME,
         "Sentences of news, with a tag of named entities per word.",
+        tokenizer="spaces",
     ),
-    "conll2003_pos": (
+    "conll2003_pos": Definition(
         _reader(Form("columns", (0, 1), "spaces"), _CONLL),
         _CONLL,
         _REUTERS,
         _CONLL_HOME,
         "Sentences of news, with a part of speech per word.",
+        tokenizer="spaces",
     ),
-    "atis": (_atis, _ATIS, "Linguistic Data Consortium: for research; not redistributed here", None),
+    "atis": Definition(
+        _atis,
+        _ATIS,
+        "Linguistic Data Consortium: for research; not redistributed here",
+        None,
+        divides=labelled.DRAWN_BY,
+        tokenizer="spaces",
+    ),
 }

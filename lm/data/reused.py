@@ -1,14 +1,9 @@
 """Whether a run that starts from another one is scored on text that the other one was trained on."""
 
 from lm.data import corpora
-from lm.data.labelled_corpora import LABELLED
+from lm.data.labelled import DRAWN_BY
 from lm.data.own_files import read_own
-from lm.data.pair_corpora import PAIRS
 from lm.errors import UserError
-
-# What decides which examples are drawn for validation: the seed, the share, and the keys that decide which rows there
-# are to draw from.
-_DRAWN_BY = ("seed", "valid_share", "format", "header")
 
 
 def trained_on(ours, theirs, checksum: str) -> str:
@@ -59,18 +54,8 @@ def _digests(data) -> dict[str, list[str]]:
 
 def division_keys(data) -> tuple[str, ...]:
     """The keys of config.data that decide which training text is held out for validation; none if there is a file."""
-    corpus, build = data["corpus"], corpora.CORPORA[data["corpus"]].build
-    if corpus == "addition":
-        return ("seed",)
-    if build is corpora.CORPORA["text8"].build:
-        return ("valid_chars",)
-    own_text = corpus == "textfile" and not (data["valid_path"] or data["test_path"])
-    if own_text or build is corpora.CORPORA["tiny_shakespeare"].build:
-        return ("fractions",)
-    if corpus in ("labelled", "pairs"):
-        return () if data["valid_path"] else _DRAWN_BY
-    has_file = any(key.startswith("valid") for key in corpora.CORPORA[corpus].files)
-    return _DRAWN_BY if corpus in {*LABELLED, *PAIRS} and not has_file else ()
+    has_file = data["valid_path"] or (data["corpus"] == "textfile" and data["test_path"])
+    return () if has_file else corpora.CORPORA[data["corpus"]].divides
 
 
 def _changed(division: tuple[str, ...], ours, theirs) -> list[str]:
@@ -83,6 +68,6 @@ def _changed(division: tuple[str, ...], ours, theirs) -> list[str]:
         return ["seed"] if ours.seed != theirs.seed else []
     if not ours.valid_share:
         return []
-    changed = [key for key in _DRAWN_BY if ours[key] != theirs[key]]
+    changed = [key for key in DRAWN_BY if ours[key] != theirs[key]]
     # Of one seed, a smaller share is part of a larger one.
     return [] if changed == ["valid_share"] and ours.valid_share < theirs.valid_share else changed

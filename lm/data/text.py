@@ -104,6 +104,10 @@ class Vocabulary:
             raise UserError(f"config.data.reset={symbol!r} is not a symbol of the corpus")
         return self.symbols.index(symbol)
 
+    def unknown_rate(self, ids: Integer[np.ndarray, " N"]) -> float:
+        """The fraction of ids that are the unknown symbol."""
+        return 0.0 if self.unknown is None else float(np.mean(ids == self.symbols.index(self.unknown)))
+
     def tokens(self, text: str) -> list[str]:
         """The tokens that `encode` encodes, also those outside the vocabulary."""
         if self.level in ("byte", "bpe"):

@@ -115,8 +115,8 @@ def measured_split(splits) -> str:
 def unread_share(config: ml_collections.ConfigDict, measured: str = "valid") -> float | None:
     """Length of the test split over that of the split `measured`, without reading it; None if there is no test split.
 
-    Follows from the registered sizes of the two files, from the fractions that divide one text, or (the embedded
-    corpus) from its construction. The user's own files for the two count as equally long.
+    Follows from the registered sizes of the two files, from the fractions that divide one text, or from the
+    construction of the built-in corpus. The user's own files for the two count as equally long.
     """
     data = config.data
     if data.corpus not in CORPORA:
@@ -127,7 +127,7 @@ def unread_share(config: ml_collections.ConfigDict, measured: str = "valid") -> 
         return sizes["test"] / (sizes.get(measured) or held_out or sizes["train"])
     if data.corpus in OWN and (data.valid_path or data.test_path or data.corpus == "labelled"):
         return 1.0 if data.test_path else None
-    if data.corpus in ("textfile", "tiny_shakespeare"):
+    if CORPORA[data.corpus].divides == ("fractions",):
         return data.fractions[2] / data.fractions[1] if data.fractions[1] and data.fractions[2] else None
     return 1.0 if data.corpus == "synthetic" else None
 

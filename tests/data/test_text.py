@@ -197,3 +197,15 @@ def test_wrong_fractions_are_errors(fractions):
 def test_a_text_too_short_to_divide(text, level):
     with pytest.raises(UserError, match=r"config\.data\.fractions=.* would be empty"):
         divide(text, (0.8, 0.1, 0.1), level)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "text", "count", "size"),
+    [
+        (Vocabulary("char", tuple("ab\u00e4")), "\u00e4b", 1, 2),
+        (Vocabulary("word", ("a", "<eos>")), "  a b\nc", 3, 6),
+        (Vocabulary("word", ("a", "<eos>")), "", 1, 0),
+    ],
+)
+def test_bytes_of_the_first_tokens(vocabulary, text, count, size):
+    assert vocabulary.bytes_of(text, count) == size

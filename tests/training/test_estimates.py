@@ -150,7 +150,7 @@ def test_what_is_known_of_a_test_split_that_is_not_read():
 
 @pytest.fixture
 def embedded():
-    """A config of the embedded corpus, with three splits."""
+    """A config of the built-in corpus, with three splits."""
     config = base()
     config.name = "tiny/embedded"
     config.data.size, config.data.batch_size, config.data.unroll = 3000, 3, 4

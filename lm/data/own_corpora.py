@@ -1,0 +1,144 @@
+"""Corpora of the user's own files: a text, labelled texts, pairs. `OWN` has their rows of corpora.py: CORPORA."""
+
+from lm.data import labelled, own_warnings, pair_corpora
+from lm.data.definition import Built, Definition
+from lm.data.own_files import OwnFile, read_own
+from lm.data.pair_corpora import NAMES_OF_END
+from lm.data.text import (
+    SPLITS,
+    UNKNOWN,
+    Vocabulary,
+    bpe_vocabulary,
+    byte_vocabulary,
+    character_vocabulary,
+    divide,
+    plain_text,
+    word_vocabulary,
+)
+from lm.errors import UserError
+
+
+def _textfile(data, text, splits, given) -> Built:
+    """Your own text, config.data.path, by config.data.level. Vocabulary: the symbols of train.
+
+    config.data.path is divided by config.data.fractions in file order; it is all training text if config.data.
+    valid_path or test_path is set. Encodes all parts whatever is requested: the vocabulary has an unknown symbol if
+    any part needs one.
+    """
+    files = own_files(data)
+    texts = {name: _joined(read, data.level) for name, read in files.items()}
+    parts = texts if len(texts) > 1 else divide(texts["train"], data.fractions, data.level)
+    vocabulary = given or _own_vocabulary(parts["train"], data)
+    try:
+        arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
+    except UserError:  # valid or test has symbols that train lacks
+        if given:
+            raise
+        vocabulary = _own_vocabulary(parts["train"], data, unknown=True)
+        arrays = {name: vocabulary.encode(part) for name, part in parts.items()}
+    if "train" in splits:
+        own_warnings.warn_of_special_in_text(texts, vocabulary)
+        own_warnings.warn_of_shared_lines(parts, is_divided=len(texts) == 1)
+    more = {
+        "sources": _own_sources(files),
+        "own": own_digests(files),
+        "bytes": {name: len(part.encode("utf-8", "surrogateescape")) for name, part in parts.items()},
+        "unknown_rate": {name: vocabulary.unknown_rate(ids) for name, ids in arrays.items()},
+    }
+    return vocabulary, arrays, more
+
+
+def own_files(data) -> dict[str, list[OwnFile]]:
+    """Split -> its files, of those splits that config.data names files for."""
+    files = {"train": read_own(data.path, "config.data.path")}
+    if data.valid_path:
+        files["valid"] = read_own(data.valid_path, "config.data.valid_path")
+    if data.test_path:
+        files["test"] = read_own(data.test_path, "config.data.test_path")
+    seen: dict[str, str] = {}
+    for split, read in files.items():
+        for file in read:
+            if file.text_sha256 and (also := seen.setdefault(file.text_sha256, split)) != split:
+                raise UserError(f"config.data.{split}_path: {file.path} is {also} text too, so its score would mislead")
+    return files
+
+
+def _joined(files: list[OwnFile], level: str) -> str:
+    """The text of files, one after the other. A byte that is not UTF-8 is an error, or at level byte a surrogate."""
+    if level == "byte":
+        content = b"".join(file.content for file in files)
+        if not content:
+            raise UserError(f"{files[0].path}: the file is empty")
+        return content.decode("utf-8", "surrogateescape")
+    texts = [plain_text(file.content, f"config.data: {file.path}") for file in files]
+    return "".join(text if text.endswith("\n") else text + "\n" for text in texts[:-1]) + texts[-1]
+
+
+def _own_vocabulary(train: str, data, unknown: bool = False) -> Vocabulary:
+    """The vocabulary of config.data.level for a training text."""
+    if data.level == "byte":
+        if data.max_vocabulary:
+            raise UserError("config.data.max_vocabulary must be 0 with config.data.level=byte: all bytes are symbols")
+        return byte_vocabulary()
+    if data.level == "bpe":
+        return bpe_vocabulary(train, data.max_vocabulary)
+    make = character_vocabulary if data.level == "char" else word_vocabulary
+    return make(train, limit=data.max_vocabulary, unknown=unknown)
+
+
+def _labelled(data, text, splits, given) -> Built:
+    """Your own labelled texts, by config.data.format. Vocabulary: config.data.words. Labels: those of train.
+
+    Without config.data.valid_path, valid is a random share of the training examples, config.data.valid_share.
+    """
+    files = own_files(data)
+    read = {name: labelled.read_rows(some, data, name) for name, some in files.items()}
+    if "train" in splits:  # once a run
+        own_warnings.warn_of_shared({name: [row[:2] for row in some] for name, some in read.items()}, data)
+        tokens = {name: (token for row in some for token in row.tokens) for name, some in read.items()}
+        own_warnings.warn_of_special(tokens, [UNKNOWN["word"]])
+    rows = labelled.with_valid(labelled.prepare_words(read, data), data)
+    vocabulary = given or labelled.collect_vocabulary(rows, data)
+    arrays = {name: labelled.encode_rows(some, vocabulary) for name, some in rows.items()}
+    labelled.check_labels(arrays, vocabulary, drawn="valid" not in files)
+    more = {"sources": _own_sources(files), "own": own_digests(files)}
+    return vocabulary, arrays, more | {"examples": {name: len(some) for name, some in arrays.items()}}
+
+
+def _pairs(data, text, splits, given) -> Built:
+    """Your own pairs, two columns of a TSV or CSV file. Valid as with config.data.corpus=labelled."""
+    files = own_files(data)
+    level = "char" if data.tokenizer == "characters" else "word"
+    pairs = {name: pair_corpora.read_own_pairs(read, data, name) for name, read in files.items()}
+    if "train" in splits:
+        own_warnings.warn_of_shared(
+            {name: [(tuple(p.source), tuple(p.target)) for p in some] for name, some in pairs.items()}, data
+        )
+        tokens = {name: (token for p in some for token in (*p.source, *p.target)) for name, some in pairs.items()}
+        own_warnings.warn_of_special(tokens, [NAMES_OF_END[level], UNKNOWN[level]])
+    vocabulary, arrays, more = pair_corpora.built(pairs, level, data, SPLITS, given)
+    return vocabulary, arrays, more | {"sources": _own_sources(files), "own": own_digests(files)}
+
+
+def _own_sources(files: dict[str, list[OwnFile]]) -> list[dict]:
+    """The user's own files as records name them."""
+    return [
+        {"file": file.path, "url": None, "bytes": len(file.content), "sha256": file.sha256}
+        for read in files.values()
+        for file in read
+    ]
+
+
+def own_digests(files: dict[str, list[OwnFile]]) -> list[str]:
+    """SHA-256 of the user's own files; the name of the split comes before those of valid and test."""
+    digests = []
+    for split, read in files.items():
+        digests += ([] if split == "train" else [split]) + [file.sha256 for file in read]
+    return digests
+
+
+OWN = {
+    "textfile": Definition(_textfile, {}, "the user's own file", None, divides=("fractions",)),
+    "labelled": Definition(_labelled, {}, "the user's own files", None, divides=labelled.DRAWN_BY),
+    "pairs": Definition(_pairs, {}, "the user's own files", None, divides=labelled.DRAWN_BY),
+}
