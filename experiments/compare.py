@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 from configs.base import base
 from experiments.ledger.records import make_record
 from experiments.pages import comparison_page, png_of
-from experiments.train import corpus_of, measures_of
+from experiments.pages.printed import measures_of
+from experiments.train import corpus_of
 from lm.data.corpora import CORPORA, OWN, Corpus
 from lm.data.reused import division_keys
 from lm.data.text import SPLITS

@@ -7,7 +7,8 @@ import os
 
 from ml_collections import ConfigDict
 
-from experiments.train import corpus_of, print_results, read_test_of
+from experiments.pages.printed import print_results
+from experiments.train import corpus_of, read_test_of
 from lm.errors import UserError
 from lm.run import open_run
 from lm.runs.files import write_json

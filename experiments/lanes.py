@@ -3,8 +3,8 @@
     python launch.py --experiment=lanes --config=configs/text8/lstm_fused.py --lanes='seed=0:16'
     python launch.py --experiment=lanes --config=... --lanes='seed=0:2 optim.learning_rate=5.0,10.0'
 
---lanes names keys of the config and their values, a:b being the integers from a to b - 1; every combination is one
-lane. Each is an ordinary run in WORKDIR/KEY=VALUE,...; after a kill run the same command again to resume.
+--lanes names keys of the config and their values; a:b means a to b - 1. Each combination is one lane, an ordinary run
+in WORKDIR/KEY=VALUE,...; run the same command again to resume after a kill.
 """
 
 import itertools
@@ -14,7 +14,8 @@ import sys
 
 import ml_collections
 
-from experiments.train import load_corpus, measures_of, read_test_of, setup_on
+from experiments.pages.printed import measures_of
+from experiments.train import load_corpus, read_test_of, setup_on
 from lm.errors import UserError
 from lm.machine.cores import one_device_per_core
 from lm.runs.files import write_json
@@ -43,12 +44,14 @@ def run(config, workdir, data_dir=None, lanes=None):
     if all("error" in outcome for outcome in report.values()):
         raise UserError(f"every lane failed; the first: {outcomes[0]}")
     for first, second in equal_pairs(report):
-        print(f"warning: {first} and {second} have equal numbers: what they differ in decides none", file=sys.stderr)
+        print(
+            f"warning: {first} and {second} have equal numbers: the keys they differ in have no effect", file=sys.stderr
+        )
     return report
 
 
 def equal_pairs(report: dict) -> list[tuple[str, str]]:
-    """Lanes with the scores and the loss of an earlier one, which comes first: seeds of a run without randomness."""
+    """(earlier, later) lanes with the same scores and loss, such as seeds of a run without randomness."""
     seen, pairs = {}, []
     for name, outcome in report.items():
         if "error" not in outcome:
@@ -87,7 +90,7 @@ def make_configs(config: ml_collections.ConfigDict, lanes: str) -> tuple[list[st
         lane.update_from_flattened_dict(dict(combination))
         if not same_program(config, lane):
             key = next(key for key, value in combination if not same_program(config, _changed(config, key, value)))
-            raise UserError(f"--lanes: runs that differ in config.{key} are not one program; run them one by one")
+            raise UserError(f"--lanes: runs with different config.{key} cannot share one program; run them separately")
         names.append(",".join(f"{key}={value}" for key, value in combination))
         configs.append(lane)
     if len(set(names)) < len(names):
@@ -103,12 +106,12 @@ def _changed(config, key: str, value):
 
 def _values(config: ml_collections.ConfigDict, key: str, text: str) -> list:
     """The values that `text` gives a key, of the key's own type."""
-    flat = ml_collections.FrozenConfigDict(config)
+    default = ml_collections.FrozenConfigDict(config)
     for part in key.split("."):
-        if not hasattr(flat, "keys") or part not in flat:
+        if not hasattr(default, "keys") or part not in default:
             raise UserError(f"--lanes: there is no config.{key}")
-        flat = flat[part]
-    kind = type(flat)
+        default = default[part]
+    kind = type(default)
     if kind not in (int, float, str):
         raise UserError(f"--lanes: config.{key} must be a number or a name, not {kind.__name__}")
     try:

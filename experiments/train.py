@@ -10,13 +10,13 @@ import sys
 import jax
 
 from configs.rules import check_values
+from experiments.pages.printed import print_results
 from lm.data.corpora import Corpus, load
 from lm.data.reused import trained_on
 from lm.errors import UserError, first_line
 from lm.machine.clock import process_seconds
-from lm.model.language_model import CONTEXT, count_parameters
+from lm.model.language_model import count_parameters
 from lm.run import Run, open_run
-from lm.runs import sampled_texts
 from lm.runs.checkpoint import has_checkpoints
 from lm.runs.provenance import REGISTERED_VECTORS
 from lm.runs.workdir import read_config
@@ -25,7 +25,6 @@ from lm.training.estimates import Estimate
 from lm.training.loop import train
 from lm.training.setup import Setup, make_setup
 from lm.training.start import start_from_run, start_from_vectors
-from lm.training.summary import NO_TEST
 
 LONG_SECONDS = 300.0  # timing takes some seconds: a few hundredths of this
 
@@ -193,52 +192,3 @@ def estimate_all(configs, data_dir, jobs=1) -> list[Estimate]:
     found = timing.estimate_all(load_setup(config, data_dir) for config in configs)
     print(estimates.in_one_table(found, jobs))
     return found
-
-
-def print_results(summary: dict):
-    """Prints the scores, the source's reported numbers, the corpus's entropy if it is known, and samples."""
-    for row in summary["results"]:
-        print(shown_score(row, summary["provenance"]))
-    for name, reason in summary["not_scored"].items():
-        hint = "; --experiment=evaluate scores it later" if name == "test" and reason != NO_TEST else ""
-        print(f"{name} is not scored: {reason}{hint}")
-    if summary["samples"]:
-        print("samples:", sampled_texts.bordered(summary["samples"]), sep="\n")
-    config, data = summary["provenance"]["config"], summary["provenance"]["data"]
-    for name, target in targets_of(config).items():
-        print(
-            f"the source reports {target['split']} {target['metric']} {target['value']} ({target['protocol']}, "
-            f"{target['at']}: {target['where']}) [{name}]"
-        )
-    if "floor_nats" in data:
-        print(f"no model can do better than perplexity {math.exp(data['floor_nats']):.4f}: the corpus's exact entropy")
-
-
-def measures_of(row: dict) -> list[str]:
-    """The measures that a row of summary.json's results has, the one to look at first; none of a text."""
-    return [name for name in ("f1", "accuracy", "bleu", "sequence_accuracy") if name in row]
-
-
-def shown_score(row: dict, provenance: dict) -> str:
-    """A row of summary.json's results in one line: of labels their measures and loss, of a text its perplexity."""
-    head, protocol = f"{row['which']} {row['split']}", f"protocol {row['protocol']}, {row['targets']}"
-    measures = [f"{name} {row[name]:.4f}" for name in measures_of(row)]
-    if measures:
-        each = "symbol" if "sequence_accuracy" in row else "label"
-        return f"{head} {', '.join(measures)} ({row['nats'] / row['targets']:.4f} nats per {each}, {protocol} {each}s)"
-    bits = f"{row['bits_per_symbol']:.4f} bits per symbol{bits_per_byte(row, provenance)}"
-    return f"{head} perplexity {row['perplexity']:.4f} ({bits}, {protocol} targets)"
-
-
-def targets_of(config: dict) -> dict:
-    """The reported numbers that a run can be judged by: none if it started from another run's weights."""
-    return {} if config.get("init_from") else config["targets"]
-
-
-def bits_per_byte(row: dict, provenance: dict) -> str:
-    """Text ", X bits per byte", by which texts of different tokens compare; "" if the size of the text is not known."""
-    data, context = provenance["data"], CONTEXT[provenance["config"]["model"]["input"]]
-    if row["split"] not in data.get("bytes", {}) or row["protocol"] != "exact":
-        return ""
-    tokens = row["targets"] + context  # under the exact protocol, the first tokens alone are no targets
-    return f", {row['bits_per_symbol'] * tokens / data['bytes'][row['split']]:.4f} bits per byte"

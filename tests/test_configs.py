@@ -13,7 +13,6 @@ import pytest
 from configs import catalogue
 from configs.base import base
 from configs.catalogue import all_configs
-from experiments.ledger.verdicts import POINTS, SHARES
 from launch import COMMANDS
 from lm.data.corpora import CORPORA, OWN, Corpus
 from lm.data.corpora import load as load_corpus
@@ -24,6 +23,7 @@ from lm.data.state_tracking import STATE_TASKS
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model.language_model import count_parameters
+from lm.scoring.measures import MEASURES
 from lm.tasks import PROTOCOLS, make_model
 from lm.training.setup import make_setup
 
@@ -76,7 +76,7 @@ TRAIN_METRICS = {
     "epoch_perplexity",
     "lowest_running_perplexity",
 }
-SCORE_METRICS = {"perplexity", "loss", "bits_per_symbol", *SHARES, *POINTS}
+SCORE_METRICS = {"perplexity", "loss", "bits_per_symbol", *MEASURES}
 
 
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name != "__init__.py")

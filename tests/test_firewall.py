@@ -12,6 +12,7 @@ import pytest
 
 from configs.textfile import get_config
 from experiments import evaluate, train
+from experiments.pages.printed import print_results
 from lm.data import own_files
 from lm.data.corpora import CORPORA, checksum, load
 from lm.data.files import RegisteredFile
@@ -88,7 +89,7 @@ def test_a_run_without_its_test_file_trains_and_says_what_is_missing(tmp_path):
 def test_a_corpus_without_a_test_split_says_that_test_is_not_scored(tmp_path, capsys):
     summary = Trainer(Recorder(make_setup(config(), tiny.corpus()), tmp_path, read_test=lambda: None)).run()
     assert summary["not_scored"] == {"test": NO_TEST}
-    train.print_results(summary)
+    print_results(summary)
     assert f"\ntest is not scored: {NO_TEST}\n" in capsys.readouterr().out
     assert "config.data.test_path" in NO_TEST
 

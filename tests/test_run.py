@@ -141,14 +141,6 @@ def test_a_device_is_no_text(trained, capsys):
         assert f"{arguments[1]}: a device, not a file" in capsys.readouterr().err
 
 
-def test_bits_per_byte_count_the_first_tokens_too():
-    """19 targets of 20 characters in 20 bytes: bits per byte are bits per symbol."""
-    row = {"which": "final", "split": "test", "protocol": "exact", "targets": 19, "nats": 19.0}
-    row |= {"perplexity": math.e, "bits_per_symbol": 1.4427}
-    about = {"data": {"bytes": {"test": 20}, "tokens": {}}, "config": {"model": {"input": "embedding"}}}
-    assert "1.4427 bits per symbol, 1.4427 bits per byte" in train_command.shown_score(row, about)
-
-
 @pytest.mark.parametrize("finished", [True, False])
 def test_the_best_checkpoint_of_another_run_is_refused(run_dir, tmp_path, finished):
     """By whoever opens it, and by the run when it scores it at its end."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from configs.rules import check_values
 from experiments.ledger.claims import Claim, planned_run, suits, title_of
-from experiments.ledger.verdicts import POINTS
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_bytes
 from lm.runs.origin import check_summary
@@ -15,6 +14,7 @@ from lm.runs.provenance import NUMERICS, decisive, identity
 from lm.runs.saved_config import restore
 from lm.runs.schema import NUMBER, POSITIVE, read_json, read_rows
 from lm.runs.workdir import read_config
+from lm.scoring.measures import MEASURES
 from lm.scoring.score import perplexity
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -31,10 +31,7 @@ CURVE = (
     "lowest_running_perplexity",
     "valid_loss",
     "valid_perplexity",
-    "valid_accuracy",
-    "valid_f1",
-    "valid_sequence_accuracy",
-    "valid_bleu",
+    *(f"valid_{name}" for name in MEASURES),
     "learning_rate",
 )
 
@@ -115,7 +112,7 @@ def check_score(row: dict, where: str) -> None:
             f"perplexity of {stated}"
         )
     for name in row.keys() - SCORE.keys():
-        most = 100 if name in POINTS else 1
+        most = MEASURES[name].highest if name in MEASURES else 1
         if not 0 <= row[name] <= most * (1 + 1e-9):
             raise UserError(f"{where} was changed: {name} {row[name]:g} ({row['split']}) is not between 0 and {most}")
 
@@ -223,7 +220,7 @@ def _replaced_values(record: dict) -> dict[str, str]:
     """The scores, by a measure of labels or else the perplexity, the revision and the identity of a record."""
     scores = {}
     for row in record["results"]:
-        metric = next((name for name in ("f1", "accuracy", "bleu", "sequence_accuracy") if name in row), "perplexity")
+        metric = next((name for name in MEASURES if name in row), "perplexity")
         scores[f"{row['which']} {row['split']} {metric} ({row['protocol']})"] = _shown(row[metric])
     source = record["provenance"]
     revision = source["git"]["revision"][:12] if source["git"] else "unknown"

@@ -3,14 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from lm.scoring.measures import MEASURES
 from lm.scoring.uncertainty import summarize_seeds
 
 VERDICTS = ("reproduced", "better", "worse", "not distinguishable", "not run")
 # A value this much below the reported one is better, no longer the same number.
 CLEARLY = 0.05
-# Metrics of which more is better. All others are losses.
-SHARES = ("accuracy", "f1", "sequence_accuracy")  # of these, 1 - value is compared: the errors
-POINTS = ("bleu",)
 
 
 def verdict(target: Mapping, values: Sequence[float]) -> str:
@@ -22,15 +20,14 @@ def verdict(target: Mapping, values: Sequence[float]) -> str:
     better              the whole interval, or the single value, is more than 5% below
     reproduced          otherwise: the mean is at most the reported value, and not clearly below it
 
-    Of shares the errors are compared; of points, more is better: above and below change places.
+    Of a share, such as accuracy, the errors 1 - value are compared; of other measures, above and below change places.
     """
     if not values:
         return "not run"
     compared = target["value"]
-    if target["metric"] in SHARES:
-        compared, values = 1 - compared, [1 - value for value in values]
-    if target["metric"] in POINTS:
-        compared, values = -compared, [-value for value in values]
+    if measure := MEASURES.get(target["metric"]):
+        best = 1 if measure.highest == 1 else 0
+        compared, values = best - compared, [best - value for value in values]
     most, clearly_below = compared + target["tolerance"], compared - CLEARLY * abs(compared)
     seeds, single = summarize_seeds(values), len(values) == 1
     if seeds.mean > most:

@@ -10,20 +10,16 @@ from experiments.ledger.verdicts import is_final, measured, verdict
 from experiments.pages import png_of, points, render, svg_of, use_log_axis
 from experiments.pages.attention import draw_attention, shown
 from experiments.pages.confusion import draw_confusion
-from experiments.train import measures_of, targets_of
+from experiments.pages.printed import measures_of, targets_of
 from lm.runs.files import write_bytes
 from lm.runs.schema import read_rows
+from lm.scoring.measures import MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TARGET_COLUMNS = ("what", "reported", "ours", "verdict", "where")
 # Panels of the figure: axis label -> columns of metrics.jsonl with the labels of their lines.
-MEASURES = {
-    "labels": {"valid_accuracy": "accuracy, valid", "valid_f1": "F1, valid"},
-    "sequences": {"valid_sequence_accuracy": "sequence accuracy, valid"},
-    "BLEU": {"valid_bleu": "BLEU, valid"},
-}
 EXAMPLE_COLUMNS = ("source", "written", "target")
 PANELS = {
     "perplexity": {"perplexity": "train", "valid_perplexity": "valid"},
@@ -110,8 +106,11 @@ def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
     """Draws the panels of PANELS against steps; the reported perplexities at the end as dashed lines."""
     from matplotlib.figure import Figure
 
-    found = {title: names for title, names in MEASURES.items() if any(name in row for row in rows for name in names)}
-    panels = {"perplexity": PANELS["perplexity"], **found, **PANELS}
+    panels = {"perplexity": PANELS["perplexity"]}
+    for name, measure in MEASURES.items():
+        if any(f"valid_{name}" in row for row in rows):
+            panels.setdefault(measure.panel, {})[f"valid_{name}"] = f"{measure.label}, valid"
+    panels |= PANELS
     figure = Figure(figsize=(9, 8), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=(3, *[1] * (len(panels) - 1)))
     for panel, (title, columns) in zip(axes, panels.items(), strict=True):

@@ -19,7 +19,7 @@ from lm.errors import UserError, in_short
 from lm.model.sequence_model import SequenceModel, make_sequence_model
 from lm.scoring.labels import are_entities, confusion, entity_scores
 from lm.scoring.score import Score
-from lm.tasks.separate import FIXED, MEASURES, PROTOCOLS, UNPAIRED, Bucketed, check_settings
+from lm.tasks.separate import FIXED, LABEL_MEASURES, PROTOCOLS, UNPAIRED, Bucketed, check_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Labelling(Bucketed):
     # --- Checks -----------------------------------------------------------------------------------------------------
 
     def check(self, config, corpus):
-        check_settings(config, PROTOCOLS, FIXED | UNPAIRED | {"penalty.l2": 0.0}, MEASURES)
+        check_settings(config, PROTOCOLS, FIXED | UNPAIRED | {"penalty.l2": 0.0}, LABEL_MEASURES)
         if config.evaluation.best_by == "f1" and not self.has_entities:
             raise UserError("config.evaluation.best_by=f1 needs config.task=tagging with labels O, B-X and I-X")
 

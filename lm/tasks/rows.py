@@ -24,7 +24,7 @@ from lm.model.softmax_classifier import SoftmaxClassifier
 from lm.model.window_classifier import WindowClassifier, make_window_classifier
 from lm.scoring.labels import OUTSIDE, confusion, entity_scores, f1
 from lm.scoring.score import Score
-from lm.tasks.separate import FIXED, MEASURES, UNPAIRED, Separate, check_settings
+from lm.tasks.separate import FIXED, LABEL_MEASURES, UNPAIRED, Separate, check_settings
 
 PROTOCOLS = ("exact", "batched")
 OFF = {"keep_prob": 1.0, "zoneout": 0.0, "penalty": 0.0}  # groups of keys, and the value that switches each off
@@ -163,7 +163,7 @@ class RowClassification(Separate):
             config,
             PROTOCOLS,
             FIXED | UNPAIRED | off | {"loss.label_smoothing": 0.0},
-            MEASURES if self.is_windows else MEASURES[:1],
+            LABEL_MEASURES if self.is_windows else LABEL_MEASURES[:1],
         )
 
 

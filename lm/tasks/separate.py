@@ -14,7 +14,7 @@ from lm.errors import UserError
 
 PROTOCOLS = ("exact",)  # every label once
 WEIGHTINGS = ("mean", "sum")
-MEASURES = ("accuracy", "f1")  # of labels
+LABEL_MEASURES = ("accuracy", "f1")
 # Keys of a language model, with the only value that separate examples allow.
 FIXED = {
     "loss.gradient": "full",

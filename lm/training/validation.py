@@ -9,9 +9,10 @@ from typing import NamedTuple
 import ml_collections
 
 from lm.errors import UserError
+from lm.scoring.measures import MEASURES
 from lm.scoring.score import Score
 
-CRITERIA = ("loss", "f1", "accuracy", "sequence_accuracy", "bleu")
+CRITERIA = ("loss", *MEASURES)
 
 
 class Checks(NamedTuple):

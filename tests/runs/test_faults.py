@@ -12,7 +12,7 @@ import pytest
 import launch
 import lm
 import lm.runs.tensorboard
-from experiments.train import print_results
+from experiments.pages.printed import print_results
 from lm.errors import UserError
 from lm.runs import files as files_lib
 from lm.runs import lock, metrics, sampled_texts

@@ -169,7 +169,7 @@ def test_what_is_off_in_a_lane_does_nothing_there():
 
 @pytest.mark.slow
 def test_lanes_on_several_devices(tmp_path):
-    """Three lanes over the cores' devices, through launch.py, against the embedded corpus trained alone there.
+    """Three lanes over the cores' devices, through launch.py, against the built-in corpus trained alone there.
 
     Its rate decays on a plateau, which changes one lane's state on whatever device it is.
     """
@@ -216,7 +216,7 @@ def test_every_combination_of_values_is_a_lane():
         ("seed=a", "seed=a must be ints"),
         ("seed=3:3", "seed=3:3"),
         ("seed=1,1", "the same run twice"),
-        ("data.batch_size=2,3", "differ in config.data.batch_size are not one program"),
+        ("data.batch_size=2,3", "with different config.data.batch_size cannot share one program"),
     ],
 )
 def test_bad_lanes_are_named(lanes, said):

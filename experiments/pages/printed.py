@@ -1,0 +1,64 @@
+"""The results of a finished run as printed lines."""
+
+import math
+
+from lm.model.language_model import CONTEXT
+from lm.runs import sampled_texts
+from lm.scoring.measures import MEASURES
+from lm.training.summary import NO_TEST
+
+
+def print_results(summary: dict):
+    """Prints the scores, the source's reported numbers, the corpus's entropy if it is known, and samples."""
+    for row in summary["results"]:
+        print(shown_score(row, summary["provenance"]))
+    for name, reason in summary["not_scored"].items():
+        hint = "; --experiment=evaluate scores it later" if name == "test" and reason != NO_TEST else ""
+        print(f"{name} is not scored: {reason}{hint}")
+    if summary["samples"]:
+        print("samples:", sampled_texts.bordered(summary["samples"]), sep="\n")
+    config, data = summary["provenance"]["config"], summary["provenance"]["data"]
+    for name, target in targets_of(config).items():
+        print(
+            f"the source reports {target['split']} {target['metric']} {target['value']} ({target['protocol']}, "
+            f"{target['at']}: {target['where']}) [{name}]"
+        )
+    if "floor_nats" in data:
+        print(f"no model can do better than perplexity {math.exp(data['floor_nats']):.4f}: the corpus's exact entropy")
+
+
+def measures_of(row: dict) -> list[str]:
+    """The measures that a row of summary.json's results has, the one to look at first; none of a text."""
+    return [name for name in MEASURES if name in row]
+
+
+def shown_score(row: dict, provenance: dict) -> str:
+    """A row of summary.json's results in one line: of labels their measures and loss, of a text its perplexity."""
+    head, protocol = f"{row['which']} {row['split']}", f"protocol {row['protocol']}, {row['targets']}"
+    measures = [f"{name} {row[name]:.4f}" for name in measures_of(row)]
+    if measures:
+        each = "symbol" if "sequence_accuracy" in row else "label"
+        return f"{head} {', '.join(measures)} ({row['nats'] / row['targets']:.4f} nats per {each}, {protocol} {each}s)"
+    bits = f"{row['bits_per_symbol']:.4f} bits per symbol{other_units(row, provenance)}"
+    return f"{head} perplexity {row['perplexity']:.4f} ({bits}, {protocol} targets)"
+
+
+def targets_of(config: dict) -> dict:
+    """The reported numbers that a run can be judged by: none if it started from another run's weights."""
+    return {} if config.get("init_from") else config["targets"]
+
+
+def other_units(row: dict, provenance: dict) -> str:
+    """Text ", X bits per byte, Y perplexity per word", by which texts of different tokens compare; "" if unknown.
+
+    Only under the exact protocol: its targets are all tokens except the first ones, which are counted at the mean.
+    """
+    data, context = provenance["data"], CONTEXT[provenance["config"]["model"]["input"]]
+    if row["protocol"] != "exact":
+        return ""
+    bits, found = row["bits_per_symbol"] * (row["targets"] + context), ""
+    if size := data.get("bytes", {}).get(row["split"]):
+        found += f", {bits / size:.4f} bits per byte"
+    if words := data.get("words", {}).get(row["split"]):
+        found += f", perplexity {math.exp(bits * math.log(2) / words):.2f} per word"
+    return found

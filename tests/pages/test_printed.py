@@ -1,0 +1,33 @@
+"""Printed scores, in the units by which texts of different tokens compare."""
+
+import math
+
+import pytest
+
+from experiments.pages.printed import shown_score
+
+
+def row(protocol="exact", nats=1.0):
+    """19 targets of a text of 20 tokens."""
+    found = {"which": "final", "split": "test", "protocol": protocol, "targets": 19, "nats": 19 * nats}
+    return found | {"perplexity": math.exp(nats), "bits_per_symbol": nats / math.log(2)}
+
+
+def about(**data):
+    return {"data": {"tokens": {}, **data}, "config": {"model": {"input": "embedding"}}}
+
+
+def test_bits_per_byte_count_the_first_tokens_too():
+    """20 characters in 20 bytes: bits per byte are bits per symbol."""
+    assert "1.4427 bits per symbol, 1.4427 bits per byte, " in shown_score(row(), about(bytes={"test": 20}))
+
+
+@pytest.mark.parametrize(("words", "expected"), [(5, math.exp(4)), (4, math.exp(5))])
+def test_perplexity_per_word_of_a_text_of_characters(words, expected):
+    """20 characters at 1 nat each in 5 words: 4 nats a word."""
+    assert f", perplexity {expected:.2f} per word, " in shown_score(row(), about(words={"test": words, "valid": 1}))
+
+
+def test_other_units_need_every_token_scored_once():
+    assert " per word" not in shown_score(row("batched"), about(words={"test": 5}, bytes={"test": 20}))
+    assert " per byte" not in shown_score(row("batched"), about(words={"test": 5}, bytes={"test": 20}))
