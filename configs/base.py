@@ -1,21 +1,21 @@
 """Every key of a training config, with its type and default. Variants state only what differs.
 
-`base()` is locked: a mistyped key fails. Tuples stand where lists would (flags cannot override lists); a name stands
-where a boolean would read worse.
+`base()` is locked: a mistyped key fails. Sequences are tuples, because flags cannot override lists. Options are names
+rather than booleans where that reads better.
 """
 
 import ml_collections
 
 
 def base() -> ml_collections.ConfigDict:
-    """The default experiment: a small LSTM on the embedded corpus."""
+    """The default experiment: a small LSTM on the built-in synthetic corpus."""
     config = ml_collections.ConfigDict()
     config.name = ""  # set by each config: its path under configs/, such as text8/lstm_fused
     config.source = ""  # where the reported numbers come from: document, table, row
     config.task = "language_modelling"  # a name that --help=tasks lists
-    config.seed = 0  # draws the parameters, the order of examples and the noise of training
-    config.init_from = ""  # a run or an export whose parameters and vocabulary a new run starts with
-    config.on_nan = "stop"  # stop; rollback: back to the last checkpoint at half the learning rate, ten times at most
+    config.seed = 0  # seed of the parameters, the order of examples and the noise of training
+    config.init_from = ""  # a run or an export; a new run starts with its parameters and vocabulary
+    config.on_nan = "stop"  # stop; rollback: restore the last checkpoint and halve the learning rate, at most ten times
     config.data = _data()
     config.model = _model()
     config.init = _init()
@@ -30,43 +30,43 @@ def base() -> ml_collections.ConfigDict:
     config.sample = _sample()
     config.checkpoint = _checkpoint()
     config.claim = _claim()
-    config.parameters = 0  # number of parameters, checked by tests/test_configs.py
+    config.parameters = 0  # number of parameters; 0: not stated
     config.targets = ml_collections.ConfigDict()  # what the source reports: see set_targets
     config.lock()
     return config
 
 
 def _data() -> ml_collections.ConfigDict:
-    """Text, and how it is cut into windows. "labels:" is said of every corpus of labelled sequences."""
+    """Text, and how it is cut into windows. "labels:" means every corpus of labelled sequences."""
     data = ml_collections.ConfigDict()
     data.corpus = "synthetic"  # a name that --help=corpora lists
     data.path = ""  # your own text (textfile, labelled, pairs): a file, a directory, or a pattern such as "texts/*.txt"
-    data.valid_path = ""  # your own text: validation text; with it or test_path, a textfile is all training text
-    data.test_path = ""  # your own text: test text
+    data.valid_path = ""  # your own validation text; if this or test_path is set, all of data.path is training text
+    data.test_path = ""  # your own test text
     data.level = "char"  # textfile: char, word, byte or bpe
     data.fractions = (0.9, 0.05, 0.05)  # textfile, tiny_shakespeare: train, valid, test, in file order
-    data.max_vocabulary = 0  # textfile, labels, pairs: most frequent symbols kept; 0 keeps all; bpe: number of tokens
-    data.reset = ""  # a symbol before which the state starts again, such as <eos>; empty: never
-    data.valid_chars = 1000  # text8: characters at the start that are the validation text
-    data.train_tokens = 0  # so many at the start of the training text; 0: all
+    data.max_vocabulary = 0  # textfile, labels, pairs: keep the N most frequent symbols; 0: all; bpe: number of tokens
+    data.reset = ""  # reset the state before this symbol, such as <eos>; empty: never
+    data.valid_chars = 1000  # text8: the first N characters are the validation text
+    data.train_tokens = 0  # use only the first N tokens of the training text; 0: all
     data.size = 1_000_000  # synthetic: characters of training text; addition, state tracking: training examples
-    data.seed = 0  # generated corpora: which texts; labels, pairs: which examples are held out
+    data.seed = 0  # generated corpora: seed of the text; labels, pairs: seed that picks held-out examples
     data.format = "tsv"  # labelled: tsv, csv, folders or columns (lm/data/labelled.py); pairs: tsv or csv
     data.columns = (0, 1)  # labelled: columns of the text (or token) and the label; pairs: of source and target
     data.header = "none"  # labelled, pairs: none, or first_line, which is skipped
     data.tokenizer = "spaces"  # labelled, pairs: spaces, lower, keras or characters
-    data.digits = "kept"  # labels: kept; DIGIT: each digit of a number is DIGIT, 747 is DIGITDIGITDIGIT
-    data.min_count = 1  # labels, pairs: words that the training file has less often are <unk>
-    data.valid_share = 0.1  # labels, pairs: share of the training examples drawn for validation, if it has no file
-    data.words = "train"  # labels: splits whose words are symbols: train or all_splits (lm/data/labelled.py)
-    data.max_tokens = 0  # labels: tokens kept of a longer sequence; 0: all
-    data.keep = "first"  # labels: which ones, first or last
+    data.digits = "kept"  # labels: kept; DIGIT: write each digit as DIGIT, so that 747 is DIGITDIGITDIGIT
+    data.min_count = 1  # labels, pairs: words with fewer occurrences in the training file become <unk>
+    data.valid_share = 0.1  # labels, pairs: fraction of training examples held out if there is no validation file
+    data.words = "train"  # labels: which splits' words enter the vocabulary: train or all_splits (lm/data/labelled.py)
+    data.max_tokens = 0  # labels: cut longer sequences to N tokens; 0: never
+    data.keep = "first"  # labels: which tokens max_tokens keeps, first or last
     data.padding = "end"  # labels: end (masked) or front_unmasked: lm/data/examples.py
-    data.examples = "sequences"  # tagging: sequences, or words, each at the end of at most data.unroll of them
-    data.window = 1  # labels, windows: words that are read side by side, the labelled one in the middle
-    data.buckets = 1  # labels, pairs: sequences of similar length form buckets, padded to one length each
+    data.examples = "sequences"  # tagging: sequences, or words: each with those before it, data.unroll in all
+    data.window = 1  # labels, windows: words read side by side, the labelled one in the middle
+    data.buckets = 1  # labels, pairs: number of length buckets; the sequences of one are padded to one length
     data.batching = "heads"  # how a text is cut into streams: heads or rows (lm/data/batches.py)
-    data.batch_size = 64  # rows of a batch, B
+    data.batch_size = 64  # B, rows of a batch
     data.unroll = 10  # T, tokens a stream advances per step
     return data
 
@@ -75,33 +75,33 @@ def _model() -> ml_collections.ConfigDict:
     """Shape of the model."""
     model = ml_collections.ConfigDict()
     model.cell = "lstm"  # a name that --help=cells lists
-    model.input = "one_hot"  # what a layer reads of a symbol: one_hot, embedding or bigram
-    model.embedding_size = 0  # numbers of an embedded symbol or bigram
-    model.embedding_from = ""  # embedding: word vectors to start with: a text file, a zip of one, or glove.6B.50d
-    model.embedding_case = "exact"  # embedding_from: exact; lower: a word without a vector has that of its lower case
-    model.shape_size = 0  # labelled sequences: numbers that embed each word's shape (lm/data/word_shapes.py); 0: none
+    model.input = "one_hot"  # input encoding: one_hot, embedding or bigram
+    model.embedding_size = 0  # dimension of the embedding of a symbol or bigram
+    model.embedding_from = ""  # pretrained vectors of an embedding: a text file, a zip of one, or glove.6B.50d
+    model.embedding_case = "exact"  # exact; lower: a word without a vector takes that of its lower-case form
+    model.shape_size = 0  # labels: dimension of the word-shape embedding (lm/data/word_shapes.py); 0: none
     model.hidden = (64,)  # units of each layer
     model.projection = 0  # lstm_projection, jordan_softmax: size of each layer's output
     model.mogrifier_rounds = 5  # mogrifier: rounds in which input and state gate each other
-    model.direction = "forward"  # of labelled sequences: forward or both
-    model.pooling = "last"  # of labelled sequences: last, mean, max, attention; none: one label per token
-    model.convolution = ()  # of labelled sequences: (filters, width, pool) before the recurrent layers; (): none
-    model.context = "start"  # what a decoder reads of the source: start, every_step, additive, multiplicative or fed
+    model.direction = "forward"  # labels: forward or both
+    model.pooling = "last"  # labels: last, mean, max or attention; none: one label per token
+    model.convolution = ()  # labels: (filters, width, pool) before the recurrent layers; (): none
+    model.context = "start"  # how a decoder reads the source: start, every_step, additive, multiplicative or fed
     model.output = "dense"  # dense, dense_without_bias, sigmoid, dropped_logits, identity, crf or tied
-    model.initial_carry = "zeros"  # state at the start: zeros, first_unit_one; of labelled sequences also learned
+    model.initial_carry = "zeros"  # initial state: zeros or first_unit_one; labels: also learned
     return model
 
 
 def _init() -> ml_collections.ConfigDict:
-    """Initialisers by role: (name, *numbers), names of lm/model/initialisers.py."""
+    """Initialisers by role: (name, *numbers). --help=initialisers lists the names."""
     init = ml_collections.ConfigDict()
-    init.embedding = ("uniform", -0.1, 0.1)  # embedding table; names: --help=initialisers
-    init.input = ("glorot_uniform",)  # weights of what a cell reads
-    init.recurrent = ("glorot_uniform",)  # weights of the state before
+    init.embedding = ("uniform", -0.1, 0.1)  # embedding table
+    init.input = ("glorot_uniform",)  # input weights W_x
+    init.recurrent = ("glorot_uniform",)  # recurrent weights W_h
     init.bias = ("zeros",)  # biases of cells
     init.vector = ("zeros",)  # peepholes; second biases of normalised cells
     init.gain = ("constant", 1.0)  # gains of normalised cells
-    init.ring = ("lru_ring", 0.9, 0.999)  # lru: size of the eigenvalues
+    init.ring = ("lru_ring", 0.9, 0.999)  # lru: magnitude of the eigenvalues
     init.phase = ("lru_phase", 6.283185307179586)  # lru: angle of the eigenvalues
     init.output = ("glorot_uniform",)  # weights of the softmax
     init.output_bias = ("zeros",)  # bias of the softmax
@@ -109,7 +109,7 @@ def _init() -> ml_collections.ConfigDict:
 
 
 def _keep_prob() -> ml_collections.ConfigDict:
-    """Probability of keeping a unit; 1 switches a site off. Sites: lm/model/dropout.py."""
+    """Probability of keeping a unit; 1: no dropout at this site. Sites: lm/model/dropout.py."""
     keep_prob = ml_collections.ConfigDict()
     keep_prob.input = 1.0  # units between embedding and first layer
     keep_prob.between = 1.0  # units between layers
@@ -130,7 +130,7 @@ def _dropout() -> ml_collections.ConfigDict:
 
 
 def _zoneout() -> ml_collections.ConfigDict:
-    """Probability that a unit keeps its previous value; 0 switches off (zoneout, Krueger et al. 2017)."""
+    """Probability that a unit keeps its previous value; 0: none (zoneout, Krueger et al. 2017)."""
     zoneout = ml_collections.ConfigDict()
     zoneout.memory = 0.0  # the memory c of LSTMs
     zoneout.output = 0.0  # the state h
@@ -138,22 +138,22 @@ def _zoneout() -> ml_collections.ConfigDict:
 
 
 def _penalty() -> ml_collections.ConfigDict:
-    """Terms added to the objective; 0 switches off."""
+    """Terms added to the objective; 0: none."""
     penalty = ml_collections.ConfigDict()
-    penalty.activation = 0.0  # x mean of h^2 of the last layer, after dropout (Merity et al. 2017)
-    penalty.temporal_activation = 0.0  # x mean of its (h[t] - h[t-1])^2, before dropout (Merity et al. 2017)
-    penalty.l2 = 0.0  # windows: x half the sum of the squares of both matrices
+    penalty.activation = 0.0  # coefficient of mean(h^2) of the last layer, after dropout (Merity et al. 2017)
+    penalty.temporal_activation = 0.0  # coefficient of its mean((h[t] - h[t-1])^2), before dropout (Merity et al. 2017)
+    penalty.l2 = 0.0  # windows: coefficient of half the sum of the squared weights of both matrices
     return penalty
 
 
 def _loss() -> ml_collections.ConfigDict:
     """Training objective."""
     loss = ml_collections.ConfigDict()
-    loss.weighting = "mean"  # of targets: mean, sum_over_time, sum or last_step_sum (lm/model/losses.py)
+    loss.weighting = "mean"  # how targets' losses combine: mean, sum_over_time, sum, last_step_sum (lm/model/losses.py)
     loss.gradient = "full"  # full or last_step_features (lm/model/losses.py)
-    loss.teacher_forcing = 1.0  # translation: probability that a step reads the true symbol before, not its own
-    loss.forcing_schedule = "constant"  # how that falls: a name of lm/tasks/forcing.py: SCHEDULES
-    loss.forcing_steps = 0  # training steps that the schedule is measured in; 0: constant
+    loss.teacher_forcing = 1.0  # translation: probability that a step reads the true symbol rather than its prediction
+    loss.forcing_schedule = "constant"  # how teacher_forcing falls: constant, linear, exponential, inverse_sigmoid
+    loss.forcing_steps = 0  # time scale of that schedule in training steps; constant: 0
     loss.label_smoothing = 0.0  # probability spread evenly over all symbols; reported losses stay true nats
     return loss
 
@@ -162,63 +162,63 @@ def _optim() -> ml_collections.ConfigDict:
     """Optimiser, schedule and clipping."""
     optim = ml_collections.ConfigDict()
     optim.name = "sgd"  # a name that --help=optimisers lists
-    optim.learning_rate = 1.0  # learning rate, before the schedule
+    optim.learning_rate = 1.0  # before the schedule
     optim.schedule = "constant"  # constant, staircase, epochs, cosine, plateau
     optim.decay_rate = 1.0  # staircase, epochs, plateau: factor of each decay
     optim.decay_steps = 1  # staircase: steps between decays
     optim.hold_epochs = 0  # epochs: epochs before the first decay
-    optim.patience = 1  # plateau: validation checks without a better loss, after which the rate decays
-    optim.final_fraction = 0.0  # cosine: share of the learning rate that is left at the end
-    optim.warmup_steps = 0  # steps in which the learning rate grows from 0
-    optim.clipping = "none"  # of gradients: none, global_norm, value
-    optim.clip = 1.0  # global_norm, value: the largest norm or number
-    optim.momentum = 0.9  # momentum, nesterov: share of the last update that is kept
+    optim.patience = 1  # plateau: validation checks without improvement before the rate decays
+    optim.final_fraction = 0.0  # cosine: fraction of the learning rate left at the end
+    optim.warmup_steps = 0  # steps over which the learning rate grows from 0
+    optim.clipping = "none"  # of gradients: none, global_norm or value
+    optim.clip = 1.0  # threshold: of the norm (global_norm) or of each entry (value)
+    optim.momentum = 0.9  # momentum, nesterov: fraction of the last update that is kept
     optim.beta1 = 0.9  # adam, adamw: decay of the mean gradient
     optim.beta2 = 0.999  # adam, adamw, rmsprop: decay of the mean squared gradient
     optim.epsilon = 1e-8  # adam, adamw, rmsprop: added to the root of the mean square
-    optim.weight_decay = 0.0  # x parameters, added to the clipped gradient (L2); adamw: decoupled from it
+    optim.weight_decay = 0.0  # coefficient: L2 added to the clipped gradient; adamw: decoupled
     optim.frozen = ()  # parameters that are not trained, such as ("embedding",)
     optim.unit_rows = ()  # parameters whose rows are rescaled to length 1 after each step, such as ("embedding",)
     optim.average_from = 0  # asgd: the first step whose parameters enter the average
-    optim.nonmonotone_checks = 5  # nt_asgd: averaging begins if a loss is above the lowest, the newest n left out
+    optim.nonmonotone_checks = 5  # nt_asgd: average once a loss exceeds the lowest of all but the last n checks
     return optim
 
 
 def _train() -> ml_collections.ConfigDict:
-    """Length of training, and when the host looks at it."""
+    """Length of training, and how often it reports, validates and samples."""
     train = ml_collections.ConfigDict()
     train.steps = 0  # exactly one of steps and epochs is positive
     train.epochs = 0  # exactly one of steps and epochs is positive
     train.report_every = 100  # steps; rows are written after steps 0, n, 2n, ...
     train.evaluate_every = 0  # steps; 0: at the end of every epoch
     train.sample_every = 0  # steps; 0: only at the end
-    train.patience = 0  # validation checks without a better loss, after which training ends; 0: never
-    train.threads = 0  # threads of a CPU; 0: as many as it has cores
-    train.steps_per_dispatch = 100  # upper bound of the steps run on the device between two looks at it
-    train.devices = 1  # devices that share the rows of every batch, over all processes; must divide data.batch_size
+    train.patience = 0  # validation checks without improvement before training stops; 0: never
+    train.threads = 0  # CPU threads; 0: one per core
+    train.steps_per_dispatch = 100  # most training steps in one dispatch to the device
+    train.devices = 1  # devices that share the rows of a batch, over all processes; must divide data.batch_size
     return train
 
 
 def _evaluation() -> ml_collections.ConfigDict:
     """Scoring."""
     evaluation = ml_collections.ConfigDict()
-    evaluation.during = "exact"  # protocol of validation during training, and of selection
+    evaluation.during = "exact"  # protocol of validation during training, which also chooses the best checkpoint
     evaluation.protocols = ("exact",)  # protocols of the final scores
     evaluation.splits = ("valid",)  # splits of the final scores
-    evaluation.best_by = "loss"  # of validation: lowest loss, or highest accuracy, f1, sequence_accuracy, bleu
+    evaluation.best_by = "loss"  # what chooses the best: lowest loss, or highest accuracy, f1, sequence_accuracy, bleu
     evaluation.predictions = 1000  # notebook protocols: number of predictions
     evaluation.batch_size = 20  # batched protocol: B
     evaluation.unroll = 20  # batched protocol: T
-    evaluation.temperature = 1.0  # temperature protocol: what logits are divided by
-    evaluation.cache_window = 500  # cache protocols: tokens that the cache holds
-    evaluation.cache_theta = 0.3  # cache protocols: how sharply it prefers similar states
-    evaluation.cache_lambda = 0.1  # cache protocols: its share of the probability
-    evaluation.dynamic_segment = 20  # dynamic protocols: tokens between two steps
-    evaluation.dynamic_rate = 0.01  # dynamic protocols: learning rate, on the sum of a segment's nats
-    evaluation.dynamic_decay = 0.001  # dynamic protocols: share of the way back to the trained parameters
-    evaluation.target_length = 50  # translation: symbols written at most
-    evaluation.beams = 5  # beam protocol: beginnings that the search keeps
-    evaluation.length_penalty = 1.0  # beam protocol: ln p / length ** penalty decides between targets
+    evaluation.temperature = 1.0  # temperature protocol: divides the logits
+    evaluation.cache_window = 500  # cache protocols: number of tokens in the cache
+    evaluation.cache_theta = 0.3  # cache protocols: sharpness of the match of states
+    evaluation.cache_lambda = 0.1  # cache protocols: weight of the cache's distribution
+    evaluation.dynamic_segment = 20  # dynamic protocols: tokens per gradient step
+    evaluation.dynamic_rate = 0.01  # dynamic protocols: learning rate; the loss is the sum of a segment's nats
+    evaluation.dynamic_decay = 0.001  # dynamic protocols: decay to the trained parameters, a fraction per step
+    evaluation.target_length = 50  # translation: most symbols written
+    evaluation.beams = 5  # beam protocol: beam width
+    evaluation.length_penalty = 1.0  # beam protocol: exponent of the length by which ln p is divided
     return evaluation
 
 
@@ -228,16 +228,16 @@ def _sample() -> ml_collections.ConfigDict:
     sample.number = 5  # texts to generate
     sample.length = 80  # tokens generated after the start or prompt
     sample.prompt = ""  # beginning of each text; empty: see start
-    sample.start = "line"  # line: as after a line end; random: tokens from a random distribution
+    sample.start = "line"  # line: as if a line had just ended; random: tokens from a random distribution
     sample.stop = ""  # a symbol that ends a text early, such as <eos>
     sample.suppress = ()  # symbols that are never drawn, such as ("<unk>",)
     sample.strategy = "temperature"  # temperature, greedy or first_exceeding: lm/scoring/sampling.py
     sample.temperature = 1.0  # temperature: divides the logits
     sample.top_k = 0  # draws from the k likeliest symbols; 0: from all
-    sample.top_p = 1.0  # draws from the likeliest symbols that have this probability together
-    sample.seed = 0  # draws the texts
-    sample.beams = 1  # translate: beginnings that the search keeps; 1: greedy
-    sample.length_penalty = 1.0  # translate: ln p / length ** penalty decides between targets
+    sample.top_p = 1.0  # nucleus sampling: the smallest set of likeliest symbols with this total probability; 1: all
+    sample.seed = 0  # seed of the sampled texts
+    sample.beams = 1  # translate: beam width; 1: greedy
+    sample.length_penalty = 1.0  # translate: exponent of the length by which ln p is divided
     return sample
 
 
@@ -245,16 +245,16 @@ def _checkpoint() -> ml_collections.ConfigDict:
     """What is saved."""
     checkpoint = ml_collections.ConfigDict()
     checkpoint.every_steps = 1000  # steps between checkpoints
-    checkpoint.keep = 2  # number of last checkpoints kept
-    checkpoint.best = "none"  # keep: also the best by validation, scored at the end; none
+    checkpoint.keep = 2  # number of newest checkpoints kept
+    checkpoint.best = "none"  # none; keep: also save the best checkpoint by validation, and score it at the end
     return checkpoint
 
 
 def _claim() -> ml_collections.ConfigDict:
-    """Of a config with targets: what checking it takes."""
+    """Cost of checking a config with targets."""
     claim = ml_collections.ConfigDict()
-    claim.minutes = 0.0  # minutes that a run takes on two CPU cores
-    claim.seeds = 1  # runs that `reproduce` makes: 3 where one takes less than five minutes
+    claim.minutes = 0.0  # duration of a run on two CPU cores, in minutes
+    claim.seeds = 1  # number of seeds that `reproduce` trains: 3 if a run takes less than five minutes
     return claim
 
 
@@ -273,7 +273,7 @@ def target(
 
 
 def aim(**number) -> ml_collections.ConfigDict:
-    """A number that this project aims at. Arguments as of `target`."""
+    """A number that this project aims at. Takes the arguments of `target`."""
     made = target(**number)
     made.kind = "aim"
     return made

@@ -1,6 +1,6 @@
-"""Your own labelled text: a class per text, or a tag per word, with a bidirectional LSTM.
+"""Trains a bidirectional LSTM on your own labelled text: a class per text, or a tag per word.
 
-Variants, by argument: classes, of a TSV or CSV file or of folders; tags, of CoNLL columns.
+Variants, by argument: classes reads a TSV file, a CSV file or folders; tags reads CoNLL columns.
 
     python launch.py --config=configs/labelled.py:classes --config.data.path=reviews.tsv --workdir=runs/reviews
     python launch.py --config=configs/labelled.py:classes --config.data.path=mail.csv --config.data.format=csv \\
@@ -8,8 +8,8 @@ Variants, by argument: classes, of a TSV or CSV file or of folders; tags, of CoN
     python launch.py --config=configs/labelled.py:classes --config.data.path=texts/ --config.data.format=folders
     python launch.py --config=configs/labelled.py:tags --config.data.path=train.conll --workdir=runs/tags
 
-A tenth of the examples is held out for validation unless config.data.valid_path names a file. Forms of files:
-lm/data/labelled.py. The best checkpoint by validation is kept.
+A tenth of the examples is held out for validation unless config.data.valid_path names a file. The best
+checkpoint by validation is kept. File formats: see lm/data/labelled.py.
 """
 
 from configs.base import base

@@ -1,12 +1,12 @@
-"""Your own pairs, such as sentences and their translations: an encoder and a decoder with attention.
+"""Trains an encoder and a decoder with attention on your own pairs, such as sentences and their translations.
 
     python launch.py --config=configs/pairs.py --config.data.path=pairs.tsv --workdir=runs/pairs
     python launch.py --config=configs/pairs.py --config.data.path=names.csv --config.data.format=csv \\
         --config.data.columns='(1, 0)' --config.data.header=first_line --config.data.tokenizer=characters
 
-A row has a source and its target, in the columns of config.data.columns. Words (config.data.tokenizer=lower lowers
-their case) or characters are symbols; words seen once are <unk>. A tenth of the rows is held out for validation unless
-config.data.valid_path names a file. The best checkpoint by validation is kept. `--experiment=translate` uses the run.
+Each row holds a source and a target; config.data.columns names the columns. Tokens are words or characters
+(config.data.tokenizer). Tokens seen once on their side become <unk>. A tenth of the rows is held out for validation
+unless config.data.valid_path names a file. The best checkpoint by validation is kept, for `--experiment=translate`.
 """
 
 from configs.base import base
@@ -22,7 +22,7 @@ def get_config():
     config.data.min_count = 2
     config.data.buckets = 4
     config.data.batch_size = 64
-    # model: that of configs/multi30k/strong.py, smaller
+    # model: a smaller version of configs/multi30k/strong.py
     config.model.input = "embedding"
     config.model.embedding_size = 256
     config.model.hidden = (256,)

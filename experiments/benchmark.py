@@ -1,13 +1,13 @@
-"""Measures the speed of training, evaluation and sampling against other libraries and the floor of matrix products.
+"""Measures the speed of training, evaluation and sampling beside other libraries and the matrix products alone (floor).
 
 Each implementation of a workload has its own process. One process computes at a time, and all take turns in rounds, so
 that other load on the machine affects all of them. They start from the same parameters and read the same tokens. An
-implementation whose first losses differ computes something else: it is listed as absent and not measured.
+implementation whose first losses differ from ours computes another model: it is listed as absent and not measured.
 
 Writes benchmark.json after every workload. Run the same command again to measure the remaining workloads.
     rows    workload; revision and date of the measurement; implementation: lm (this project), floor or a peer;
-            tokens_per_s: median over the rounds; spread: lowest and highest; rounds: all; ratio: this project's speed
-            over this row's; fraction_of_floor: this row's speed over the floor's; both medians over the rounds;
+            tokens_per_s: median over the rounds; spread: lowest and highest round; rounds: speed of each round;
+            ratio: our speed / this row's; fraction_of_floor: this row's speed / the floor's (medians over rounds);
             peak_rss_mb: 10^6 bytes; compile_s: time of the first call minus that of one unit of work
     absent  implementations without a row: {name: reason}
 """
@@ -37,8 +37,8 @@ from lm.runs.workdir import prepare_workdir
 SWEEP_PEERS = ("flax", "torch")
 GROUPS = {"core": CORE, "labelled": LABELLED_WORKLOADS, "sweeps": tuple(SWEEPS)}
 
-# The same parameters give the same first loss up to rounding. Later losses differ more: torch, and keras in a GRU, have
-# a second bias, so the sum of both moves twice as far. Dropout masks differ between libraries.
+# The same parameters give the same first loss up to rounding. Later losses differ more: torch, and the GRU of Keras,
+# have a second bias, so each step moves the sum of both twice as far. Dropout masks differ between libraries.
 FIRST_LOSS_TOLERANCE = 1e-4
 LATER_LOSS_TOLERANCE = 1e-2
 DROPOUT_TOLERANCE = 5e-2
@@ -93,13 +93,13 @@ def check_config(config) -> tuple[list[Workload], tuple[str, ...], int]:
         raise UserError(f"config.workloads is empty: name some of {', '.join([*GROUPS, *WORKLOADS])}")
     processors = available()
     if config.threads > processors:
-        raise UserError(f"config.threads must be at most {processors}, the processors here, not {config.threads}")
+        raise UserError(f"config.threads must be at most {processors}, this machine's processors, not {config.threads}")
     workloads = [workload for name in dict.fromkeys(wanted) for workload in WORKLOADS[name]]
     return workloads, tuple(dict.fromkeys(peers)), config.threads or processors
 
 
 def split_names(value: tuple[str, ...]) -> list[str]:
-    """The names in a tuple of names or of comma-separated lists: --config.peers=a,b gives a tuple of one string."""
+    """Splits a tuple of names or of comma-separated names: --config.peers=a,b gives a tuple of one string."""
     return [name.strip() for entry in value for name in entry.split(",") if name.strip()]
 
 
@@ -122,7 +122,10 @@ def missing_package(peer: str) -> str:
 
 
 def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, log) -> tuple[list[dict], dict, dict]:
-    """Measures one workload: (rows, {implementation: reason why it has no row}, device, versions, git and date)."""
+    """Measures one workload.
+
+    Returns its rows, {implementation: why it has no row}, and a dict of device, versions, git and date.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(raising())
         variables = environment(stack.enter_context(tempfile.TemporaryDirectory(prefix="lm-benchmark-")), threads)
@@ -178,7 +181,7 @@ def explain_mismatch(workload: Workload, theirs: list, ours: list) -> str:
     for index, (their, our) in enumerate(zip(theirs, ours, strict=True)):
         tolerance = later if index else first
         if their is None or our is None or abs(their - our) > tolerance * abs(our):
-            return f"its loss {index} is {their}, ours {our}: another model"
+            return f"its loss {index} is {their}, ours is {our}: it computes another model"
     return ""
 
 
@@ -221,7 +224,7 @@ def format_rows(rows: list[dict], header: bool) -> str:
     """A table with one line per row; the spread is half of (highest - lowest) over the median."""
     lines = []
     if header:
-        titles = ("workload", "implementation", "tokens/s", "spread", "ours/this", "of floor", "RSS MB", "compile s")
+        titles = ("workload", "implementation", "tokens/s", "spread", "ours/this", "/floor", "RSS MB", "compile s")
         lines.append(COLUMNS.format(*titles))
     for r in rows:
         low, high = r["spread"]

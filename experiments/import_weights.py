@@ -1,10 +1,10 @@
 """Makes a run from a safetensors file: our own export or a PyTorch state dict (layouts: lm/model/weights.py).
 
-No step of the run has been made: evaluate and sample read the imported weights, train continues from them.
+The imported run starts at step 0: evaluate and sample read its weights, train continues from them.
 
-Row k of a PyTorch embedding is token k of its own vocabulary, which word_language_model and awd-lstm-lm order by first
-appearance in train, valid and test; ours is by frequency. --vocabulary=FILE, UTF-8, one token per line in the file's
-order, puts the rows in ours; without it row k is taken for our token k. Beside their data.py, such a file is made by
+PyTorch's word_language_model and awd-lstm-lm order embedding rows by first appearance in train, valid and test; ours
+are ordered by frequency. Pass --vocabulary=FILE (UTF-8, one token per line, in the file's order) to reorder the rows;
+otherwise row k is used for our token k. To make this file, run beside their data.py:
 
     import data; words = data.Corpus("data/penn").dictionary.idx2word
     open("tokens.txt", "w", encoding="utf-8").write("\\n".join(words) + "\\n")
@@ -42,7 +42,7 @@ def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
         recorder.save(state._replace(parameters=jax.tree.map(jnp.asarray, parameters)), wait=True)
     print(f"imported {weights}, layout {layout}, into {workdir}")
     if layout != "ours" and order is None:
-        print("without --vocabulary, row k of the file is taken for token k of the corpus")
+        print("without --vocabulary, row k of the file is used for token k of the corpus")
     return parameters
 
 

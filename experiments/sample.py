@@ -30,7 +30,7 @@ def run(config, workdir, data_dir=None, checkpoint="last", prompt_file=""):
 
 
 def read_prompt(path: str) -> str:
-    """The text of a file without the line end at its end. Raises UserError if it cannot be read."""
+    """The text of a file without its trailing newline. Raises UserError if it cannot be read."""
     try:
         return plain_text(read_bytes(path), f"--prompt_file={path}").removesuffix("\n")
     except OSError as error:

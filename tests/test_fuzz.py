@@ -61,7 +61,7 @@ def test_a_link_in_an_archive_is_not_followed(tmp_path):
     link = zipfile.ZipInfo("text8")
     link.external_attr = 0o120777 << 16
     path = zipped(tmp_path / "corpus.zip", {link: str(tmp_path / "secret").encode()})
-    with pytest.raises(UserError, match="does not have the registered 1000 bytes"):
+    with pytest.raises(UserError, match="is not 1000 bytes long, as registered"):
         content_of(path)
 
 
@@ -69,7 +69,7 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     """200 MB of zeros in 200 kB; and one that lies about its size."""
     path = zipped(tmp_path / "corpus.zip", {"text8": bytes(200_000_000)})
     before = fuzz.resident_megabytes()
-    with pytest.raises(UserError, match=r"does not have the registered 1000 bytes \(it declares 200000000\)"):
+    with pytest.raises(UserError, match=r"is not 1000 bytes long, as registered \(it declares 200000000\)"):
         content_of(path)
     small = len(TEXT).to_bytes(4, "little")
     path.write_bytes(path.read_bytes().replace((200_000_000).to_bytes(4, "little"), small))
@@ -85,7 +85,7 @@ def test_an_encrypted_or_strangely_compressed_member_is_refused(tmp_path, field,
     content = bytearray(path.read_bytes())
     content[field] = content[content.index(b"PK\x01\x02") + field + 2] = value
     path.write_bytes(bytes(content))
-    with pytest.raises(UserError, match="is not a whole zip archive"):
+    with pytest.raises(UserError, match="is not a valid zip archive"):
         content_of(path)
 
 

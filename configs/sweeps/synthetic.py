@@ -1,4 +1,4 @@
-"""Learning rates with three seeds each on the embedded corpus: a grid of one shape, so its trials train together.
+"""Learning rates with three seeds each on the built-in corpus: a grid of one shape, so its trials train together.
 
 Run: python launch.py --experiment=sweep --config=configs/sweeps/synthetic.py --workdir=runs/sweep_synthetic
 """

@@ -1,4 +1,4 @@
-"""The default: an LSTM on the embedded corpus, whose perplexity floor is known exactly.
+"""The default: an LSTM on the built-in synthetic corpus, whose entropy is known exactly.
 
 Source: this project (lm/data/synthetic.py).
 Run: make run (or: python launch.py --workdir=runs/first)

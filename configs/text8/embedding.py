@@ -1,4 +1,4 @@
-"""A text8 LSTM whose characters enter through a 128-dimensional embedding.
+"""A text8 LSTM with 128-dimensional character embeddings.
 
 Source: Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6, problem 2a.
 Reported at step 7000: mean loss 1.568867, minibatch perplexity 4.88, validation perplexity 4.36.

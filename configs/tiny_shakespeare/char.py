@@ -1,7 +1,7 @@
 """An LSTM or a GRU on the characters of Tiny Shakespeare, divided 90/5/5 in file order.
 
 Source: this project; the text is that of Karpathy (2015), char-rnn.
-Aim (no source reports exactly this): at most 1.50 nats per character of validation, within 15 minutes on two CPU cores.
+Aim (no source reports exactly this): at most 1.50 nats per validation character, within 15 minutes on two CPU cores.
 For comparison: the 10M-parameter transformer of Karpathy (2022), nanoGPT, reaches 1.47 on its own split.
 Variants, by argument: lstm (11 minutes), gru (4 minutes).
 Run: python launch.py --config=configs/tiny_shakespeare/char.py:lstm --workdir=runs/tiny_lstm
@@ -10,8 +10,8 @@ Run: python launch.py --config=configs/tiny_shakespeare/char.py:lstm --workdir=r
 from configs.base import aim, base, set_targets
 from lm.errors import check_name
 
-# Cell, epochs and parameters: 65 x 128 + (128 + 512 + 1) x G x 512 + (512 + 1) x 65, with G gates. The GRU's candidate
-# has a second bias of 512.
+# Variant -> (cell, epochs, parameters). Parameters: 65 x 128 + (128 + 512 + 1) x G x 512 + (512 + 1) x 65, with G
+# gates. The candidate of the GRU has a second bias of 512.
 VARIANTS = {"lstm": ("lstm", 11, 1_354_433), "gru": ("gru_reset_after", 6, 1_026_753)}
 MINUTES_AND_SEEDS = {"lstm": (11.0, 1), "gru": (4.0, 3)}
 
@@ -20,7 +20,7 @@ def get_config(variant: str = "lstm"):
     check_name(variant, VARIANTS, "variant")
     config = base()
     config.name = f"tiny_shakespeare/char:{variant}"
-    config.source = "own config; data of karpathy/char-rnn"
+    config.source = "this project; data from karpathy/char-rnn"
     # data
     config.data.corpus = "tiny_shakespeare"
     config.data.fractions = (0.9, 0.05, 0.05)

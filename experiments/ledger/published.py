@@ -23,11 +23,15 @@ def faults(ledger: dict, claims: Sequence[Claim]) -> list[str]:
 def unexplained(ledger: dict, claims: Sequence[Claim]) -> list[str]:
     """Configs that claim something and have neither a record nor a reason for having none."""
     known = {row["config"] for row in ledger["rows"]} | {score["config"] for score in ledger["other_scores"]}
-    return [f"{each.path} has neither a record nor a reason" for each in claims if each.config.name not in known]
+    return [
+        f"{each.path} has no record, and ledger.json gives no reason"
+        for each in claims
+        if each.config.name not in known
+    ]
 
 
 def outdated_tables() -> list[str]:
-    """Generated sections of README and docs that are not what the records give today."""
+    """Generated sections of README and docs that no longer match the records."""
     sections = results_page.sections() | {(speed_page.PAGE, "speed"): speed_page.section()}
     texts = {path: path.read_text(encoding="utf-8") for path, _ in sections}
     return [
@@ -38,7 +42,7 @@ def outdated_tables() -> list[str]:
 
 
 def wrong_sweeps(directory: Path) -> list[str]:
-    """Sweeps on record whose trials are not those that their config plans, or whose best is not the lowest."""
+    """Sweeps on record whose trials differ from their config's plan, or whose best is not the lowest."""
     wrong, configs = [], {entry.config.get("name"): entry.config for entry in all_configs()}
     for path in sorted(directory.glob("*/sweep.json")):
         sweep = json.loads(path.read_text(encoding="utf-8"))
@@ -50,7 +54,7 @@ def wrong_sweeps(directory: Path) -> list[str]:
         if config.sampler in PLANNED:
             planned = [plain(plan_trial(config, axes, n)) for n in range(number_of_trials(config, axes))]
             if planned != [trial["parameters"] for trial in sweep["trials"]]:
-                wrong.append(f"{where}: its trials are not those that the config plans")
+                wrong.append(f"{where}: its trials differ from the plan of the config")
         complete = [trial for trial in sweep["trials"] if trial["value"] is not None]
         if sweep["best"] != min(complete, key=lambda trial: trial["value"], default=None):
             wrong.append(f"{where}: its best trial is not the one with the lowest value")

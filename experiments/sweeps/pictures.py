@@ -2,7 +2,7 @@
 
 scatter.png       validation perplexity against each parameter
 parallel.png      parallel coordinates: one line per trial, from its value through its parameters
-importances.png   share of each parameter in the success of the good trials (PED-ANOVA, Watanabe et al. 2023)
+importances.png   how much each parameter distinguishes good trials (PED-ANOVA, Watanabe et al. 2023)
 curves.png        validation perplexity at each check, one line per trial
 """
 
@@ -24,7 +24,7 @@ from experiments.sweeps.training import describe_error
 from experiments.sweeps.trials import FINISHED, describe_state, directory_of, trials_without_surplus, value_of
 from lm.runs.files import write_bytes
 
-CEILING = 100  # values above this multiple of the best are drawn there, to leave room for the others
+CEILING = 100  # plotted values are clipped at this multiple of the best
 PERPLEXITY = "validation perplexity"
 
 
@@ -75,7 +75,7 @@ def rank(trial: FrozenTrial) -> float:
 
 
 def link_to(directory: Path, workdir: str | Path) -> str:
-    """The address of a trial's run, relative to the report; empty if it is not here, as on another machine."""
+    """The address of a trial's run, relative to the report; empty if the run is on another machine."""
     return f"{directory.as_posix()}/" if Path(workdir, directory).is_dir() else ""
 
 
@@ -83,24 +83,24 @@ def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict
     """{name: (title, PNG)} of each picture that there are enough trials for."""
     from matplotlib import pyplot
 
-    pictures = {}
+    drawings = {}
     if values:
-        pictures["scatter"] = ("Validation perplexity against each parameter", draw_scatter)
-        pictures["parallel"] = ("Parallel coordinates, the best trials darkest", draw_parallel)
+        drawings["scatter"] = ("Validation perplexity against each parameter", draw_scatter)
+        drawings["parallel"] = ("Parallel coordinates, the best trials darkest", draw_parallel)
     if len(values) >= 4 and len(set(values)) > 1:
-        pictures["importances"] = ("Parameter importances (PED-ANOVA)", draw_importances)
+        drawings["importances"] = ("Parameter importances (PED-ANOVA)", draw_importances)
     if has_curves:
-        pictures["curves"] = ("Learning curves by trial, the best darkest", draw_curves)
+        drawings["curves"] = ("Learning curves by trial, the best darkest", draw_curves)
     ceiling = CEILING * min(values, default=math.inf)
     images = {}
     pyplot.switch_backend("agg")
     with quiet_optuna(), warnings.catch_warnings(), pyplot.rc_context({"text.parse_math": False}):
-        warnings.simplefilter("ignore", UserWarning)  # of a single trial: its axis has no length
-        for name, (title, draw) in pictures.items():
+        warnings.simplefilter("ignore", UserWarning)  # about the axis of a single trial, which has no length
+        for name, (title, draw) in drawings.items():
             try:
                 draw(study, ceiling)
                 images[name] = (title, current_png())
-            except Exception as error:  # of Optuna or matplotlib: the trials matter more than a picture of them
+            except Exception as error:  # a picture that fails must not cost the report
                 print(f"{name}.png cannot be drawn: {describe_error(error)}", file=sys.stderr)
     return images
 
@@ -150,19 +150,19 @@ def draw_parallel(study: optuna.Study, ceiling: float):
 def draw_importances(study: optuna.Study, ceiling: float):
     from optuna.visualization.matplotlib import plot_param_importances
 
-    del ceiling  # ranks decide
+    del ceiling  # only ranks matter
     plot_param_importances(study, target_name=PERPLEXITY)
 
 
 def draw_curves(study: optuna.Study, ceiling: float):
-    """Optuna's curves, which tell twenty trials apart at most, coloured by rank instead of by number."""
+    """Colours Optuna's curves by rank: its own colours distinguish at most twenty trials."""
     from matplotlib import colormaps
     from optuna.visualization.matplotlib import plot_intermediate_values
 
     panel = plot_intermediate_values(study)
     lines = sorted(panel.get_lines(), key=lambda line: np.min(line.get_ydata()))
-    for rank, line in enumerate(lines):
-        line.set_color(colormaps["viridis"](rank / len(lines)))
+    for place, line in enumerate(lines):
+        line.set_color(colormaps["viridis"](place / len(lines)))
     panel.set(xlabel="validation check", ylabel=PERPLEXITY, yscale="log")
     panel.locator_params(axis="x", integer=True)
     panel.set_ylim(top=min(panel.get_ylim()[1], ceiling))

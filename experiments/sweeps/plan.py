@@ -40,7 +40,7 @@ def plan_trial(config: ConfigDict, axes: list[Axis], number: int) -> dict[str, A
     """{axis key: parameter} of trial `number` of a sampler in PLANNED."""
     if config.sampler == "grid":
         shape = [len(axis.values) for axis in axes]
-        # A surplus trial gets some point before it is dropped.
+        # A surplus trial gets an arbitrary point; it is dropped later.
         picks = np.unravel_index(number % math.prod(shape), shape)
         return {axis.key: as_parameter(axis.values[pick]) for axis, pick in zip(axes, picks, strict=True)}
     if config.sampler == "quasi_random":
@@ -56,7 +56,7 @@ def plan_trial(config: ConfigDict, axes: list[Axis], number: int) -> dict[str, A
 
 
 class PlannedSampler(optuna.samplers.RandomSampler):
-    """Optuna's interface to `plan_trial`. Like any RandomSampler it draws each parameter by itself."""
+    """Optuna's interface to `plan_trial`. Like any RandomSampler it draws each parameter independently."""
 
     def __init__(self, config: ConfigDict, axes: list[Axis]):
         super().__init__()
@@ -67,7 +67,7 @@ class PlannedSampler(optuna.samplers.RandomSampler):
 
 
 class ReseededTpe(optuna.samplers.BaseSampler):
-    """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), with a seed for each trial from its place."""
+    """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), seeded per trial by its place in the plan."""
 
     def __init__(self, seed: int):
         self.seed = seed

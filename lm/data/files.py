@@ -1,19 +1,19 @@
 """Registered files: found or downloaded, verified, cached.
 
 All files except the user's own come through tensorflow-datasets (TFDS): one builder per file states its address,
-checksum, features and licence; TFDS downloads, verifies, caches and describes it. TFDS needs TensorFlow for four steps,
-which are replaced here:
+checksum, features and licence; TFDS downloads, verifies, caches and describes it. Four of its defaults are replaced,
+because they need TensorFlow or do not fit single files:
 
-- Prepared files are ArrayRecord, with one record each, read by `as_data_source`. TFRecord and `as_dataset` need
-  TensorFlow, and one record per line or character would be slow.
-- Archives are read with `zipfile` instead of `dl_manager.extract`. Paths named in an archive are never written to.
-- `dl_manager.download` retries for minutes without a network. So files are first looked for in data_dir (TFDS's
-  `manual_dir`, verified like a download), and then the connection is probed.
-- TFDS gets checksums as `url_infos`: checksums.tsv would need a package folder per file.
+- Prepared files use the ArrayRecord format with one record per file, read by `as_data_source`. TFRecord and
+  `as_dataset` need TensorFlow, and one record per line or character would be slow.
+- `zipfile` reads archives instead of `dl_manager.extract`. Nothing is written to paths named in an archive.
+- `dl_manager.download` retries for minutes when offline. So data_dir is searched first (TFDS's `manual_dir`, verified
+  like a download), and the connection is tested before a download.
+- Checksums are passed as `url_infos`: checksums.tsv would need a package folder per file.
 
 The cache is $TFDS_DATA_DIR or ~/tensorflow_datasets; if that is not writable, a temporary directory. Every process
-prepares a file in a directory of its own and renames it at the end, so that several may run at once and a failure
-leaves nothing behind.
+prepares a file in a temporary directory of its own and renames that directory at the end, so several can run at once
+and a failure leaves nothing behind.
 """
 
 import contextlib
@@ -40,10 +40,10 @@ _PROBE_SECONDS = 4.0  # time limit for finding out whether a host can be reached
 
 
 class RegisteredFile(NamedTuple):
-    """A text file, a .gz file of one, or a zip archive with one, whose checksum is known.
+    """A text file with a known checksum: plain, gzipped, or in a zip archive.
 
     path: below data_dir; size: in bytes; url: None if it is not published
-    member, text_size: of an archive, the name and the bytes of its text; of a .gz file, the bytes
+    member: name of the text in a zip archive; text_size: its unpacked size in bytes (zip and .gz)
     alphabet: the only characters that may occur; None for any
     """
 
@@ -59,15 +59,15 @@ class RegisteredFile(NamedTuple):
 def read_text(file: RegisteredFile, data_dir: str | None, licence: str = "") -> str:
     """Reads the text of a file from the cache, else from data_dir, else from the network.
 
-    Raises UserError if the file is found nowhere or is not the registered one.
+    Raises UserError if the file cannot be found or its checksum is wrong.
     """
     cache = os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     builder = _builder(file, licence, cache)
     if _is_prepared(builder):
         return _prepared_text(builder)
-    with _writable(cache) as cache:
-        _prepare(file, licence, cache, data_dir)
-        return _prepared_text(_builder(file, licence, cache))
+    with _writable_cache(cache) as writable:
+        _prepare(file, licence, writable, data_dir)
+        return _prepared_text(_builder(file, licence, writable))
 
 
 def _builder(file: RegisteredFile, licence: str, cache: str):
@@ -77,17 +77,17 @@ def _builder(file: RegisteredFile, licence: str, cache: str):
 
     size = tfds.core.utils.Size(file.size)
     file_name = os.path.basename(file.path)
-    address = file.url or f"data_dir:{file.path}"  # the key of the checksum; the second form is never opened
+    address = file.url or f"data_dir:{file.path}"  # key into url_infos; data_dir: is never opened
 
     class Info(tfds.core.DatasetInfo):
         def initialize_from_bucket(self):
-            """Does nothing: the inherited one makes a temporary directory, and looks for a registered dataset."""
+            """Does nothing. The base method would make a temporary directory and look up a registered dataset."""
 
     class TextFile(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
         name = f"lm_{file_name.replace('.', '_').replace('-', '_')}_{file.sha256[:12]}"
         url_infos = {address: tfds.download.checksums.UrlInfo(size, file.sha256, file_name)}  # noqa: RUF012 - TFDS's form
-        pkg_dir_path = epath.Path(__file__).parent  # TFDS would search every place it knows
+        pkg_dir_path = epath.Path(__file__).parent  # set, or TFDS searches all its package paths
 
         def _info(self):
             return Info(
@@ -103,13 +103,13 @@ def _builder(file: RegisteredFile, licence: str, cache: str):
             return {"text": self._generate_examples(dl_manager.download(address))}
 
         def _generate_examples(self, path):
-            yield 0, {"text": _content(file, path)}
+            yield 0, {"text": _read_content(file, path)}
 
     return TextFile(data_dir=cache)
 
 
 def _is_prepared(builder) -> bool:
-    """Like builder.is_prepared, without its warning for every directory that is not."""
+    """Like builder.is_prepared(), without its warning about unprepared directories."""
     return os.path.isfile(os.path.join(builder.data_dir, "dataset_info.json"))
 
 
@@ -117,18 +117,21 @@ def _prepared_text(builder) -> str:
     """Reads the text of a prepared builder. Raises UserError if its directory is damaged."""
     try:
         content = builder.as_data_source(split="text")[0]["text"]
-    except Exception as error:  # ArrayRecord, protobuf and TFDS each raise their own
+    except Exception as error:  # ArrayRecord, protobuf and TFDS each raise their own exceptions
         raise UserError(f"{builder.data_dir} is damaged: delete that directory ({first_line(error)})") from error
     return decode_utf8(content, builder.data_dir)
 
 
 def _prepare(file: RegisteredFile, licence: str, cache: str, data_dir: str | None) -> None:
-    """Makes TFDS find or download, verify and cache the file. On failure raises UserError and leaves nothing."""
+    """Finds or downloads the file through TFDS, verifies and caches it.
+
+    On failure raises UserError and leaves no files behind.
+    """
     import tensorflow_datasets as tfds
 
     local = os.path.join(os.path.expanduser(data_dir), file.path) if data_dir else ""
     if not os.path.isfile(local):
-        _probe_host(file, f"not in {data_dir}" if data_dir else "not on this machine")
+        _probe_host(file, f"not in {data_dir}" if data_dir else "not in the cache")
         local = ""
         print(f"downloading {file.url} ({file.size / 1e6:.1f} MB)", file=sys.stderr, flush=True)
     if local or not sys.stderr.isatty():
@@ -138,7 +141,7 @@ def _prepare(file: RegisteredFile, licence: str, cache: str, data_dir: str | Non
         with (
             raising(),
             tempfile.TemporaryDirectory(prefix=".lm-download-", dir=cache) as downloads,  # only the text is kept
-            contextlib.redirect_stdout(io.StringIO()),  # TFDS prints about sizes that it does not know
+            contextlib.redirect_stdout(io.StringIO()),  # hides what TFDS prints about unknown sizes
         ):
             _builder(file, licence, cache).download_and_prepare(
                 download_dir=downloads,
@@ -151,9 +154,9 @@ def _prepare(file: RegisteredFile, licence: str, cache: str, data_dir: str | Non
             f"{file.sha256}; {_advice(file)}"
         ) from error
     except (OSError, tfds.download.DownloadError) as error:  # requests' errors are OSErrors
-        if _is_prepared(_builder(file, licence, cache)):  # by another process, which was faster
+        if _is_prepared(_builder(file, licence, cache)):  # another process prepared it first
             return
-        message = f"cannot make {file.path} from {origin} in {cache}: {first_line(error)}; {_advice(file)}"
+        message = f"cannot prepare {file.path} from {origin} in {cache}: {first_line(error)}; {_advice(file)}"
         raise UserError(message) from error
 
 
@@ -166,12 +169,12 @@ def _size_and_digest(local: str) -> str:
     return f"it has {os.path.getsize(local)} bytes with sha256 {digest}, "
 
 
-def _content(file: RegisteredFile, path) -> bytes:
-    """Reads the text of a file whose checksum is right. Raises UserError if its content is not as registered."""
+def _read_content(file: RegisteredFile, path) -> bytes:
+    """Reads the text of a verified file. Raises UserError if its content does not match its registration."""
     if file.member is not None:
-        content = _member(file, path)
+        content = _read_zip_member(file, path)
     else:
-        content = _unzipped(file, path) if file.path.endswith(".gz") else Path(path).read_bytes()
+        content = _read_gzip(file, path) if file.path.endswith(".gz") else Path(path).read_bytes()
     decode_utf8(content, file.path)
     if file.alphabet is not None:
         strange = content.translate(None, file.alphabet.encode())[:1]
@@ -183,40 +186,40 @@ def _content(file: RegisteredFile, path) -> bytes:
     return content
 
 
-def _unzipped(file: RegisteredFile, path) -> bytes:
+def _read_gzip(file: RegisteredFile, path) -> bytes:
     """Reads the text in a .gz file. Never unpacks more than the registered size."""
     try:
         with gzip.open(path) as archive:
             content = archive.read(file.text_size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file.path} is not a whole gzip file: {first_line(error)}") from error
+        raise UserError(f"{file.path} is a truncated or invalid gzip file: {first_line(error)}") from error
     if len(content) != file.text_size:
-        raise UserError(f"{file.path}: its text does not have the registered {file.text_size} bytes")
+        raise UserError(f"{file.path}: its text is not {file.text_size} bytes long, as registered")
     return content
 
 
-def _member(file: RegisteredFile, path) -> bytes:
+def _read_zip_member(file: RegisteredFile, path) -> bytes:
     """Reads the text in an archive. Never unpacks more than the registered size, whatever the archive declares."""
     name = file.member or ""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as member:
             declared = archive.getinfo(name).file_size
             content = member.read(file.text_size + 1) if declared <= file.text_size else None
-    except Exception as error:  # a dozen types: of zipfile, zlib and struct, and for unknown methods and flags
+    except Exception as error:  # zipfile, zlib and struct raise a dozen types
         raise UserError(
-            f"{file.path} is not a whole zip archive with a member {file.member}: {first_line(error)}"
+            f"{file.path} is not a valid zip archive that contains {file.member}: {first_line(error)}"
         ) from error
     if content is None or len(content) != file.text_size:
         raise UserError(
-            f"{file.path}: its member {file.member} does not have the registered {file.text_size} bytes (it declares "
+            f"{file.path}: its member {file.member} is not {file.text_size} bytes long, as registered (it declares "
             f"{declared})"
         )
     return content
 
 
 @contextlib.contextmanager
-def _writable(cache: str):
-    """Yields `cache`, or a temporary directory if that is not writable."""
+def _writable_cache(cache: str):
+    """Yields `cache` if it is writable, else a temporary directory."""
     try:
         os.makedirs(cache, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache):

@@ -1,4 +1,4 @@
-"""The embedded corpus: generated English-like text whose entropy per character is known exactly.
+"""The built-in corpus: generated English-like text whose entropy per character is known exactly.
 
 A Markov chain over 99 words writes endless sentences such as "the old king finds a red stone near our river and every
 fox keeps some key". The class of a word (GRAMMAR) decides which classes may follow it; the seed decides which few words

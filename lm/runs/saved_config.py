@@ -1,6 +1,6 @@
 """The config of a run or an export, read from its directory: --config=RUN/config.json.
 
-A config file may name it as `lm/runs/saved_config.py:RUN/config.json`; launch.py writes it so.
+launch.py passes it on as `lm/runs/saved_config.py:RUN/config.json`; a config file may do the same.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from lm.runs.schema import check, read_json
 
 
 def get_config(path: str) -> ConfigDict:
-    """The config in a config.json. Raises UserError if it cannot be read or is no config of a run."""
+    """The config in a config.json. Raises UserError if it cannot be read or is not a run's config."""
     values = read_json(path, {})
     if "vocabulary" in values:  # an export
         check(values, {"config": {}}, path)
@@ -29,13 +29,13 @@ def restore(values: dict, where: str | Path) -> ConfigDict:
     Raises UserError, naming the file `where`, for unknown keys and values of another type.
     """
     if "kind" in values:
-        raise UserError(f"{where} has the key kind, so it is the config of another command, not of a run")
+        raise UserError(f"{where} is a config for another command: it has the key kind")
     config = base().unlock()
     config.targets = ConfigDict(values.get("targets", {}))
     known = flat(config.to_dict())
     for key, value in flat({key: value for key, value in values.items() if key != "targets"}).items():
         if any(name.startswith(f"{key}.") for name in known):
-            raise UserError(f"{where}: {key}={in_short(value)} must hold keys")
+            raise UserError(f"{where}: {key} must be a group of keys, not {in_short(value)}")
         if key not in known:
             raise UserError(f"{where} has the unknown key {key[:80]}: another version of this project wrote it")
         try:

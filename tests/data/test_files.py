@@ -35,7 +35,7 @@ def test_a_missing_file_without_a_network_is_an_error_at_once(cache, data_dir):
         "(or set LM_DATA_DIR)"
     )
     message = refusal(load, data_config(corpus="text8_prefix"), None)
-    assert message.startswith("text8/text8-prefix.zip is not on this machine: it has no public address")
+    assert message.startswith("text8/text8-prefix.zip is not in the cache: it has no public address")
     assert prepared(cache) == []
 
 
@@ -89,7 +89,7 @@ def test_characters_outside_the_alphabet_are_errors(text, message, cache, data_d
 def test_archives_without_the_member_and_damaged_archives_are_errors(cache, data_dir, tmp_path):
     def check(content):
         source = place(data_dir, "a.zip", content, member="text8", text_size=3)
-        assert "a.zip is not a whole zip archive with a member text8" in refusal(read_text, source, str(data_dir))
+        assert "a.zip is not a valid zip archive that contains text8" in refusal(read_text, source, str(data_dir))
         assert prepared(cache) == []
 
     check(archive(tmp_path, b"abc", member="../text8"))
@@ -162,7 +162,7 @@ def test_two_processes_may_prepare_at_once(cache, data_dir):
 def test_the_slower_of_two_processes_uses_the_file_of_the_faster(data_dir, monkeypatch):
     """The other process finishes after this one looked into the cache and before it renames its own file."""
     source = place(data_dir, "a.txt", b"some text")
-    made, content = [], files._content
+    made, content = [], files._read_content
 
     def slow(*arguments):
         if not made:
@@ -170,7 +170,7 @@ def test_the_slower_of_two_processes_uses_the_file_of_the_faster(data_dir, monke
             assert read_text(source, str(data_dir)) == "some text"
         return content(*arguments)
 
-    monkeypatch.setattr(files, "_content", slow)
+    monkeypatch.setattr(files, "_read_content", slow)
     assert read_text(source, str(data_dir)) == "some text"
     assert made
 
@@ -220,7 +220,7 @@ def test_a_wrong_download_is_an_error_and_not_kept(cache, server):
     assert prepared(cache) == []
     (folder / "a.txt").unlink()
     message = refusal(read_text, source, None)
-    assert message.startswith(f"cannot make a.txt from {address}/a.txt")
+    assert message.startswith(f"cannot prepare a.txt from {address}/a.txt")
     assert "404" in message
     assert prepared(cache) == []
 

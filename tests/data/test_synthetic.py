@@ -1,4 +1,4 @@
-"""The embedded corpus: its exact entropy rate against independent computations, and its stability."""
+"""The built-in corpus: its exact entropy rate against independent computations, and its stability."""
 
 import hashlib
 import itertools

@@ -21,7 +21,9 @@ def test_a_claim_without_a_record_or_a_reason_is_found():
     claims = all_claims()
     ledger = json.loads((RESULTS / "ledger.json").read_text())
     ledger["rows"] = [row for row in ledger["rows"] if row["config"] != "ptb/zaremba:large"]
-    assert published.unexplained(ledger, claims) == ["configs/ptb/zaremba.py:large has neither a record nor a reason"]
+    assert published.unexplained(ledger, claims) == [
+        "configs/ptb/zaremba.py:large has no record, and ledger.json gives no reason"
+    ]
 
 
 def test_an_outdated_table_is_found(monkeypatch):
@@ -36,9 +38,9 @@ def test_an_outdated_table_is_found(monkeypatch):
     [
         (
             lambda c: c["trials"][3]["parameters"].update({"keep_prob.input": 0.5}),
-            "are not those that the config plans",
+            "its trials differ from the plan of the config",
         ),
-        (lambda c: c["trials"].pop(), "are not those that the config plans"),
+        (lambda c: c["trials"].pop(), "its trials differ from the plan of the config"),
         (lambda c: c.update(best=c["trials"][0]), "is not the one with the lowest value"),
         (lambda c: c.update(name="sweeps/none"), "no config is named sweeps/none"),
     ],
