@@ -340,7 +340,7 @@ def archive(directory: Path) -> Target:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("text8", text)
     source = files.RegisteredFile("corpus.zip", 0, "", None, "text8", len(text), "abcdefghijklmnopqrstuvwxyz ")
-    return Target((path,), lambda: files._content(source, path), weight=2)
+    return Target((path,), lambda: files._read_content(source, path), weight=2)
 
 
 def text_file(directory: Path) -> Target:
