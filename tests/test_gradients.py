@@ -16,7 +16,7 @@ from lm.run import open_run
 from lm.training.loop import train
 from lm.training.setup import make_setup
 from tests.helpers import tiny
-from tests.helpers.each_cell import EACH_CELL
+from tests.helpers.few import EACH_CELL, few
 
 
 def test_the_books_numbers_to_every_printed_digit():
@@ -32,7 +32,7 @@ def test_the_books_numbers_to_every_printed_digit():
     np.testing.assert_array_equal(relu["gradients"], 5.0 ** np.arange(1, 11)[:, None] * np.ones(2))
 
 
-@pytest.mark.parametrize("cell", ["elman_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("cell", few(["elman_tanh", "lstm", "gru"], "lstm"))
 def test_the_last_step_has_gradient_one_per_unit_and_earlier_ones_follow(cell):
     """d(sum h_T) / d h_T is 1 for each of n units, so its norm is sqrt(n)."""
     norms = gradient_norms(cell, units=9, steps=6, key=jax.random.key(0))
@@ -75,6 +75,7 @@ def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path):
         gradients.run(tiny.config(), tmp_path / "file" / "deep")
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_drawn_too(tmp_path, monkeypatch):
     """Each layer has its line; at the last step the gradient is that of one step, computed apart."""
     monkeypatch.setattr(gradients, "CELLS", {"elman_tanh": CELLS["elman_tanh"]})

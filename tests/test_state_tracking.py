@@ -26,6 +26,7 @@ def test_an_lstm_learns_parity_and_a_gate_that_sees_no_state_does_not(tmp_path, 
     assert accuracy["min_gru"] < 0.6
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, monkeypatch, capsys):
     """Runs again to the same content, without training again."""
     get_config = config_file.get_config

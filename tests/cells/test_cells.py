@@ -18,7 +18,7 @@ from lm.errors import UserError
 from lm.model.initialisers import initialiser
 from lm.model.language_model import make_model
 from tests.helpers import cell_references, tiny
-from tests.helpers.each_cell import EACH_CELL
+from tests.helpers.few import EACH_CELL
 from tests.helpers.quick import compiled, solve_in_order
 
 T, B, D, H, P = 5, 2, 4, 3, 2

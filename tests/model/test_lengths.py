@@ -10,7 +10,7 @@ from lm.cells.kinds import zero_carry
 from lm.cells.table import make_cell
 from lm.model.layer import RecurrentLayer, mask_of
 from tests.helpers import tiny
-from tests.helpers.each_cell import EACH_CELL
+from tests.helpers.few import EACH_CELL
 from tests.helpers.quick import compiled
 
 T, D, H, P = 4, 4, 3, 2

@@ -17,7 +17,7 @@ from lm.scoring.protocols import exact_nats
 from lm.training.loop import train
 from lm.training.setup import make_setup
 from tests.helpers import tiny
-from tests.helpers.each_cell import EACH_CELL
+from tests.helpers.few import EACH_CELL
 
 SPACE = 0  # tiny.SYMBOLS[0] ends the sentences
 T, B, H = 9, 3, 4
@@ -57,6 +57,7 @@ def test_every_cell_runs_each_part_as_if_alone_with_the_gradient_of_autodiff(nam
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_sentences_each_read_alone(tmp_path):
     """Each sentence begins with the symbol that ended the one before."""
     config = tiny.config(data__reset=" ", model__hidden=(3, 4))

@@ -22,6 +22,7 @@ from lm.training.loop import Trainer, train
 from lm.training.recorder import Recorder
 from lm.training.setup import make_setup
 from lm.training.step import StepMetrics
+from tests.helpers.few import few
 from tests.training.test_resume import Interrupted, config, corpus, final_state, interrupt, rows_of
 
 NO_SPACE = "No space left on device"
@@ -383,7 +384,10 @@ def test_a_users_own_copy_of_a_checkpoint_stays(tmp_path):
     assert not (last / "7.orbax-checkpoint-tmp-3").exists()
 
 
-@pytest.mark.parametrize("name", ["a b", "a?b", "a%b", "\u00e4\u2603", "a[b]", "a:b", "~u", "x/../y", "long" * 50])
+ODD_PATHS = ("a b", "a?b", "a%b", "\u00e4\u2603", "a[b]", "a:b", "~u", "x/../y", "long" * 50)
+
+
+@pytest.mark.parametrize("name", few(ODD_PATHS, "a%b", "x/../y"))
 def test_odd_paths_work(tmp_path, name, monkeypatch):
     (tmp_path / "x").mkdir()
     monkeypatch.chdir(tmp_path / "x")

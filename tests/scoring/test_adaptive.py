@@ -7,6 +7,7 @@ import pytest
 
 from lm.scoring.protocols import PROTOCOLS, evaluate, exact_nats, protocol_nats
 from tests.helpers import tiny
+from tests.helpers.few import few
 
 ADAPTIVE = [name for name, protocol in PROTOCOLS.items() if protocol.adapts]
 CASES = {
@@ -33,7 +34,7 @@ def states_and_log_probs(model, parameters, text):
     return rows
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", few(CASES, "bigram"))
 def test_the_cache_is_the_loop_of_its_equation(case):
     model, parameters = tiny.model(**CASES[case])
     text, chosen = tiny.text(30), settings()
@@ -48,7 +49,7 @@ def test_the_cache_is_the_loop_of_its_equation(case):
     np.testing.assert_allclose(protocol_nats("cache", model, parameters, text, chosen), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", few(CASES, "bigram"))
 def test_a_temperature_divides_the_logits(case):
     model, parameters = tiny.model(**CASES[case])
     text = tiny.text(30)

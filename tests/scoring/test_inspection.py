@@ -8,7 +8,7 @@ import pytest
 from lm.scoring import inspection
 from lm.scoring.protocols import exact_nats
 from tests.helpers import tiny
-from tests.helpers.each_cell import EACH_CELL
+from tests.helpers.few import EACH_CELL
 
 TEXT = tiny.text(37)
 

@@ -18,6 +18,7 @@ from lm.runs.metrics import MetricsLog
 from lm.tasks import TASKS, make_task
 from lm.training.loop import Trainer
 from lm.training.recorder import Recorder
+from tests.helpers.few import few
 from tests.helpers.task_configs import CONFIGS, config_of, small_corpora
 
 SEEDS = (0, 1)
@@ -34,7 +35,7 @@ def corpora():
         yield
 
 
-@pytest.fixture(scope="module", params=sorted(TASKS))
+@pytest.fixture(scope="module", params=few(sorted(TASKS), "classification"))
 def trained(request, tmp_path_factory, corpora):
     """(config, directory with a run of each of SEEDS, what was read of the corpus: (splits, steps made by then))"""
     directory, reads, recorders = tmp_path_factory.mktemp(request.param), [], []

@@ -24,7 +24,7 @@ from lm.tasks.labelling import label_sequence, predict, targets_of
 from lm.training.loop import train
 from lm.training.step import compile_steps
 from tests.helpers import labelled
-from tests.helpers.each_cell import EACH_CELL
+from tests.helpers.few import EACH_CELL, few
 from tests.helpers.quick import compiled
 
 KINDS = {
@@ -32,7 +32,7 @@ KINDS = {
     "tagging": ("tagging", {}),
     "crf": ("tagging", {"model__output": "crf", "model__shape_size": 2}),
 }
-EACH_KIND = ["classification", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tagging", "crf"))]
+EACH_KIND = few(("classification", "tagging", "crf"), "classification")
 
 
 def config_of(kind, path, **changes):
@@ -81,7 +81,7 @@ def test_a_padded_sequence_gives_the_loss_and_gradient_of_the_sequence_alone(cel
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradient["embedding"])) > 1e-3
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", few(POOLINGS, "attention"))
 @pytest.mark.parametrize("convolution", [(), (4, 3, 2)])
 def test_pooling_and_convolution_leave_padding_out(pooling, convolution):
     if pooling == "none" and convolution:
@@ -222,9 +222,7 @@ def test_padding_in_front_is_read_as_tokens(tmp_path):
     assert np.asarray(batch.lengths)[:2].tolist() == [3, 3]
 
 
-@pytest.mark.parametrize(
-    "kind", ["tagging", *(pytest.param(x, marks=pytest.mark.slow) for x in ("classification", "crf"))]
-)
+@pytest.mark.parametrize("kind", few(("classification", "tagging", "crf"), "tagging"))
 def test_a_run_learns_its_labels_and_can_be_opened(tmp_path, kind):
     config = config_of(kind, tmp_path / "a.txt", train__epochs=10, keep_prob__input=0.9)
     [score] = train(load_setup(config, None), tmp_path / "run")["results"]
@@ -276,9 +274,8 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, changes, message):
         load_setup(config, None)
 
 
-@pytest.mark.parametrize(
-    "kind", ["classification", *(pytest.param(x, marks=pytest.mark.slow) for x in ("tagging", "crf"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["classification", "tagging", "crf"])
 def test_a_text_is_labelled_by_a_run_and_by_its_export(tmp_path, kind, capsys):
     config = config_of(kind, tmp_path / "a.txt", train__epochs=30, model__hidden=(24,))
     train(load_setup(config, None), tmp_path / "run")

@@ -43,6 +43,7 @@ def test_sums_are_right_and_held_out(config):
     assert not seen["test"] & seen["train"]
 
 
+@pytest.mark.slow
 def test_a_small_model_learns_to_copy_sums_of_its_own(tmp_path, config):
     """The accuracy of a score counts whole targets, as `translate` writes them."""
     config.model.hidden, config.train.steps, config.evaluation.splits = (32,), 60, ("train",)
@@ -82,6 +83,7 @@ def test_pairs_are_needed(config):
         load_setup(config, None)
 
 
+@pytest.mark.slow
 def test_forcing_draws_without_dropout(tmp_path, config):
     """And the draws are the same each time."""
     config.keep_prob.output, config.loss.teacher_forcing = 1.0, 0.5
@@ -90,6 +92,7 @@ def test_forcing_draws_without_dropout(tmp_path, config):
     assert losses[0] == losses[1] != train(load_setup(config, None), tmp_path / "c")["train"]["final_mean_loss"]
 
 
+@pytest.mark.slow
 def test_forcing_that_has_fallen_to_nothing_is_none(tmp_path, config):
     """A linear schedule of one step forces the first step alone: after it, training is that without forcing."""
     config.keep_prob.output, config.train.steps = 1.0, 1
@@ -150,6 +153,7 @@ def test_own_pairs_of_words(tmp_path, config):
     assert train.target.tokens.tolist() == [2, 3, 0, 2, 1, 0, 1, 1, 0, 2, 3, 1, 0]
 
 
+@pytest.mark.slow
 def test_a_run_on_own_pairs_scores_and_translates(tmp_path, config, capsys):
     config = own_pairs(tmp_path, config, LONGER)
     config.model.hidden, config.model.context, config.train.steps = (24,), "fed", 150
