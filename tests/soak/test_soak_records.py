@@ -67,10 +67,10 @@ def test_every_record_will_say_of_which_revision_it_is(path):
 @pytest.mark.parametrize(
     ("words", "number"),
     [
-        (r"([\d,]+) kills", lambda: sum(run["kills"] for run in load("soak_kills").values())),
+        (r"([\d,]+) SIGKILLs", lambda: sum(run["kills"] for run in load("soak_kills").values())),
         (r"([\d,]+) mutated files", lambda: load("soak_fuzz")["tried"]),
         (r"([\d,]+) bad\s+inputs", lambda: load("soak_bad_input")["refused"]),
-        (r"([\d,]+) steps on end", lambda: load("soak_long")["steps"]),
+        (r"([\d,]+) steps in a row", lambda: load("soak_long")["steps"]),
     ],
 )
 def test_the_page_on_trust_has_the_numbers(words, number):
