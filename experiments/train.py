@@ -23,8 +23,8 @@ from lm.runs.workdir import read_config
 from lm.training import devices, estimates, memory, timing
 from lm.training.estimates import Estimate
 from lm.training.loop import train
+from lm.training.pretrained import start_from_run, start_from_vectors
 from lm.training.setup import Setup, make_setup
-from lm.training.start import start_from_run, start_from_vectors
 
 LONG_SECONDS = 300.0  # timing takes some seconds: a few hundredths of this
 

@@ -13,7 +13,7 @@ from lm.tasks import make_task
 from lm.tasks.task import Task
 from lm.training import devices, optim, validation
 from lm.training.optim import Hyper
-from lm.training.start import Start, overlay
+from lm.training.pretrained import Start, overlay
 from lm.training.state import TrainState, fresh_state, start_arguments, state_shapes
 
 
