@@ -4,7 +4,7 @@ a finished run that a config claims   records/TITLE.json; the ledger there is re
 a ledger of `reproduce`               its records, ledger.json and reports
 a benchmark                           benchmark.DEVICE.json
 a benchmark of lanes                  lanes.DEVICE.json
-a sweep                               NAME/: trials, config, pictures and report
+a sweep                               NAME/: trials, config and pictures
 """
 
 import os
@@ -85,11 +85,11 @@ def print_replaced(old: Sequence[dict], new: Sequence[dict]):
 
 
 def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
-    """Copies the trials, config, pictures and report of a finished sweep."""
+    """Copies the trials, config and pictures of a finished sweep, not its report, which holds the pictures again."""
     name = read_json(workdir / "sweep.json", {"name": str})["name"]
     if len(name) > 100 or not re.fullmatch(r"\w[\w-]*(/\w[\w-]*)*", name):  # it becomes a path
         raise UserError(f"{workdir}/sweep.json: {name[:100]!r} is not the name of a sweep")
-    files = [*(workdir / file for file in ("sweep.json", "config.json", "report.html")), *workdir.glob("*.png")]
+    files = [*(workdir / file for file in ("sweep.json", "config.json")), *workdir.glob("*.png")]
     copy_all(files, workdir, directory / name)
     print(f"wrote {directory / name}")
     return directory / name

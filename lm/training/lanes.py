@@ -145,8 +145,6 @@ class Lanes:
     def __init__(self, recorders: Sequence[Recorder], data: PyTree, within: str | None = None):
         self.program = common_program([recorder.setup for recorder in recorders])
         self.recorders, self.errors, self.summaries = list(recorders), {}, {}
-        for recorder in self.recorders:
-            recorder.can_roll_back = False
         self.within = within or ("in_turn" if jax.default_backend() == "cpu" else "vmap")
         self.mesh = lane_mesh(len(recorders))
         # Every device gets equally many: copies of the first lane fill the empty places, and make no step.

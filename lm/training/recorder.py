@@ -64,7 +64,7 @@ class Recorder:
 
     def __init__(self, setup: Setup, workdir, read_test: ReadTest | None = None, observe: Observe | None = None):
         self.setup, self.workdir, self._read_test, self._observe = setup, str(workdir), read_test, observe
-        self.writes, self.can_roll_back = devices.is_first(), True
+        self.writes = devices.is_first()
         self.checkpoints = Checkpoints(workdir, keep=setup.config.checkpoint.keep)
         self._checksum = setup.corpus.provenance.get("checksum", "")
         self._compiled = False
@@ -193,13 +193,11 @@ class Recorder:
     def _check_finite(self, measured: StepMetrics):
         bad = np.flatnonzero(~np.isfinite(measured.loss) | ~np.isfinite(measured.gradient_norm))
         if len(bad):
-            rolling = ", or set config.on_nan=rollback" if self.can_roll_back else ""
             what = "gradient" if np.isfinite(measured.loss[bad[0]]) else "loss"
             raise NotFinite(
                 f"the {what} is not finite at step {self.done + bad[0]} (learning rate "
-                f"{measured.learning_rate[bad[0]]:g}, gradient norm {measured.gradient_norm[bad[0]]:g}); "
-                f"lower config.optim.learning_rate{rolling}, in another work directory; the last checkpoint in "
-                f"{self.workdir} is kept"
+                f"{measured.learning_rate[bad[0]]:g}, gradient norm {measured.gradient_norm[bad[0]]:g}); the last "
+                f"checkpoint in {self.workdir} is kept; in another directory, lower config.optim.learning_rate"
             )
 
     def needs_state(self) -> bool:

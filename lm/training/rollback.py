@@ -14,7 +14,9 @@ MOST_ROLLBACKS = 10
 
 def count_rollback(on_nan: str, rollbacks: int, error: NotFinite) -> int:
     """The number of rollbacks including the next. Raises `error` if the config asks for none, or too many were made."""
-    if on_nan != "rollback" or rollbacks >= MOST_ROLLBACKS:
+    if on_nan != "rollback":
+        raise NotFinite(f"{error} or set config.on_nan=rollback") from error
+    if rollbacks >= MOST_ROLLBACKS:
         raise error
     return rollbacks + 1
 
