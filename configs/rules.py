@@ -122,7 +122,9 @@ class TupleOf:
 
 @dataclass(frozen=True)
 class Initialiser:
-    """A tuple (name, *numbers): a function of lm/model/initialisers.py and its arguments."""
+    """A tuple (name, *numbers): a function of lm/model/initialisers.py and its arguments. shape: matrix or vector"""
+
+    shape: str
 
     def check(self, key: str, value: object) -> None:
         if not isinstance(value, tuple):
@@ -130,6 +132,8 @@ class Initialiser:
         name, *numbers = value or ("",)
         Text().check(key, name)
         function = lookup(imported("lm.model.initialisers:INITIALISERS"), name, key)
+        if self.shape == "vector" and name == "orthogonal":
+            raise refusal(key, "an initialiser of vectors", value)
         wanted = list(inspect.signature(function).parameters)[3:]  # after key, shape, dtype
         finite = all(type(number) in (int, float) and abs(number) <= FLOAT32 for number in numbers)
         if len(numbers) != len(wanted) or not finite:
@@ -212,16 +216,16 @@ RULES: dict[str, Rule] = {
     "model.context": Name("lm.model.encoder_decoder:CONTEXTS"),
     "model.output": Name("lm.model.language_model:OUTPUTS"),
     "model.initial_carry": Name("lm.model.sequence_model:INITIAL_CARRIES"),
-    "init.embedding": Initialiser(),
-    "init.input": Initialiser(),
-    "init.recurrent": Initialiser(),
-    "init.bias": Initialiser(),
-    "init.vector": Initialiser(),
-    "init.gain": Initialiser(),
-    "init.ring": Initialiser(),
-    "init.phase": Initialiser(),
-    "init.output": Initialiser(),
-    "init.output_bias": Initialiser(),
+    "init.embedding": Initialiser("matrix"),
+    "init.input": Initialiser("matrix"),
+    "init.recurrent": Initialiser("matrix"),
+    "init.bias": Initialiser("vector"),
+    "init.vector": Initialiser("vector"),
+    "init.gain": Initialiser("vector"),
+    "init.ring": Initialiser("vector"),
+    "init.phase": Initialiser("vector"),
+    "init.output": Initialiser("matrix"),
+    "init.output_bias": Initialiser("vector"),
     "keep_prob.input": KEEP_PROBABILITY,
     "keep_prob.between": KEEP_PROBABILITY,
     "keep_prob.output": KEEP_PROBABILITY,

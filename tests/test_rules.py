@@ -56,11 +56,13 @@ def wrong_values(rule: Rule) -> list[tuple[object, str]]:
             wrong = [(3, " must be a tuple, not 3"), ("ab", " must be a tuple, not 'ab'")]
             wrong += [(short, f" must be {rule.words}, not {short!r}")] if least else []
             return [*wrong, ((inner[0],) * max(least, 1), f"[0]{inner[1]}")]
-        case Initialiser():
+        case Initialiser(shape):
             forms = [("uniform",), ("uniform", 1.0, math.nan), ("uniform", -math.inf, 1.0), ("uniform", True, 1.0)]
             form = " must be ('uniform', low, high) with numbers finite in 32 bits, not "
             unknown = [(("no such",), ": unknown 'no such'; known: zeros, "), ((), ": unknown ''; known: zeros, ")]
-            return [("zeros", " must be a tuple, not 'zeros'"), *unknown, *((x, form + repr(x)) for x in forms)]
+            unfit = [(("orthogonal",), " must be an initialiser of vectors, not ('orthogonal',)")]
+            wrong = [("zeros", " must be a tuple, not 'zeros'"), *unknown, *((x, form + repr(x)) for x in forms)]
+            return wrong + (unfit if shape == "vector" else [])
     raise TypeError(rule)
 
 
