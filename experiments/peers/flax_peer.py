@@ -63,7 +63,7 @@ def convert(workload: Workload, parameters: dict) -> dict:
 
 
 def zero_carries(workload: Workload, batch: int) -> tuple:
-    """One per layer: (c, h) for an LSTM, otherwise h; arrays [B, H]."""
+    """Zero carries, one per layer: (c, h) for an LSTM, otherwise h; arrays [B, H]."""
     zeros = [jnp.zeros((batch, units)) for units in workload.hidden]
     return tuple((x, x) for x in zeros) if workload.cell == "lstm" else tuple(zeros)
 
@@ -73,7 +73,7 @@ def build(workload: Workload) -> Program:
     parameters = convert(workload, draw_parameters(workload))
     token = jnp.zeros((1, 1), jnp.int32)
     initial = jax.eval_shape(model.init, jax.random.key(0), token, zero_carries(workload, 1))["params"]
-    assert jax.tree.map(jnp.shape, initial) == jax.tree.map(jnp.shape, parameters), "flax has other parameters"
+    assert jax.tree.map(jnp.shape, initial) == jax.tree.map(jnp.shape, parameters), "shapes differ from flax's"
     if workload.kind == "train":
         return _training(workload, model, parameters)
 

@@ -1,8 +1,8 @@
 """The floor: times the matrix products that a workload requires, at their own shapes, and nothing else.
 
 Gates, softmax, updates and loading are left out, so an implementation with equally fast products takes longer.
-Embeddings and one-hot inputs are not counted: they read rows of a table, without a product. Of labelled sequences, all
-have the mean length, so that nothing is padded.
+Embeddings and one-hot inputs are not counted: they read rows of a table, without a product. All labelled sequences
+have the mean length, so nothing is padded.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Product(NamedTuple):
 
 
 class Softmax(NamedTuple):
-    """The three products of training a softmax, in chunks of `rows` features [R, H].
+    """The three products of a softmax training step, in chunks of `rows` features [R, H].
 
     They give the logits, the gradient of the features and the gradient of the kernel [H, V].
     """
@@ -47,12 +47,12 @@ class Softmax(NamedTuple):
 
 
 def products(workload: Workload) -> tuple[Sequence[Product | Softmax], int]:
-    """(the products of one training step, window or text; the number of these in a unit of work)"""
+    """Returns (the products of one training step, window or text; how many times a unit of work repeats them)."""
     if workload.kind == "train" or workload.labelled:
         return _training(workload), 1
     if workload.kind == "evaluate":
         return _forward(workload, min(EXACT_UNROLL, workload.length), 1), -(-workload.length // EXACT_UNROLL)
-    # Each character depends on the one before it, so no product covers several.
+    # Each character depends on the previous one, so characters cannot share a product.
     one = [p._replace(times=workload.length - 1) for p in _forward(workload, 1, workload.batch)]
     return one, 1
 
@@ -91,8 +91,8 @@ def _training(workload: Workload) -> list[Product | Softmax]:
 def operands(product: Product | Softmax) -> tuple:
     """Left and right operands for `multiply`.
 
-    Values must neither grow nor vanish along a sequence; apart from that they do not affect speed. Part of each result
-    becomes part of the next left operand, and an identity in the right operand preserves it.
+    Each result feeds the next left operand. An identity in the right operand keeps its values from growing
+    or vanishing; otherwise values do not affect speed.
     """
     rng = np.random.default_rng(0)
 
@@ -118,7 +118,7 @@ def multiply(product: Product | Softmax, left, right):
     _, k, n, times = product
     if times == 1:
         return result
-    if k <= n:  # keep the whole result: of a slice, the compiler would compute the slice only
+    if k <= n:  # keep the full result: XLA would compute only the slice that is read
         return jax.lax.fori_loop(1, times, lambda _, y: y[:, :k] @ right, result)
     left = left.at[:, :n].set(result)
     return jax.lax.fori_loop(1, times, lambda _, x: x.at[:, :n].set(x @ right), left)

@@ -1,7 +1,7 @@
 """dm-haiku: hk.LSTM under hk.dynamic_unroll, optax, one jitted step per call.
 
-The other libraries have no equivalent of its other cells: hk.GRU applies the reset gate before the product, and
-hk.VanillaRNN uses a rectifier.
+Its other cells are not compared, because the other libraries define them differently: hk.GRU applies the reset gate
+before the product, and hk.VanillaRNN uses a rectifier.
 """
 
 import haiku as hk
@@ -33,7 +33,7 @@ def network(workload: Workload, tokens, states, train: bool):
 
 
 def convert(workload: Workload, parameters: dict[str, np.ndarray]) -> dict:
-    """Converts the parameters of workload.draw_parameters: haiku orders the gates i, g, f, o and adds 1 to f."""
+    """Converts the parameters of workload.draw_parameters: haiku orders gates i, g, f, o and adds 1 to f's bias."""
     tree = {"output": {"w": parameters["output_kernel"], "b": parameters["output_bias"]}}
     if workload.embedding:
         tree["embedding"] = {"embeddings": parameters["embedding"]}

@@ -1,7 +1,7 @@
 """Keras 3 on its JAX backend: a functional model and the documented stateless training step, jitted.
 
-Labelled sequences are padded with zeros, which Embedding(mask_zero=True) masks: to the longest possible one, or, in the
-order `sorted`, to one of eight evenly spaced lengths. Each length is compiled.
+Labelled sequences are padded with zeros, which Embedding(mask_zero=True) masks. Order `random` pads to the maximum
+length, order `sorted` to one of eight evenly spaced lengths. Each length is compiled separately.
 """
 
 import os
@@ -20,7 +20,7 @@ from experiments.peers.workload import Program, Workload, draw_parameters, gates
 
 LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "elman": keras.layers.SimpleRNN}
 STATES = {"lstm": 2, "gru": 1, "elman": 1}  # number of arrays in a layer's state
-LENGTHS = 8  # to which sorted labelled sequences are padded
+LENGTHS = 8  # number of padded lengths in the order `sorted`
 
 
 def make_model(workload: Workload) -> keras.Model:
@@ -75,7 +75,7 @@ def zero_states(workload: Workload, batch: int) -> list:
 
 
 def build(workload: Workload, order: str = "random", first: Sequence[Sequence[int]] = ()) -> Program:
-    """order, first: of labelled sequences, see `peer_batches`"""
+    """Builds the program. order, first: arguments of `peer_batches`, for labelled sequences."""
     model = make_classifier(workload) if workload.labelled else make_model(workload)
     load(workload, model, draw_parameters(workload))
     variables = [v.value for v in model.trainable_variables]
@@ -117,7 +117,7 @@ def _training(workload: Workload, model: keras.Model, variables: list, others: l
 
 
 def _classification(workload: Workload, model: keras.Model, multiple: int, batches: Callable) -> Program:
-    """multiple: batches are padded to a multiple of it"""
+    """Pads each batch to a length that is a multiple of `multiple`."""
     optimiser = keras.optimizers.Adam(workload.learning_rate, epsilon=1e-8)
     optimiser.build(model.trainable_variables)
     cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)

@@ -27,7 +27,7 @@ CELLS = {"lstm": "lstm", "gru": "gru_reset_after", "elman": "elman_tanh"}
 
 
 def experiment_config(workload: Workload, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config of a run with the workload's sizes and settings."""
+    """Returns the training config with the workload's sizes and settings."""
     config = ml_collections.ConfigDict(config.to_dict())
     config.data.batch_size = workload.batch
     config.model.cell = CELLS[workload.cell]
@@ -49,17 +49,17 @@ def experiment_config(workload: Workload, config: ml_collections.ConfigDict) -> 
     config.optim.name = "sgd"
     config.optim.clipping, config.optim.clip = "global_norm", workload.clip
     config.sample.number, config.sample.start = workload.batch, "random"
-    config.sample.length = max(1, workload.length - 1)  # besides the start
+    config.sample.length = max(1, workload.length - 1)  # without the start token
     return config
 
 
 def describe() -> dict:
-    """Versions, device and revision."""
+    """Provenance of this project: versions, device and revision."""
     return provenance({}, Corpus("random", Vocabulary("char", ("a",)), {}, {}), revision())
 
 
 def build(workload: Workload, config: ml_collections.ConfigDict, **changes) -> Program:
-    """config: of a run (configs/base.py); changes: of the workload"""
+    """Builds the program. config: a training config; changes: fields of the workload to replace."""
     workload = workload._replace(**changes)
     limit_threads(workload.threads)
     level, first = ("char", 0x100) if workload.vocabulary < 1000 else ("word", 0)
@@ -99,11 +99,11 @@ def _training(setup: Setup, parameters: dict, text: np.ndarray) -> Program:
 
 
 def _classification(setup: Setup, parameters: dict, examples: Examples) -> Program:
-    """Dispatches as lm/training/loop.py does: each ends with its epoch at the latest."""
+    """Dispatches steps as lm/training/loop.py does: no dispatch crosses the end of an epoch."""
     task, capacity = setup.task, setup.config.train.steps_per_dispatch
     data, steps = task.on_device(examples), task.steps_per_epoch
     state, done = setup.initial_state()._replace(parameters=parameters), 0
-    key = jax.random.clone(state.key)  # the state's own is donated
+    key = jax.random.clone(state.key)  # a step donates the state's own key
 
     @functools.lru_cache(1)
     def rows(epoch: int) -> np.ndarray:

@@ -1,12 +1,12 @@
 """Plots the cost of a training step against sequence length, hidden size, vocabulary and batch size, and the speed of
-labelled sequences against how they are padded."""
+labelled sequences for three ways to pad them."""
 
 from experiments.pages import png_of
 from experiments.peers.workload import SWEEPS
 from lm.runs.files import write_bytes
 
 LABELS = {"lm": "this project", "floor": "floor: matrix products alone"}
-# Bars of the plot of padding, by implementation.
+# Implementation -> label of its bar in the padding plot.
 PADDING = {"lm_single": "one sequence\nat a time", "lm_padded": "all padded to 500", "lm": "8 buckets"}
 AXES = {
     "cost_unroll": "sequence length T",
@@ -17,7 +17,7 @@ AXES = {
 
 
 def milliseconds(record: dict, sweep: str) -> dict[str, dict[int, float]]:
-    """{implementation: {value on the sweep's axis: milliseconds per step}} of the measured points."""
+    """Returns {implementation: {value on the sweep's axis: milliseconds per step}} for the measured points."""
     points = {workload.name: workload for workload in SWEEPS[sweep]}
     found: dict[str, dict[int, float]] = {}
     for row in record["rows"]:
@@ -29,7 +29,7 @@ def milliseconds(record: dict, sweep: str) -> dict[str, dict[int, float]]:
 
 
 def caption(name: str) -> str:
-    """What the plot PREFIX`name`.png shows."""
+    """Caption of the plot PREFIX`name`.png."""
     return "speed by padding" if name == "padding" else f"cost against {AXES[name]}"
 
 
@@ -48,7 +48,7 @@ def plot_all(record: dict, prefix: str) -> list[str]:
 
 
 def plot_padding(rows: dict[str, dict]) -> bytes:
-    """Draws one bar per way to pad. rows: {implementation: row}. Returns a PNG."""
+    """Draws one bar per padding method. rows: {implementation: row}. Returns a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3), layout="constrained")

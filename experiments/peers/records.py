@@ -1,4 +1,4 @@
-"""Copies measurements of speed to the committed records: one benchmark and one record of lanes per device."""
+"""Copies speed measurements to the committed records: one benchmark and one lanes record per device."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from lm.errors import UserError, first_line
 from lm.runs.files import make_directory, write_bytes
 from lm.runs.schema import NUMBER, read_json
 
-# The parts of benchmark.json and lanes_speed.json that docs/speed.md shows, in the notation of lm/runs/schema.py.
+# Schemas (lm/runs/schema.py) of the parts of benchmark.json and lanes_speed.json that docs/speed.md shows.
 _ROW = {
     "workload": str,
     "implementation": str,
@@ -44,8 +44,7 @@ LANES_SPEED = {
 def record_benchmark(workdir: str | Path, directory: Path = RESULTS) -> Path:
     """Copies workdir/benchmark.json, rounded, to DIRECTORY/benchmark.DEVICE.json, and draws its plots beside it.
 
-    Workloads that were not measured now keep their earlier rows. Raises UserError for a file that is not a complete
-    benchmark.
+    Keeps the recorded rows of workloads that this benchmark did not measure. Raises UserError for an invalid file.
     """
     source = Path(workdir, "benchmark.json")
     benchmark = read_json(source, BENCHMARK)
@@ -56,7 +55,7 @@ def record_benchmark(workdir: str | Path, directory: Path = RESULTS) -> Path:
         raise UserError(f"{source} is not a valid benchmark ({type(error).__name__}: {first_line(error)})") from error
     if path.exists():
         benchmark = merged(read_json(path, BENCHMARK), benchmark)
-    # One line per key and per row, which a diff shows well.
+    # One line per key and per row keeps diffs readable.
     head = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in benchmark.items() if key != "rows"]
     rows = ",\n".join(json.dumps(round_floats(row)) for row in benchmark["rows"])
     make_directory(directory)
@@ -67,7 +66,7 @@ def record_benchmark(workdir: str | Path, directory: Path = RESULTS) -> Path:
 
 
 def merged(old: dict, new: dict) -> dict:
-    """The new benchmark, and what the old one has of other workloads."""
+    """Adds the old benchmark's rows and absences for workloads that the new one did not measure."""
     measured = {row["workload"] for row in new["rows"]}
     absent = {name: why for name, why in old["absent"].items() if name.rpartition(" ")[2] not in measured}
     rows = [row for row in old["rows"] if row["workload"] not in measured]
@@ -89,12 +88,12 @@ def record_lanes(workdir: str | Path, directory: Path = RESULTS) -> Path:
 
 
 def file_name(device: dict) -> str:
-    """The device's name, in characters that suit a file name."""
+    """The device's name in lower-case letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", device_name(device).lower()).strip("-")[:80]
 
 
 def round_floats(value):
-    """Rounds to four significant digits, more than two measurements agree on."""
+    """Rounds all floats in `value` to four significant digits; repeated measurements agree on fewer."""
     if isinstance(value, dict):
         return {key: round_floats(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,8 +1,8 @@
-"""Labelled sequences whose lengths are distributed as those of IMDB's reviews, and the batches that the peers read.
+"""Draws labelled sequences with the length distribution of IMDB's reviews, and the batches that the peers read.
 
-Tokens and labels are random, since speed does not depend on their values. The logarithms of the lengths are normally
-distributed, with the two parameters that give IMDB's mean of 238 words and its 91.6% of reviews of at most 500 (Maas et
-al. 2011). Only NumPy is imported, as in experiments/peers/workload.py.
+Tokens and labels are random, since speed does not depend on their values. Lengths are log-normal, with parameters that
+match IMDB's mean of 238 words and its 91.6% of reviews with at most 500 words (Maas et al. 2011). Only NumPy is
+imported, as in experiments/peers/workload.py.
 """
 
 import functools
@@ -14,12 +14,12 @@ import numpy as np
 
 from experiments.peers.workload import Workload
 
-# Of a length divided by workload.length: exp(m + s^2/2) is 238/500, and -m/s is the 91.6% quantile of a normal one.
+# ln(length / workload.length) is normal: exp(m + s^2/2) = 238/500; -m/s = 91.6% quantile of a standard normal.
 LOG_MEAN, LOG_DEVIATION = -1.0114, 0.7336
 
 
 class Sequences(NamedTuple):
-    """tokens: ids [N] of all sequences, without 0, which is padding; starts: [n + 1]; labels: 0 or 1 [n]"""
+    """tokens: ids [N] of all sequences, from 1 (0 is padding); starts: [n + 1]; labels: 0 or 1 [n]"""
 
     tokens: np.ndarray
     starts: np.ndarray
@@ -27,7 +27,7 @@ class Sequences(NamedTuple):
 
 
 def draw_lengths(workload: Workload) -> np.ndarray:
-    """Lengths [n] before cutting: evenly spaced quantiles of their distribution, in random order."""
+    """Lengths [n] before truncation: evenly spaced quantiles of the distribution, in random order."""
     normal, count = statistics.NormalDist(LOG_MEAN, LOG_DEVIATION), workload.sequences
     logarithms = [normal.inv_cdf((index + 0.5) / count) for index in range(count)]
     lengths = np.maximum(1, np.rint(workload.length * np.exp(logarithms))).astype(np.int64)
@@ -36,7 +36,7 @@ def draw_lengths(workload: Workload) -> np.ndarray:
 
 @functools.cache
 def draw_sequences(workload: Workload) -> Sequences:
-    """The corpus. Tokens have the smallest integer type."""
+    """Draws the corpus. Tokens have the smallest integer type that holds all ids."""
     lengths, rng = draw_lengths(workload), np.random.default_rng(2)
     tokens = rng.integers(1, workload.vocabulary, lengths.sum(), np.min_scalar_type(workload.vocabulary - 1))
     starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -44,14 +44,14 @@ def draw_sequences(workload: Workload) -> Sequences:
 
 
 def kept_lengths(workload: Workload) -> np.ndarray:
-    """Tokens [n] of each sequence that are kept: the first `workload.length`."""
+    """Lengths [n] after truncating each sequence to its first `workload.length` tokens."""
     return np.minimum(np.diff(draw_sequences(workload).starts), workload.length)
 
 
 def peer_batches(workload: Workload, first: Sequence[Sequence[int]], order: str) -> Callable[[int], np.ndarray]:
-    """The numbers of the sequences that a peer reads in each step: those of `first`, then epochs of full batches.
+    """Returns a function: step -> indices of its sequences. Batches are those of `first`, then epochs of full batches.
 
-    order: random; or sorted: sequences of similar length share a batch, and the batches have a random order
+    order: `random`, or `sorted`: batches of sequences with similar lengths, in random order
     """
     lengths = kept_lengths(workload)
 
@@ -83,7 +83,7 @@ class Padded(NamedTuple):
 
 
 def pad(workload: Workload, ids: np.ndarray, multiple: int = 1) -> Padded:
-    """A batch, padded to its longest sequence, rounded up to a multiple, and at most to workload.length."""
+    """Pads a batch to its longest sequence, rounded up to a multiple of `multiple`, at most to workload.length."""
     tokens, starts, labels = draw_sequences(workload)
     lengths = kept_lengths(workload)[ids]
     steps = min(workload.length, -(-int(lengths.max()) // multiple) * multiple)

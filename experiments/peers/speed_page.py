@@ -1,4 +1,4 @@
-"""Generates the tables of docs/speed.md from the committed records: experiments/peers/records.py.
+"""Generates the tables of docs/speed.md from the records that experiments/peers/records.py wrote.
 
 python -m experiments.peers.speed_page
 """
@@ -22,8 +22,8 @@ LIBRARIES = ("jax", "flax", "torch", "keras", "dm-haiku")
 class Aim(NamedTuple):
     """An aim of this project on a CPU with two cores.
 
-    measure: ratio (our speed over that of the peer or variant) or fraction_of_floor, to be at least `wanted`; memory
-        (our peak over the peer's), to be at most `wanted`
+    measure: ratio (our speed divided by the peer's or variant's) or fraction_of_floor: at least `wanted`; memory (our
+        peak divided by the peer's): at most `wanted`
     """
 
     workload: str
@@ -44,11 +44,11 @@ AIMS = (
     Aim("imdb_train", "ratio", 1.0, "torch"),
     Aim("imdb_padding", "ratio", 1.7, "lm_padded"),
 )
-LANES_AIM, LANES = 2.0, 16  # speed of 16 lanes over that of 16 runs one after another
+LANES_AIM, LANES = 2.0, 16  # speed of 16 lanes divided by that of 16 runs one after another
 
 
 def section(directory: Path = RESULTS) -> str:
-    """The tables of all committed benchmarks, in order of their file names, as Markdown."""
+    """The tables of all committed benchmarks, in alphabetical order of file names, as Markdown."""
     paths = sorted(directory.glob("benchmark.*.json"))
     return "\n\n".join(device_section(path, load(path)) for path in paths) or "No benchmark is on record yet."
 
@@ -58,7 +58,7 @@ def load(path: Path) -> dict:
 
 
 def device_section(path: Path, benchmark: dict) -> str:
-    """The tables and plots of one device. path: of its benchmark, which has the record of lanes and plots beside it"""
+    """The tables and plots of one device. path: its benchmark file, in the directory of its lanes record and plots"""
     device, versions = benchmark["device"], benchmark["versions"]
     libraries = ", ".join(f"{name} {versions[name]}" for name in LIBRARIES if name in versions)
     intro = f"**{device_name(device)}**, float32, {dates_and_revisions(benchmark)}; {libraries}."
@@ -85,7 +85,7 @@ def device_name(device: dict) -> str:
 
 
 def dates_and_revisions(benchmark: dict) -> str:
-    """The day or span of days, and the revisions of this code that the rows name."""
+    """Date or range of dates of the rows, and the revisions of this code that they were measured at."""
     days = sorted({row.get("date", benchmark["date"]) for row in benchmark["rows"]}) or [benchmark["date"]]
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     revisions = dict.fromkeys(row["revision"][:7] for row in benchmark["rows"] if row.get("revision"))
@@ -93,7 +93,7 @@ def dates_and_revisions(benchmark: dict) -> str:
 
 
 def by_workload(benchmark: dict) -> dict[str, dict[str, dict]]:
-    """{workload: {implementation: row}}, without the sweeps, which are plotted."""
+    """{workload: {implementation: row}}, without the cost sweeps, which are shown as plots."""
     found: dict[str, dict[str, dict]] = {}
     for row in benchmark["rows"]:
         if not row["workload"].startswith("cost_"):
@@ -136,7 +136,7 @@ def cost_table(benchmark: dict) -> str:
 
 
 def labelled_table(benchmark: dict) -> str:
-    """All implementations of the workloads of labelled sequences; "" if none was measured."""
+    """One row per workload of labelled sequences and implementation; "" if none was measured."""
     rows = []
     for name, found in by_workload(benchmark).items():
         if name not in LABELLED_WORKLOADS:
@@ -154,7 +154,7 @@ def labelled_table(benchmark: dict) -> str:
 
 
 def lanes_section(lanes: dict) -> str:
-    """Lanes against the same runs one after another, on one thread each (experiments/benchmark_lanes.py)."""
+    """Speed of lanes and of the same runs one after another, one thread each (experiments/benchmark_lanes.py)."""
     rows = []
     for row in lanes["rows"]:
         spread = f"{row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}"
@@ -186,7 +186,7 @@ def aim_table(benchmark: dict, lanes: dict | None) -> str:
 
 
 def _aim_row(aim: Aim, found: dict[str, dict]) -> list[str]:
-    """found: {implementation: row} of the aim's workload"""
+    """found: {implementation: row} for the aim's workload"""
     if aim.measure == "fraction_of_floor":
         return _at_least(aim.workload, "of the floor", aim.wanted, found["lm"]["fraction_of_floor"])
     if aim.measure == "ratio":

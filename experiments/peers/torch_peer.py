@@ -1,9 +1,9 @@
-"""PyTorch: nn.Embedding, nn.LSTM (GRU, RNN), nn.Linear, cross_entropy, clip_grad_norm_, SGD; state detached.
+"""PyTorch: nn.Embedding, nn.LSTM (GRU, RNN), nn.Linear, cross_entropy, clip_grad_norm_, SGD.
 
-torch.compile does not compile nn.LSTM, nn.GRU and nn.RNN. It compiles the rest of a training step, and has nothing to
-compile in a forward pass. (torch._dynamo.config.allow_rnn includes these modules, but torch 2.13 then fails on a CPU.)
-
-Labelled sequences are packed (pack_padded_sequence), or, in the order `sorted`, padded to the longest of their batch.
+The state is detached between windows.
+torch.compile skips nn.LSTM, nn.GRU and nn.RNN: it compiles the rest of a training step and nothing in a forward pass.
+(torch._dynamo.config.allow_rnn includes these modules, but torch 2.13 then fails on a CPU.)
+Order `random` packs labelled sequences (pack_padded_sequence); order `sorted` pads them to the longest of their batch.
 """
 
 import itertools
@@ -24,7 +24,7 @@ MODULES = {"lstm": nn.LSTM, "gru": nn.GRU, "elman": nn.RNN}
 
 
 class Model(nn.Module):
-    """Embedding or one-hot input, recurrent layers (consecutive ones of equal size in one module), nn.Linear."""
+    """Embedding or one-hot input, recurrent layers, nn.Linear. Consecutive layers of equal size share a module."""
 
     def __init__(self, workload: Workload):
         super().__init__()
@@ -43,7 +43,7 @@ class Model(nn.Module):
 
     @property
     def stack(self) -> list[Any]:
-        """The recurrent modules, whose attributes torch does not type."""
+        """The recurrent modules, typed Any because torch does not type their attributes."""
         return list(self.rnns)
 
     def forward(self, tokens, states):
@@ -59,25 +59,25 @@ class Model(nn.Module):
         return self.decoder(self.drop(x)), after
 
     def logit_packed(self, tokens, lengths):
-        """Padded tokens [T, B], lengths [B] -> the logit [B] of label 1. Only tokens are embedded, without padding."""
+        """Padded tokens [T, B], lengths [B] -> the logit [B] of label 1. Padding is neither embedded nor read."""
         packed = pack_padded_sequence(tokens, lengths, enforce_sorted=False)
         embedded = packed._replace(data=self.encoder(packed.data))
         return self.decoder(self.stack[0](embedded)[1][0][-1])[:, 0]
 
     def logit_padded(self, tokens, lengths):
-        """As `logit_packed`. The layer also reads the padding, which comes after the output that is used."""
+        """Like `logit_packed`, but the layer also reads the padding. Uses the output at each last token."""
         h, _ = self.stack[0](self.encoder(tokens))
         return self.decoder(h[lengths - 1, torch.arange(len(lengths))])[:, 0]
 
     def zero_states(self, batch: int) -> list:
-        """One per module: [layers, B, H]; a pair of them for an LSTM."""
+        """Zero states, one per module: [layers, B, H]; for an LSTM, a pair of them."""
         weight = self.decoder.weight
         zeros = [weight.new_zeros(rnn.num_layers, batch, rnn.hidden_size) for rnn in self.stack]
         return [(x, x) for x in zeros] if self.workload.cell == "lstm" else zeros
 
     @torch.no_grad()
     def load(self, parameters: dict[str, np.ndarray]):
-        """Copies the parameters of workload.draw_parameters, with matrices transposed; the gate order is the same."""
+        """Copies the parameters of workload.draw_parameters, transposing matrices. The gate order is the same."""
         own = layers(parameters)
         for rnn in self.stack:
             for index in range(rnn.num_layers):
@@ -102,9 +102,9 @@ def detach(states: list) -> list:
 def build(
     workload: Workload, compiled: bool = False, order: str = "random", first: Sequence[Sequence[int]] = ()
 ) -> Program:
-    """compiled: use torch.compile, which needs a C++ compiler. Raises UserError if it has nothing to compile.
+    """compiled: use torch.compile, which needs a C++ compiler. Raises UserError if torch.compile would compile nothing.
 
-    order, first: of labelled sequences, see `peer_batches`
+    order, first: arguments of `peer_batches`, for labelled sequences
     """
     if compiled and workload.kind != "train":
         raise UserError(f"torch.compile does not compile nn.{MODULES[workload.cell].__name__}")
@@ -162,7 +162,7 @@ def _classification(workload: Workload, model: Model, logit: Callable, batches: 
             tokens, lengths, labels = map(torch.from_numpy, pad(workload, batches(done)))
             device = model.decoder.weight.device
             optimiser.zero_grad()
-            found = logit(tokens.long().T.to(device), lengths)  # pack_padded_sequence wants lengths on the CPU
+            found = logit(tokens.long().T.to(device), lengths)  # pack_padded_sequence needs lengths on the CPU
             nats = functional.binary_cross_entropy_with_logits(found, labels.float().to(device))
             nats.backward()
             optimiser.step()
@@ -185,7 +185,7 @@ def _evaluation(workload: Workload, model: Model, batches: torch.Tensor) -> Prog
     def run(n: int) -> float:
         for _ in range(n):
             states = model.zero_states(1)
-            # One array: many small ones would fragment the heap.
+            # One preallocated array: many small ones would fragment the heap.
             nats = torch.empty(len(batches), workload.unroll, device=batches.device)
             for index, window in enumerate(batches):
                 logits, states = model(window[:-1], states)

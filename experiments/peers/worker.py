@@ -1,10 +1,10 @@
-"""Measures one implementation of one workload, in a process of its own that answers requests of the benchmark.
+"""Measures one implementation of one workload, in its own process that answers requests from the benchmark.
 
-Libraries cannot disturb each other, and the peak memory is theirs alone. Between requests the process computes nothing.
+So libraries cannot disturb each other, and each has its own peak memory. Between requests the process is idle.
 
     {"implementation", "workload", "threads", "config", "batches"}  first
                           -> {"nats", "compile_s", "versions", "batches"} or {"absent"}
-    {"measure": seconds}  -> {"tokens", "seconds"}: how long about that much work took
+    {"measure": seconds}  -> {"tokens", "seconds"}: the work done in about that time
     {"finish": true}      -> {"peak_rss_mb"}, and ends
 """
 
@@ -27,7 +27,7 @@ TEXT = ("train", "evaluate", "sample")
 
 class Implementation(NamedTuple):
     """module: in experiments.peers; package: must be installed; arguments: extra arguments of the module's build();
-    kinds: of the workloads that it can run"""
+    kinds: the kinds of workloads that it can run"""
 
     module: str
     package: str
@@ -44,7 +44,7 @@ IMPLEMENTATIONS = {
     "torch_compile": Implementation("torch_peer", "torch", {"compiled": True}),
     "keras": Implementation("keras_peer", "keras", kinds=(*TEXT, "classify")),
     "haiku": Implementation("haiku_peer", "haiku"),
-    # Labelled sequences of similar length share a batch.
+    # Batches of labelled sequences with similar lengths.
     "torch_sorted": Implementation("torch_peer", "torch", {"order": "sorted"}, kinds=("classify",)),
     "keras_sorted": Implementation("keras_peer", "keras", {"order": "sorted"}, kinds=("classify",)),
     # This project without buckets, and one sequence at a time.
@@ -54,8 +54,8 @@ IMPLEMENTATIONS = {
 VARIANTS = ("lm_padded", "lm_single")  # measured in every workload of their kinds
 OWN = ("lm", "floor", *VARIANTS)
 
-# Units of work before an implementation is measured. The first compiles; the mean nats of all are compared between
-# implementations, and three training steps also compare gradient, clipping and update.
+# Units of work before measuring; the first one compiles. Their mean nats are compared between implementations. Three
+# training steps thereby also compare gradient, clipping and update.
 FIRST_UNITS = {"train": 3, "evaluate": 2, "sample": 2, **dict.fromkeys(LABELLED, 3)}
 
 
@@ -66,12 +66,12 @@ def main() -> int:
         if "implementation" in request:
             try:
                 program, message = start(request)
-            except Exception as error:  # any error of a library: the parent lists it as the reason
+            except Exception as error:  # a library may raise anything; the parent prints the reason
                 traceback.print_exc()
                 message = {"absent": first_line(error)}
             parent.send(message)
         elif "measure" in request:
-            assert program is not None  # measured once it has been started
+            assert program is not None  # the benchmark starts it first
             parent.send(program.measure(request["measure"]))
         else:
             parent.send({"peak_rss_mb": peak_rss_mb()})
@@ -80,13 +80,13 @@ def main() -> int:
 
 
 class Started:
-    """A program of which `done` units have been done, each in about `unit_seconds`."""
+    """A compiled program that has run `done` units of work. One unit takes about `unit_seconds`."""
 
     def __init__(self, workload: Workload, program: Program, unit_seconds: float, done: int):
         self.workload, self.program, self.unit_seconds, self.done = workload, program, unit_seconds, done
 
     def measure(self, wanted: float) -> dict:
-        """{"tokens", "seconds"} of about `wanted` seconds."""
+        """Runs for about `wanted` seconds. Returns {"tokens", "seconds"}."""
         units = max(1, round(wanted / self.unit_seconds))
         took = seconds(self.program.run, units)
         tokens = unit_tokens(self.workload, self.program, self.done, units)
@@ -95,7 +95,7 @@ class Started:
 
 
 def unit_tokens(workload: Workload, program: Program, first: int, count: int) -> int:
-    """Tokens of `count` units of work from unit `first`, without padding."""
+    """Number of tokens in `count` units of work from unit `first` on, without padding."""
     if program.batches is None:
         return workload.tokens * count
     lengths = kept_lengths(workload)
@@ -103,7 +103,7 @@ def unit_tokens(workload: Workload, program: Program, first: int, count: int) ->
 
 
 def start(request: dict) -> tuple[Started, dict]:
-    """Builds and compiles a program. Returns it and the reply. Raises any error of the library."""
+    """Builds and compiles a program. Returns the program and the reply. Raises any exception of the library."""
     use_threads(request["threads"])
     name, fields = request["implementation"], request["workload"]
     workload = Workload(**fields | {"hidden": tuple(fields["hidden"])})
@@ -140,7 +140,7 @@ def start(request: dict) -> tuple[Started, dict]:
 
 
 def environment(scratch: str, threads: int) -> dict[str, str]:
-    """Variables for a worker: no earlier compilation is reused, and GPU memory is allocated as it is needed."""
+    """Environment variables for a worker: no cached compilation is reused, and GPU memory is allocated on demand."""
     return {
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         "TORCHINDUCTOR_CACHE_DIR": scratch,
@@ -152,7 +152,7 @@ def environment(scratch: str, threads: int) -> dict[str, str]:
 
 
 def use_threads(threads: int):
-    """Confines the process to `threads` processors: JAX has no other limit on its threads on a CPU."""
+    """Pins the process to `threads` processors, the only way to limit JAX's CPU threads."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 

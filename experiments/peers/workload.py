@@ -1,7 +1,7 @@
-"""Workloads: model sizes, the work to measure, and the parameters and tokens from which all libraries start.
+"""Workloads: model sizes, the work to measure, and the initial parameters and tokens that all libraries share.
 
-Tokens are random, since speed does not depend on their values. Only NumPy is imported, so that the memory of one
-library is not counted for another.
+Tokens are random, since speed does not depend on their values. Only NumPy is imported, so that the measured memory of
+one library does not include another.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ GATES = {"lstm": 4, "gru": 3, "elman": 1}
 # Kinds of work on labelled sequences: experiments/peers/sequences.py.
 LABELLED = ("classify", "padding")
 
-# Windows of a training text, after which reading starts over.
+# Number of windows in a training text. After the last one, training restarts at the first.
 WINDOWS = 40
 
 
@@ -23,18 +23,18 @@ class Workload(NamedTuple):
 
     kind: train (a unit of work is an optimiser step), evaluate (a unit scores one text as a stream of batch size 1),
         sample (a unit generates `batch` texts), classify (a unit is a step of Adam on labelled sequences) or padding
-        (the same, by this project alone)
+        (the same, only for this project)
     cell: lstm, gru (reset after the product, as in flax, torch and keras) or elman (tanh)
     embedding: D; 0: one-hot input
-    unroll: T, tokens per window; evaluate: window of the peers (this project's is lm.scoring.protocols.EXACT_UNROLL);
-        classify: mean tokens of a sequence, which the floor multiplies
-    keep_prob: of input, between layers, and of output (Zaremba et al. 2014)
-    weighting: of the objective, mean or sum_over_time (lm/model/losses.py)
-    learning_rate, clip: of SGD after clipping by global norm
+    unroll: T, tokens per window; evaluate: the peers' T (this project's is lm.scoring.protocols.EXACT_UNROLL);
+        classify: mean length of a sequence, which is the floor's T
+    keep_prob: keep probability of the input, between layers and of the output (Zaremba et al. 2014)
+    weighting: config.loss.weighting, mean or sum_over_time (lm/model/losses.py)
+    learning_rate, clip: SGD's learning rate; clipping threshold of the global norm
     threads: config.train.threads of this project
-    length: evaluate: targets of the text; sample: tokens of each text, including its random start; classify: tokens
-        that are kept of a sequence
-    buckets, sequences: classify: buckets of this project, and sequences of the corpus
+    length: evaluate: targets in the text; sample: tokens in each text, including its random start; classify: maximum
+        length of a sequence
+    buckets, sequences: classify: number of this project's buckets, and of sequences in the corpus
     """
 
     name: str
@@ -60,13 +60,13 @@ class Workload(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Tokens that one unit of work scores or generates; of labelled sequences their mean."""
+        """Tokens that one unit of work scores or generates; the mean for labelled sequences."""
         per_unit = {"evaluate": self.length, "sample": self.batch * self.length}
         return per_unit.get(self.kind, self.batch * self.unroll)
 
     @property
     def outputs(self) -> int:
-        """Outputs of the last layer: one per symbol; of labelled sequences the logit of the second of two labels."""
+        """Outputs of the last layer: one per symbol, or one for labelled sequences: the logit of label 1."""
         return 1 if self.labelled else self.vocabulary
 
     @property
@@ -76,7 +76,7 @@ class Workload(NamedTuple):
 
     @property
     def objective_scale(self) -> float:
-        """The objective divided by the mean nats."""
+        """Ratio of the objective to the mean nats."""
         return {"mean": 1.0, "sum_over_time": float(self.unroll)}[self.weighting]
 
 
@@ -143,7 +143,7 @@ def windows(workload: Workload, text: np.ndarray) -> np.ndarray:
 
 
 def mean_nats(parts: list, workload: Workload) -> float:
-    """Mean of the nats [T, 1] of an evaluation's windows, without the padding of the last."""
+    """Mean of the nats [T, 1] of an evaluation's windows, without the last window's padding."""
     nats = np.concatenate([np.asarray(part, np.float64).reshape(-1) for part in parts])
     return float(nats[: workload.length].mean())
 
@@ -151,11 +151,11 @@ def mean_nats(parts: list, workload: Workload) -> float:
 class Program(NamedTuple):
     """One implementation of a workload, ready to run.
 
-    run: does n units of work, waits for them, and returns the mean nats of the last step (train) or of the text
+    run: runs n units of work, waits for them, and returns the mean nats of the last step (train) or of the text
         (evaluate); NaN for sample, which scores nothing
     first_nats: mean nats of the first window [T, B] from zero state under the initial parameters, if `run` scores
         nothing
-    batches: the numbers of the labelled sequences that step i reads, i from 0
+    batches: step (from 0) -> indices of the labelled sequences that it reads
     """
 
     run: Callable[[int], float]
@@ -170,7 +170,7 @@ _TEXT8 = Workload("text8_train", "train", "lstm", 0, (64,), 27, 64, 10, learning
 _SMALL = Workload("zaremba_small_train", "train", "lstm", 200, (200, 200), 10_000, 20, 20, weighting="sum_over_time")
 _MEDIUM = _SMALL._replace(name="zaremba_medium_train", embedding=650, hidden=(650, 650), unroll=35, keep_prob=0.5)
 
-# Evaluation scores as many targets as PTB's test text has.
+# Evaluation scores 82,429 targets, as many as PTB's test text has.
 _CORE = (
     _TEXT8,
     _PTB,
@@ -179,14 +179,14 @@ _CORE = (
     Workload("char1024_train", "train", "lstm", 0, (1024,), 65, 50, 50),
     _PTB._replace(name="gru_ptb_train", cell="gru"),
     _PTB._replace(name="elman_ptb_train", cell="elman"),
-    # The peers score in windows of the training length; in the second, in windows as long as this project's.
+    # Peers use windows of the training length in ptb_evaluate, of this project's length in ptb_evaluate_long.
     _PTB._replace(name="ptb_evaluate", kind="evaluate", batch=1, length=82_429),
     _PTB._replace(name="ptb_evaluate_long", kind="evaluate", batch=1, length=82_429, unroll=512),
     _TEXT8._replace(name="text8_sample", kind="sample", length=1000, threads=0),
 )
 CORE = tuple(workload.name for workload in _CORE)
 
-# The LSTM of configs/imdb/article.py on as many sequences as IMDB has.
+# The LSTM of configs/imdb/article.py, with as many sequences as IMDB has.
 _IMDB = Workload(
     "imdb_train",
     "classify",
@@ -211,7 +211,7 @@ def _sweep(axis: str, values: tuple[int, ...], changes) -> dict[str, tuple[Workl
     return {f"cost_{axis}": tuple(_COST._replace(name=f"cost_{axis}_{v}", **changes(v)) for v in values)}
 
 
-# Name -> the workloads of a plot: the cost of a training step along one axis.
+# Name -> the workloads of one plot, which vary along one axis.
 SWEEPS = {
     **_sweep("unroll", (10, 32, 100, 320, 1000), lambda v: {"unroll": v}),
     **_sweep("hidden", (64, 128, 256, 512, 1024), lambda v: {"hidden": (v,)}),
