@@ -1,10 +1,10 @@
-"""Speed side by side on this machine: this project, other libraries, and the floor of matrix products alone.
+"""Compares the speed of this project and other libraries with the floor: matrix products alone.
 
 Run: python launch.py --experiment=benchmark --config=configs/benchmark.py --workdir=runs/benchmark
      [--config.workloads=ptb_train,text8_train] [--config.peers=flax,torch]
 
 `pip install -r requirements-bench.txt` installs the other libraries; missing ones are listed as absent. Workloads and
-libraries are defined in experiments/peers/workload.py and worker.py. All: --config.workloads=core,labelled,sweeps
+libraries are defined in experiments/peers/workload.py and worker.py. --config.workloads=core,labelled,sweeps is all.
 """
 
 import ml_collections
@@ -21,6 +21,6 @@ def get_config():
     config.rounds = 5  # measurements per implementation; each round measures all of them in turn
     config.seconds_per_measurement = 2.0
     config.threads = 0  # CPU threads of every implementation; 0: one per processor
-    config.lm = base()  # this project's runs: workloads set the sizes, train.steps_per_dispatch is used
+    config.lm = base()  # config of this project's runs; workloads set the sizes
     config.lock()
     return config

@@ -1,7 +1,7 @@
 """Finds every config of this folder.
 
-A config is a file with a function get_config(); one that takes a variant lists them all in its VARIANTS. Files whose
-name begins with an underscore hold what several configs share.
+A config is a file with a function get_config(). If the function takes a variant, the file lists all variants in
+VARIANTS. Files whose name begins with an underscore hold shared settings.
 """
 
 import importlib
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 
 def all_configs() -> list[Entry]:
-    """Every config and variant, by path. Raises UserError for a file that does not list its variants."""
+    """Returns every config and variant, in order of path. Raises UserError if a file does not list its variants."""
     entries = []
     for file in sorted(CONFIGS.rglob("*.py")):
         if file.name.startswith("_"):

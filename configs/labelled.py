@@ -15,7 +15,7 @@ checkpoint by validation is kept. File formats: see lm/data/labelled.py.
 from configs.base import base
 from lm.errors import lookup
 
-# Variant -> (task, format of the file, columns of the text and the label, pooling)
+# Variant -> (task, file format, columns of the text and the label, pooling)
 VARIANTS = {
     "classes": ("classification", "tsv", (0, 1), "max"),
     "tags": ("tagging", "columns", (0, -1), "none"),

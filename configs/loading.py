@@ -49,11 +49,10 @@ def explain_error(argv: list[str], error: BaseException) -> str:
 
 
 def check_tuples(config_flag: flags.Flag, overridden: list[str]) -> None:
-    """Raises UserError if an override gives a tuple items of another type, or a tuple is overridden twice, which would
-    join the two.
+    """Raises UserError if a tuple is overridden twice, or with items of the wrong type.
 
-    config_flags accepts any items. A tuple that begins with a string is a name and its arguments, whose types depend
-    on the name: only the name is checked.
+    config_flags would join the two overrides, and accepts any items. If a tuple begins with a string, only this string
+    is checked: it is a name, and the types of its arguments depend on it.
     """
     overrides = config_flags.get_override_values(config_flag)
     tuples = {key: value for key, value in overrides.items() if isinstance(value, tuple)}
@@ -71,7 +70,7 @@ def check_tuples(config_flag: flags.Flag, overridden: list[str]) -> None:
 
 
 def load(config: str) -> ConfigDict:
-    """The config that a value of --config names, without overrides."""
+    """Loads the config that a value of --config names, without overrides."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[])
     values(["", f"--config={config}"])
@@ -80,17 +79,17 @@ def load(config: str) -> ConfigDict:
 
 
 def config_file(config_flag: Any) -> str:
-    """The value of --config. absl types the flag as one that has none."""
+    """The value of --config. absl's type for the flag lacks this attribute."""
     return config_flag.config_filename
 
 
 def named_config(argv: list[str]) -> str:
-    """The last --config in `argv`, or the default."""
+    """The last value of --config in `argv`, or the default config."""
     return last_value(argv, "config", str(DEFAULT_CONFIG))
 
 
 def last_value(argv: list[str], flag: str, default: str) -> str:
-    """The last value of a flag in `argv`, before the flags are parsed."""
+    """The last value of `flag` in `argv`, or `default`. Does not need parsed flags."""
     value = default
     for argument, following in itertools.pairwise([*argv, ""]):
         name, equals, text = argument.partition("=")
@@ -100,7 +99,7 @@ def last_value(argv: list[str], flag: str, default: str) -> str:
 
 
 def saved_config(argv: list[str]) -> list[str]:
-    """`argv` with --config=RUN/config.json as the config file that reads it (lm/runs/saved_config.py)."""
+    """Replaces --config=RUN/config.json in `argv` by lm/runs/saved_config.py:RUN/config.json, which reads it."""
     argv = list(argv)
     for index, argument in enumerate(argv):
         name, equals, value = argument.partition("=")
@@ -112,13 +111,13 @@ def saved_config(argv: list[str]) -> list[str]:
 
 
 def overridden_keys(argv: list[str]) -> list[str]:
-    """a.b of every --config.a.b or --noconfig.a.b in `argv`."""
+    """The dotted keys that `argv` overrides: a.b for every --config.a.b or --noconfig.a.b."""
     names = [argument.partition("=")[0].lstrip("-") for argument in argv if argument[:1] == "-"]
     return [name.partition("config.")[2] for name in names if name.startswith(("config.", "noconfig."))]
 
 
 def flatten(config: ConfigDict) -> dict:
-    """{dotted key: value}, without the groups."""
+    """Returns {dotted key: value}, without the groups themselves."""
     values = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
@@ -129,7 +128,7 @@ def flatten(config: ConfigDict) -> dict:
 
 
 def similar_keys(key: str, known: list[str]) -> str:
-    """Text "; did you mean --config.A?", naming keys of any group whose last part is meant by, or close to, `key`'s."""
+    """Suggests keys of any group whose last part resembles that of `key`: "; did you mean --config.A?", or ""."""
     last = key.rpartition(".")[2]
     parts = {other.rpartition(".")[2] for other in known}
     lasts = [part for part in parts if is_meant(last, part)] or difflib.get_close_matches(last, parts, n=3)
@@ -140,13 +139,14 @@ def similar_keys(key: str, known: list[str]) -> str:
 
 
 def is_meant(name: str, part: str) -> bool:
-    """Whether a name is the last part of a key, or its initials, as lr is of learning_rate."""
+    """True if `name` is `part`, the last part of a key, or its initials: lr for learning_rate."""
     return name == part or name == "".join(word[:1] for word in part.split("_"))
 
 
 def similar_flags(flag: str, known: list[str], argv: list[str]) -> str:
-    """Text "; did you mean --A?" for an unknown flag: the key of the config that it means, or else a flag or key close
-    to it."""
+    """Suggests a replacement for an unknown flag: "; did you mean --A?", or "".
+
+    A config key that the flag names or abbreviates comes first, then similar flags, then similar keys."""
     keys = list(flatten(load(named_config(argv))))
     if any(is_meant(flag, key.rpartition(".")[2]) for key in keys):
         return similar_keys(flag, keys)

@@ -5,8 +5,8 @@
         --config.data.columns='(1, 0)' --config.data.header=first_line --config.data.tokenizer=characters
 
 Each row holds a source and a target; config.data.columns names the columns. Tokens are words or characters
-(config.data.tokenizer). Tokens seen once on their side become <unk>. A tenth of the rows is held out for validation
-unless config.data.valid_path names a file. The best checkpoint by validation is kept, for `--experiment=translate`.
+(config.data.tokenizer). A token seen only once among the sources, or among the targets, becomes <unk> there. A tenth of
+the rows is held out for validation unless config.data.valid_path names a file. The best checkpoint is kept.
 """
 
 from configs.base import base

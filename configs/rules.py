@@ -1,8 +1,8 @@
-"""The rule of every key of base(): its type and its range or allowed names.
+"""A rule for every key of base(): its type, and its range or allowed names.
 
-`check_values` refuses a value that breaks its key's rule, always in the same words. A rule between two keys, or between
-a key and the text, is checked where both are used. Allowed names are those of a table given as "module:NAME", which is
-imported when a value is checked: a new cell or corpus needs no change here.
+`check_values` rejects a value that breaks its key's rule. Rules between two keys, or between a key and the text, are
+checked where both are used. Allowed names may be given as "module:NAME", a table that is imported when a value is
+checked, so a new cell or corpus needs no change here.
 """
 
 import importlib
@@ -18,11 +18,11 @@ from lm.errors import UserError, check_name, in_short, lookup
 
 INT32 = 2**31 - 1
 FLOAT32 = 3.4028234663852886e38  # the largest finite value
-SMALLEST_FLOAT32 = 1.1754943508222875e-38  # numbers below it count as 0
+SMALLEST_FLOAT32 = 1.1754943508222875e-38  # float32 rounds smaller numbers to 0
 
 
 class Rule(Protocol):
-    """What the value of a key must be."""
+    """A condition on the value of a key."""
 
     def check(self, key: str, value: object) -> None:
         """Raises UserError, naming the key, if the value breaks the rule."""
@@ -39,7 +39,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Integer:
-    """An integer from low to high, or one exception; high None: no limit."""
+    """An integer from low to high, or the exception; high None: no limit."""
 
     low: int
     high: int | None = None
@@ -60,7 +60,7 @@ class Integer:
 
 @dataclass(frozen=True)
 class Number:
-    """A number from low to high, neither NaN nor infinite; one of the two may be excluded."""
+    """A finite number from low to high; `excluding` is a bound that is not allowed itself."""
 
     low: float
     high: float = FLOAT32
@@ -83,7 +83,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Name:
-    """One of the names themselves, or of a table "module:NAME"."""
+    """One of the allowed names, or of the names in a table "module:NAME"."""
 
     allowed: tuple[str, ...] | str
 
@@ -99,7 +99,7 @@ class Name:
 
 @dataclass(frozen=True)
 class TupleOf:
-    """A tuple of at least `least` and at most `most` items, each of which keeps a rule; most None: no limit."""
+    """A tuple of at least `least` and at most `most` items that all follow one rule; most None: no limit."""
 
     item: Rule
     least: int = 0
@@ -141,12 +141,12 @@ class Initialiser:
 
 
 def refusal(key: str, words: str, value: object) -> UserError:
-    """The error "KEY must be WORDS, not VALUE"."""
+    """Returns the error "KEY must be WORDS, not VALUE"."""
     return UserError(f"{key} must be {words}, not {in_short(value)}")
 
 
 def imported(reference: str) -> Any:
-    """The table that "module:NAME" refers to."""
+    """Imports the table that "module:NAME" refers to."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -155,11 +155,11 @@ def imported(reference: str) -> Any:
 
 COUNT = Integer(1)
 COUNT_OR_ZERO = Integer(0)
-COUNT_32 = Integer(1, INT32)  # what compiled programs count
+COUNT_32 = Integer(1, INT32)  # counted in 32 bits by compiled programs
 COUNT_OR_ZERO_32 = Integer(0, INT32)
-SEED = Integer(0, 2**32 - 1)  # JAX would take the lowest 32 bits of others, which are another seed's
+SEED = Integer(0, 2**32 - 1)  # of a larger seed, JAX would use only the lowest 32 bits
 POSITIVE = Number(0, excluding=0)
-TEMPERATURE = Number(1e-4, 1e4)  # lower ones overflow; for the most likely symbol: sample.strategy = "greedy"
+TEMPERATURE = Number(1e-4, 1e4)  # lower values overflow; use sample.strategy = "greedy" instead
 POSITIVE_OR_ZERO = Number(0)
 KEEP_PROBABILITY = Number(0, 1, excluding=0)
 RATE = Number(0, 1, excluding=1)
@@ -197,7 +197,7 @@ RULES: dict[str, Rule] = {
     "data.padding": Name("lm.data.examples:PADDINGS"),
     "data.examples": Name("lm.tasks.word_updates:EXAMPLES"),
     "data.window": Integer(1, 99),
-    "data.buckets": Integer(1, 32),  # each is compiled
+    "data.buckets": Integer(1, 32),  # each is compiled separately
     "data.batching": Name("lm.data.batches:BATCHINGS"),
     "data.batch_size": COUNT,
     "data.unroll": COUNT,
@@ -207,9 +207,9 @@ RULES: dict[str, Rule] = {
     "model.embedding_from": Text(),
     "model.embedding_case": Name("lm.data.vectors:CASES"),
     "model.shape_size": COUNT_OR_ZERO_32,
-    "model.hidden": TupleOf(COUNT_32, 1, 100),  # each layer is compiled
+    "model.hidden": TupleOf(COUNT_32, 1, 100),  # each layer is compiled separately
     "model.projection": COUNT_OR_ZERO_32,
-    "model.mogrifier_rounds": Integer(0, 100),  # each is compiled for itself; 5 to 6 were best (Melis et al. 2020)
+    "model.mogrifier_rounds": Integer(0, 100),  # each is compiled separately; 5 to 6 were best (Melis et al. 2020)
     "model.direction": Name("lm.model.sequence_model:DIRECTIONS"),
     "model.pooling": Name("lm.model.sequence_model:POOLINGS"),
     "model.convolution": TupleOf(COUNT_32, 0, 3),
@@ -273,7 +273,7 @@ RULES: dict[str, Rule] = {
     "train.sample_every": COUNT_OR_ZERO,
     "train.patience": COUNT_OR_ZERO,
     "train.threads": Integer(0, 1024),
-    "train.steps_per_dispatch": Integer(1, 100_000),  # a dispatch has room for the metrics of all its steps
+    "train.steps_per_dispatch": Integer(1, 100_000),  # a dispatch allocates the metrics of all its steps
     "train.devices": COUNT,
     "evaluation.during": PROTOCOL,
     "evaluation.protocols": TupleOf(PROTOCOL),
@@ -314,8 +314,8 @@ RULES: dict[str, Rule] = {
     "parameters": COUNT_OR_ZERO,
 }
 
-# Of sweeps (configs/sweeps/_definition.py), without config.run, which has the rules above, and config.space, which
-# experiments/sweeps/plan.py reads.
+# Rules for sweep configs (configs/sweeps/_definition.py). config.run follows RULES, and experiments/sweeps/space.py
+# checks config.space.
 SWEEP_RULES: dict[str, Rule] = {
     "kind": Name(("sweep",)),
     "name": Text(),
@@ -329,17 +329,17 @@ SWEEP_RULES: dict[str, Rule] = {
     "retries": COUNT_OR_ZERO,
 }
 
-# Of configs/benchmark.py, without config.lm, which has the rules above.
+# Rules for configs/benchmark.py. config.lm follows RULES.
 BENCHMARK_RULES: dict[str, Rule] = {
     "kind": Name(("benchmark",)),
-    "workloads": TupleOf(Text()),  # several names may be in one text, separated by commas
+    "workloads": TupleOf(Text()),  # a text may hold several names, separated by commas
     "peers": TupleOf(Text()),
     "rounds": COUNT,
     "seconds_per_measurement": POSITIVE,
     "threads": COUNT_OR_ZERO,
 }
 
-# Of one entry of config.targets.
+# Rules for one entry of config.targets.
 TARGET_RULES: dict[str, Rule] = {
     **dict.fromkeys(("split", "protocol", "metric", "where", "at", "kind"), Text()),
     **dict.fromkeys(("value", "tolerance"), Number(0)),
@@ -347,7 +347,7 @@ TARGET_RULES: dict[str, Rule] = {
 
 
 def check_targets(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for an entry of config.targets that is not made by configs.base.target or aim."""
+    """Raises UserError for an entry of config.targets that configs.base.target or aim cannot have made."""
     for name, target in config.targets.items():
         if not isinstance(target, Mapping | ml_collections.ConfigDict) or set(target) != TARGET_RULES.keys():
             raise UserError(f"config.targets.{name} must be made by configs.base.target or aim, not {in_short(target)}")
@@ -356,7 +356,7 @@ def check_targets(config: ml_collections.ConfigDict) -> None:
 
 
 def check_values(config: ml_collections.ConfigDict, rules: Mapping[str, Rule] = RULES) -> None:
-    """Raises UserError, naming the first key whose value breaks its rule."""
+    """Raises UserError naming the first key that is missing or whose value breaks its rule."""
     for key, rule in rules.items():
         try:
             value = operator.attrgetter(key)(config)

@@ -1,15 +1,15 @@
-"""A recurrent layer that keeps track of a state: parity, even_pairs, cycle or modular (lm/data/state_tracking.py).
+"""Trains a recurrent layer to track a state: parity, even_pairs, cycle or modular (lm/data/state_tracking.py).
 
-Source: Delétang et al. (2023) train on texts of at most 40 symbols and test on longer ones. Here a label follows every
-symbol, the test texts have 40 to 256, and `--experiment=state_tracking` compares all cells. Variants, by argument: the
-tasks.
+Source: Delétang et al. (2023) train on texts of at most 40 symbols and test on longer ones. Here every symbol has a
+label, and the test texts have 40 to 256 symbols. `--experiment=state_tracking` compares all cells. Variants, by
+argument: the four tasks.
 Run (20 seconds on two CPU cores): python launch.py --config=configs/state_tracking.py:parity --workdir=runs/parity
 """
 
 from configs.base import base
 from lm.errors import lookup
 
-# Task -> parameters: of the embedding, of (16 + 32 + 1) x 4 x 32, and of the output.
+# Task -> number of parameters: embedding + (16 + 32 + 1) x 4 x 32 + output.
 VARIANTS = {"parity": 6_370, "even_pairs": 6_370, "cycle": 6_485, "modular": 6_549}
 
 

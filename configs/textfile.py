@@ -1,4 +1,4 @@
-"""A language model of your own text: --config.data.path=FILE, by characters or words.
+"""Trains a language model on your own text: --config.data.path=FILE, by characters or words.
 
 Run: python launch.py --config=configs/textfile.py --config.data.path=FILE --workdir=runs/mine
      (words: --config.data.level=word)

@@ -1,12 +1,12 @@
-"""Sums of a number below 100 and one below 1,000, character by character: an LSTM reads, another one writes.
+"""Adds numbers below 100 and below 1,000, character by character, with an LSTM encoder and an LSTM decoder.
 
-Source: the seq2seq example of flax (Heek et al. 2020), and the log in its notebook. It speaks of teacher forcing, but
-its training step builds the model without: each step reads the symbol that the model wrote. With teacher forcing, ours
-writes 17% of the sums after 1,800 steps, and flax's own cells 48% of a batch.
+Source: the seq2seq example of flax (Heek et al. 2020), and the log in its notebook. The example says that it uses
+teacher forcing, but its decoder reads its own symbols in training. With teacher forcing, our model gets 17% of the sums
+right after 1,800 steps, and one with flax's own cells 48% of a batch.
 
-The log has a sequence accuracy of 1.0 after 1,800 steps, of the batch of 128 sums that it trains on; ours is of 1,000
-sums that training lacks. A model that errs in 2.3% of all sums gets 128 right in a row one time in twenty, which is the
-tolerance. The example draws the symbol that a step reads by its probability; here it is the likeliest.
+The log reports a sequence accuracy of 1.0 after 1,800 steps, on a batch of 128 training sums. Ours is measured on 1,000
+sums that are not in the training data. A model with 2.3% wrong sums gets all 128 right with a probability of 5%; this
+is the tolerance. The example's decoder reads a symbol drawn from its prediction, ours reads the most probable symbol.
 Run (5 minutes on two CPU cores): python launch.py --config=configs/addition/lstm.py --workdir=runs/addition
 """
 

@@ -1,4 +1,4 @@
-"""Tags of CoNLL-2003 with a bidirectional LSTM on GloVe vectors, with and without a CRF.
+"""Tags CoNLL-2003 with a bidirectional LSTM on GloVe vectors, with or without a CRF.
 
 Source: Tjong Kim Sang and De Meulder (2003). "Introduction to the CoNLL-2003 Shared Task". The aims are this project's.
 Variants, by argument:
@@ -7,10 +7,10 @@ Variants, by argument:
   ner_crf  the same with a CRF (Lample et al. 2016)
   pos      parts of speech; accuracy
 
-The model reads a word's vector and an embedding of its shape (Collobert et al. 2011). A word that GloVe lacks has the
-vector of its lower case. The words of the validation and test texts are symbols, so that each keeps its vector, as if
-all of GloVe's words were symbols: no label is used, and training cannot change them. A word of these texts that neither
-the training text nor GloVe has is zeros. The numbers are those after the last epoch: no checkpoint is selected.
+The model reads a word's vector and an embedding of its shape (Collobert et al. 2011). A word that GloVe lacks gets the
+vector of its lower case. The vocabulary also includes words that occur only in the validation and test texts, so that
+they keep their GloVe vectors. This uses no label, and training does not change these vectors; they are zero for words
+that GloVe lacks. The numbers are those after the last epoch: no checkpoint is selected.
 
 Run (3 minutes on two CPU cores): python launch.py --config=configs/conll2003/tags.py:ner --workdir=runs/ner
 """

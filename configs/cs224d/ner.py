@@ -1,15 +1,15 @@
-"""Named entities of CoNLL-2003 by a window model: Stanford CS224d, assignment 2, part 2.
+"""Tags named entities of CoNLL-2003 with a window model: Stanford CS224d, assignment 2, part 2.
 
 Source: Salvatore (2017). "Report: assignment 2", a solution of the Stanford course CS224d (Socher et al. 2015).
 Reported: validation loss 0.156871527433, with hyperparameters from a random search over batch size, dropout, learning
 rate and L2. Variants, by argument:
 
-  glove    GloVe's vectors, trained too, in place of the course's own, which are not to be had
+  glove    GloVe's vectors, fine-tuned; the course's own vectors are not available
   random   vectors drawn from U(-0.5, 0.5)
   starter  GloVe's vectors and the hyperparameters of the course's starter code
 
-Oddities: dropout acts on the logits, too; biases are drawn like matrices of one row; the reported loss is a mean over
-batches, of which the short last one counts as much as the others, plus the L2 term (protocol batched).
+Oddities: dropout is also applied to the logits; biases are initialised like matrices of one row; the reported loss is a
+mean over batches, in which the short last batch has full weight, plus the L2 term (protocol batched).
 Run (3 minutes on two CPU cores): python launch.py --config=configs/cs224d/ner.py --workdir=runs/cs224d_ner
 """
 

@@ -3,8 +3,8 @@
 Source: Salvatore (2017). "Report: assignment 2", a solution of the Stanford course CS224d.
 Reported: validation perplexity 163.170974731, with hyperparameters from a random search over batch size, dropout,
 learning rate and unroll.
-Two oddities are kept. The dropped h is also what is carried to the next step. Every variable, biases too, is drawn from
-U(+-sqrt(3 / shape[0])), the default of TensorFlow before 1.0; this decides the result: Glorot's is clearly worse.
+Two oddities are kept. The next step reads h after dropout. Every variable, including biases, is initialised from
+U(+-sqrt(3 / shape[0])), the default of TensorFlow before 1.0. With Glorot's initialiser the result is clearly worse.
 Run (9 minutes on two CPU cores): python launch.py --config=configs/cs224d/rnnlm.py --workdir=runs/cs224d_rnnlm
 """
 
@@ -27,7 +27,7 @@ def get_config():
     config.model.hidden = (100,)
     for role in ("embedding", "input", "recurrent", "bias", "output", "output_bias"):
         config.init[role] = ("tensorflow0_uniform",)
-    # regularisation: on inputs and on hidden outputs, which are carried with units dropped
+    # regularisation: dropout of the input and of h, which is carried after dropout
     config.keep_prob.input = 0.991323729933
     config.keep_prob.carried = 0.991323729933
     # optimiser

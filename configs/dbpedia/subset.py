@@ -1,7 +1,7 @@
-"""Ontology classes of DBpedia from the first words of an article: a masked LSTM on GloVe vectors.
+"""Classifies DBpedia articles by their first words with a masked LSTM on GloVe vectors.
 
-Source: none reports a number for this subset (13,792 training, 5,000 validation and 4,999 test articles). The aim is
-96.5% test accuracy. With the full corpus of Zhang, Zhao and LeCun (2015) an LSTM reaches 98.55%.
+Source: no source reports a number for this subset (13,792 training, 5,000 validation and 4,999 test articles). The aim
+is 96.5% test accuracy. With the full corpus of Zhang, Zhao and LeCun (2015) an LSTM reaches 98.55%.
 Run (2 minutes on two CPU cores): python launch.py --config=configs/dbpedia/subset.py --workdir=runs/dbpedia
 """
 

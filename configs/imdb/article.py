@@ -1,17 +1,17 @@
-"""Sentiment of IMDB reviews with an LSTM of 100 units, after the last 500 words.
+"""Classifies the sentiment of IMDB reviews by their last 500 words with an LSTM of 100 units.
 
 Source: Brownlee (2016). "Sequence Classification with LSTM Recurrent Neural Networks in Python with Keras",
 machinelearningmastery.com. Data: Maas et al. (2011), 25,000 reviews for training and 25,000 for testing.
 Variants, by argument, with reported test accuracy after three epochs, one run each:
 
   lstm               86.79%
-  dropout            85.56%   a fifth dropped after the embedding and after the LSTM
-  recurrent_dropout  82.82%   a fifth of the inputs and of the recurrent inputs dropped, one mask per review
-  cnn                86.36%   a convolution of 32 filters of width 3 and a maximum over pairs before the LSTM
+  dropout            85.56%   20% dropout after the embedding and after the LSTM
+  recurrent_dropout  82.82%   20% dropout of the inputs and of the recurrent inputs, one mask per review
+  cnn                86.36%   a convolution of 32 filters of width 3 and max pooling over pairs, before the LSTM
 
-The vocabulary has the most frequent words of the training reviews, 5,000 with <pad>, <start>, <unk> and an unused id,
-as in Keras. One oddity is kept: shorter reviews are padded in front, and the LSTM reads the padding. The article's logs
-show 16,750 training reviews of an older division, and Keras in 2016 had a piecewise linear sigmoid in its LSTM.
+The vocabulary has 5,000 entries, as in Keras: <pad>, <start>, <unk>, an unused id and the most frequent words of the
+training reviews. One oddity is kept: shorter reviews are padded in front, and the LSTM reads the padding. Two differ:
+the article's logs show 16,750 training reviews, an older split, and Keras then had a piecewise linear sigmoid.
 Run (3 minutes on two CPU cores): python launch.py --config=configs/imdb/article.py:lstm --workdir=runs/imdb_lstm
 """
 
@@ -22,7 +22,7 @@ from lm.errors import lookup
 
 
 class Variant(NamedTuple):
-    """keep: probabilities of config.keep_prob; mask: config.dropout.mask; parameters; reported: test accuracy"""
+    """keep: values for config.keep_prob; mask: config.dropout.mask; reported: test accuracy"""
 
     keep: dict[str, float]
     mask: str

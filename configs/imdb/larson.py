@@ -1,4 +1,4 @@
-"""Sentiment of IMDB reviews with three recurrent layers of 100 units, 1,000 words and a small learning rate.
+"""Classifies the sentiment of IMDB reviews with a simple RNN, LSTM or GRU of 100 units and 1,000 words.
 
 Source: Larson (2020). "13. RNN Basics", a notebook of the course "Machine Learning in Python".
 Variants, by argument, with reported validation accuracy after three and six epochs, one run each:
@@ -7,14 +7,14 @@ Variants, by argument, with reported validation accuracy after three and six epo
   lstm         70.17%   82.76%
   gru          71.53%   70.27%
 
-Words and padding as in configs/imdb/article.py; a fifth of the inputs and of the recurrent inputs is dropped, one mask
-per review. Oddities kept: the validation reviews are IMDB's test half; Adam's epsilon is as large as its rate; and the
-notebook asks for gradients clipped at norm 1, which `fit` of its TensorFlow (2.0 or 2.1) left out, so none are clipped.
-Two differences: Keras adds epsilon before the correction of Adam's bias. And the source's models share one embedding
-table and one optimiser and are trained in turn, three epochs each, then three more: its lstm starts from words that its
-simple_rnn has learned, and with an optimiser whose step counter has passed the steps at which Adam's moments are
-corrected. Here each variant starts from a table and an optimiser of its own. Tried apart: the lstm with both has 70.2%
-after three epochs, with the words alone 61.2% (config.model.embedding_from, a file of word vectors).
+Words and padding are as in configs/imdb/article.py, with 20% dropout of the inputs and of the recurrent inputs, one
+mask per review. Oddities kept: the validation reviews are IMDB's test half; Adam's epsilon equals its learning rate;
+gradients are not clipped, since `fit` of the notebook's TensorFlow (2.0 or 2.1) ignores its clipping at norm 1.
+Two differences: Keras adds epsilon before Adam's bias correction. And the source's models share one embedding table and
+one optimiser; they are trained in turn, three epochs each, then three more. Its lstm therefore starts from words that
+its simple_rnn learned, at a step count where Adam's bias correction has no effect. Here each variant has its own table
+and optimiser. In a separate test, the lstm with the source's words and step count reached 70.2% after three epochs, and
+61.2% with the words alone (config.model.embedding_from, a file of word vectors).
 Run (9 minutes on two CPU cores): python launch.py --config=configs/imdb/larson.py:lstm --workdir=runs/larson_lstm
 """
 
@@ -33,8 +33,8 @@ class Variant(NamedTuple):
     reported: tuple[float, float]
 
 
-# Parameters: 1,000 x 50 + 101, and (50 + 100 + 1) x 100 x 1, x 4, or x 3 with a second bias of the candidate's 100.
-# Keras's gru has 95,701: the other two gates have a second bias, too, which adds to the first.
+# Parameters: 1,000 x 50 + 101, and (50 + 100 + 1) x 100, times 1, 4, or 3 plus the candidate's second bias, 100.
+# Keras's gru has 95,701: it also has a redundant second bias in the other two gates.
 VARIANTS = {
     "simple_rnn": Variant("elman_tanh", ("zeros",), 65_201, (0.5165, 0.5426)),
     "lstm": Variant("lstm", ("lstm_bias", 1.0), 110_501, (0.7017, 0.8276)),

@@ -1,7 +1,7 @@
-"""German captions of pictures into English: attention with input feeding, regularised, and beam search.
+"""Translates German captions into English: attention with input feeding, strong dropout and beam search.
 
-Source: no source reports this model. The aim, 33 points of BLEU with at most 25 million parameters, is this project's;
-Luong et al. (2015) describe the model, Inan et al. (2017) tied vectors, Gal and Ghahramani (2016) the dropout of words.
+Source: no source reports this model. This project's aim is a BLEU of 33 with at most 25 million parameters.
+Luong et al. (2015) describe the model, Inan et al. (2017) tied vectors.
 Run (60 minutes on two CPU cores): python launch.py --config=configs/multi30k/strong.py --workdir=runs/multi30k
 """
 

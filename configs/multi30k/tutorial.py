@@ -1,4 +1,4 @@
-"""German captions of pictures into English: the first three models of Trevett's tutorials.
+"""Translates German captions into English: the first three models of Trevett's tutorials.
 
 Source: Trevett, "PyTorch Seq2Seq" (2024), tutorials 1 to 3, and the papers that they follow. Variants, by argument:
 
@@ -6,12 +6,12 @@ Source: Trevett, "PyTorch Seq2Seq" (2024), tutorials 1 to 3, and the papers that
   gru        the decoder reads the encoder's last state at every step (Cho et al. 2014)
   attention  a bidirectional encoder, and additive attention (Bahdanau et al. 2015)
 
-Words seen once are <unk>. A step reads the true word before it with probability 0.5, else its own, for the whole batch
-at once. The epoch counts whose validation loss is lowest, and that is a mean of nats after the model's own words:
-protocol free_running, no likelihood. Texts are written greedily, at most 25 words.
+Words seen once become <unk>. With probability 0.5, drawn per step for the entire batch, the decoder reads the true
+previous word, otherwise its own. The epoch with the lowest validation loss is reported; this loss reads the model's own
+words (protocol free_running), so it is not a likelihood. Decoding is greedy, up to 25 words.
 
-The source cuts texts into words with spaCy; here they are the words of Moses' tokenizer, as published with the corpus,
-which BLEU is measured on. Its LSTM layers have two biases where ours have one, and its batches are not sorted.
+The source tokenizes with spaCy. Here texts and BLEU use Moses' tokenizer, as published with the corpus. The source's
+LSTM layers have two biases, ours one, and its batches are not sorted by length.
 
 Run (30 minutes on two CPU cores):
     python launch.py --config=configs/multi30k/tutorial.py:attention --workdir=runs/multi30k
@@ -22,7 +22,7 @@ from lm.errors import lookup
 
 SMALL = ("normal", 0.0, 0.01)
 EVEN = ("uniform", -0.08, 0.08)
-# Variant -> (cell, layers, context, direction, initialiser of weights, of biases, parameters, BLEU of the test text).
+# Variant -> (cell, layers, context, direction, initialiser of weights, of biases, parameters, test BLEU).
 VARIANTS = {
     "lstm": ("lstm", 2, "start", "forward", EVEN, EVEN, 13_911_327, 13.76),
     "gru": (

@@ -1,11 +1,10 @@
-"""A two-layer LSTM (512 units) on PTB whose softmax shares the table of word vectors.
+"""A two-layer LSTM (512 units) on PTB whose softmax shares the embedding table.
 
-Source: a solution of homework 2 of Harvard's course CS287, by its settings: dropout 0.5 between layers
-and before the softmax, but not of the word vectors; a loss summed over 128 x 32 targets; PyTorch's initial values, with
-word vectors from N(0, 1). Its two biases of a layer are one here. Variants, by argument, after the number of epochs:
-30 and 50.
+Source: a solution of homework 2 of Harvard's course CS287, with its settings: dropout 0.5 between layers and before the
+softmax, but not on the word vectors; a loss summed over 128 x 32 targets; PyTorch's initialisers, with word vectors
+from N(0, 1). Its layers have two biases, ours one. Variants, by argument: 30 and 50, the number of epochs.
 
-PyTorch's scheduler with a patience of 1 lowers the rate after a second check in a row without a better loss.
+PyTorch's patience of 1 decays the rate after two checks in a row without a lower loss: optim.patience is 2 here.
 Run (95 minutes on two CPU cores, 160 minutes for 50 epochs):
     python launch.py --config=configs/ptb/cs287.py:30 --workdir=runs/cs287
 """
@@ -13,7 +12,7 @@ Run (95 minutes on two CPU cores, 160 minutes for 50 epochs):
 from configs.base import base, set_targets, target
 from lm.errors import lookup
 
-# Variant -> (epochs, minutes, perplexity of validation and of test text).
+# Variant -> (epochs, minutes, validation perplexity, test perplexity).
 VARIANTS = {"30": (30, 95.0, 76.18, 73.27), "50": (50, 160.0, 75.75, 72.85)}
 
 

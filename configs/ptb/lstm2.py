@@ -2,7 +2,7 @@
 
 Source: Cognitive Class (2018). "Applying Recurrent Neural Networks/LSTM for Language Modeling", a notebook by
 Aghabozorgi and de Amorim Junior, after TensorFlow's ptb_word_lm.
-Reported perplexity after epoch 15: train 58.577, valid 121.474, test 117.999, at about 2,300 words/s. All follow the
+Reported perplexity after epoch 15: train 58.577, valid 121.474, test 117.999, at about 2,300 words/s. They follow the
 notebook's protocol (`batched`: 60 rows x 20 steps, trimmed, 60 cold starts); `exact` scores every target once.
 Run (15 minutes on two CPU cores): python launch.py --config=configs/ptb/lstm2.py --workdir=runs/ptb_lstm2
 """
@@ -24,7 +24,7 @@ def get_config():
     config.data.batching = "rows"
     config.data.batch_size = 60
     config.data.unroll = 20
-    # model: everything from U(-0.1, 0.1), the softmax bias too; only the LSTM biases are 0
+    # model: all parameters from U(-0.1, 0.1), including the softmax bias; only the LSTM biases are 0
     config.model.input = "embedding"
     config.model.embedding_size = 200
     config.model.hidden = (256, 128)
@@ -54,7 +54,7 @@ def get_config():
     config.parameters = 3_955_088
     config.claim.minutes = 15.0
     where = "last lines of the training log"
-    # The curve is that of one run, as is ours: 3% of tolerance along the way, none for the final numbers.
+    # Both curves are of a single run, so points before the last epoch have a tolerance of 3%; the final ones have none.
     by_epoch = {
         f"valid_epoch_{epoch:02}": target(
             split="valid",

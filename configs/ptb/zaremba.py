@@ -1,20 +1,20 @@
 """Two-layer LSTMs on PTB.
 
 Source: Zaremba, Sutskever and Vinyals (2014). "Recurrent Neural Network Regularization". arXiv:1409.2329, Table 1. The
-numbers of small are those of TensorFlow's ptb_word_lm.
+numbers for small are from TensorFlow's ptb_word_lm.
 Variants, by argument, with reported train / valid / test perplexity:
 
   small         37.99 / 121.39 / 115.91     13 minutes   200 units, no dropout
-  small_held_5  the same numbers            13 minutes   as small, with one epoch more at rate 1 (early ptb_word_lm)
+  small_held_5  the same numbers            13 minutes   like small, with one more epoch at rate 1 (early ptb_word_lm)
   medium        48.45 /  86.16 /  82.07    420 minutes   650 units, half of the non-recurrent units dropped
   large         37.87 /  82.62 /  78.29  3,000 minutes   1,500 units, 65% dropped
 
 Minutes are for two CPU cores: measured for small, estimated from the cost of a step for the others. On an NVIDIA H100
-medium took 3.3 minutes, and large would take 12 (9.6 ms a step). The loss is averaged over the batch and summed over
-time before its gradient is clipped. Test is scored as one stream.
+medium took 3.3 minutes, and large would take 12 (9.6 ms per step). The loss is averaged over the batch and summed over
+time before its gradient is clipped. The test text is scored as one stream.
 
-Ours for medium, one seed: 45.63 / 87.79 / 84.26. It fits the training text more closely than reported and the other
-texts less. The cause is unknown.
+Our medium model, one seed: 45.63 / 87.79 / 84.26. Its training perplexity is below the reported one, the others above.
+The cause is unknown.
 Run: python launch.py --config=configs/ptb/zaremba.py:small --workdir=runs/ptb_zaremba_small
 """
 

@@ -1,4 +1,4 @@
-"""The common part of two models of Shakespeare's characters.
+"""Settings shared by two models of Shakespeare's characters.
 
 Source: Trask (2019). "Grokking Deep Learning", chapter 14. Manning.
 """

@@ -3,14 +3,14 @@
 Source: Trask (2019). "Grokking Deep Learning", chapter 14. Manning.
 Variants, by argument:
 
-  book     Faithful, with the book's broken gradient (9 minutes). Its autograd drops every gradient that reaches a
-           tensor a second time: h reaches back through the output gate only, c not at all, and the losses of all but
-           the last time step train only the output weights (cell lstm_book_gradient, loss.gradient
+  book     The book's model with its broken gradient (9 minutes). The book's autograd drops every gradient that reaches
+           a tensor a second time. So h passes gradients through the output gate only, c passes none, and only the last
+           time step's loss trains more than the output weights (cell lstm_book_gradient, loss.gradient
            last_step_features).
-           Reported (running exp of the mean loss within a pass): first window exactly 62.00 (uniform over 62 symbols:
-           output weights start at 0), end of pass 5 10.86, best in pass 7 10.55, best ever 9.900, around pass 91.
-  correct  The same size and data with the true gradient, a mean loss, clipping and Adam (2 minutes): far below 9.900.
-           With the true gradient, the book's own rate (0.05 on a sum over batch and time) diverges in the first pass.
+           Reported (running exp of the mean loss within a pass): exactly 62.00 in the first window (uniform over 62
+           symbols: output weights start at 0), 10.86 after pass 5, 10.55 at best in pass 7, 9.900 around pass 91.
+  correct  The same size and data with the true gradient, a mean loss, clipping and Adam (2 minutes). It gets far below
+           9.900. With the book's rate (0.05 on a sum over batch and time) the true gradient diverges in the first pass.
 
 There is no held-out text: all numbers are training perplexities. Minutes are for two CPU cores.
 Run: python launch.py --config=configs/shakespeare/lstm.py:book --workdir=runs/shakespeare_lstm_book

@@ -2,8 +2,8 @@
 
 Source: Salvatore (2017). "Report: assignment 2", part 3. Its four scatter plots show validation perplexity against
 batch size, dropout, learning rate and unroll; its best trial gave the hyperparameters of configs/cs224d/rnnlm.py.
-Here: the first 100,000 words of PTB's training text and four epochs. The best of 40 trials had 384.3 (rate 0.010, batch
-56, unroll 7, keep probability 0.94). The rate decides, as the importances show (docs/results/sweeps/cs224d_rnnlm/).
+Here: the first 100,000 words of PTB's training text, four epochs. The best of 40 trials had a perplexity of 384.3 (rate
+0.010, batch 56, unroll 7, keep probability 0.94). The rate matters most (docs/results/sweeps/cs224d_rnnlm/).
 Run: python launch.py --experiment=sweep --config=configs/sweeps/cs224d_rnnlm.py --workdir=runs/sweep_cs224d
 """
 

@@ -1,4 +1,4 @@
-"""Learning rates with three seeds each on the built-in corpus: a grid of one shape, so its trials train together.
+"""A grid of four learning rates and three seeds on the built-in corpus, trained together as lanes.
 
 Run: python launch.py --experiment=sweep --config=configs/sweeps/synthetic.py --workdir=runs/sweep_synthetic
 """

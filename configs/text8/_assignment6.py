@@ -1,4 +1,4 @@
-"""The common part of the text8 models.
+"""Settings shared by the text8 models.
 
 Source: Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6: the notebook 6_lstm.ipynb, with a student's answers.
 """
@@ -9,11 +9,11 @@ SOURCE = "Udacity deep learning, assignment 6 (6_lstm.ipynb with a student's ans
 
 
 def assignment6(name: str):
-    """The notebook's LSTM on characters; a variant adds its cell or its input."""
+    """The notebook's character LSTM. Each config then sets its cell or its input."""
     config = base()
     config.name = f"text8/{name}"
     config.source = SOURCE
-    # data: the first 1,000 characters are the validation text; 64 read heads, 10 characters each a step
+    # data: the first 1,000 characters are the validation text; 64 read heads, each reading 10 characters per step
     config.data.corpus = "text8"
     config.data.valid_chars = 1000
     config.data.batching = "heads"
@@ -23,7 +23,7 @@ def assignment6(name: str):
     config.model.hidden = (64,)
     weights = ("truncated_normal", -0.1, 0.1)
     config.init.input = config.init.recurrent = config.init.output = weights
-    # optimiser: 10 for 5,000 steps, then 1
+    # optimiser: learning rate 10 for 5,000 steps, then 1
     config.optim.name = "sgd"
     config.optim.learning_rate = 10.0
     config.optim.schedule = "staircase"

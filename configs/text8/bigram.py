@@ -12,7 +12,7 @@ from configs.text8._assignment6 import assignment6
 
 
 def bigram(name: str):
-    """The model with bigram input. A window of 11 characters gives 9 predictions, the first of the third character."""
+    """The model with bigram input. A window of 11 characters gives 9 predictions, from the third character on."""
     config = assignment6(name)
     config.model.input = "bigram"
     config.model.embedding_size = 128

@@ -7,9 +7,9 @@ Variants, by argument:
            never reach the loss. Only the schedule is longer (decay every 15,000 steps).
   real     Dropout on the non-recurrent connections (LSTM input and output), as the text intends (Zaremba et al. 2014).
 
-Reported: validation perplexity 6.96 (protocol notebook_stride2), the last line of a log whose middle is missing. It is
-printed below the loss and minibatch perplexity of step 100, but cannot belong to that step: in problem 1 the line at
-the same place reads 4.42, also far below what any model reaches so early. So it is taken for the end of the run.
+Reported: validation perplexity 6.96 (protocol notebook_stride2), the last line of a log whose middle is missing. The
+line follows the loss and minibatch perplexity of step 100, but cannot belong to that step: no model gets so low that
+early, and problem 1's line at the same place reads 4.42. So it is taken as the last line of the run.
 Run (1.5 minutes on two CPU cores):
      python launch.py --config=configs/text8/bigram_dropout.py:real --workdir=runs/text8_bigram_dropout
 """

@@ -1,7 +1,7 @@
-"""A text8 LSTM with eight separate matrices, the notebook's own model.
+"""A text8 LSTM with eight separate matrices, as in the notebook.
 
 Source: Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6.
-Reported: validation perplexity 4.27 after 7,001 steps (the source omits the steps in between).
+Reported: validation perplexity 4.27 after 7,001 steps (the source's log omits the steps before).
 Run (0.3 minutes on two CPU cores): python launch.py --config=configs/text8/lstm.py --workdir=runs/text8_lstm
 """
 

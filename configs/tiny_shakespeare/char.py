@@ -1,7 +1,7 @@
 """An LSTM or a GRU on the characters of Tiny Shakespeare, divided 90/5/5 in file order.
 
 Source: this project; the text is that of Karpathy (2015), char-rnn.
-Aim (no source reports exactly this): at most 1.50 nats per validation character, within 15 minutes on two CPU cores.
+Aim (no source reports this number): at most 1.50 nats per validation character, within 15 minutes on two CPU cores.
 For comparison: the 10M-parameter transformer of Karpathy (2022), nanoGPT, reaches 1.47 on its own split.
 Variants, by argument: lstm (11 minutes), gru (4 minutes).
 Run: python launch.py --config=configs/tiny_shakespeare/char.py:lstm --workdir=runs/tiny_lstm
@@ -11,7 +11,7 @@ from configs.base import aim, base, set_targets
 from lm.errors import check_name
 
 # Variant -> (cell, epochs, parameters). Parameters: 65 x 128 + (128 + 512 + 1) x G x 512 + (512 + 1) x 65, with G
-# gates. The candidate of the GRU has a second bias of 512.
+# gates. The GRU's candidate has a second bias of 512.
 VARIANTS = {"lstm": ("lstm", 11, 1_354_433), "gru": ("gru_reset_after", 6, 1_026_753)}
 MINUTES_AND_SEEDS = {"lstm": (11.0, 1), "gru": (4.0, 3)}
 
