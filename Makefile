@@ -1,13 +1,13 @@
-# make run    installs what is needed into .venv and trains the default config in runs/first.
-#             Run it again after an interruption to resume, or after the end to see the scores.
+# make run    installs the dependencies into .venv and trains the default config in runs/first.
+#             Run it again to resume after an interruption, or to print the scores of a finished run.
 #             `rm -r runs/first` starts over; WORKDIR=DIR trains elsewhere.
 # make test   runs the quick tests.
-# make test-all  runs all tests: also those with several processes, kills, servers and a browser.
-# make soak   runs the tests that take long: random kills, 100,000 steps, estimates against the clock.
+# make test-all  runs all tests, including those with several processes, kills, servers and a browser.
+# make soak   runs long tests: random kills, 100,000 steps, time estimates against measured times.
 # make lint   checks style and types.
 # make results  updates the tables of README, docs/results.md and docs/speed.md from the committed records.
-# make models   trains the small models of docs/models again and exports them; needs LM_DATA_DIR.
-# make lock   renews the hashed locks from the requirements files.
+# make models   retrains and exports the small models in docs/models; needs LM_DATA_DIR.
+# make lock   updates the hashed locks from the requirements files.
 #
 # PYTHON chooses the interpreter for a new .venv: make run PYTHON=python3.12
 
@@ -32,7 +32,7 @@ test-all: $(VENV)/.installed-dev
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/soak/soak_*.py
 
-# What the type checker covers.
+# Paths for the type checker.
 TYPED := launch.py configs lm experiments
 
 lint: $(VENV)/.installed-dev
@@ -53,8 +53,8 @@ models: $(VENV)/.installed
 	    $(BIN)/python launch.py --experiment=export --workdir=runs/models/$$name --to=docs/models/text8_$$name || exit; \
 	done
 
-# Universal: one lock holds for every platform and for Python 3.11 and 3.12. The others are
-# constrained by the first, so that tests run on the very versions that users get.
+# Universal: each lock is valid for every platform and for Python 3.11 and 3.12. requirements.lock
+# constrains the other two, so that tests run on the versions that users get.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --annotation-style line --custom-compile-command "make lock"
 
@@ -63,7 +63,7 @@ lock: $(VENV)/.installed-dev
 	$(LOCK) requirements-dev.txt --constraint requirements.lock --output-file requirements-dev.lock
 	$(LOCK) requirements-gpu.txt --constraint requirements.lock --output-file requirements-gpu.lock
 
-# The stamps are made last: what was interrupted is done again, and only a changed lock installs.
+# Stamps are touched last, so interrupted steps are repeated. Only a changed lock is reinstalled.
 $(VENV)/.installed: requirements.lock $(VENV)/.created
 	@echo "installing requirements.lock into $(VENV)"
 	@$(INSTALL) -r requirements.lock
