@@ -1,8 +1,8 @@
 """Adds numbers below 100 and below 1,000, character by character, with an LSTM encoder and an LSTM decoder.
 
 Source: the seq2seq example of flax (Heek et al. 2020), and the log in its notebook. The example says that it uses
-teacher forcing, but its decoder reads its own symbols in training. With teacher forcing, our model gets 17% of the sums
-right after 1,800 steps, and one with flax's own cells 48% of a batch.
+teacher forcing, but its decoder reads its own symbols in training. With teacher forcing for 1,800 steps, our model gets
+17% of the sums right, and flax's own cells get 48% of a batch right.
 
 The log reports a sequence accuracy of 1.0 after 1,800 steps, on a batch of 128 training sums. Ours is measured on 1,000
 sums that are not in the training data. A model with 2.3% wrong sums gets all 128 right with a probability of 5%; this

@@ -10,8 +10,8 @@ Variants, by argument, with reported test accuracy after three epochs, one run e
   cnn                86.36%   a convolution of 32 filters of width 3 and max pooling over pairs, before the LSTM
 
 The vocabulary has 5,000 entries, as in Keras: <pad>, <start>, <unk>, an unused id and the most frequent words of the
-training reviews. One oddity is kept: shorter reviews are padded in front, and the LSTM reads the padding. Two differ:
-the article's logs show 16,750 training reviews, an older split, and Keras then had a piecewise linear sigmoid.
+training reviews. One oddity is kept: shorter reviews are padded in front, and the LSTM reads the padding. Two
+differences: the article's logs show 16,750 training reviews, an older split; its Keras has a piecewise linear sigmoid.
 Run (3 minutes on two CPU cores): python launch.py --config=configs/imdb/article.py:lstm --workdir=runs/imdb_lstm
 """
 

@@ -3,7 +3,7 @@
 Source: Cognitive Class (2018). "Applying Recurrent Neural Networks/LSTM for Language Modeling", a notebook by
 Aghabozorgi and de Amorim Junior, after TensorFlow's ptb_word_lm.
 Reported perplexity after epoch 15: train 58.577, valid 121.474, test 117.999, at about 2,300 words/s. They follow the
-notebook's protocol (`batched`: 60 rows x 20 steps, trimmed, 60 cold starts); `exact` scores every target once.
+notebook's protocol (`batched`: 60 rows x 20 steps, trimmed, 60 zero states); `exact` scores every target once.
 Run (15 minutes on two CPU cores): python launch.py --config=configs/ptb/lstm2.py --workdir=runs/ptb_lstm2
 """
 

@@ -5,7 +5,7 @@ Variants, by argument:
 
   printed  The run that the notebook prints. It has no dropout: the keep probability is 1.0, and the dropped logits
            never reach the loss. Only the schedule is longer (decay every 15,000 steps).
-  real     Dropout on the non-recurrent connections (LSTM input and output), as the text intends (Zaremba et al. 2014).
+  real     Dropout on the non-recurrent connections (LSTM input and output), as the exercise asks (Zaremba et al. 2014).
 
 Reported: validation perplexity 6.96 (protocol notebook_stride2), the last line of a log whose middle is missing. The
 line follows the loss and minibatch perplexity of step 100, but cannot belong to that step: no model gets so low that
