@@ -66,7 +66,7 @@ def check_tuples(config_flag: flags.Flag, overridden: list[str]) -> None:
         items = value[:1] if kind is str else value
         wrong = [item for item in items if type(item) is not kind and not (kind is float and type(item) is int)]
         if wrong:
-            raise UserError(f"--config.{key}: {wrong[0]!r} is not {kind.__name__}; it was {originals[key]}")
+            raise UserError(f"--config.{key}: {wrong[0]!r} is not {kind.__name__}; the default is {originals[key]}")
 
 
 def load(config: str) -> ConfigDict:
