@@ -25,7 +25,7 @@ def elman(activation: Callable, z_x: Gates, z_h: Gates, carry: HiddenCarry) -> S
 
         h' = activation(x w_x + h w_h + b)
 
-    The cell's name says the activation: sigmoid, tanh or relu.
+    The activation is part of the cell's name: sigmoid, tanh or relu.
     Parameters: w_x [D, H], w_h [H, H], b [H]. One bias.
 
     Elman (1990). "Finding Structure in Time". With relu: Le, Jaitly and Hinton (2015), "A Simple Way to Initialize
@@ -40,7 +40,7 @@ def elman_two_biases(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector) ->
 
         h' = sigmoid(x w_x + b + h w_h + b_h)
 
-    Computes the same functions as `elman_sigmoid`, but trains differently: each bias receives the whole gradient, so
+    Computes the same functions as `elman_sigmoid`, but trains differently: each bias receives the full gradient, so
     their sum learns at twice the rate. torch.nn.RNN has two biases too.
     Parameters: w_x [D, H], w_h [H, H], b [H], b_h [H]. Two biases.
 
@@ -56,8 +56,8 @@ def jordan(product: Product, z_x: Gates, carry: HiddenCarry, b_y: Vector, hidden
         u = sigmoid(x w_x + y w_h + b)
         y' = sigmoid(u w_y + b_y)
 
-    y is the layer's output, which the model's softmax reads, and is therefore the carry's field h; u has the same
-    size. Neither the softmax's probabilities (`jordan_softmax`) nor its choice feed back.
+    y is the layer's output, which the model's softmax reads, so the carry holds it in the field h. u has the same size.
+    The softmax's probabilities do not feed back; they do in `jordan_softmax`.
     Parameters: w_x [D, H], w_h [H, H], b [H], w_y [H, H], b_y [H]. One bias per layer.
 
     Jordan (1986). "Serial Order: A Parallel Distributed Processing Approach". In the form of Larson, "Machine Learning
@@ -77,14 +77,14 @@ JORDAN_SHAPES = (
 
 
 def jordan_softmax(product: Product, z_x: Gates, carry: OutputCarry, b_y: Vector) -> Step[OutputCarry]:
-    """Jordan network whose probabilities feed back.
+    """Jordan network whose softmax probabilities feed back.
 
         u = sigmoid(x w_x + p w_h + b)
         h' = u w_y + b_y
         p' = softmax(h')
 
-    h is the layer's output: logits of P classes, so that the model needs no softmax layer of its own
-    (config.model.output=identity). P is config.model.projection, or H if that is 0.
+    The layer's output h is already the logits of P classes, so use config.model.output=identity.
+    P is config.model.projection, or H if that is 0.
     Parameters: w_x [D, H], w_h [P, H], b [H], w_y [H, P], b_y [P]. One bias per layer.
 
     Mesnil, He, Deng and Bengio (2013). "Investigation of Recurrent-Neural-Network Architectures and Learning Methods
@@ -106,7 +106,7 @@ JORDAN_SOFTMAX_SHAPES = (
 
 @functools.cache
 def jordan_softmax_cell(projection: int) -> StepCell:
-    """`jordan_softmax` of P = projection classes; 0: of as many as it has units."""
+    """`jordan_softmax` with P = projection classes; P = H if projection is 0."""
     return StepCell(
         OutputCarry, jordan_softmax, JORDAN_SOFTMAX_SHAPES, masks=(), output=projection or None, read=("p",)
     )

@@ -14,12 +14,12 @@ def gru_reset_before(
         g = tanh(x w_x + (r * h) w_g + b)
         h' = z * h + (1 - z) * g
 
-    z keeps the old state.
+    z = 1 keeps the old state.
     Parameters: w_x [D, 3H] and b [3H] in the order r, z, g; w_h [H, 2H] in the order r, z; w_g [H, H]. One bias.
 
     Cho, van Merriënboer, Gulcehre, Bahdanau, Bougares, Schwenk and Bengio (2014). "Learning Phrase Representations
     using RNN Encoder-Decoder for Statistical Machine Translation". Chung, Gulcehre, Cho and Bengio (2014),
-    "Empirical Evaluation of Gated Recurrent Neural Networks on Sequence Modeling", exchange z and 1 - z.
+    "Empirical Evaluation of Gated Recurrent Neural Networks on Sequence Modeling", swap z and 1 - z.
     """
     h, units = masked(hidden, carry.h), carry.h.shape[-1]
     r, z = squash(z_x[:, : 2 * units] + product("w_h", h), "ss")
@@ -36,17 +36,17 @@ GRU_SHAPES = (
 
 
 def gru_reset_after(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector, update: Mask = None) -> Step[HiddenCarry]:
-    """GRU that resets after the product, so that one product serves all gates.
+    """GRU that resets after the product, so that one product computes all gates.
 
         r, z = sigmoid(z_x + z_h)
         g = tanh(z_x + r * (z_h + b_h))
         h' = z * h + (1 - z) * g            z_x = x w_x + b, z_h = h w_h
 
-    z keeps the old state. This is the GRU of cuDNN, torch, flax and Keras.
+    z = 1 keeps the old state. This is the GRU of cuDNN, torch, flax and Keras.
     Parameters: w_x [D, 3H], w_h [H, 3H] and b [3H] in the order r, z, g; b_h [H]. One bias for r and z; two for g,
     which differ because r multiplies b_h.
 
-    Cho et al. (2014) in the first version, arXiv:1406.1078v1.
+    Cho et al. (2014), first version, arXiv:1406.1078v1.
     """
     units = carry.h.shape[-1]
     r, z = squash(z_x[:, : 2 * units] + z_h[:, : 2 * units], "ss")
@@ -57,7 +57,7 @@ def gru_reset_after(z_x: Gates, z_h: Gates, carry: HiddenCarry, b_h: Vector, upd
 def mgu(
     product: Product, z_x: Gates, carry: HiddenCarry, hidden: Mask = None, update: Mask = None
 ) -> Step[HiddenCarry]:
-    """Minimal gated unit: a single gate resets and updates.
+    """Minimal gated unit: one gate both resets and updates.
 
         f = sigmoid(x w_x + h w_h + b)
         g = tanh(x w_x + (f * h) w_g + b)

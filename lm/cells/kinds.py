@@ -1,8 +1,7 @@
-"""The kinds of cells that lm/cells/recurrence.py can run, and the state they carry.
+"""The types of cells that lm/cells/recurrence.py can run, and their carries.
 
-Randomness, the loop over time and the drawing of parameters live elsewhere:
-lm/model/dropout.py, lm/cells/recurrence.py, lm/model/layer.py. The carry's field `h` is the layer's output.
-Notation and conventions: lm/cells/__init__.py.
+lm/cells/recurrence.py has the time loop, lm/model/layer.py draws the parameters and lm/model/dropout.py the noise.
+The carry's field `h` is the layer's output. Notation and conventions: lm/cells/__init__.py.
 """
 
 import functools
@@ -31,12 +30,12 @@ Parameters = dict[str, tuple[str, Shape]]  # name -> (role, shape); config.init 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of any kind.
+    """A cell of any type.
 
     carry:      NamedTuple type of the state, fields [B, H]
-    equations:  a pure function, whose arguments depend on the kind
-    shapes:     (name, role, shape) of each parameter; a shape is text as "D 4H", of D, H and P
-    masks:      the masks of recurrence.RecurrentNoise that the equations can apply
+    equations:  a pure function, whose arguments depend on the type of cell
+    shapes:     (name, role, shape) of each parameter; a shape is a string of D, H and P, such as "D 4H"
+    masks:      masks from recurrence.RecurrentNoise that the equations can apply
     output:     P, the size of h, if it differs from H
     read:       the fields of the carry that a step reads; None: all
     """
@@ -70,11 +69,11 @@ class PointwiseCell(Cell):
 
 
 class StepCell(Cell):
-    """A cell whose step has other products than h w_h.
+    """A cell whose step has matrix products other than h w_h.
 
-    equations: (product, z_x [B, *], carry, **vectors {name: [*]}, **masks {name: [B, H]}) -> Step. `product` may read
-    each matrix once per step; `vectors` are the parameters that are not matrices. z_x = x w_x + b is computed for the
-    whole window outside the loop; a cell without a parameter b gets x w_x. The equations apply both masks.
+    equations: (product, z_x [B, *], carry, **vectors {name: [*]}, **masks {name: [B, H]}) -> Step. They may
+    call `product` once per matrix and step, and must apply both masks. `vectors` are the parameters that are not
+    matrices. z_x = x w_x + b is computed for the whole window outside the loop; if the cell has no b, z_x = x w_x.
     """
 
 
@@ -83,7 +82,7 @@ class UnprojectedCell(StepCell):
 
 
 class ParallelCell(Cell):
-    """A cell with s_t = a_t * s_{t-1} + b_t, where a and b depend on x alone: it runs in parallel over time.
+    """A cell with s_t = a_t * s_{t-1} + b_t, where a and b depend only on x. It runs in parallel over time.
 
     equations: (project, parameters, carry, solve, update [T, B, H]) -> (carry, h [T, B, H], gates {name: [T, B, H]}).
     project(w) is x w [T, B, *] for the whole window; solve(a, b [T, B, *], s_{-1} [B, *]) is s [T, B, *].
@@ -104,13 +103,13 @@ def pointwise(
 
 
 class HiddenCarry(NamedTuple):
-    """The state of a cell that carries its output h alone."""
+    """The state of a cell that carries only its output h."""
 
     h: Float[Array, "B H"]
 
 
 class OutputCarry(NamedTuple):
-    """The state of a network whose softmax p feeds back. h: what the softmax is of."""
+    """The state of a network whose probabilities feed back: p = softmax(h), and the logits h."""
 
     p: Float[Array, "B P"]
     h: Float[Array, "B P"]
@@ -124,7 +123,7 @@ class LSTMCarry(NamedTuple):
 
 
 def zero_carry(cell: Cell, batch: int, units: int, dtype=jnp.float32) -> Carry:
-    """The all-zero state. Each field has its own buffer, so that all can be donated."""
+    """The all-zero state. Each field has its own buffer, so that jit can donate them all."""
     sizes = {name: cell.output_size(units) if name in ("h", "p") else units for name in cell.carry._fields}
     return cell.carry(**{name: jnp.zeros((batch, size), dtype) for name, size in sizes.items()})
 
@@ -133,9 +132,9 @@ def zero_carry(cell: Cell, batch: int, units: int, dtype=jnp.float32) -> Carry:
 
 
 def squash(z: Gates, activations: str) -> list[Float[Array, "B H"]]:
-    """Splits z into gates and applies to each its activation, one letter per gate: s sigmoid, t tanh.
+    """Splits z into gates and applies each gate's activation, one letter per gate: s sigmoid, t tanh.
 
-    Since sigmoid(z) = 1/2 + 1/2 tanh(z / 2), one tanh serves all: one wide vector loop instead of G narrow ones.
+    Since sigmoid(z) = 1/2 + 1/2 tanh(z / 2), a single tanh, in one wide vector loop, computes all gates.
     """
     group = jnp.arange(z.shape[-1])[None] // (z.shape[-1] // len(activations))
     tanhs = (group == g for g, activation in enumerate(activations) if activation == "t")
@@ -146,5 +145,5 @@ def squash(z: Gates, activations: str) -> list[Float[Array, "B H"]]:
 
 
 def masked(mask: Float[Array, "..."] | None, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """mask * x, or x without a mask."""
+    """mask * x, or x if mask is None."""
     return x if mask is None else mask * x

@@ -25,7 +25,7 @@ from lm.cells.kinds import (
 
 
 def lstm(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> Step[LSTMCarry]:
-    """LSTM without peepholes; one product serves all gates.
+    """LSTM without peepholes; one product computes all gates.
 
         i = sigmoid(z_i)    f = sigmoid(z_f)    g = tanh(z_g)    o = sigmoid(z_o)
         c' = f * c + i * g
@@ -55,7 +55,7 @@ def lstm_unfused(
         c' = f * c + i * g
         h' = o * tanh(c')
 
-    The same function as `lstm`, whose parameters are these side by side.
+    Computes the same function as `lstm`, whose parameters are these, concatenated.
     Parameters, for each gate: w_x* [D, H], w_h* [H, H], b_* [H]. One bias.
 
     Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6: the notebook 6_lstm.ipynb.
@@ -78,20 +78,20 @@ UNFUSED_SHAPES = (
 def lstm_1997(
     product: Product, z_x: Gates, carry: LSTMCarry, hidden: Mask = None, update: Mask = None
 ) -> Step[LSTMCarry]:
-    """LSTM whose gates read the memory c, and whose output gate acts on what the candidate reads.
+    """LSTM whose gates read the memory c; the output gate scales the memory that the candidate reads.
 
         i, f, o = sigmoid(x w_x + c w_h + b)
         g = tanh(x w_x + (o * c) w_g + b)
         c' = f * c + i * g
         h' = tanh(c')
 
-    No gate lies between memory and output. Only f bounds c: carried over a long text, the memory of some units runs
-    away and saturates the gates that read it; `lstm` does not have this defect. The mask `hidden` multiplies c.
+    No gate lies between memory and output. Only f bounds c: over a long text, the memory of some units diverges
+    and saturates the gates that read it. `lstm` does not have this defect. The mask `hidden` multiplies c.
     Parameters: w_x [D, 4H] and b [4H] in the order i, f, g, o; w_h [H, 3H] in the order i, f, o; w_g [H, H]. One bias.
 
     Larson, "Machine Learning in Python: Recurrent Neural Networks" (lecture notes), the first of its two LSTMs, with
-    s for c. It defines no output; tanh is that of Hochreiter and Schmidhuber (1997), "Long Short-Term Memory", who have
-    no f and whose gates read the gated output too.
+    s for c. The notes define no output. The tanh here is from Hochreiter and Schmidhuber (1997), "Long Short-Term
+    Memory", whose LSTM has no f and whose gates, like its candidate, read the gated output.
     """
     z_i, z_f, z_g, z_o = jnp.split(z_x, 4, axis=-1)
     read = masked(hidden, carry.c)
@@ -112,7 +112,7 @@ LSTM_1997_SHAPES = (
 def lstm_peephole(
     z_x: Gates, z_h: Gates, carry: LSTMCarry, p_i: Vector, p_f: Vector, p_o: Vector, update: Mask = None
 ) -> Step[LSTMCarry]:
-    """LSTM whose gates see the memory through peepholes: one weight per unit and gate.
+    """LSTM whose gates read the memory through peepholes, one weight per unit and gate.
 
         i = sigmoid(z_i + p_i * c)    f = sigmoid(z_f + p_f * c)    g = tanh(z_g)
         c' = f * c + i * g
@@ -156,7 +156,7 @@ def lstm_coupled(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) 
 def lstm_projection(
     product: Product, z_x: Gates, carry: LSTMCarry, hidden: OutputMask = None, update: Mask = None
 ) -> Step[LSTMCarry]:
-    """LSTM with a projected output, LSTMP: P < H numbers, which the recurrent product reads too.
+    """LSTM whose output h is projected to P < H numbers (LSTMP).
 
         i, f, g, o as in `lstm`, from z = x w_x + h w_h + b
         c' = f * c + i * g                     [B, H]
@@ -166,7 +166,7 @@ def lstm_projection(
     Parameters: w_x [D, 4H], w_h [P, 4H], w_p [H, P], b [4H]. Gates i, f, g, o. One bias.
 
     Sak, Senior and Beaufays (2014). "Long Short-Term Memory Recurrent Neural Network Architectures for Large Scale
-    Acoustic Modeling". Without its peepholes and its non-recurrent projection.
+    Acoustic Modeling". Here without the paper's peepholes and non-recurrent projection.
     """
     i, f, g, o = squash(z_x + product("w_h", masked(hidden, carry.h)), "ssts")
     c = f * carry.c + i * masked(update, g)
@@ -190,9 +190,9 @@ def lstm_book_gradient(
         c' = f * stop(c) + i * g
         h' = o * tanh(c')                                               stop: the identity, without gradient
 
-    The book's autograd drops every gradient that reaches a tensor for the second time. As a result, gradients flow
-    from step to step through the output gate alone. The weights of all gates still learn, and the values are those
-    of `lstm` with w_h and w_o side by side.
+    The book's autograd keeps only the first gradient that reaches a tensor. As a result, gradients flow from step to
+    step only through the output gate. The weights of all gates still learn, and the forward pass equals that of `lstm`
+    with w_h and w_o concatenated.
     Parameters: w_x [D, 4H] and b [4H] in the order i, f, g, o; w_h [H, 3H] in the order i, f, g; w_o [H, H]. One bias.
 
     Trask (2019). "Grokking Deep Learning", chapter 14.
@@ -215,8 +215,8 @@ BOOK_SHAPES = (
 class StabilisedCarry(NamedTuple):
     """The state of an sLSTM: memory and normaliser in units of exp(m), stabiliser m, output h.
 
-    m changes at every step and with it the unit of scaled_c, so old and new values cannot be mixed: zoneout of the
-    memory does not fit this cell.
+    The unit exp(m) of scaled_c changes at every step. Old and new values therefore cannot be mixed, and the cell does
+    not support zoneout of the memory.
     """
 
     scaled_c: Float[Array, "B H"]
@@ -226,7 +226,7 @@ class StabilisedCarry(NamedTuple):
 
 
 def slstm(z_x: Gates, z_h: Gates, carry: StabilisedCarry, update: Mask = None) -> Step[StabilisedCarry]:
-    """sLSTM: an LSTM with an exponential input gate, and a normaliser n that sums what the gate has let in.
+    """sLSTM: an LSTM with an exponential input gate i, and a normaliser n, the decayed sum of i.
 
         g = tanh(z_g)    o = sigmoid(z_o)    log i = z_i    log f = log sigmoid(z_f)
         m' = max(log f + m, log i), or log i while n = 0    i' = exp(log i - m')    f' = exp(log f + m - m')
@@ -234,7 +234,7 @@ def slstm(z_x: Gates, z_h: Gates, carry: StabilisedCarry, update: Mask = None) -
         n' = f' * n + i'
         h' = o * c' / n'
 
-    m keeps all exponents at or below 0 and cancels from h'. c and n are the carry's scaled_c and scaled_n.
+    Subtracting m keeps all exponents at or below 0; m cancels in h'. c and n are the carry's scaled_c and scaled_n.
     Parameters: w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o. One bias.
 
     Beck, Pöppel, Spanring, Auer, Prudnikova, Kopp, Klambauer, Brandstetter and Hochreiter (2024). "xLSTM: Extended
@@ -265,7 +265,7 @@ def mogrifier(
     Parameters: w_mutual_i [H, D] for odd i, [D, H] for even i; w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o.
     One bias.
 
-    Melis, Kočiský and Blunsom (2020). "Mogrifier LSTM". Without its low-rank factors.
+    Melis, Kočiský and Blunsom (2020). "Mogrifier LSTM". Here without the paper's low-rank factors.
     """
     h = masked(hidden, carry.h)
     for i in range(1, rounds + 1):

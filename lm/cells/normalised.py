@@ -1,7 +1,7 @@
 """Cells with layer normalisation. Notation and conventions: lm/cells/__init__.py.
 
-norm(u) = (u - mean of u) / sqrt(variance of u + 1e-5), over the numbers of one row, such as all 4H pre-activations.
-Inputs, state and memory are normalised apart, each with its own gain, as in the supplement of
+norm(u) = (u - mean of u) / sqrt(variance of u + 1e-5), over one row, such as all 4H pre-activations.
+Inputs, state and memory are normalised separately, each with its own gain, as in the supplement of
 Ba, Kiros and Hinton (2016). "Layer Normalization". arXiv:1607.06450.
 """
 
@@ -35,7 +35,7 @@ def lstm_norm(
         c' = f * c + i * g
         h' = o * tanh(gain_c * norm(c') + b_c)
 
-    The memory that is carried is c' itself.
+    The carry holds c' before normalisation.
     Parameters: w_x [D, 4H], w_h [H, 4H]; gain_x, gain_h, b_z [4H]; gain_c, b_c [H]. Gates i, f, g, o. One bias.
 
     Ba, Kiros and Hinton (2016). "Layer Normalization", supplement, equations 20 to 22.
@@ -58,7 +58,7 @@ def lstm_coupled_norm(
 
     Parameters: w_x [D, 3H], w_h [H, 3H]; gain_x, gain_h, b_z [3H]; gain_c, b_c [H]. Gates i, g, o. One bias.
 
-    No source: this project joins Ba et al. (2016) and Greff et al. (2017).
+    No source: this project combines Ba et al. (2016) and Greff et al. (2017).
     """
     z = normalised_sum(product, z_x, masked(hidden, carry.h), p)
     i, g, o = squash(z, "sts")
@@ -69,19 +69,19 @@ def lstm_coupled_norm(
 def gru_norm(
     product: Product, z_x: Gates, carry: HiddenCarry, hidden: Mask = None, update: Mask = None, **p: AnyVector
 ) -> Step[HiddenCarry]:
-    """GRU whose pre-activations are normalised: those of r and z together, those of g apart.
+    """GRU whose pre-activations are normalised, jointly for r and z and separately for g.
 
         r, z = sigmoid(gain_x * norm(x w_x) + gain_h * norm(h w_h) + b_z)
         g = tanh(gain_x * norm(x w_x) + b_z + r * (gain_h * norm(h w_h) + b_h))
         h' = z * h + (1 - z) * g
 
-    z keeps the old state, as in `gru_reset_after`; in the source it admits the new one.
+    z = 1 keeps the old state, as in `gru_reset_after`; in the paper, z = 1 takes the new state.
     Parameters: w_x [D, 3H], w_h [H, 3H]; gain_x, gain_h and b_z [3H] in the order r, z, g; b_h [H]. One bias for r and
     z; two for g.
 
     Ba, Kiros and Hinton (2016). "Layer Normalization", supplement, equations 23 to 25.
     """
-    units = 2 * carry.h.shape[-1]  # of r and z
+    units = 2 * carry.h.shape[-1]  # pre-activations of r and z
     z_h = product("w_h", masked(hidden, carry.h))
     x_rz, x_g = (norm(u, gain) for u, gain in zip(split(z_x, units), split(p["gain_x"], units), strict=True))
     h_rz, h_g = (norm(u, gain) for u, gain in zip(split(z_h, units), split(p["gain_h"], units), strict=True))

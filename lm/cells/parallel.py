@@ -1,6 +1,6 @@
 """Cells with a linear recurrence, which solve a whole window in parallel. Notation: lm/cells/__init__.py.
 
-A single function serves training and sampling: `solve` takes a window of any length, also of a single step.
+Training and sampling use the same equations: `solve` accepts a window of any length, even a single step.
 """
 
 from typing import NamedTuple
@@ -23,8 +23,8 @@ def min_gru(
         z = sigmoid(x w_x + b)    g = x w_x + b
         h' = (1 - z) * h + z * g
 
-    z lets the new in, unlike in `gru`. All 1 - z lie in (0, 1), so that the scan does not need the log space of the
-    paper's appendix, which would require a positive g.
+    z = 1 takes the new state, unlike in `gru`. Since 1 - z lies in (0, 1), the scan does not need log space. The
+    paper's appendix uses log space, which requires g > 0.
     Parameters: w_x [D, 2H], b [2H]. Gates z, g. One bias.
 
     Feng, Tung, Ahmed, Bengio and Hajimirsadeghi (2024). "Were RNNs All We Needed?". Section 3.1.
@@ -38,17 +38,17 @@ def min_gru(
 def min_lstm(
     project, parameters: dict, carry: HiddenCarry, solve, update: WindowMask = None
 ) -> tuple[HiddenCarry, Outputs, dict]:
-    """minLSTM: an LSTM whose gates do not read the state and are normalised to a sum of 1.
+    """minLSTM: an LSTM whose gates do not read the state and are normalised to sum to 1.
 
         i = sigmoid(z_i)    f = sigmoid(z_f)    g = z_g      z = x w_x + b
         h' = (f * h + i * g) / (f + i)
 
     Parameters: w_x [D, 3H], b [3H]. Gates i, f, g. One bias.
 
-    Feng et al. (2024), section 3.2 (the time-independent scale): see `min_gru`.
+    Feng et al. (2024), section 3.2, in the form with a time-independent scale. Full reference: `min_gru`.
     """
     z_i, z_f, g = jnp.split(project(parameters["w_x"]) + parameters["b"][None, None], 3, axis=-1)
-    # f / (f + i) = sigmoid(log f - log i), which is safe where both underflow
+    # f / (f + i) = sigmoid(log f - log i), which is safe even if f and i underflow
     f = jax.nn.sigmoid(jax.nn.log_sigmoid(z_f) - jax.nn.log_sigmoid(z_i))
     h = solve(f, (1 - f) * masked(update, g), carry.h)
     return HiddenCarry(h[-1]), h, {"i": 1 - f, "f": f, "g": g}
@@ -69,12 +69,12 @@ def lru(project, parameters: dict, carry: ComplexCarry, solve) -> tuple[ComplexC
         y = Re(s' (c_real + 1j c_imaginary)) + x w_skip
         h = (y w_value + b_value) * sigmoid(y w_gate + b_gate)
 
-    The factor sqrt(1 - |a|^2) follows a; the paper learns it after setting it so. The last line is the GLU of the
-    paper's block, the layer's only non-linearity, without the block's normalisation and skip connection.
-    The paper draws a on a ring: config.init.ring = ("lru_ring", least |a|, greatest |a|), config.init.phase =
-    ("lru_phase", greatest angle).
-    Parameters: ring, phase [H]; w_real, w_imaginary, w_skip [D, H]; c_real, c_imaginary [H, H]; w_value and w_gate
-    side by side in w_glu [H, 2H]; b [2H] in the same order. One bias.
+    The factor sqrt(1 - |a|^2) is computed from a; the paper initialises it so and then trains it. The last line is the
+    gated linear unit of the paper's block, without the block's normalisation and skip connection.
+    To draw a on a ring as in the paper, set config.init.ring = ("lru_ring", least |a|, greatest |a|) and
+    config.init.phase = ("lru_phase", greatest angle).
+    Parameters: ring, phase [H]; w_real, w_imaginary, w_skip [D, H]; c_real, c_imaginary [H, H]; w_glu [H, 2H],
+    which joins w_value and w_gate; b [2H] in the same order. One bias.
 
     Orvieto, Smith, Gu, Fernando, Gulcehre, Pascanu and De (2023). "Resurrecting Recurrent Neural Networks for Long
     Sequences", equations 5 to 8.
@@ -96,7 +96,7 @@ LRU_SHAPES = (
     ("w_real", "input", "D H"),
     ("w_imaginary", "input", "D H"),
     ("w_skip", "input", "D H"),
-    ("c_real", "input", "H H"),  # not "recurrent": the product is taken for the whole window
+    ("c_real", "input", "H H"),  # not "recurrent": computed for the whole window, after the recurrence
     ("c_imaginary", "input", "H H"),
     ("w_glu", "input", "H 2H"),
     ("b", "bias", "2H"),

@@ -2,12 +2,11 @@
 
 `run_cell` takes inputs [T, B, D] and a carry, and returns the next carry and the outputs [T, B, P].
 
-A cell's equations name their products: `product(name, u)` is u @ weights[name]. The loop decides how a product is
-computed. `scan_plain` multiplies and leaves the gradient to autodiff; the tests compare with it. `scan_steps`, which
-training uses, has one backward pass for all cells. Its forward pass stores the products alone. Its backward pass
-recomputes the elementwise parts only and collects both factors of each weight gradient over time, so that a gradient
-is one product after the loop instead of T small ones summed inside it. A `PointwiseCell` has a single product, h w_h.
-A `ParallelCell` has no product with the past and no loop: `solve_parallel` is its scan over time.
+A cell's equations call `product(name, u)` for u @ weights[name]. `scan_plain` leaves its gradient to autodiff; sampling
+uses it, and tests compare with it. `scan_steps`, used in training, has one backward pass for all cells. It recomputes
+only the elementwise parts, since the forward pass stores the products. It collects both factors of each weight
+gradient over time, so that the gradient is one product after the loop instead of T small ones inside it.
+A `ParallelCell` has no loop: `solve_parallel` scans over time.
 """
 
 import functools
@@ -27,15 +26,15 @@ Inputs = Float[Array, "T B D"] | Integer[Array, "T B"]  # integers are indices o
 class RecurrentNoise(NamedTuple):
     """Randomness inside the time loop of one layer. A field that is None (or {}) is off and costs nothing.
 
-    Masks are inverted: 1 / keep or 0. A mask over T steps may also have a single step, which all steps share.
+    Masks are inverted: 1 / keep or 0. A mask over T steps may have T = 1; all steps then share it.
 
-    reset:    0 at steps that start from the zero state, else 1; it also acts in evaluation
-    inside:   False at padding, a step that leaves the state as it is; it also acts in evaluation
+    reset:    0 at steps that start from the zero state, else 1; also used in evaluation
+    inside:   False at padding, which leaves the state unchanged; also used in evaluation
     hidden:   multiplies h_{t-1} where the recurrent products read it (Gal and Ghahramani 2016)
     update:   multiplies the candidate g before it enters the memory (Semeniuta et al. 2016)
     carried:  multiplies the new h, as output and as state
-    zoneout:  field of the carry -> mask of 1 (keeps the old value) and 0; in evaluation its rate p, for the
-              expectation p * old + (1 - p) * new (Krueger et al. 2017). Acts before `carried`.
+    zoneout:  field of the carry -> mask: 1 keeps the old value, 0 takes the new one. In evaluation, the rate p gives
+              the expectation p * old + (1 - p) * new (Krueger et al. 2017). Applied before `carried`.
     """
 
     reset: Float[Array, "T B 1"] | None = None
@@ -66,7 +65,7 @@ def run_cell(
 
 
 def cell_gates(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry) -> dict[str, Float[Array, "B H"]]:
-    """The gates of a single step, by their names in the equations, without noise. x [1, B, D]"""
+    """Gates of a single step without noise, named as in the equations. x: [1, B, D]"""
     if isinstance(cell, ParallelCell):
         gates = cell.equations(functools.partial(project, x), parameters, carry, solve_parallel)[2]
         return {name: value[0] for name, value in gates.items()}
@@ -75,9 +74,9 @@ def cell_gates(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry
 
 
 def prepare_loop(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry) -> tuple:
-    """The arguments of `scan_plain` and `scan_steps`: (step, inputs of the loop [T, B, ...], weights, vectors).
+    """Returns arguments for `scan_plain` and `scan_steps`: (step, loop inputs [T, B, ...], weights, vectors).
 
-    Computes x w_x, plus b if there is one, for the whole window at once, except for an UnprojectedCell.
+    Computes x w_x, plus b if the cell has one, for the whole window at once, except for an UnprojectedCell.
     """
     rest = dict(parameters)
     if not isinstance(cell, UnprojectedCell):
@@ -106,9 +105,9 @@ def _pointwise_step(equations):
 
 
 def project(x: Inputs, w_x: Float[Array, "K N"]) -> Float[Array, "T B N"]:
-    """x w_x for the whole window; for one-hot x, rows of w_x."""
+    """x w_x for the whole window. Integer x selects rows of w_x."""
     if jnp.issubdtype(x.dtype, jnp.integer):
-        return jnp.take(w_x, x, axis=0, mode="clip")  # ids are the corpus's own: they lie in [0, D)
+        return jnp.take(w_x, x, axis=0, mode="clip")  # a corpus has ids in [0, D) only
     return rows_times(x, w_x)
 
 
@@ -116,7 +115,7 @@ def project(x: Inputs, w_x: Float[Array, "K N"]) -> Float[Array, "T B N"]:
 
 
 def split_noise(noise: RecurrentNoise, steps: int) -> tuple[dict, dict]:
-    """Splits active noise into ({name: value for all steps}, {name: one value for each of T steps})."""
+    """Splits active noise into ({name: value shared by all steps}, {name: values [T, ...]})."""
     present = {name: getattr(noise, name) for name in ("reset", "inside", "hidden", "update", "carried")}
     present |= {f"zoneout_{field}": value for field, value in (noise.zoneout or {}).items()}
     fixed, timed = {}, {}
@@ -133,7 +132,7 @@ def split_noise(noise: RecurrentNoise, steps: int) -> tuple[dict, dict]:
 
 
 def _noisy_step(step, product, x, carry, vectors, noise: dict):
-    """One step under its noise. Returns the carry."""
+    """Runs one step with its noise. Returns the new carry."""
     before = carry
     if "reset" in noise:
         carry = jax.tree.map(lambda x: noise["reset"] * x, carry)
@@ -154,7 +153,7 @@ def _noisy_step(step, product, x, carry, vectors, noise: dict):
 
 
 def scan_plain(step, x: Array, weights: dict, carry, vectors: dict, fixed: dict, timed: dict) -> tuple:
-    """The time loop, differentiated by autodiff. Arguments and result as `scan_steps`."""
+    """The time loop, differentiated by autodiff. Arguments and result as in `scan_steps`."""
 
     def body(multiply, carry, inputs):
         x_t, noise_t = inputs
@@ -171,11 +170,11 @@ def scan_plain(step, x: Array, weights: dict, carry, vectors: dict, fixed: dict,
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def scan_steps(step, x: Array, weights: dict, carry, vectors: dict, fixed: dict, timed: dict) -> tuple:
-    """The time loop, with the generic fast gradient.
+    """The time loop, with the fast gradient described at the top of this file.
 
     step: (product, x_t [B, ...], carry, **vectors, **masks) -> Step; calls product at most once for each name
     x [T, B, ...], weights {name: [m, n]}, carry with fields [B, *], vectors {name: [*]}
-    fixed, timed: the results of `split_noise`; they get no gradient
+    fixed, timed: the results of `split_noise`; they receive no gradient
     Returns (carry, h [T, B, P]).
     """
     return scan_plain(step, x, weights, carry, vectors, fixed, timed)
@@ -199,7 +198,7 @@ def _forward(step, x, weights, carry, vectors, fixed, timed):
 
 @jax.custom_vjp
 def _stored(value, shift, u, w_transposed):
-    """`value`, which equals u @ w + shift, with the gradient of that expression."""
+    """Returns `value`, which equals u @ w + shift, and gives it the gradient of that expression."""
     del shift, u, w_transposed
     return value
 
@@ -232,7 +231,8 @@ def _backward(step, saved, cotangents):
         _, pullback, read = jax.vjp(recomputed, x_t, carry, vectors, shifts, has_aux=True)
         d_carry = d_carry._replace(h=d_carry.h + d_h_t)
         d_x, d_carry, d_vectors_t, d_products = pullback(d_carry)
-        # Cells that read x_t + product only have one cotangent for both: store it once. Nor store the carry twice.
+        # In a cell that reads only the sum x_t + product, both have the same cotangent: store it once. Do the same if u
+        # is carry.h.
         d_products = {name: None if d is d_x else d for name, d in d_products.items()}
         read = {name: None if u is carry.h else u for name, u in read.items()}
         return (d_carry, jax.tree.map(jnp.add, d_vectors, d_vectors_t)), (d_x, d_products, read)
@@ -258,7 +258,7 @@ Coefficients = Inexact[Array, "T B H"]
 def run_parallel(
     cell: ParallelCell, parameters: dict[str, Array], x: Inputs, carry: Carry, noise: RecurrentNoise
 ) -> tuple[Carry, Float[Array, "T B H"]]:
-    """Runs a parallel cell over a window, as `run_cell`.
+    """Runs a parallel cell over a window. Returns what `run_cell` does.
 
     Zoneout, `carried`, `reset` and `inside` act linearly on the state and so become part of the recurrence.
     """
@@ -283,7 +283,7 @@ def run_parallel(
 def solve_parallel(a: Coefficients, b: Coefficients, start: Inexact[Array, "B H"]) -> Coefficients:
     """Computes s_t = a_t * s_{t-1} + b_t from s_{-1} = start, in O(log T) parallel steps. Returns s.
 
-    Two maps s -> a s + b compose into one of the same form.
+    Two maps s -> a s + b compose into a map of the same form.
     Blelloch (1990). "Prefix Sums and Their Applications". Report CMU-CS-90-190, Carnegie Mellon University.
     """
 

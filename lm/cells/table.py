@@ -1,7 +1,7 @@
-"""The CELLS table, which names every cell, and its look-up.
+"""The CELLS table of all cells by name, and its look-up.
 
 To add a cell, write a function with its equations and add it to the table of its family: elman.py, lstm.py, gru.py,
-normalised.py or parallel.py. A new family is a new file, whose table joins CELLS. What a cell must state: kinds.py.
+normalised.py or parallel.py. For a new family, add a file, and its table to CELLS. kinds.py lists the fields of a cell.
 """
 
 import ml_collections
@@ -23,7 +23,7 @@ def projection_of(model: ml_collections.ConfigDict) -> Cell:
 
 
 def jordan_softmax_of(model: ml_collections.ConfigDict) -> Cell:
-    """Jordan network whose probabilities feed back: config.model.projection of them, or as many as it has units."""
+    """Jordan network that feeds back config.model.projection softmax probabilities (0: one per unit)."""
     return jordan_softmax_cell(model.projection)
 
 
@@ -46,7 +46,7 @@ CELLS = {
 
 
 def make_cell(model: ml_collections.ConfigDict) -> Cell:
-    """The cell of config.model. Raises UserError for a projection without a size."""
+    """Returns the cell of config.model. Raises UserError for lstm_projection with config.model.projection=0."""
     entry = lookup(CELLS, model.cell, "config.model.cell")
     return entry if isinstance(entry, Cell) else entry(model)
 
@@ -58,7 +58,7 @@ def check_roles(cell: Cell, init: ml_collections.ConfigDict):
 
 
 def check_bias(cell: Cell, initialiser: tuple):
-    """Raises UserError if config.init.bias is lstm_bias, unless the cell has exactly one bias, of gates i, f, g, o."""
+    """Raises UserError if config.init.bias is lstm_bias and the cell lacks a single bias for gates i, f, g, o."""
     shapes = [shape for role, shape in cell.parameters(1, 1).values() if role == "bias"]
     if initialiser[0] == "lstm_bias" and shapes != [(4,)]:
         raise UserError(
