@@ -1,4 +1,4 @@
-"""A linear-chain conditional random field (CRF): tags of a sequence that depend on their neighbours.
+"""A linear-chain conditional random field (CRF): each tag of a sequence depends on its neighbours.
 
 Sources: Lafferty, McCallum and Pereira (2001). "Conditional Random Fields: Probabilistic Models for Segmenting and
 Labeling Sequence Data"; on top of a bidirectional LSTM: Lample et al. (2016). "Neural Architectures for Named Entity
@@ -7,13 +7,13 @@ Recognition".
     score(y)  = start[y_0] + sum_t scores[t, y_t] + sum_t>0 transitions[y_t-1, y_t] + end[y_last]
     ln p(y)   = score(y) - ln Z, with Z the sum of exp(score(y')) over all tag sequences y'
 
-Everything follows from one pass backward through time, which needs no special case for padding at the end:
+All functions use one backward pass over time, which needs no special case for padding at the end:
 
-    after[t, y]            = ln of the sum of exp(score of all that follows token t) over the later tags, if y_t = y
-    p(y_t | y_t-1)         = softmax over y_t of transitions[y_t-1] + scores[t] + after[t]; of y_0, with start
-    -ln p(y)               = sum_t -ln p(y_t | y_t-1): the nats of a sequence, spread over its tokens
+    after[t, y]            = ln of the sum over all later tags of exp(score after token t), if y_t = y
+    p(y_t | y_t-1)         = softmax over y_t of transitions[y_t-1] + scores[t] + after[t]; y_0: start for transitions
+    -ln p(y)               = sum_t -ln p(y_t | y_t-1): each token gets a part of the sequence's nats
 
-T: steps, B: sequences, C: tags. Sequences have lengths [B]; what is returned at padding has no meaning.
+T: steps, B: sequences, C: tags. Sequences have lengths [B]; results at padding are meaningless.
 """
 
 from typing import NamedTuple
@@ -24,9 +24,9 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 
 
 class Chain(NamedTuple):
-    """Scores that the sequence's text does not change.
+    """Scores that do not depend on the tokens.
 
-    transitions: of a tag (row) before another (column); start, end: of the first and of the last tag
+    transitions: of a tag (column) that follows another (row); start, end: of the first and the last tag
     """
 
     transitions: Float[Array, "C C"]
@@ -35,12 +35,12 @@ class Chain(NamedTuple):
 
 
 def _ends(scores: Float[Array, "T B C"], lengths: Int[Array, " B"]) -> Bool[Array, "T B"]:
-    """True from the last token of each sequence on."""
+    """True at the last token of each sequence, and after it."""
     return jnp.arange(scores.shape[0])[:, None] >= lengths[None] - 1
 
 
 def remaining(chain: Chain, scores: Float[Array, "T B C"], lengths: Int[Array, " B"]) -> Float[Array, "T B C"]:
-    """scores + after: ln of the sum of exp(score of token t and all that follows), for each tag of token t."""
+    """scores + after: ln of the sum over all later tags of exp(score from token t on), for each tag of token t."""
 
     def step(later, inputs):
         here, ends = inputs
@@ -59,14 +59,14 @@ def log_partition(chain: Chain, scores: Float[Array, "T B C"], lengths: Int[Arra
 def tag_nats(
     chain: Chain, scores: Float[Array, "T B C"], lengths: Int[Array, " B"], tags: Integer[Array, "T B"]
 ) -> Float[Array, "T B"]:
-    """-ln p(y_t | y_t-1) of each tag. Over the tokens of a sequence they sum to -ln p(y)."""
+    """-ln p(y_t | y_t-1) of each tag. Their sum over a sequence is -ln p(y)."""
     before = jnp.concatenate([jnp.broadcast_to(chain.start, scores[:1].shape), chain.transitions[tags[:-1]]])
     log_probs = jax.nn.log_softmax(before + remaining(chain, scores, lengths))
     return -jnp.take_along_axis(log_probs, tags[..., None].astype(jnp.int32), axis=-1)[..., 0]
 
 
 def log_marginals(chain: Chain, scores: Float[Array, "T B C"], lengths: Int[Array, " B"]) -> Float[Array, "T B C"]:
-    """ln p(y_t) of each tag of each token, over all sequences of the other tags."""
+    """ln p(y_t) of each tag at each token, summed over the tags of all other tokens."""
     totals = remaining(chain, scores, lengths)
 
     def step(previous, total):
@@ -79,7 +79,7 @@ def log_marginals(chain: Chain, scores: Float[Array, "T B C"], lengths: Int[Arra
 
 
 def best_tags(chain: Chain, scores: Float[Array, "T B C"], lengths: Int[Array, " B"]) -> Int[Array, "T B"]:
-    """The sequence of tags with the largest probability (Viterbi 1967)."""
+    """The most probable sequence of tags (Viterbi 1967)."""
 
     def backward(later, inputs):
         here, ends = inputs

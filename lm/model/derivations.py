@@ -1,7 +1,7 @@
 """Gradients derived by hand, in NumPy: a window model, and recurrent networks over T steps.
 
-Every function returns a loss and its gradient by parameter. docs/derivations.md derives them; the command
-`derivations` compares them with automatic differentiation and finite differences. Vectors are rows: z = x W + b.
+`window`, `network` and `last_of_two_steps` return a loss and its gradient by parameter, derived in docs/derivations.md.
+The command `derivations` checks gradients with autodiff and finite differences. Vectors are rows: z = x W + b.
 
 Source: Socher et al. (2015), CS224d, assignment 2, questions 2a, 3b and 3c. For LSTM and GRU: the chain rule on the
 equations of lm/cells.
@@ -20,7 +20,7 @@ def sigmoid(z: np.ndarray) -> np.ndarray:
 
 
 def softmax_error(logits: np.ndarray, target: int) -> tuple[float, np.ndarray]:
-    """(-ln softmax(logits)[target], its gradient by the logits: softmax - one_hot)"""
+    """Returns (-ln softmax(logits)[target], its gradient with respect to the logits: softmax - one_hot)."""
     scaled = np.exp(logits - logits.max())
     probabilities = scaled / scaled.sum()
     return -float(np.log(probabilities[target])), probabilities - np.eye(len(logits))[target]
@@ -35,13 +35,13 @@ def tanh_slope(h: np.ndarray) -> np.ndarray:
 
 
 def salvatore_tanh_slope(h: np.ndarray) -> np.ndarray:
-    """Salvatore (2017), question 2a, last line: twice the derivative. His fourth line is four times too large, 4 s (4 -
-    4 s) in place of 4 s (1 - s), and his last line loses a factor of 2 of that."""
+    """Salvatore (2017), question 2a, last line: twice the derivative. His fourth line, 4 s (4 - 4 s) in place of
+    4 s (1 - s), is four times too large. His last line drops a factor of 2."""
     return 2 * (h + 1) * (2 - (h + 1))
 
 
 def window(p: Parameters, tokens: Sequence[int], label: int, slope: Callable = tanh_slope) -> tuple[float, Parameters]:
-    """softmax(tanh(x W + b1) U + b2), where x joins the rows `tokens` of L. The names are those of WindowClassifier."""
+    """Loss and gradient of softmax(tanh(x W + b1) U + b2), x: joined embeddings. Keys of p: as in WindowClassifier."""
     x = p["embedding"][tokens].reshape(-1)
     h = np.tanh(x @ p["input_kernel"] + p["bias"])
     loss, d_logits = softmax_error(h @ p["output_kernel"] + p["output_bias"], label)
@@ -61,8 +61,8 @@ def window(p: Parameters, tokens: Sequence[int], label: int, slope: Callable = t
 
 
 class Recurrence(NamedTuple):
-    """forward: (p, x, state) -> (state after, values that `backward` needs); a state is a tuple whose last item is h
-    backward: (p, x, state, values, d_state) -> (d_x, d_state before, gradient of this step)
+    """forward: (p, x, state) -> (next state, values that `backward` needs). A state is a tuple whose last item is h.
+    backward: (p, x, state, values, d_state) -> (d_x, d_state before the step, gradient by parameter)
     """
 
     forward: Callable
@@ -110,7 +110,7 @@ def gru_forward(p, x, state):
 def gru_backward(p, x, state, values, d_state):
     (h,), (r, z, g), (d_h,) = state, values, d_state
     d_g = d_h * (1 - z) * (1 - g**2)
-    d_rh = p["w_g"] @ d_g  # by r * h, which the candidate reads
+    d_rh = p["w_g"] @ d_g  # gradient of r * h, which the candidate reads
     d_gates = np.concatenate([d_rh * h * r * (1 - r), d_h * (h - g) * z * (1 - z)])
     d_z = np.concatenate([d_gates, d_g])
     before = d_h * z + d_rh * r + p["w_h"] @ d_gates
@@ -126,10 +126,10 @@ RECURRENCES = {
 
 
 def network(cell: str, p: Parameters, tokens: Sequence[int], targets: Sequence[int]) -> tuple[float, Parameters]:
-    """Sum over the steps of -ln softmax(h_t U + b2)[target], by back-propagation through all steps. x_t is a row of the
-    embedding.
+    """Loss and gradient by back-propagation through all steps. The loss sums -ln softmax(h_t U + b2)[target].
 
-    p: embedding, output_kernel, output_bias, initial (rows: the first state), and the cell's parameters
+    p: embedding (its rows are the x_t), output_kernel, output_bias, initial (its rows are the fields of the initial
+       state), and the cell's parameters
     """
     recurrence = RECURRENCES[cell]
     state, steps, loss = tuple(p["initial"]), [], 0.0
@@ -144,10 +144,10 @@ def network(cell: str, p: Parameters, tokens: Sequence[int], targets: Sequence[i
     for token, x, before, values, h, d_logits in reversed(steps):
         gradient["output_kernel"] += np.outer(h, d_logits)
         gradient["output_bias"] += d_logits
-        d_state = (*d_state[:-1], d_state[-1] + p["output_kernel"] @ d_logits)  # from this step's loss, and from later
-        d_x, d_state, of_step = recurrence.backward(p, x, before, values, d_state)
+        d_state = (*d_state[:-1], d_state[-1] + p["output_kernel"] @ d_logits)  # from later steps and this step's loss
+        d_x, d_state, step_gradient = recurrence.backward(p, x, before, values, d_state)
         gradient["embedding"][token] += d_x
-        for name, value in of_step.items():
+        for name, value in step_gradient.items():
             gradient[name] += value
     gradient["initial"] = np.stack(d_state)
     return loss, gradient
@@ -156,10 +156,10 @@ def network(cell: str, p: Parameters, tokens: Sequence[int], targets: Sequence[i
 def last_of_two_steps(
     p: Parameters, tokens: Sequence[int], target: int, paths: Callable | None = None
 ) -> tuple[float, Parameters]:
-    """Loss of the second of two steps of the sigmoid network, and its gradient by w_h, w_x and b. The state before them
-    is a constant.
+    """Loss at the second of two steps of the sigmoid network, and its gradient by w_h, w_x and b. The initial state is
+    a constant.
 
-    paths: (w_h, d_z, slope) -> what reaches z of the first step; None: all paths, w_h d_z * slope
+    paths: (w_h, d_z, slope) -> the gradient that reaches z of the first step; None: `all_paths`
     """
     (h0,), (x1, x2) = p["initial"], p["embedding"][tokens]
     h1 = sigmoid(x1 @ p["w_x"] + h0 @ p["w_h"] + p["b"])

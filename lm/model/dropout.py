@@ -1,22 +1,22 @@
-"""Dropout masks, and the places where they act.
+"""Dropout masks and their sites.
 
-A keep probability is a traced value, so that a new one needs no compilation. A site whose configured probability is 1
-is absent from `Noise.keep` and costs nothing. Masks are inverted: kept units are scaled by 1 / keep. Expectations are
+Keep probabilities are traced, so that changing one needs no recompilation. A site whose configured probability is 1 is
+absent from `Noise.keep` and costs nothing. Masks are inverted: kept units are scaled by 1 / keep. Expectations are
 therefore unchanged, and evaluation, which passes no `Noise`, needs no rescaling (Srivastava et al. 2014).
 
 site         what is dropped                                mask       source
 input        embedding -> first layer                       [T, B, D]  Zaremba et al. 2014
 between      layer -> next layer                            [T, B, P]  Zaremba et al. 2014
 output       last layer -> softmax                          [T, B, P]  Zaremba et al. 2014
-recurrent    the candidate g, before a gate lets it in      [T, B, H]  Semeniuta et al. 2016
+recurrent    the candidate g, before its gate                [T, B, H]  Semeniuta et al. 2016
 carried      h of a layer, as output and as state           [T, B, P]  Socher et al. 2015, CS224d, assignment 2
 hidden       h[t-1] where the recurrent product reads it    [B, P]     Gal and Ghahramani 2016
 embedding    whole rows of the embedding table              [V]        Gal and Ghahramani 2016, Merity et al. 2017
 weight_drop  single weights of the recurrent matrices       [P, GH]    Merity et al. 2017 (DropConnect)
 
 A [T, ...] mask is `elementwise`, drawn for every element, or `variational`, drawn once per window and shared by its
-time steps (Merity et al. 2017 call it locked). The others are drawn once per window. A window is what one training
-step reads: its masks end with it, while the state is carried on.
+time steps (Merity et al. 2017 call it locked). All other masks are drawn once per window, the tokens that one training
+step reads. The next window gets new masks, although the state is carried over.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key
 
-# Every source of noise. The position decides the random stream, so new sources go to the end.
+# STREAMS: all sources of noise. The position selects the random stream, so append new sources to STREAMS.
 SITES = ("input", "between", "output", "recurrent", "carried", "hidden", "embedding", "weight_drop")
 STREAMS = (*SITES, "zoneout_memory", "zoneout_output")
 
@@ -42,7 +42,7 @@ class Noise:
     keep: keep probability of each active site of SITES
     zoneout: rate of each active zoneout, `memory` or `output`
     mask: a name of MASKS, for sites whose masks have a time axis
-    part, parts: the model sees part number `part` of `parts` equal parts of the batch (lm/training/devices.py)
+    part, parts: the model sees part number `part` of the batch's `parts` equal parts (lm/training/devices.py)
     """
 
     key: Key[Array, ""]
@@ -54,12 +54,12 @@ class Noise:
 
 
 def active(noise: Noise | None, site: str) -> TypeGuard[Noise]:
-    """True if a site drops: in training, if its keep probability is configured below 1."""
+    """True in training, if the site's configured keep probability is below 1."""
     return noise is not None and site in noise.keep
 
 
 def noise_key(noise: Noise, name: str, layer: int = 0) -> Key[Array, ""]:
-    """The key of one source of noise in one layer. name: one of STREAMS."""
+    """Random key for one source of noise in one layer. name: one of STREAMS."""
     return jax.random.fold_in(noise.key, layer * len(STREAMS) + STREAMS.index(name))
 
 
@@ -71,7 +71,7 @@ def inverted_mask(
 
 
 def draw_rows(noise: Noise, draw: Callable, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """draw(shape), for shape [..., B, H]. If the model sees a part of the batch, its rows of the whole batch's draw."""
+    """draw(shape) for shape [..., B, H]. For a part of the batch, draws for the full batch and returns its rows."""
     if noise.part is None or noise.parts == 1:
         return draw(shape)
     rows = shape[-2]
@@ -82,7 +82,7 @@ def draw_rows(noise: Noise, draw: Callable, shape: tuple[int, ...]) -> Float[Arr
 def time_mask(
     noise: Noise, site: str, shape: tuple[int, ...], layer: int = 0, dtype=jnp.float32
 ) -> Float[Array, "T B H"]:
-    """Mask of an active site for shape [T, B, H]. One that is shared through time has T = 1."""
+    """Mask of an active site for shape [T, B, H]. A variational mask has T = 1."""
     return window_mask(noise, site, (1, *shape[1:]) if noise.mask == "variational" else shape, layer, dtype)
 
 
@@ -99,13 +99,13 @@ def window_mask(
 def zoneout_mask(
     noise: Noise, name: str, shape: tuple[int, ...], layer: int = 0, dtype=jnp.float32
 ) -> Float[Array, "T B H"]:
-    """1, which keeps the previous value, with probability rate, else 0. name: memory or output."""
+    """Mask: 1 (keeps the previous value) with the rate's probability, else 0. name: memory or output."""
     key = noise_key(noise, f"zoneout_{name}", layer)
     return draw_rows(noise, lambda shape: jax.random.bernoulli(key, noise.zoneout[name], shape).astype(dtype), shape)
 
 
 def drop(noise: Noise | None, site: str, x: Float[Array, "T B D"], layer: int = 0) -> Float[Array, "T B D"]:
-    """x under the site's mask; x itself if the site is not active."""
+    """Multiplies x by the site's mask. Returns x unchanged if the site is not active."""
     if not active(noise, site):
         return x
     return x * time_mask(noise, site, x.shape, layer, x.dtype)
@@ -114,10 +114,10 @@ def drop(noise: Noise | None, site: str, x: Float[Array, "T B D"], layer: int = 
 def drop_rows(
     noise: Noise | None, x: Float[Array, "T B E"], ids: Integer[Array, "T B"], rows: int
 ) -> Float[Array, "T B E"]:
-    """Embeddings x of ids as if whole rows of their table of `rows` rows were dropped.
+    """Masks the embeddings x of ids like rows of their embedding table, which has `rows` rows.
 
-    A symbol is absent from the entire window, or scaled. Masking the rows that are looked up equals masking the table
-    and is cheaper.
+    All occurrences of a symbol in a window are dropped together. Masking the looked-up rows gives the same result as
+    masking the table and is cheaper.
     """
     if not active(noise, "embedding"):
         return x
@@ -128,7 +128,7 @@ def drop_rows(
 def drop_weights(
     noise: Noise | None, parameters: dict[str, Array], names: tuple[str, ...], layer: int = 0
 ) -> dict[str, Array]:
-    """A layer's parameters, with single weights of each matrix in `names` dropped."""
+    """Drops single weights of each matrix in `names`. Returns all parameters of the layer."""
     if not active(noise, "weight_drop"):
         return parameters
     key, keep = noise_key(noise, "weight_drop", layer), noise.keep["weight_drop"]

@@ -1,21 +1,21 @@
-"""Encoder and decoder: one sequence is read, and another is written symbol by symbol.
+"""Encoder and decoder: reads one sequence, and writes another symbol by symbol.
 
-Both have the layers of config.model.hidden. The decoder starts from the encoder's last carry; of a bidirectional
-encoder, from tanh([forward; backward] W) of each of its fields.
+Both have the layers of config.model.hidden. The decoder starts from the encoder's last carry. If the encoder is
+bidirectional, each field of that carry is tanh([forward; backward] W).
 
-context         what a decoder step reads of the source beside that       source
+context         what else a decoder step reads from the source            source
 start           nothing                                                   Sutskever et al. 2014
 every_step      c, the encoder's last output                              Cho et al. 2014
-additive        c, the mean of all outputs h with the weights             Bahdanau et al. 2015
-                softmax(v . tanh([s; h] W + b)), s: the state before
-multiplicative  after the step: c with the weights softmax(s' W h)        Luong et al. 2015
-fed             as multiplicative; and y of the step before               Luong et al. 2015, input feeding
+additive        c, the mean of the encoder's outputs h, weighted by       Bahdanau et al. 2015
+                softmax(v . tanh([s; h] W + b)), s: the previous state
+multiplicative  after the step: c, weighted by softmax(s' W h)            Luong et al. 2015
+fed             as multiplicative, plus y of the previous step            Luong et al. 2015, input feeding
 
 With every_step and additive, the step reads [x; c] and the softmax [s'; c; x]. With multiplicative and fed, the softmax
-reads y = tanh([c; s'] W). x is the embedding of the symbol before, s' the last layer's output.
+reads y = tanh([c; s'] W). x is the embedding of the previous symbol, s' the last layer's output.
 
-config.model.output=tied: the kernel before the softmax is the embedding table of the targets, transposed. The weights
-of attention are sown as ATTENTION in flax's collection "intermediates", which only a caller that asks for it gets.
+With config.model.output=tied, the softmax's kernel is the target embedding table, transposed. The attention weights are
+sown as ATTENTION in flax's collection "intermediates", which a caller must request with `mutable`.
 """
 
 from typing import Any, NamedTuple
@@ -36,14 +36,14 @@ from lm.model.losses import softmax_loss
 from lm.model.sequence_model import reverse_sequences
 
 CONTEXTS = ("start", "every_step", "additive", "multiplicative", "fed")
-STEPWISE = ("additive", "fed")  # what a step reads depends on the step before: one step at a time
+STEPWISE = ("additive", "fed")  # a step reads results of the previous step: run one step at a time
 JOINED = ("every_step", "additive")
 ATTENDS = ("additive", "multiplicative", "fed")
 ATTENTION = "attention"
 
 
 class Memory(NamedTuple):
-    """A source as the decoder reads it. outputs of its last layer; inside: False at padding; summary: last output"""
+    """An encoded source. outputs: of the last layer; inside: False at padding; summary: output at the last token"""
 
     outputs: Float[Array, "S B P"]
     inside: Bool[Array, "S B"]
@@ -51,14 +51,14 @@ class Memory(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """carry of each layer; fed: y of the step before"""
+    """carry: one per layer; fed: y of the previous step"""
 
     carry: tuple
     fed: Float[Array, "B H"]
 
 
 class EncoderDecoder(nn.Module):
-    """config, init_config: config.model and config.init; source_size, target_size: symbols on either side"""
+    """config, init_config: config.model and config.init; source_size, target_size: vocabulary sizes"""
 
     config: ml_collections.FrozenConfigDict
     init_config: ml_collections.FrozenConfigDict
@@ -99,7 +99,7 @@ class EncoderDecoder(nn.Module):
             ]
             for index, (size, units) in enumerate(zip(inputs, config.hidden, strict=False))
         ]
-        width, last = inputs[-1], outputs[-1]  # of the encoder's outputs and the decoder's
+        width, last = inputs[-1], outputs[-1]  # sizes of the encoder's and the decoder's outputs
         first = target + (width if config.context in JOINED else last if config.context == "fed" else 0)
         self.decoder = [
             RecurrentLayer(cell, size, units, init, index + count * len(ways), name=f"decoder_{index}")
@@ -134,7 +134,7 @@ class EncoderDecoder(nn.Module):
     def encode(
         self, tokens: Integer[Array, "S B"], lengths: Int[Array, " B"], noise: Noise | None = None
     ) -> tuple[DecoderState, Memory]:
-        """Reads sources of these lengths. Padding, at their ends, changes nothing."""
+        """Encodes sources of these lengths. Returns (initial state of the decoder, memory). Padding has no effect."""
         x = tokens
         if self.config.input != "one_hot":
             x = drop(noise, "input", jnp.take(self.source_embedding, tokens, axis=0, mode="clip"))
@@ -156,7 +156,7 @@ class EncoderDecoder(nn.Module):
         return state, Memory(x, mask_of(lengths, tokens.shape[0]), summary)
 
     def _bridge(self, index: int, forward, backward):
-        """The decoder's first carry from the last ones of both directions."""
+        """The decoder's initial carry, from the last carries of both directions."""
         fields = {
             name: jnp.tanh(jnp.concatenate([getattr(forward, name), getattr(backward, name)], axis=-1) @ kernel)
             for name, kernel in self.bridges[index].items()
@@ -168,8 +168,7 @@ class EncoderDecoder(nn.Module):
     def decode(
         self, tokens: Integer[Array, "T B"], state: DecoderState, memory: Memory, noise: Noise | None = None
     ) -> tuple[DecoderState, Float[Array, "T B F"]]:
-        """Reads the symbols before those to predict. Returns (state after them, what the softmax reads). A `stepwise`
-        decoder reads one step: T = 1."""
+        """Reads the symbols before the targets; `stepwise`: one, so T = 1. Returns (state after them, features)."""
         x, fed = self._embed(tokens, noise), state.fed
         context = self._context_before(state, memory)
         beside = [] if context is None else [jnp.broadcast_to(context[None], (tokens.shape[0], *context.shape))]
@@ -187,7 +186,7 @@ class EncoderDecoder(nn.Module):
         return DecoderState(tuple(carries), fed), drop(noise, "output", y)
 
     def _embed(self, tokens: Array, noise: Noise | None) -> Array:
-        """Embeddings or one-hot vectors; ids where the first layer reads nothing else."""
+        """Embeddings or one-hot vectors; ids if the first layer reads nothing else."""
         if self.config.input != "one_hot":
             return drop(noise, "input", jnp.take(self.target_embedding, tokens, axis=0, mode="clip"), layer=1)
         if self.config.context in (*JOINED, "fed"):
@@ -195,7 +194,7 @@ class EncoderDecoder(nn.Module):
         return tokens
 
     def _context_before(self, state: DecoderState, memory: Memory) -> Array | None:
-        """What a step reads beside its symbol; None: nothing."""
+        """Context that a step reads beside its symbol, or None."""
         if self.config.context == "every_step":
             return memory.summary
         if self.config.context == "fed":
@@ -218,7 +217,7 @@ class EncoderDecoder(nn.Module):
         return jnp.tanh(jnp.concatenate([context, s], axis=-1) @ self.mix_kernel)
 
     def logits(self, features: Float[Array, "T B F"]) -> Float[Array, "T B V"]:
-        """Before the softmax."""
+        """Logits of the target symbols."""
         return features @ self.output_kernel + self.output_bias[None, None]
 
     def loss(
@@ -228,7 +227,7 @@ class EncoderDecoder(nn.Module):
         weights: Float[Array, "T B"],
         smoothing: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, ""], Float[Array, "T B"]]:
-        """(sum of weights * nats, nats of each target)"""
+        """Returns (sum of weights * nats, nats of each target)."""
         rows = features.reshape(-1, features.shape[-1])
         arguments = (self.output_kernel, self.output_bias, targets.reshape(-1), weights.reshape(-1), smoothing)
         objective, nats = softmax_loss(rows, *arguments)
@@ -240,7 +239,7 @@ class EncoderDecoder(nn.Module):
         return self.logits(self.decode(jnp.zeros((1, tokens.shape[1]), jnp.int32), state, memory)[1])
 
     def initial_carry(self, batch: int) -> tuple:
-        """Pairs start from zeros, and batches pass nothing on."""
+        """Empty: no state is carried from one batch to the next."""
         return ()
 
     def draw(self, key: Key[Array, ""]) -> dict:
@@ -255,7 +254,7 @@ def attention_weights(scores: Array, inside: Array, axis: int) -> Array:
 
 
 def make_encoder_decoder(config: ml_collections.ConfigDict, source_size: int, target_size: int) -> EncoderDecoder:
-    """The model of a config. Raises UserError for values that do not fit each other."""
+    """Builds the model of a config. Raises UserError for incompatible values."""
     model, cell = config.model, make_cell(config.model)
     needed = {
         "input": ("one_hot", "embedding"),
@@ -271,7 +270,9 @@ def make_encoder_decoder(config: ml_collections.ConfigDict, source_size: int, ta
     if model.output == "tied":
         check_tied(config)
     if model.context == "additive" and "h" not in cell.carry._fields:
-        raise UserError(f"config.model.context=additive reads h of the state, which {model.cell} has not")
+        raise UserError(
+            f"config.model.context=additive needs a cell that carries h, not config.model.cell={model.cell}"
+        )
     if any(rate > 0 for rate in config.zoneout.values()):
         raise UserError("config.zoneout must be 0 with pairs")
     check_noise(config, cell)
@@ -282,7 +283,7 @@ def make_encoder_decoder(config: ml_collections.ConfigDict, source_size: int, ta
 
 
 def check_tied(config: ml_collections.ConfigDict):
-    """Raises UserError unless the softmax reads vectors of the embeddings' size."""
+    """Raises UserError unless the softmax reads vectors of the embedding dimension."""
     model, cell = config.model, make_cell(config.model)
     if model.input != "embedding" or model.context in JOINED:
         raise UserError(

@@ -1,11 +1,11 @@
-"""Hopfield networks: patterns stored in symmetric weights, and recalled from corrupted starts.
+"""Hopfield networks: they store patterns in symmetric weights and recall them from corrupted states.
 
 A state is [N]; a pattern is a state of -1 and 1. W = X^T X without its diagonal, for patterns X [P, N] (Hebb's rule).
 
-rule      what a unit becomes          source
-sign      sign(W a); a where W a = 0   Hopfield 1982
-satlins   W a, cut to [-1, 1]          Hagan et al. 1996
-softmax   X^T softmax(beta X a)        Ramsauer et al. 2021, without weights: all units at once
+rule      new value of a unit          source
+sign      sign(W a), or a if W a = 0   Hopfield 1982
+satlins   W a, clipped to [-1, 1]      Hagan et al. 1996
+softmax   X^T softmax(beta X a)        Ramsauer et al. 2021; without W, and for all units at once
 """
 
 import functools
@@ -31,8 +31,8 @@ def activate(rule: str, field: Array, state: Array) -> Array:
 
 
 def energy(weights: Float[Array, "N N"], state: Float[Array, "... N"]) -> Float[Array, "..."]:
-    """1/2 a.a - 1/2 a.W a (Hopfield 1984). An update of a single unit never raises it: by satlins,
-    and by sign in a state of -1 and 1."""
+    """1/2 a.a - 1/2 a.W a (Hopfield 1984). Updating a single unit never raises it, either
+    with satlins, or with sign if the state consists of -1 and 1."""
     return 0.5 * jnp.sum(state**2 - state * (state @ weights), axis=-1)
 
 
@@ -45,7 +45,7 @@ def softmax_energy(patterns: Float[Array, "P N"], state: Float[Array, "... N"], 
 def recall_together(
     weights: Float[Array, "N N"], state: Float[Array, "B N"], rule: str, steps: int
 ) -> Float[Array, "K B N"]:
-    """The states before and after each of `steps` updates of all units at once."""
+    """States before and after each of `steps` updates of all units at once. K = steps + 1."""
 
     def update(a, _):
         return activate(rule, a @ weights, a), a
@@ -58,8 +58,8 @@ def recall_together(
 def recall_in_turn(
     weights: Float[Array, "N N"], state: Float[Array, "B N"], rule: str, sweeps: int, key: Key[Array, ""]
 ) -> Float[Array, "K B N"]:
-    """The states before and after each of `sweeps` sweeps, in which all units are updated once, one after another, in a
-    random order."""
+    """States before and after each of `sweeps` sweeps, K = sweeps + 1. A sweep updates the units one by one, in random
+    order."""
 
     def update(carry, unit):
         a, field = carry
@@ -80,7 +80,7 @@ def recall_in_turn(
 def recall_by_softmax(
     patterns: Float[Array, "P N"], state: Float[Array, "B N"], beta: float, steps: int
 ) -> Float[Array, "K B N"]:
-    """The states before and after each of `steps` softmax updates."""
+    """States before and after each of `steps` softmax updates. K = steps + 1."""
 
     def update(a, _):
         return jax.nn.softmax(beta * a @ patterns.T, axis=-1) @ patterns, a
@@ -93,16 +93,16 @@ def recall_by_softmax(
 
 
 def bit_error(load: float) -> float:
-    """Probability that one update flips a bit of a stored random pattern, at load P / N, for large N: the noise of the
+    """Probability that one update flips a bit of a stored random pattern, for large N. load: P / N. The noise from the
     other patterns is normal with variance P / N (Hertz, Krogh and Palmer 1991, section 2.2)."""
     return 0.5 * float(erfc(math.sqrt(0.5 / load)))
 
 
 def overlap_curve(points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """(loads P / N, overlaps of the final state with the pattern) of the retrieval states of a large network.
+    """Returns (loads P / N, overlaps m of the final state with the recalled pattern) for a large network.
 
     Solves m = erf(y) and y (sqrt(2 load) + 2 / sqrt(pi) exp(-y^2)) = erf(y) (Amit, Gutfreund and Sompolinsky 1985, at
-    temperature 0), along y. The largest load, 0.138, is the capacity.
+    temperature 0), for a grid of y. The largest load, 0.138, is the capacity.
     """
     y = np.linspace(1.0, 6.0, points)
     loads = 0.5 * (erf(y) / y - 2 / math.sqrt(math.pi) * np.exp(-(y**2))) ** 2

@@ -34,7 +34,7 @@ def normal(key: PRNGKey, shape: Shape, dtype, mean: float, deviation: float) -> 
 
 
 def truncated_normal(key: PRNGKey, shape: Shape, dtype, mean: float, deviation: float) -> Values:
-    """N(mean, deviation^2), redrawn beyond two deviations; as in TensorFlow, the variance is not corrected."""
+    """N(mean, deviation^2), truncated at two deviations. As in TensorFlow, the variance is not corrected."""
     return mean + deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
 
@@ -45,7 +45,7 @@ def glorot_uniform(key: PRNGKey, shape: Shape, dtype) -> Values:
 
 
 def tensorflow0_uniform(key: PRNGKey, shape: Shape, dtype) -> Values:
-    """U(+-sqrt(3 / shape[0])): the default of `tf.get_variable` before TensorFlow 1.0, whose biases are [1, n]."""
+    """U(+-sqrt(3 / shape[0])): the default of `tf.get_variable` before TensorFlow 1.0. A bias counts as [1, n]."""
     limit = (3.0 / (shape[0] if len(shape) > 1 else 1)) ** 0.5
     return jax.random.uniform(key, shape, dtype, -limit, limit)
 
@@ -56,7 +56,7 @@ def he_normal(key: PRNGKey, shape: Shape, dtype) -> Values:
 
 
 def orthogonal(key: PRNGKey, shape: Shape, dtype) -> Values:
-    """Orthonormal rows or columns; [H, k H]: k such squares side by side, one for each gate (Saxe et al. 2014)."""
+    """Orthonormal rows or columns; [H, k H] joins k orthogonal squares, one for each gate (Saxe et al. 2014)."""
     rows, columns = shape
     make = jax.nn.initializers.orthogonal()
     parts = max(1, columns // rows)
@@ -66,7 +66,7 @@ def orthogonal(key: PRNGKey, shape: Shape, dtype) -> Values:
 
 
 def lstm_bias(key: PRNGKey, shape: Shape, dtype, forget: float) -> Values:
-    """A bias [4H] of gates i, f, g, o: `forget` for f, 0 for the others (Gers et al. 2000, Jozefowicz et al. 2015)."""
+    """Bias [4H] for gates i, f, g, o: `forget` for f, 0 for i, g and o (Gers et al. 2000, Jozefowicz et al. 2015)."""
     del key
     units = shape[0] // 4
     return jnp.zeros(shape, dtype).at[units : 2 * units].set(forget)
@@ -79,7 +79,7 @@ def lru_ring(key: PRNGKey, shape: Shape, dtype, least: float, greatest: float) -
 
 
 def lru_phase(key: PRNGKey, shape: Shape, dtype, greatest: float) -> Values:
-    """ln t for t uniform in (0, greatest]: the angles of `lru_ring`."""
+    """ln t for t uniform in (0, greatest]: t is the angle in `lru_ring`."""
     return jnp.log(greatest * (1 - jax.random.uniform(key, shape, dtype)))
 
 
@@ -100,7 +100,7 @@ INITIALISERS = {
 
 
 def initialiser(specification: tuple) -> Callable[..., Values]:
-    """The function (key, shape, dtype) -> array for a specification (name, *numbers)."""
+    """Returns the function (key, shape, dtype) -> array for a specification (name, *numbers)."""
     name, *numbers = specification
 
     def initialise(key: PRNGKey, shape: Shape, dtype=jnp.float32) -> Values:

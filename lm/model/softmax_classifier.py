@@ -1,4 +1,4 @@
-"""A linear softmax classifier of vectors: softmax(x W + b)."""
+"""A linear softmax classifier for vectors: softmax(x W + b)."""
 
 import flax.linen as nn
 import jax
@@ -33,11 +33,11 @@ class SoftmaxClassifier(nn.Module):
     def loss(
         self, x: Float[Array, "B D"], labels: Integer[Array, " B"], weights: Float[Array, " B"], noise, terms
     ) -> tuple[Float[Array, ""], Float[Array, " B"]]:
-        """(sum of weights * nats, nats of each label). Without noise and penalty."""
+        """Returns (sum of weights * nats, nats of each label). Ignores noise and terms."""
         return softmax_loss(x, self.output_kernel, self.output_bias, labels, weights)
 
     def initial_carry(self, batch: int) -> tuple:
-        """Batches pass nothing on."""
+        """Empty: no state is carried from one batch to the next."""
         return ()
 
     def draw(self, key: Key[Array, ""]) -> dict:

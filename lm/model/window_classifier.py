@@ -1,4 +1,4 @@
-"""A classifier of the middle token of a window: softmax(tanh(x W + b1) U + b2), where x joins the window's embeddings.
+"""Classifies the middle token of a window: softmax(tanh(x W + b1) U + b2), where x joins the window's embeddings.
 
 Source: Socher et al. (2015), CS224d, assignment 2, question 2; after Collobert et al. (2011).
 """
@@ -15,7 +15,7 @@ from lm.errors import UserError
 from lm.model.dropout import Noise, drop
 from lm.model.initialisers import initialiser
 
-# config.model.output. dropped_logits: config.keep_prob.output drops units of tanh, and logits too.
+# config.model.output. dropped_logits: config.keep_prob.output drops tanh units and logits.
 OUTPUTS = ("dense", "dropped_logits")
 
 
@@ -46,7 +46,7 @@ class WindowClassifier(nn.Module):
         hidden = jnp.tanh(joined @ self.input_kernel + self.bias[None])
         logits = drop(noise, "output", hidden[None]) @ self.output_kernel + self.output_bias[None, None]
         if self.config.output == "dropped_logits":
-            logits = drop(noise, "output", logits, layer=1)  # a mask of its own
+            logits = drop(noise, "output", logits, layer=1)  # layer=1: a separate mask
         return jax.nn.log_softmax(logits[0])
 
     def loss(
@@ -57,17 +57,17 @@ class WindowClassifier(nn.Module):
         noise: Noise | None,
         terms: dict[str, Float[Array, ""]],
     ) -> tuple[Float[Array, ""], Float[Array, " B"]]:
-        """(sum of weights * nats, and penalty, nats of each label)"""
+        """Returns (sum of weights * nats plus L2 penalty, nats of each label)."""
         log_probs = self(x, noise)
         nats = -jnp.take_along_axis(log_probs, labels[:, None].astype(jnp.int32), axis=1)[:, 0]
         return jnp.sum(weights * nats) + terms.get("l2", 0.0) * self.half_squares(), jax.lax.stop_gradient(nats)
 
     def half_squares(self) -> Float[Array, ""]:
-        """Half the sum of the squares of W and U: what config.penalty.l2 multiplies."""
+        """Half the sum of squares of W and U, which config.penalty.l2 multiplies."""
         return 0.5 * (jnp.sum(self.input_kernel**2) + jnp.sum(self.output_kernel**2))
 
     def initial_carry(self, batch: int) -> tuple:
-        """Batches pass nothing on."""
+        """Empty: no state is carried from one batch to the next."""
         return ()
 
     def draw(self, key: Key[Array, ""]) -> dict:
@@ -77,7 +77,7 @@ class WindowClassifier(nn.Module):
 
 
 def make_window_classifier(config: ml_collections.ConfigDict, vocabulary_size: int, labels: int) -> WindowClassifier:
-    """The model of a config. Raises UserError for values that do not fit each other."""
+    """Builds the model of a config. Raises UserError for incompatible values."""
     model = config.model
     if model.input != "embedding" or not model.embedding_size:
         raise UserError("config.task=windows needs config.model.input=embedding and embedding_size of at least 1")
