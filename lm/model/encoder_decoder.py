@@ -270,9 +270,7 @@ def make_encoder_decoder(config: ml_collections.ConfigDict, source_size: int, ta
     if model.output == "tied":
         check_tied(config)
     if model.context == "additive" and "h" not in cell.carry._fields:
-        raise UserError(
-            f"config.model.context=additive needs a cell that carries h, not config.model.cell={model.cell}"
-        )
+        raise UserError(f"config.model.context=additive needs a cell with h in its state, unlike {model.cell}")
     if any(rate > 0 for rate in config.zoneout.values()):
         raise UserError("config.zoneout must be 0 with pairs")
     check_noise(config, cell)

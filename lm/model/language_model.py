@@ -24,14 +24,14 @@ from lm.model.losses import GRADIENTS, penalties, softmax_loss, softmax_nats
 # Consecutive tokens that make one input symbol.
 CONTEXT = {"one_hot": 1, "embedding": 1, "bigram": 2}
 
-# Parameters of the softmax.
+# config.model.output -> parameters of the softmax.
 OUTPUTS = {
     "dense": "kernel and bias",
     "dense_without_bias": "kernel",
     "sigmoid": "kernel and bias of one unit, for two classes of labelled sequences",
-    "dropped_logits": "kernel and bias; windows only: the logits are dropped out like the layer before (CS224d)",
-    "identity": "none: the last layer's outputs are the logits; of labelled sequences",
-    "crf": "kernel and bias, and scores of neighbouring, first and last tags, of labelled tokens (lm/model/crf.py)",
+    "dropped_logits": "kernel and bias; windows only: dropout acts on the logits as on the layer before them (CS224d)",
+    "identity": "none; labelled sequences only: the last layer's outputs are the logits",
+    "crf": "kernel and bias, and scores of tag pairs, first and last tags; labelled tokens only (lm/model/crf.py)",
     "tied": "bias; the kernel is the embedding table, transposed (Inan et al. 2017, Press and Wolf 2017)",
 }
 
@@ -40,9 +40,9 @@ class LanguageModel(nn.Module):
     """An autoregressive model of token streams.
 
     config, init_config: config.model and config.init; vocabulary_size: V
-    zoneout: (name, rate) of each active zoneout, for evaluation, where a unit takes its expectation: rate x its
-        previous value + (1 - rate) x its new one. Training reads the rates from its `Noise`.
-    reset: the symbol that is read from the zero state (config.data.reset); None: the state is never reset
+    zoneout: (name, rate) of each active zoneout, for evaluation: a unit's expectation is rate x its previous value
+        + (1 - rate) x its new value. Training reads the rates from its `Noise`.
+    reset: the symbol before which the state is reset to zero (config.data.reset); None: the state is never reset
     """
 
     config: ml_collections.FrozenConfigDict
@@ -98,7 +98,7 @@ class LanguageModel(nn.Module):
     def features(
         self, tokens: Integer[Array, "R B"], carry: tuple, noise: Noise | None = None
     ) -> tuple[tuple, Float[Array, "R-{self.context}+1 B P"]]:
-        """Reads tokens. Returns (carry after them, the last layer's outputs under dropout)."""
+        """Reads tokens. Returns (carry after them, the last layer's outputs after dropout)."""
         carry, x = self._raw_features(tokens, carry, noise)
         return carry, drop(noise, "output", x)
 
@@ -160,8 +160,8 @@ class LanguageModel(nn.Module):
     def scored(
         self, window: Integer[Array, "W B"], carry: tuple
     ) -> tuple[Float[Array, ""], tuple[tuple, Array, Array]]:
-        """Scores a window without noise. Returns (sum of -ln p of the targets, which has a gradient, (carry after it,
-        the last layer's outputs [W - context, B, P], -ln p of every target))."""
+        """Scores a window without noise. Returns (total, (carry after it, the last layer's outputs [W - context, B, P],
+        -ln p of every target)). Only total, the sum of -ln p, has a gradient."""
         carry, x = self.features(window[:-1], carry)
         targets = window[self.context :]
         ones = jnp.ones(targets.size, x.dtype)
@@ -180,7 +180,7 @@ class LanguageModel(nn.Module):
         """Training objective of a window. Returns (objective, (carry after it, nats)), as value_and_grad expects.
 
         weights: weight of each target (`losses.target_weights`)
-        terms: factors of the active label_smoothing (`softmax_loss`), activation, temporal_activation (`penalties`)
+        terms: factors of active terms: label_smoothing (`softmax_loss`), activation, temporal_activation (`penalties`)
         gradient: a name of `losses.GRADIENTS`
         """
         terms = terms or {}
@@ -199,13 +199,13 @@ class LanguageModel(nn.Module):
         return init_parameters(self, key)
 
     def initial_carry(self, batch: int) -> tuple:
-        """The state that every stream starts from: one carry per layer."""
+        """Initial state of every stream: one carry per layer."""
         start = INITIAL_CARRIES[self.config.initial_carry]
         return tuple(start(self.cell, batch, units) for units in self.config.hidden)
 
 
 def first_unit_one(cell: Cell, batch: int, units: int) -> Carry:
-    """A state of zeros, except the first unit of every field: 1 (Trask 2019, Grokking Deep Learning, ch. 14)."""
+    """Zeros, except for the first unit of every field, which is 1 (Trask 2019, Grokking Deep Learning, ch. 14)."""
     return jax.tree.map(lambda x: x.at[:, 0].set(1.0), zero_carry(cell, batch, units))
 
 
@@ -213,14 +213,14 @@ INITIAL_CARRIES = {"zeros": zero_carry, "first_unit_one": first_unit_one}
 
 
 def make_model(config: ml_collections.ConfigDict, vocabulary_size: int, reset: int | None = None) -> LanguageModel:
-    """The model of a config. Raises UserError for values that do not fit each other.
+    """Builds the model of a config. Raises UserError for incompatible values.
 
     reset: the id of config.data.reset (lm/data/text.py: `Vocabulary.reset_id`)
     """
     if reset is not None and config.model.initial_carry != "zeros":
         raise UserError(f"config.data.reset needs config.model.initial_carry=zeros, not {config.model.initial_carry}")
     if config.model.initial_carry not in INITIAL_CARRIES:
-        raise UserError(f"config.model.initial_carry={config.model.initial_carry} is of labelled sequences")
+        raise UserError(f"config.model.initial_carry={config.model.initial_carry} is only for labelled sequences")
     cell = make_cell(config.model)
     check_input(config, vocabulary_size, cell.output_size(config.model.hidden[-1]))
     check_noise(config, cell)
@@ -232,7 +232,7 @@ def make_model(config: ml_collections.ConfigDict, vocabulary_size: int, reset: i
 
 
 def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, features: int):
-    """Raises UserError for settings that do not fit config.model.input. features: numbers that the softmax reads."""
+    """Raises UserError for settings that do not fit config.model.input. features: size of the softmax's input."""
     model = config.model
     if model.input == "one_hot":
         needs = "needs config.model.input=embedding or bigram, not one_hot"
@@ -247,7 +247,7 @@ def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, feature
             "config.model.input=embedding reads single symbols"
         )
     if model.output in ("sigmoid", "dropped_logits", "identity", "crf"):
-        raise UserError(f"config.model.output={model.output} is of labelled sequences, not of a language model")
+        raise UserError(f"config.model.output={model.output} is for labelled sequences, not for a language model")
     if model.output == "tied" and model.input != "embedding":
         raise UserError(f"config.model.output=tied needs config.model.input=embedding, not {model.input}")
     if model.output == "tied" and model.embedding_size != features:
@@ -260,7 +260,7 @@ def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, feature
 def read_tokens(
     model: LanguageModel, parameters: dict, tokens: Integer[Array, "R B"], carry: tuple
 ) -> tuple[tuple, Float[Array, "R-{model.context}+1 B V"]]:
-    """`model(tokens, carry)` with these parameters: (carry after the tokens, logits)."""
+    """Calls `model(tokens, carry)` with these parameters. Returns (carry after the tokens, logits)."""
     result: Any = model.apply({"params": parameters}, tokens, carry)
     return result
 
@@ -277,5 +277,5 @@ def _init(model: LanguageModel, *arguments):
 
 
 def count_parameters(parameters: PyTree) -> int:
-    """Numbers in a tree of parameters."""
+    """Number of scalars in a tree of parameters."""
     return sum(x.size for x in jax.tree.leaves(parameters))

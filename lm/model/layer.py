@@ -1,4 +1,4 @@
-"""A recurrent layer: its parameters, its noise, and its run over a window."""
+"""A recurrent layer: creates its parameters, draws its noise, and runs its cell over a window."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ ZONEOUT_FIELDS = {"memory": "c", "output": "h"}
 
 
 class RecurrentLayer(nn.Module):
-    """One layer's parameters and its run over a window.
+    """Creates one layer's parameters and runs its cell over a window.
 
     init_config: config.init, the initialiser of each role
     index: number of the layer, from 0 at the input; selects its noise
@@ -39,10 +39,10 @@ class RecurrentLayer(nn.Module):
         reset: Float[Array, "T B 1"] | None = None,
         lengths: Int[Array, " B"] | None = None,
     ) -> tuple[Carry, Float[Array, "T B P"]]:
-        """Returns (carry after the window, outputs h). Integer x are indices of one-hot vectors.
+        """Returns (carry after the window, outputs h). Integers in x are indices of one-hot vectors.
 
         reset: 0 at steps that start from the zero state, else 1
-        lengths: steps of each row, after which its carry stays as it is; None: T. Outputs after them mean nothing.
+        lengths: steps of each row; None: T. After them, the carry stays constant and outputs are meaningless.
         """
         roles = self.cell.parameters(self.inputs, self.units)
         parameters = {
@@ -64,17 +64,17 @@ def mask_of(lengths: Int[Array, " B"], steps: int) -> Bool[Array, "T B"]:
 
 
 def recurrent_matrices(roles: Parameters) -> tuple[str, ...]:
-    """Names of the parameters that weight_drop drops: those of the role `recurrent`."""
+    """Names of the parameters with the role `recurrent`, whose weights weight_drop drops."""
     return tuple(name for name, (role, _) in roles.items() if role == "recurrent")
 
 
 def expected_noise(zoneout: tuple[tuple[str, float], ...]) -> RecurrentNoise:
-    """The noise of evaluation: zoneout by its rates, which gives the expectation."""
+    """Noise for evaluation: zoneout with rates instead of masks, which gives the expectation."""
     return RecurrentNoise(zoneout={ZONEOUT_FIELDS[name]: rate for name, rate in zoneout})
 
 
 def drawn_noise(noise: Noise, carry: Carry, steps: int, units: int, layer: int) -> RecurrentNoise:
-    """Draws the noise of one layer's time loop over a window of T = steps. carry: the layer's state, fields [B, *]."""
+    """Draws the noise for one layer's time loop over a window of T = steps. carry: the layer's state, fields [B, *]."""
     batch, dtype = carry[0].shape[0], carry[0].dtype
     masks = {}
     if active(noise, "hidden"):

@@ -1,8 +1,8 @@
 """Softmax cross-entropy in nats per target, computed without ever holding all logits.
 
 With 10,000 words, the softmax takes most of a small model's time, and [N, V] logits most of its memory. This loss
-works through chunks of targets. For each it computes logits, probabilities and, while these are in cache, gradients.
-One pass suffices because the objective is linear in the nats per target: its weights are known beforehand.
+processes targets in chunks. For each chunk it computes logits, probabilities and, while these are in cache, gradients.
+One pass suffices because each target's weight in the objective is known beforehand.
 """
 
 import functools
@@ -25,7 +25,7 @@ def target_weights(weighting: str, steps: int, batch: int, dtype=jnp.float32) ->
     mean            1 / (T B): the mean over all targets
     sum_over_time   1 / B: mean over the batch, sum over time (TensorFlow's sequence_loss_by_example)
     sum             1: sum over everything
-    last_step_sum   1 on the last time step, 0 before (Grokking Deep Learning ch. 14: only that loss is propagated)
+    last_step_sum   1 on the last time step, 0 before (Grokking Deep Learning ch. 14: only its loss is propagated)
     """
     if weighting == "last_step_sum":
         return jnp.zeros((steps, batch), dtype).at[-1].set(1.0)
@@ -39,10 +39,10 @@ def full_gradient(features: Float[Array, "T B P"]) -> Float[Array, "T B P"]:
 
 
 def last_step_features(features: Float[Array, "T B P"]) -> Float[Array, "T B P"]:
-    """Sends the gradient of the last time step only to the features; the softmax's weights get those of all steps.
+    """Stops gradients to features before the last time step; the softmax's weights still learn from all steps.
 
-    Trask (2019), "Grokking Deep Learning", chapter 14: the effect of an autograd that drops every gradient that
-    reaches a tensor for the second time.
+    Trask (2019), "Grokking Deep Learning", chapter 14: the effect of an autograd that keeps only the first gradient
+    that reaches a tensor.
     """
     return jnp.concatenate([jax.lax.stop_gradient(features[:-1]), features[-1:]])
 
@@ -50,7 +50,7 @@ def last_step_features(features: Float[Array, "T B P"]) -> Float[Array, "T B P"]
 GRADIENTS = {"full": full_gradient, "last_step_features": last_step_features}
 
 
-# Terms of the objective that are means over the batch. All others are sums over its rows (lm/training/devices.py).
+# Terms of the objective that are means over the batch. All other terms are sums over rows (lm/training/devices.py).
 MEANS = ("activation", "temporal_activation")
 
 
@@ -84,7 +84,7 @@ def softmax_loss(
 
     Only the objective has a gradient, with respect to features, kernel and bias.
     smoothing: label smoothing e (Szegedy et al. 2016): the objective's target distribution has 1 - e on the target
-        plus e / V on every symbol. The nats remain those of the target.
+        plus e / V on every symbol. The returned nats are not smoothed.
     """
     count, classes = targets.shape[0], kernel.shape[1]
     chunks = max(1, -(-count * classes // CHUNK_LOGITS))
@@ -109,13 +109,13 @@ def softmax_nats(
 
 
 def _with_bias(features, kernel, bias):
-    """Extends features [..., P] and kernel [P, V] so that their product includes the bias: saves a pass over logits."""
+    """Extends features [..., P] and kernel [P, V] so that their product has the bias, saving a pass over logits."""
     ones = jnp.ones((*features.shape[:-1], 1), features.dtype)
     return jnp.concatenate([features, ones], axis=-1), jnp.concatenate([kernel, bias[None]])
 
 
 def _chunk_forward(features, kernel, targets):
-    """Of R rows: exp(logits - highest) [R, V], its sum over V [R, 1], nats [R], mean of -ln p over V [R]."""
+    """Returns exp(logits - highest) [R, V], its sum over V [R, 1], nats [R], and mean of -ln p over V [R]."""
     logits = features @ kernel
     highest = jnp.max(logits, axis=-1, keepdims=True)
     picked = jnp.take_along_axis(logits, targets[:, None].astype(jnp.int32), axis=-1)
@@ -126,7 +126,7 @@ def _chunk_forward(features, kernel, targets):
 
 
 def _smoothed(nats_, mean_nats, smoothing):
-    """-sum over v of q_v ln p_v [R] for the smoothed target distribution q; the nats without smoothing."""
+    """Cross-entropy with the smoothed target distribution [R]; nats_ if smoothing is None."""
     return nats_ if smoothing is None else (1.0 - smoothing) * nats_ + smoothing * mean_nats
 
 
@@ -151,7 +151,7 @@ def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
         features_c, targets_c, weights_c = inputs
         scaled, total, nats_c, mean_nats = _chunk_forward(features_c, kernel, targets_c)
         # The gradient of the logits is (weight / total) (scaled - total q), where q is the target distribution. Both
-        # products apply the factor in front to their narrow side, so that the wide array is written once.
+        # products apply the factor weight / total to their narrow side, so that the wide array is written only once.
         rows = jnp.arange(targets_c.shape[0])
         kept = 1.0 if smoothing is None else 1.0 - smoothing
         difference = scaled.at[rows, targets_c.astype(jnp.int32)].add(-kept * total[:, 0])

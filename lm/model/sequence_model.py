@@ -1,10 +1,10 @@
 """The model of labelled sequences: tokens -> embedding (-> convolution) -> recurrent layers -> pooling -> output.
 
-The output is a softmax, or, over the tags of all tokens together, a CRF (lm/model/crf.py).
+The output is a softmax, or a CRF over the tags of all tokens (lm/model/crf.py).
 
-Sequences are padded at the end, to T, and have lengths [B]. Padding does not change what the model computes for them: a
-layer that reads forward meets it after the last token, one that reads backward starts at the last token, and pooling
-leaves it out. With pooling=none every token gets a label, else every sequence.
+Sequences have lengths [B] and are padded at the end to T. Padding does not affect results: a forward layer reads it
+after the last token, a backward layer starts at the last token, and pooling ignores it. With pooling=none, every token
+gets a label, else every sequence.
 """
 
 from typing import Any
@@ -27,9 +27,9 @@ from lm.model.initialisers import initialiser
 from lm.model.layer import RecurrentLayer, check_noise, mask_of
 from lm.model.losses import softmax_loss
 
-DIRECTIONS = ("forward", "both")  # both: the outputs of a forward and of a backward layer, side by side
+DIRECTIONS = ("forward", "both")  # both: the outputs of a forward and a backward layer, concatenated
 POOLINGS = ("last", "mean", "max", "attention", "none")
-# learned: a vector for each field of a layer's carry, initialised as config.init.vector says
+# learned: a vector for each field of a layer's carry, initialised by config.init.vector
 INITIAL_CARRIES = ("zeros", "first_unit_one", "learned")
 
 
@@ -37,7 +37,7 @@ class SequenceModel(nn.Module):
     """Classifies sequences, or their tokens.
 
     config, init_config: config.model and config.init; vocabulary_size: V; labels: C
-    window: tokens that a step reads side by side (config.data.window)
+    window: number of adjacent tokens that a step reads (config.data.window)
     zoneout: as in LanguageModel
     shapes: the shape of each symbol (lm/data/word_shapes.py), if config.model.shape_size is positive
     """
@@ -91,7 +91,7 @@ class SequenceModel(nn.Module):
                         size,
                         units,
                         init,
-                        index + count * way,  # a noise of its own
+                        index + count * way,  # selects the noise
                         self.zoneout,
                         name=f"layer_{index}{suffix}",
                     )
@@ -115,7 +115,7 @@ class SequenceModel(nn.Module):
             self.chain = crf.Chain(**scores)
 
     def _learned_carry(self, layer: RecurrentLayer) -> Carry:
-        """The parameters that a layer starts from, [1, *] for each field that its cell reads."""
+        """A layer's initial carry: a parameter [1, *] for each field that its cell reads, else zeros."""
         start = zero_carry(self.cell, 1, layer.units)
         fields = start._fields if self.cell.read is None else self.cell.read
         init = initialiser(self.init_config.vector)
@@ -126,9 +126,9 @@ class SequenceModel(nn.Module):
     def features(
         self, tokens: Integer[Array, "R B"], lengths: Int[Array, " B"], noise: Noise | None = None
     ) -> Float[Array, "N B P"]:
-        """What the output reads: N is T, or 1 after pooling. Anything may stand at padding.
+        """Features for the output layer: N is T, or 1 after pooling. Values at padding are meaningless.
 
-        With windows, tokens are those of T steps, and window // 2 more on each side, or OUTSIDE.
+        With windows, R = T + window - 1, and tokens before and after a sequence are OUTSIDE.
         """
         x = jnp.take(self.embedding, tokens, axis=0, mode="clip")
         x = drop_rows(noise, x, tokens, self.vocabulary_size)
@@ -149,14 +149,14 @@ class SequenceModel(nn.Module):
         return drop(noise, "output", x)
 
     def _convolve(self, x: Array, lengths: Array) -> tuple[Array, Array]:
-        """Convolution over time with relu, zeros around each sequence, then the maximum of every `pool` steps."""
+        """Convolves zero-padded sequences, applies relu, and max-pools over time. Returns (outputs, lengths)."""
         _, width, pool = self.config.convolution
         steps = x.shape[0]
         x = jnp.where(mask_of(lengths, steps)[..., None], x, 0.0)
         before = (width - 1) // 2
         padded = jnp.pad(x, ((before, width - 1 - before), (0, 0), (0, 0)))
         y = jax.nn.relu(side_by_side(padded, width) @ self.filter + self.filter_bias[None, None])
-        y = jnp.where(mask_of(lengths, steps)[..., None], y, 0.0)  # relu: no value is lower
+        y = jnp.where(mask_of(lengths, steps)[..., None], y, 0.0)  # 0 is the minimum of relu
         y = jnp.pad(y, ((0, -steps % pool), (0, 0), (0, 0)))
         return y.reshape(-1, pool, *y.shape[1:]).max(axis=1), -(-lengths // pool)
 
@@ -174,9 +174,9 @@ class SequenceModel(nn.Module):
     def _pool(self, x: Float[Array, "T B P"], lengths: Int[Array, " B"]) -> Float[Array, "B P"]:
         """One vector per sequence.
 
-        last       the output at the last token; of a backward layer that at the first, the last that it reads
-        mean, max  of the outputs at all tokens
-        attention  their mean with the weights softmax(x . query) (Yang et al. 2016, without the hidden layer)
+        last       the output at the last token, or for a backward layer, at the first token, which it reads last
+        mean, max  mean or maximum of the outputs at all tokens
+        attention  mean of the outputs with weights softmax(x . query) (Yang et al. 2016, without the hidden layer)
         """
         inside = mask_of(lengths, x.shape[0])[..., None]
         pooling = self.config.pooling
@@ -195,7 +195,7 @@ class SequenceModel(nn.Module):
         return (jax.nn.softmax(scores, axis=0) * x).sum(axis=0)
 
     def _output(self) -> tuple[Float[Array, "P C"], Float[Array, " C"]]:
-        """Kernel and bias of the softmax. sigmoid: the first of two classes has the logit 0."""
+        """Kernel and bias of the softmax. With output=sigmoid, the logit of the first class is 0."""
         if self.config.output == "identity":
             return jnp.eye(self.labels), jnp.zeros(self.labels)
         if self.config.output == "sigmoid":
@@ -203,7 +203,7 @@ class SequenceModel(nn.Module):
         return self.output_kernel, self.output_bias
 
     def __call__(self, tokens: Integer[Array, "R B"], lengths: Int[Array, " B"]) -> Float[Array, "N B C"]:
-        """Log-probabilities of the labels, without noise; N as in `features`. crf: of each token's tag by itself"""
+        """Log-probabilities of the labels, without noise; N as in `features`. crf: each tag's marginal."""
         scores = self._scores(tokens, lengths)
         if self.config.output == "crf":
             return crf.log_marginals(self.chain, scores, lengths)
@@ -212,7 +212,7 @@ class SequenceModel(nn.Module):
     def predict(
         self, tokens: Integer[Array, "R B"], lengths: Int[Array, " B"], labels: Integer[Array, "N B"]
     ) -> tuple[Float[Array, "N B"], Int[Array, "N B"]]:
-        """(nats of each label, the most probable labels; crf: those of the most probable sequence), without noise."""
+        """Returns (nats of each label, most probable label; crf: most probable sequence of labels), without noise."""
         if self.config.output == "crf":
             scores = self._scores(tokens, lengths)
             return crf.tag_nats(self.chain, scores, lengths, labels), crf.best_tags(self.chain, scores, lengths)
@@ -233,9 +233,9 @@ class SequenceModel(nn.Module):
         noise: Noise | None = None,
         smoothing: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, ""], Float[Array, "N B"]]:
-        """(sum of weights * nats, nats of each label). Labels of weight 0 may be anything.
+        """Returns (sum of weights * nats, nats of each label). Labels of weight 0 do not matter.
 
-        crf: the nats of a sequence, each of its tags given those before it; weights are equal within a sequence
+        crf: nats of each tag given the tag before it; weights must be equal within a sequence
         """
         if self.config.output == "crf":
             nats = crf.tag_nats(self.chain, self._scores(tokens, lengths, noise), lengths, labels)
@@ -246,7 +246,7 @@ class SequenceModel(nn.Module):
         return objective, nats.reshape(labels.shape)
 
     def initial_carry(self, batch: int) -> tuple:
-        """Batches pass nothing on."""
+        """Empty: no state is carried from one batch to the next."""
         return ()
 
     def draw(self, key: Key[Array, ""]) -> dict:
@@ -256,13 +256,13 @@ class SequenceModel(nn.Module):
 
 
 def side_by_side(x: Float[Array, "R B E"], width: int) -> Float[Array, "R-{width}+1 B E*{width}"]:
-    """Every `width` consecutive rows as one."""
+    """Concatenates every `width` consecutive rows into one."""
     steps = x.shape[0] - width + 1
     return jnp.concatenate([x[offset : offset + steps] for offset in range(width)], axis=-1)
 
 
 def reverse_sequences(x: Array, lengths: Int[Array, " B"]) -> Array:
-    """Each sequence [T, B, ...] backward, with its padding still at the end."""
+    """Reverses each sequence of x [T, B, ...]. Padding stays at the end."""
     time = jnp.arange(x.shape[0])[:, None]
     source = jnp.where(time < lengths[None], lengths[None] - 1 - time, time)
     return jnp.take_along_axis(x, source.reshape(*source.shape, *[1] * (x.ndim - 2)), axis=0)
@@ -271,7 +271,7 @@ def reverse_sequences(x: Array, lengths: Int[Array, " B"]) -> Array:
 def make_sequence_model(
     config: ml_collections.ConfigDict, vocabulary_size: int, labels: int, shapes: bytes = b""
 ) -> SequenceModel:
-    """The model of a config. Raises UserError for values that do not fit each other. shapes: as in SequenceModel"""
+    """Builds the model of a config. Raises UserError for incompatible values. shapes: as in SequenceModel"""
     model = config.model
     needed = {
         "input": ("embedding",),
@@ -299,7 +299,7 @@ def make_sequence_model(
     logits = cell.output_size(model.hidden[-1]) * (2 if model.direction == "both" else 1)
     if model.output == "identity" and logits != labels:
         raise UserError(
-            f"config.model.output=identity needs a last layer of {labels} outputs, the labels, not {logits}"
+            f"config.model.output=identity needs a last layer with {labels} outputs, one per label, not {logits}"
         )
     check_noise(config, cell)
     check_roles(cell, config.init)

@@ -1,20 +1,20 @@
-"""Saves weights as safetensors and loads them: in our layout, or from the state dicts of two PyTorch code bases.
+"""Saves and loads weights as safetensors: in our layout, or (loading only) as state dicts of two PyTorch code bases.
 
     ours                 layer_0.w_x, output_kernel, ...: the paths of the model's parameters
     word_language_model  encoder.weight, rnn.weight_ih_l0, ..., decoder.weight (github.com/pytorch/examples)
     awd_lstm_lm          encoder.weight, rnns.0.module.weight_hh_l0_raw, ..., decoder.weight
                          (github.com/salesforce/awd-lstm-lm)
 
-A .pt file is a pickle, which runs code when it is read. If you trust one, convert it beside the model.py that made it:
+A .pt file is a pickle, which runs code when loaded. If you trust it, convert it next to the model.py that made it:
 
     import torch; from safetensors.torch import save_file; model = torch.load("model.pt", weights_only=False)
     save_file({k: v.float().contiguous().clone() for k, v in model.state_dict().items()}, "model.safetensors")
 
 awd-lstm-lm saves a list, whose first item is the model: `model[0].state_dict()`.
 
-The order of torch's gates is ours: i, f, g, o (LSTM) and r, z, n (GRU). Its matrices are transposed. It has two biases
-per layer: ours is their sum, except for the candidate of a GRU, which keeps both. The file of a tied model has
-encoder.weight, decoder.weight, or both, equal.
+Torch has our order of gates, i, f, g, o (LSTM) and r, z, n (GRU). Its matrices are transposed. It has two biases per
+layer; we store their sum, except for the candidate of a GRU, which keeps both. The file of a tied model has
+encoder.weight or decoder.weight, or two equal copies.
 """
 
 import os
@@ -48,10 +48,10 @@ _LAYER_PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class TorchModel(NamedTuple):
-    """A state dict, sorted by part, with shapes that fit each other.
+    """A PyTorch state dict, split into parts with consistent shapes.
 
     layers: weight_ih [GH, D], weight_hh [GH, H], bias_ih [GH] and bias_hh [GH] of each
-    encoder, decoder: the same array if the file of a tied model has one of them
+    encoder, decoder: the same array if the file has only one of them, as for a tied model
     """
 
     gates: int
@@ -85,7 +85,7 @@ def save_weights(path: str, parameters: dict, vocabulary: Vocabulary):
 
 
 def read_tensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Reads (all tensors of a safetensors file, its metadata). Raises UserError if it is damaged or not float32."""
+    """Returns (all tensors of a safetensors file, its metadata). Raises UserError if it is damaged or not float32."""
     from safetensors import SafetensorError, safe_open
 
     if not os.path.isfile(path):
@@ -109,7 +109,7 @@ def read_tensors(path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def layout_of(tensors: dict[str, np.ndarray], model: Any) -> str:
-    """The layout that the tensors' names reveal. Raises UserError if it is unknown."""
+    """Detects the layout from the tensors' names. Raises UserError if it is unknown."""
     prefixes = {name.partition(".")[0] for name in tensors}
     for prefix, layout in (("rnns", "awd_lstm_lm"), ("rnn", "word_language_model")):
         if prefix in prefixes:
@@ -127,15 +127,15 @@ def load_weights(
 ) -> tuple[dict, str]:
     """Reads a file of any layout. Returns (parameters of `model`, the layout).
 
-    vocabulary: the corpus's; order: the row of each of its tokens in a PyTorch file, None for the same order
-    Raises UserError, naming the file and the tensor or config key at fault, if file, model and vocabulary do not fit.
+    vocabulary: of the corpus; order: row of each of its tokens in a PyTorch file, or None if the order is equal
+    Raises UserError, naming the file and the wrong tensor or config key, if file, model and vocabulary do not match.
     """
     try:
         tensors, metadata = read_tensors(path)
         layout = layout_of(tensors, model)
         if layout == "ours":
             if order is not None:
-                raise UserError("takes no vocabulary file: this export has its vocabulary in config.json")
+                raise UserError("accepts no vocabulary file: the vocabulary of this export is in its config.json")
             if metadata.get("vocabulary_sha256", vocabulary.digest) not in vocabulary.digests:
                 raise UserError("was exported with another vocabulary than the corpus's (config.data.corpus)")
         return convert(tensors, model, order), layout
@@ -158,13 +158,13 @@ def convert(tensors: dict[str, np.ndarray], model: Any, order: Integer[np.ndarra
         if wanted.get(name) != found.get(name):
             raise UserError(
                 f"tensor {name} is {_shape(found.get(name))} in the file and {_shape(wanted.get(name))} in the model; "
-                "config.model must be that of the export's config.json"
+                "config.model must match the export's config.json"
             )
     return unflatten_dict(tensors, sep=".")
 
 
 def shapes_of(model: Any) -> dict:
-    """The parameters of a model as ShapeDtypeStructs."""
+    """Parameters of a model as ShapeDtypeStructs."""
     return jax.eval_shape(model.draw, jax.random.key(0))
 
 
@@ -173,7 +173,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def check_model(model: LanguageModel, torch: TorchModel):
-    """Raises UserError if the config does not fit the file, naming each key at fault, its value and what would fit."""
+    """Raises UserError if the config does not fit the file, naming each wrong key, its value and the allowed values."""
     config, (symbols, embedding_size) = model.config, torch.encoder.shape
     if symbols != model.vocabulary_size:
         raise UserError(f"the file has {symbols} tokens, the corpus (config.data.corpus) {model.vocabulary_size}")
@@ -201,7 +201,7 @@ def check_model(model: LanguageModel, torch: TorchModel):
 
 
 def torch_model(tensors: dict[str, np.ndarray], layout: str) -> TorchModel:
-    """Sorts a PyTorch state dict. Raises UserError for missing, unknown or doubled tensors, and for wrong shapes."""
+    """Converts a PyTorch state dict. Raises UserError for missing, unknown or duplicate tensors, and wrong shapes."""
     names, rest = _layer_names(tensors, layout)
     known = ("encoder.weight", "decoder.weight", "decoder.bias")
     if unknown := sorted(rest - set(known)):
@@ -219,7 +219,7 @@ def torch_model(tensors: dict[str, np.ndarray], layout: str) -> TorchModel:
 
 
 def _layer_names(tensors: dict[str, np.ndarray], layout: str) -> tuple[dict[tuple[int, str], str], set[str]]:
-    """({(layer, part): name}, the other names). A _raw matrix is the trained one; its dropped copy is left out."""
+    """Returns ({(layer, part): name}, all other names). Prefers a trained _raw matrix to its copy after weight drop."""
     matches = {name: match for name in sorted(tensors) if (match := _LAYER_NAME[layout].fullmatch(name))}
     place = {name: (int(match["layer"]), match["part"]) for name, match in matches.items()}
     raw = {place[name] for name, match in matches.items() if match["raw"]}
@@ -234,7 +234,7 @@ def _layer_names(tensors: dict[str, np.ndarray], layout: str) -> tuple[dict[tupl
 
 
 def _check_shapes(tensors: dict[str, np.ndarray], layers: list[list[str]], encoder: str, decoder: str) -> int:
-    """Number of gates. Raises UserError for shapes that do not fit each other; layers: names as in _LAYER_PARTS.
+    """Returns the number of gates. Raises UserError for inconsistent shapes. layers: names of _LAYER_PARTS.
 
     Every shape is checked, since broadcasting would turn a short bias into plausible weights.
     """
@@ -283,7 +283,7 @@ def _layer_from_torch(layer: dict[str, np.ndarray], cell: str) -> dict[str, np.n
 
 
 def reorder(parameters: dict[str, np.ndarray], order: Integer[np.ndarray, " V"]) -> dict[str, np.ndarray]:
-    """Flat parameters with the rows of the file's vocabulary in our order."""
+    """Reorders flat parameters from the file's vocabulary order to ours."""
     moved = dict(parameters)
     moved["embedding"] = parameters["embedding"][order]
     moved["output_bias"] = parameters["output_bias"][order]
@@ -293,7 +293,7 @@ def reorder(parameters: dict[str, np.ndarray], order: Integer[np.ndarray, " V"])
 
 
 def vocabulary_order(path: str, symbols: tuple[str, ...]) -> Integer[np.ndarray, " V"]:
-    """The row of each of our symbols in a file with one token per line. Raises UserError if the tokens differ."""
+    """Row of each of our symbols in a file with one token per line. Raises UserError if the tokens differ."""
     try:
         with open(path, encoding="utf-8") as file:
             theirs = file.read().split("\n")

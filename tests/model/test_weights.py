@@ -253,7 +253,7 @@ def test_an_export_fits_only_its_own_model_and_vocabulary(tmp_path):
     other = Vocabulary("char", VOCABULARY.symbols[::-1])
     for message, arguments in (
         ("w.safetensors: was exported with another vocabulary", (model, other)),
-        ("w.safetensors: takes no vocabulary file", (model, VOCABULARY, np.arange(5))),
+        ("w.safetensors: accepts no vocabulary file", (model, VOCABULARY, np.arange(5))),
         ("tensor layer_0.b is 12 in the file and 16 in the model", (tiny.model(model__hidden=(4,))[0], VOCABULARY)),
         ("tensor layer_1.b is absent in the file", (tiny.model(model__hidden=(3, 3))[0], VOCABULARY)),
     ):

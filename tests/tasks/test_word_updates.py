@@ -177,7 +177,7 @@ def test_lanes_are_the_runs_alone_and_the_best_check_has_the_highest_f1(tmp_path
     [
         ({"data__window": 2}, "config.data.window must be odd"),
         ({"model__direction": "both"}, "needs config.model.direction=forward"),
-        ({"model__output": "identity"}, "identity needs a last layer of 3 outputs, the labels, not 5"),
+        ({"model__output": "identity"}, "identity needs a last layer with 3 outputs, one per label, not 5"),
         ({"optim__unit_rows": ("output_bias",)}, "config.optim.unit_rows: output_bias is not a matrix"),
         ({"optim__unit_rows": ("embeding",)}, "config.optim.unit_rows: unknown .embeding."),
         ({"data__examples": "letters"}, "config.data.examples: unknown .letters.; known: sequences, words"),

@@ -368,7 +368,7 @@ BAD = {
     "dropout.mask": {"dropout__mask": "locked"},
     "model.output=tied needs config.model.embedding_size": {"model__output": "tied", "model__embedding_size": 4},
     "model.output=tied needs config.model.input": {"model__output": "tied", "model__input": "one_hot"},
-    "model.output=crf is of labelled sequences": {"model__output": "crf"},
+    "model.output=crf is for labelled sequences": {"model__output": "crf"},
     "model.output: unknown": {"model__output": "tie"},
     "model.embedding_size": {"model__embedding_size": 0},
 }
