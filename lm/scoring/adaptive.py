@@ -1,11 +1,11 @@
-"""Scores of a model that adapts to the text it reads. A score depends on earlier tokens alone, and nothing is kept.
+"""Scores a text with a model that adapts as it reads. A score depends only on earlier tokens of the same text.
 
-temperature  divides the logits by a number (Melis et al. 2018); it does not adapt
+temperature  divides the logits by a number (Melis et al. 2018); no adaptation
 cache     mixes in a distribution over the tokens that followed similar states (Grave et al. 2017):
           p(w) = (1 - lambda) p_model(w) + lambda sum_i softmax_i(theta h_i . h)[w followed h_i], i: the last W tokens
-dynamic   after each segment, a step of gradient descent on the sum of its nats, with decay to the trained parameters
+dynamic   after each segment, takes a gradient step on the sum of its nats, with decay toward the trained parameters
           (Krause et al. 2018): p <- p - rate * gradient + decay * (trained - p)
-both      a cache on top of the model that dynamic evaluation changes
+both      dynamic evaluation, with a cache on top
 
 h is the last layer's output. The state is carried over the whole text.
 """
@@ -23,7 +23,7 @@ ADAPTS = ("temperature", "cache", "dynamic", "both")
 
 
 class Adaptation(NamedTuple):
-    """config.evaluation: temperature; theta and lambda of the cache; rate and decay of the gradient steps."""
+    """config.evaluation: temperature; theta and lambda (share) of the cache; rate and decay of the gradient steps."""
 
     temperature: Float[Array, ""] | float
     theta: Float[Array, ""] | float
@@ -33,7 +33,7 @@ class Adaptation(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """The last W states, the token after each, and whether the place is filled; the newest last."""
+    """The last W states, the token after each, and whether the entry is filled. The newest entry is last."""
 
     h: Float[Array, "W P"]
     after: Int[Array, " W"]
@@ -49,7 +49,7 @@ def adaptive_nats(
     cached: int,
     adaptation: Adaptation,
 ) -> Float[Array, "K R-{model.context} 1"]:
-    """Nats of the targets of consecutive windows. adapts: one of ADAPTS; cached: W. A window is a segment."""
+    """Nats of the targets of consecutive windows, each one segment. adapts: one of ADAPTS; cached: W."""
 
     def read(changed: dict, window, carry) -> Any:
         return model.apply({"params": changed}, window, carry, method="scored")
@@ -86,7 +86,7 @@ def _mix(
     nats: Float[Array, " T"],
     adaptation: Adaptation,
 ) -> tuple[Cache, Float[Array, " T"]]:
-    """(the cache after these tokens, nats of the targets with the cache mixed in). A step sees the W before it."""
+    """Returns (cache after these tokens, nats with the cache mixed in). A step reads the W entries before it."""
     size, steps = len(cache.after), len(targets)
     h_all, after = jnp.concatenate([cache.h, h]), jnp.concatenate([cache.after, targets])
     filled = jnp.concatenate([cache.filled, jnp.ones(steps, bool)])

@@ -1,10 +1,10 @@
-"""BLEU, the overlap of written texts with true ones in runs of one to four words (Papineni et al. 2002)."""
+"""BLEU: overlap of generated texts with references in n-grams of one to four words (Papineni et al. 2002)."""
 
 from collections.abc import Sequence
 
 
 def bleu(written: Sequence[str], true: Sequence[str]) -> float:
-    """BLEU of a corpus, 0 to 100, by sacrebleu (Post 2018), of texts whose words are separated by spaces."""
+    """Corpus BLEU from 0 to 100 by sacrebleu (Post 2018). Spaces separate the words of a text."""
     import sacrebleu
 
     return float(sacrebleu.corpus_bleu(list(written), [list(true)], tokenize="none", force=True).score)

@@ -1,6 +1,6 @@
-"""Decoders at work: with the true symbols, greedily, and by beam search.
+"""Runs decoders: teacher forcing, greedy search and beam search.
 
-Symbol END begins and ends every target, so a decoder that reads END writes the first symbol.
+END begins and ends every target: a decoder reads END to predict the first symbol.
 """
 
 import dataclasses
@@ -37,10 +37,10 @@ def forced_features(
     noise: Noise | None = None,
     true: Bool[Array, " T"] | None = None,
 ) -> Float[Array, "T B F"]:
-    """What the softmax reads at each step of targets whose symbols before are `tokens`.
+    """Features for the softmax at each step. tokens: the symbol before each target.
 
-    true: whether a step reads the true symbol before it, for all rows, else the one that the model finds likeliest; the
-        first step always does. None: all steps
+    true: whether a step reads the true previous symbol, in all rows, or the one that the model predicts. The first step
+        always reads the true symbol. None: all steps do
     """
     if not model.stepwise and true is None:
         return decode_step(model, parameters, tokens, state, memory, noise)[1]
@@ -63,7 +63,7 @@ def forced_features(
 
 
 class Beams(NamedTuple):
-    """K partial targets of each of B sources, the rows of a batch of B K. written: symbols before END"""
+    """K partial targets for each of B sources. The state has B K rows. length: symbols, including END"""
 
     state: DecoderState
     tokens: Int[Array, "B K T"]
@@ -82,10 +82,10 @@ def search(
     steps: int,
     penalty: Float[Array, ""] | float = 1.0,
 ) -> Int[Array, "B T"]:
-    """The likeliest target found for each source, of at most `steps` symbols, filled with END.
+    """Finds the most probable target for each source, of at most `steps` symbols, padded with END.
 
-    Beam search: keeps the `beams` likeliest beginnings at every step; one beam is greedy search. In the end, the target
-    with the largest ln p / (symbols, END included) ** penalty wins; a target that did not end has no advantage.
+    Beam search: keeps the `beams` most probable prefixes at every step; one beam is greedy search. Finally chooses the
+    target with the largest ln p / length ** penalty, where length includes END. Unfinished targets compete equally.
     """
     state, memory = encode(model, parameters, tokens, lengths)
     rows = memory.summary.shape[0]
@@ -97,7 +97,7 @@ def search(
     start = Beams(
         state,
         jnp.zeros((rows, beams, steps), jnp.int32),
-        jnp.full((rows, beams), -jnp.inf).at[:, 0].set(0.0),  # all beams are alike: one may continue
+        jnp.full((rows, beams), -jnp.inf).at[:, 0].set(0.0),  # all beams are equal at first: extend only one
         jnp.zeros((rows, beams), jnp.int32),
         jnp.zeros((rows, beams), bool),
     )
@@ -113,7 +113,7 @@ def search(
         score, chosen = jax.lax.top_k(total, beams)
         parent, symbol = chosen // symbols, (chosen % symbols).astype(jnp.int32)
 
-        def follow(x):  # [B, K, ...] of the chosen parents
+        def follow(x):  # rows [B, K, ...] of the chosen parents
             return jnp.take_along_axis(x, parent.reshape(*parent.shape, *[1] * (x.ndim - 2)), axis=1)
 
         ended = follow(before.ended)
@@ -126,11 +126,11 @@ def search(
             ended | (symbol == END),
         )
 
-    def goes_on(at):
+    def unfinished(at):
         number, found = at
         return (number < steps) & ~jnp.all(found.ended)
 
-    _, found = jax.lax.while_loop(goes_on, lambda at: (at[0] + 1, extend(*at)), (0, start))
+    _, found = jax.lax.while_loop(unfinished, lambda at: (at[0] + 1, extend(*at)), (0, start))
     best = jnp.argmax(found.score / jnp.maximum(found.length, 1) ** penalty, axis=1)
     return jnp.take_along_axis(found.tokens, best[:, None, None], axis=1)[:, 0]
 
@@ -143,7 +143,7 @@ def attention_of(
     lengths: Int[Array, " B"],
     before: Integer[Array, "T B"],
 ) -> Float[Array, "T S B"]:
-    """The weight of each token of a source at each step of a decoder that reads the symbols `before`."""
+    """Attention weight of each source token at each step of a decoder that reads the symbols `before`."""
     state, memory = encode(model, parameters, tokens, lengths)
 
     def step(state, token):

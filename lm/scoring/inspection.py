@@ -17,12 +17,12 @@ from lm.model.language_model import LanguageModel, read_tokens
 from lm.scoring.protocols import EXACT_UNROLL
 
 Tokens = Integer[np.ndarray, " N"]
-Row = Integer[np.ndarray, "..."]  # one of several, of any length
+Row = Integer[np.ndarray, "..."]  # one of several texts, of any length
 SHORTEST = 16
 
 
 class TokenScores(NamedTuple):
-    """Of each target: nats, rank of its probability (1: the most likely), and entropy of the prediction in nats."""
+    """For each target: nats, rank of its probability (1: the most likely), and entropy of the prediction in nats."""
 
     nats: Any  # float32 [targets]
     rank: Any  # int32 [targets]
@@ -42,7 +42,7 @@ def _score_windows(model: LanguageModel, parameters: dict, windows: Integer[Arra
 
 
 def score_tokens(model: LanguageModel, parameters: dict, tokens: Tokens) -> TokenScores:
-    """Scores every target of a text. The first `model.context` tokens are no targets."""
+    """Scores every target of a text. The first `model.context` tokens are not targets."""
     targets = len(tokens) - model.context
     if targets < 1:
         raise UserError(f"a text of {len(tokens)} tokens is too short to score: {model.context + 1} are needed")
@@ -54,7 +54,7 @@ def score_tokens(model: LanguageModel, parameters: dict, tokens: Tokens) -> Toke
 
 
 def score_texts(model: LanguageModel, parameters: dict, texts: list[Row]) -> list[Float[np.ndarray, "..."]]:
-    """Nats of the targets of many texts, each read from the initial state. A text without a target has none."""
+    """Nats of the targets of many texts, each read from the initial state. Empty for a text without targets."""
     nats = [np.zeros(0, np.float32)] * len(texts)
     order = sorted((i for i, tokens in enumerate(texts) if len(tokens) > model.context), key=lambda i: len(texts[i]))
     for start in range(0, len(order), SHORTEST):
@@ -70,7 +70,7 @@ def score_texts(model: LanguageModel, parameters: dict, texts: list[Row]) -> lis
 
 
 class Trace(NamedTuple):
-    """A model's inside after each of S = N - context + 1 steps: per layer its state and gates; log_probs [S, V]."""
+    """State and gates of each layer, and log-probabilities, after each of S = N - context + 1 steps."""
 
     states: Any
     gates: Any
@@ -97,5 +97,5 @@ def trace(model: LanguageModel, parameters: dict, tokens: Tokens) -> Trace:
 
 
 def _padded(length: int) -> int:
-    """The next power of two, at least SHORTEST."""
+    """Rounds length up to a power of two, at least SHORTEST."""
     return max(SHORTEST, 1 << (length - 1).bit_length())

@@ -1,8 +1,8 @@
-"""Scores of labels: confusion matrix, and the F1 of entities as conlleval counts it.
+"""Measures of labels: confusion matrix, and F1 of entities as in conlleval.
 
-An entity is a chunk of tokens with one type: B-X begins it and I-X continues it. As in conlleval, an I-X that continues
-no chunk of type X begins one. Tags without a prefix, such as PER, are read as I-PER. An entity counts as found if type,
-first and last token all agree.
+An entity is a chunk of tokens with one type: B-X begins it and I-X continues it. As in conlleval, an I-X that does not
+continue a chunk of type X begins one. Tags without a prefix, such as PER, are read as I-PER. A predicted entity is
+correct if its type, first and last token are correct.
 """
 
 import re
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 OUTSIDE = "O"
-MOST_LABELS = 100  # of a confusion matrix that people can still look at
+MOST_LABELS = 100  # in a readable confusion matrix
 
 
 def confusion(
@@ -26,7 +26,7 @@ def confusion(
 
 
 def are_entities(labels: Sequence[str]) -> bool:
-    """Whether labels name entities as conlleval reads them: O, B-X and I-X, or O and plain types such as PER.
+    """True if conlleval reads labels as entities: O, B-X and I-X, or O and plain types such as PER.
 
     Parts of speech have no O, and other schemes, such as BIOES, have other prefixes.
     """
@@ -37,7 +37,7 @@ def are_entities(labels: Sequence[str]) -> bool:
 
 
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """(type, first token, token after the last) of every entity of a sentence."""
+    """Returns (type, first token, token after the last) of every entity in a sentence."""
     found, kind, first = set(), "", 0
     for index, tag in enumerate((*tags, OUTSIDE)):
         prefix, _, rest = tag.partition("-")
@@ -51,8 +51,8 @@ def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 
 
 def entity_scores(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> dict[str, float]:
-    """{"f1", "f1_X" of each type X} in [0, 1], over (true, predicted) tags of sentences. 0 where nothing is found."""
-    counts: dict[str, list[int]] = {}  # of each type: right, predicted, true
+    """Returns {"f1", "f1_X" for each type X} in [0, 1]. pairs: (true, predicted) tags of each sentence."""
+    counts: dict[str, list[int]] = {}  # type -> number of correct, predicted and true entities
     for true, predicted in pairs:
         wanted, got = entities(true), entities(predicted)
         for column, group in enumerate((wanted & got, got, wanted)):
@@ -63,5 +63,5 @@ def entity_scores(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> dict[
 
 
 def f1(right: int, predicted: int, true: int) -> float:
-    """Harmonic mean of precision and recall: 2 right / (predicted + true)."""
+    """Harmonic mean of precision and recall: 2 right / (predicted + true). 0 if nothing is right."""
     return 2 * right / (predicted + true) if right else 0.0

@@ -1,4 +1,4 @@
-"""What a score may measure beside nats. Of every measure, more is better; all other numbers are losses."""
+"""Measures that a score may have beside nats. Higher is better for all measures; all other numbers are losses."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,8 @@ from typing import NamedTuple
 class Measure(NamedTuple):
     """How a measure is shown and compared.
 
-    highest: the best possible value; of a share, 1, the errors 1 - value are compared
-    panel: title of the panel of curves.png that draws it; label: the name of its line
+    highest: the best possible value; if it is 1, the errors 1 - value are compared
+    panel: title of its panel in curves.png; label: name of its line
     """
 
     highest: float
@@ -15,7 +15,7 @@ class Measure(NamedTuple):
     label: str
 
 
-# A score is shown by the first of these that it has.
+# The first of these measures that a score has is shown beside the loss.
 MEASURES = {
     "f1": Measure(1, "labels", "F1"),
     "accuracy": Measure(1, "labels", "accuracy"),

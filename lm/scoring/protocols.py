@@ -1,8 +1,8 @@
-"""Scoring protocols: named ways to score a text, each of which says how many targets it scores.
+"""Scoring protocols: named ways to score a text, each of which defines its targets.
 
-A reported perplexity can only be compared under the protocol of its source, and those protocols leave targets out or
-reset the state. `exact` scores every target once with carried state. A protocol cuts the text into windows; these are
-read in order with carried state, and the nats of their targets are summed. Divide once, at the end.
+Compare a reported perplexity only under the protocol of its source. Some protocols skip targets or reset the state;
+`exact` scores every target once with carried state. A protocol cuts the text into windows, which are read in order with
+carried state. The nats of all targets are summed, and divided once, at the end.
 """
 
 import functools
@@ -31,30 +31,30 @@ EXACT_UNROLL = 512
 class Windows(NamedTuple):
     """K windows of B rows, read in order with carried state.
 
-    Row b of window k reads `size` tokens from position k * hop + b * (N // B) on, modulo the N tokens of the text.
+    Row b of window k reads `size` tokens, starting at position k * hop + b * (N // B), modulo the N tokens of the text.
     """
 
     count: int  # K
     size: int  # W, inputs and targets
     rows: int  # B
     hop: int
-    targets: int  # scored: the first so many in the order [K, W - context, B]; the rest is padding
+    targets: int  # number of scored targets, in the order [K, W - context, B]; the rest is padding
 
 
 def _notebook(context: int, tokens: int, settings: ConfigDict, stride: int = 1) -> Windows:
     """Vanhoucke 2016, assignment 6: batch 1, evaluation.predictions predictions, one at a time.
 
-    Prediction k reads the `context` characters from k * stride on and predicts the next one; the text wraps. The bigram
-    notebook's stride of 2 skips every other bigram and passes over the text twice.
+    Prediction k reads `context` characters from k * stride on and predicts the next one; the text wraps around. The
+    bigram notebook's stride of 2 skips every other bigram and passes over the text twice.
     """
     return Windows(settings.predictions, context + 1, 1, stride, settings.predictions)
 
 
 def _batched(context: int, tokens: int, settings: ConfigDict) -> Windows:
-    """The layout of training: evaluation.batch_size contiguous rows in windows of evaluation.unroll + 1 tokens.
+    """Laid out as in training: evaluation.batch_size contiguous rows in windows of evaluation.unroll + 1 tokens.
 
     Used by TensorFlow's ptb_word_lm, Salvatore 2017 and Cognitive Class 2018. Up to B * W tokens are not scored, and
-    there are B cold starts.
+    each of the B rows starts from the initial state.
     """
     rows, unroll = settings.batch_size, settings.unroll
     if unroll < context or tokens // rows < unroll + 1:
@@ -67,7 +67,7 @@ def _batched(context: int, tokens: int, settings: ConfigDict) -> Windows:
 
 
 def _exact(context: int, tokens: int, settings: ConfigDict | None = None) -> Windows:
-    """Every target once, as one stream of batch 1. The first `context` tokens are no targets: they lack context."""
+    """Every target once, as one stream of batch 1. The first `context` tokens are not targets."""
     if tokens <= context:
         raise UserError(f"a text of {tokens} tokens is too short to score: {context + 1} are needed")
     targets = tokens - context
@@ -95,7 +95,7 @@ def _cached_segments(context: int, tokens: int, settings: ConfigDict) -> Windows
 
 
 def _cut(targets: int, most: int, context: int) -> dict[str, int]:
-    """count, size and hop of one stream of `targets` targets, of which a window has at most `most`."""
+    """count, size and hop for one stream of `targets` targets, with at most `most` per window."""
     hop = min(most, targets)
     return {"count": -(-targets // hop), "size": hop + context, "hop": hop}
 
@@ -103,10 +103,10 @@ def _cut(targets: int, most: int, context: int) -> dict[str, int]:
 class Protocol(NamedTuple):
     """A way to score a text.
 
-    windows: (context, N, settings) -> Windows. Raises UserError if the text is too short
-    extent: what the number of windows depends on: "text", its length, or "predictions", settings.predictions
+    windows: (context, N, settings) -> Windows. Raises UserError if the text is too short.
+    extent: what sets the number of windows: "text" (its length) or "predictions" (settings.predictions)
     most_nats: upper bound on the nats of one target
-    reads: the keys of config.evaluation that a score depends on
+    reads: keys of config.evaluation that affect the score
     adapts: how the model adapts to the text: a name of lm/scoring/adaptive.py: ADAPTS, or "" if it does not
     """
 
@@ -117,7 +117,7 @@ class Protocol(NamedTuple):
     adapts: str = ""
 
 
-FLOOR = -math.log(1e-10)  # of probabilities, in Vanhoucke 2016
+FLOOR = -math.log(1e-10)  # nats of the smallest probability, 1e-10, in Vanhoucke 2016
 _CACHE, _DYNAMIC = ("cache_window", "cache_theta", "cache_lambda"), ("dynamic_segment", "dynamic_rate", "dynamic_decay")
 PROTOCOLS = {
     "notebook": Protocol(_notebook, "predictions", FLOOR, ("predictions",)),
@@ -152,7 +152,7 @@ def _target_nats(windows: Windows, tokens: Tokens, stream: Callable) -> Nats:
 
 
 def _adaptive(protocol: str, settings: ConfigDict) -> dict[str, Any]:
-    """Arguments of adaptive_nats."""
+    """Keyword arguments for adaptive_nats."""
     rates = (
         settings.temperature,
         settings.cache_theta,
@@ -171,8 +171,8 @@ def exact_nats(model: LanguageModel, parameters: dict, tokens: Tokens) -> Nats:
 
 
 def protocol_nats(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Nats:
-    """Nats of every target under a protocol of PROTOCOLS; settings: config.evaluation. Raises UserError for a short
-    text."""
+    """Nats of every target under a protocol of PROTOCOLS. settings: config.evaluation. Raises UserError if the text is
+    too short."""
     found, stream = PROTOCOLS[protocol], functools.partial(_stream_nats, model, parameters)
     if found.adapts:
         stream = functools.partial(adaptive_nats, model, parameters, **_adaptive(protocol, settings))
@@ -181,13 +181,13 @@ def protocol_nats(protocol: str, model: LanguageModel, parameters: dict, tokens:
 
 
 def evaluate(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Score:
-    """The sum of `protocol_nats`, in float64, so that the order of the sum does not show in the result."""
+    """Sums `protocol_nats` in float64, so that the order of summation does not affect the result."""
     nats = protocol_nats(protocol, model, parameters, tokens, settings)
     return Score(float(nats.sum(dtype=np.float64)), len(nats))
 
 
 def window_shape(protocol: str, model: LanguageModel, tokens: int, settings: ConfigDict) -> tuple[int, int, int]:
-    """(K, W, B) of the windows that a protocol cuts from a text of N tokens. Raises UserError for a short text."""
+    """(K, W, B) of the windows that a protocol cuts from a text of N tokens. Raises UserError for a text too short."""
     return PROTOCOLS[protocol].windows(model.context, tokens, settings)[:3]
 
 
@@ -202,9 +202,9 @@ def compile_stream(
 
 
 def check_evaluation(settings: ConfigDict, model: LanguageModel, texts: dict[str, Tokens]) -> None:
-    """Checks config.evaluation before training, against those texts to score that are already loaded.
+    """Checks before training that the loaded texts are long enough for config.evaluation.
 
-    Raises UserError that names the wrong key, or the text that is too short.
+    Raises UserError that names the text and any key that is too large for it.
     """
     scored = {(split, protocol) for split in settings.splits for protocol in settings.protocols}
     for split, protocol in sorted(scored | {("valid", settings.during)}):

@@ -1,7 +1,7 @@
 """Generation: a batch of texts in one jitted scan, one token per step.
 
-Generation applies no dropout and starts from the model's initial state. A text begins with a prompt, where a line
-begins, or with tokens from a random distribution (Vanhoucke 2016, assignment 6).
+Generation applies no dropout and starts from the model's initial state. A text begins with a prompt, at the
+start of a line, or with tokens from a random distribution (Vanhoucke 2016, assignment 6).
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from lm.model.language_model import LanguageModel, read_tokens
 
 STRATEGIES = ("temperature", "greedy", "first_exceeding")
 STARTS = ("line", "random")
-# Level -> the symbols after which a text may start, the first that the vocabulary has.
+# Level -> symbols after which a text may start; the first one in the vocabulary is used.
 LINE_ENDS = {"char": ("\n", " "), "word": (END_OF_SENTENCE,), "byte": ("\n",), "bpe": ("\n",)}
 
 # Largest vocabulary for which one product with V^2 ones is faster than two products over blocks of sqrt(V) symbols.
@@ -35,14 +35,14 @@ Ids = Int[Array, " B"]
 
 
 class SamplingRule(NamedTuple):
-    """How a token is chosen from logits. Static under jit; temperature and top_p are passed beside it.
+    """How a token is chosen from logits. Static under jit; temperature and top_p are passed separately.
 
     strategy:
         temperature      draws from softmax(logits / temperature)
         greedy           takes the most likely symbol
-        first_exceeding  takes the first symbol, in the order of the vocabulary, whose probability exceeds one uniform
-                         draw, or symbol 0 if there is none. This does not sample the distribution (Trask 2019, ch. 14)
-    top_k: keeps only the k most likely symbols, of equally likely ones the first; 0 keeps all
+        first_exceeding  takes the first symbol in the vocabulary whose probability exceeds one uniform draw, else
+                         symbol 0. This does not sample from the distribution (Trask 2019, ch. 14)
+    top_k: keeps only the k most likely symbols, and of equally likely symbols the first ones; 0 keeps all
     nucleus: keeps only the smallest set of symbols with probability >= top_p (Holtzman et al. 2020)
     """
 
@@ -75,15 +75,15 @@ def next_token(
     logits = restrict(rule, logits / temperature, top_p)
     if rule.strategy == "first_exceeding":
         return jnp.argmax(jax.nn.softmax(logits) > uniform[:, None], axis=-1).astype(jnp.int32)
-    # One uniform number per row against the cumulative distribution: V Gumbel draws would cost more than the model.
-    reached = cumulative(jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)))  # up to a factor per row
+    # Compares one uniform number per row with the cumulative distribution: V Gumbel draws would cost more time.
+    reached = cumulative(jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)))  # unnormalised
     passed = jnp.sum(reached <= uniform[:, None] * reached[:, -1:], axis=-1)
-    # Rounding may let the draw reach the total: then take the first symbol that does too, so never one with p = 0.
+    # If rounding lets the draw reach the total, takes the first symbol that reaches it: never one with p = 0.
     return jnp.minimum(passed, jnp.argmax(reached >= reached[:, -1:], axis=-1)).astype(jnp.int32)
 
 
 def cumulative(p: Float[Array, "B V"]) -> Float[Array, "B V"]:
-    """Cumulative sums over symbols, by products with ones; for many symbols within blocks, then over blocks."""
+    """Cumulative sums over symbols, by products with triangular ones. Sums many symbols in blocks, then the blocks."""
     symbols, exactly = p.shape[-1], jax.lax.Precision.HIGHEST
     if symbols <= MOST_IN_ONE_BLOCK:
         return jnp.matmul(p, jnp.triu(jnp.ones((symbols, symbols), p.dtype)), precision=exactly)
@@ -124,7 +124,7 @@ def generate(
 ) -> list[str]:
     """Generates `sample.number` texts: the start or prompt, then `sample.length` tokens. sample: config.sample.
 
-    If `sample.stop` is set, a text ends early with the first such symbol after its start (<eos> in Salvatore 2017).
+    If `sample.stop` is set, a text ends early with the first stop after the start or prompt (<eos> in Salvatore 2017).
     key: a random key; None makes one from `sample.seed`
     Raises UserError for settings out of range and for a prompt that cannot be encoded or is shorter than the context.
     """
@@ -141,7 +141,7 @@ def generate(
 
 
 def check_sample_memory(sample: ConfigDict, vocabulary_size: int) -> None:
-    """Raises UserError if the texts that config.sample asks for need more than the free memory."""
+    """Raises UserError if sampling needs more than the free memory."""
     texts = 4 * sample.number * (sample.length + vocabulary_size)
     reject_above_free(texts, "at least", "sampling", "config.sample.number or config.sample.length")
 
@@ -152,11 +152,11 @@ def check_sample_memory(sample: ConfigDict, vocabulary_size: int) -> None:
 def start_tokens(
     key: Array, sample: ConfigDict, vocabulary: Vocabulary, context: int
 ) -> tuple[Int[Array, "P {sample.number}"], int]:
-    """(the tokens that all texts continue, how many of them are not shown).
+    """Returns (the first tokens of all texts, number of these tokens that are not shown).
 
-    sample.prompt, if there is one. Else sample.start: "line" continues the symbol that ends a line, or a word if the
-    vocabulary has no line end; "random" continues symbols from a random distribution, and so does a vocabulary that
-    has neither, or a model that reads bigrams.
+    Returns sample.prompt if it is set. Otherwise sample.start="line" returns the symbol that ends a line, or else the
+    symbol that ends a word. sample.start="random" draws random tokens, as does "line" if the vocabulary has neither
+    symbol or the model reads bigrams.
     """
     if sample.prompt:
         ids = encode_prompt(vocabulary, sample.prompt, context)
@@ -194,9 +194,9 @@ def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Tokens:
 
 
 def check_sample(sample: ConfigDict, vocabulary: Vocabulary, context: int) -> SamplingRule:
-    """Checks config.sample for a model that reads `context` tokens per prediction, and returns its rule.
+    """Checks config.sample for a model that reads `context` tokens per prediction. Returns its SamplingRule.
 
-    Raises UserError that names the wrong key.
+    Raises UserError that names the invalid key.
     """
     if sample.prompt:
         encode_prompt(vocabulary, sample.prompt, context)
@@ -212,7 +212,7 @@ def check_sample(sample: ConfigDict, vocabulary: Vocabulary, context: int) -> Sa
 
 
 def banned_symbols(sample: ConfigDict, vocabulary: Vocabulary) -> Float[np.ndarray, " V"]:
-    """-inf for the symbols of sample.suppress, and for the unknown character, which is no character of any text."""
+    """-inf for the symbols of sample.suppress, and for the unknown character, which no text contains."""
     banned = {*sample.suppress, *({vocabulary.unknown} if vocabulary.level == "char" else ())}
     return np.array([-np.inf if symbol in banned else 0.0 for symbol in vocabulary.symbols], np.float32)
 

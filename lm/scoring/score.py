@@ -1,4 +1,4 @@
-"""A score: sums over targets, divided once, at the end."""
+"""A score: sums over targets, divided by their number only at the end."""
 
 import math
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ def perplexity(mean_nats: float) -> float:
 class Score(NamedTuple):
     """Sum of -ln p over `targets` predictions, in nats.
 
-    measures: further numbers of the same predictions, such as accuracy; the first is shown beside the loss
-    confusion: how often each of C labels (row) was predicted as each (column), for labels that fit a table
+    measures: other measures of the same predictions, such as accuracy; the first is shown beside the loss
+    confusion: counts of true labels (rows) predicted as each label (columns); None if there are too many labels
     """
 
     nats: float

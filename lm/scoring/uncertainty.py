@@ -1,4 +1,4 @@
-"""Confidence intervals: of a mean over seeds, and of the difference between two models on one text.
+"""Confidence intervals for a mean over seeds, and for the difference between two models on one text.
 
 `summarize_seeds` measures how a result varies from run to run (Student's t). `paired_bootstrap` measures how the
 difference between two models varies along a text (bootstrap over blocks of neighbouring targets).
@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Float
 
 LEAST_BLOCK = 20  # targets
-Nats = Float[np.ndarray, " _N"]  # of the targets of a text, in its order
+Nats = Float[np.ndarray, " _N"]  # one per target, in the order of the text
 
 
 class Seeds(NamedTuple):
     """Mean, standard deviation and 95% confidence interval of the mean, over n runs that differ in their seed.
 
-    A single run tells nothing about the spread: sd is nan and the interval is infinite.
+    With a single run, sd is nan and the interval is infinite.
     """
 
     n: int
@@ -47,7 +47,7 @@ def summarize_seeds(values: Sequence[float]) -> Seeds:
 class Difference(NamedTuple):
     """Mean over targets of model a's nats minus model b's, with its 95% confidence interval.
 
-    Targets that make a single block tell nothing about the spread: the interval is infinite.
+    If all targets fit in one block, the interval is infinite.
     """
 
     mean: float
@@ -77,18 +77,18 @@ def paired_bootstrap(a: Nats, b: Nats, resamples: int = 2000, block: int | None 
     """Paired circular block bootstrap (Politis & Romano 1992) of the mean difference a - b, in nats per target.
 
     a, b: nats of two models for the same targets, such as `lm.scoring.protocols.exact_nats` returns
-    resamples: texts of N targets, drawn with replacement in blocks of `block` (default: `block_length`)
+    resamples: number of texts of N targets, drawn with replacement in blocks of `block` (default: `block_length`)
     Raises ValueError if a and b differ in length or are empty.
     """
     if a.shape != b.shape or not len(a):
-        raise ValueError(f"nats of the same targets are needed, not of shapes {a.shape} and {b.shape}")
+        raise ValueError(f"a and b must hold nats of the same targets, not shapes {a.shape} and {b.shape}")
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     count = len(difference)
     block = block or block_length(count)
     if block >= count:
         return Difference(float(difference.mean()), -math.inf, math.inf, block)
     sums = np.concatenate([[0.0], np.cumsum(np.concatenate([difference, difference[: block - 1]]))])
-    block_means = (sums[block:] - sums[:-block]) / block  # of the block that starts at each target, wrapping at the end
+    block_means = (sums[block:] - sums[:-block]) / block  # one block per target, wrapping around at the end
     generator = np.random.default_rng(seed)
     number = -(-count // block)
     means = np.array([block_means[generator.integers(0, count, number)].mean() for _ in range(resamples)])
