@@ -3,9 +3,9 @@
 `run_cell` takes inputs [T, B, D] and a carry, and returns the next carry and the outputs [T, B, P].
 
 A cell's equations call `product(name, u)` for u @ weights[name]. `scan_plain` leaves its gradient to autodiff; sampling
-uses it, and tests compare with it. `scan_steps`, used in training, has one backward pass for all cells. It recomputes
-only the elementwise parts, since the forward pass stores the products. It collects both factors of each weight
-gradient over time, so that the gradient is one product after the loop instead of T small ones inside it.
+uses it, and tests compare with it. `scan_steps`, used in training, has one backward pass for all cells. This pass
+recomputes only the elementwise parts, since the forward pass stores the products. It collects both factors of each
+weight gradient over time, so that the gradient is one product after the loop instead of T small ones inside it.
 A `ParallelCell` has no loop: `solve_parallel` scans over time.
 """
 
@@ -231,8 +231,7 @@ def _backward(step, saved, cotangents):
         _, pullback, read = jax.vjp(recomputed, x_t, carry, vectors, shifts, has_aux=True)
         d_carry = d_carry._replace(h=d_carry.h + d_h_t)
         d_x, d_carry, d_vectors_t, d_products = pullback(d_carry)
-        # In a cell that reads only the sum x_t + product, both have the same cotangent: store it once. Do the same if u
-        # is carry.h.
+        # If a cell reads only the sum x_t + product, both have the same cotangent: store it once. Also carry.h.
         d_products = {name: None if d is d_x else d for name, d in d_products.items()}
         read = {name: None if u is carry.h else u for name, u in read.items()}
         return (d_carry, jax.tree.map(jnp.add, d_vectors, d_vectors_t)), (d_x, d_products, read)

@@ -99,7 +99,7 @@ def window_mask(
 def zoneout_mask(
     noise: Noise, name: str, shape: tuple[int, ...], layer: int = 0, dtype=jnp.float32
 ) -> Float[Array, "T B H"]:
-    """Mask: 1 (keeps the previous value) with the rate's probability, else 0. name: memory or output."""
+    """Mask: 1 (keeps the previous value) with probability noise.zoneout[name], else 0. name: memory or output."""
     key = noise_key(noise, f"zoneout_{name}", layer)
     return draw_rows(noise, lambda shape: jax.random.bernoulli(key, noise.zoneout[name], shape).astype(dtype), shape)
 

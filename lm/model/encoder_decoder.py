@@ -168,7 +168,7 @@ class EncoderDecoder(nn.Module):
     def decode(
         self, tokens: Integer[Array, "T B"], state: DecoderState, memory: Memory, noise: Noise | None = None
     ) -> tuple[DecoderState, Float[Array, "T B F"]]:
-        """Reads the symbols before the targets; `stepwise`: one, so T = 1. Returns (state after them, features)."""
+        """Reads the symbols before the targets; T = 1 if `stepwise`. Returns (state after them, features)."""
         x, fed = self._embed(tokens, noise), state.fed
         context = self._context_before(state, memory)
         beside = [] if context is None else [jnp.broadcast_to(context[None], (tokens.shape[0], *context.shape))]

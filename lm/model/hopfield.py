@@ -1,4 +1,4 @@
-"""Hopfield networks: they store patterns in symmetric weights and recall them from corrupted states.
+"""Hopfield networks store patterns in symmetric weights and recall them from corrupted states.
 
 A state is [N]; a pattern is a state of -1 and 1. W = X^T X without its diagonal, for patterns X [P, N] (Hebb's rule).
 

@@ -212,7 +212,7 @@ class SequenceModel(nn.Module):
     def predict(
         self, tokens: Integer[Array, "R B"], lengths: Int[Array, " B"], labels: Integer[Array, "N B"]
     ) -> tuple[Float[Array, "N B"], Int[Array, "N B"]]:
-        """Returns (nats of each label, most probable label; crf: most probable sequence of labels), without noise."""
+        """Returns (nats of each label, most probable labels), without noise. crf: labels of the likeliest sequence."""
         if self.config.output == "crf":
             scores = self._scores(tokens, lengths)
             return crf.tag_nats(self.chain, scores, lengths, labels), crf.best_tags(self.chain, scores, lengths)

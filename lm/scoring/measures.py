@@ -15,7 +15,7 @@ class Measure(NamedTuple):
     label: str
 
 
-# The first of these measures that a score has is shown beside the loss.
+# Pages and records show the first of these measures that a score has.
 MEASURES = {
     "f1": Measure(1, "labels", "F1"),
     "accuracy": Measure(1, "labels", "accuracy"),

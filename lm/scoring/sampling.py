@@ -83,7 +83,7 @@ def next_token(
 
 
 def cumulative(p: Float[Array, "B V"]) -> Float[Array, "B V"]:
-    """Cumulative sums over symbols, by products with triangular ones. Sums many symbols in blocks, then the blocks."""
+    """Cumulative sums over symbols, as products with triangular matrices; with many symbols, in blocks."""
     symbols, exactly = p.shape[-1], jax.lax.Precision.HIGHEST
     if symbols <= MOST_IN_ONE_BLOCK:
         return jnp.matmul(p, jnp.triu(jnp.ones((symbols, symbols), p.dtype)), precision=exactly)
