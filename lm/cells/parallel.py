@@ -70,8 +70,8 @@ def lru(project, parameters: dict, carry: ComplexCarry, solve) -> tuple[ComplexC
         h = (y w_value + b_value) * sigmoid(y w_gate + b_gate)
 
     The factor sqrt(1 - |a|^2) is computed from a; the paper initialises it so and then trains it. The last line is the
-    gated linear unit of the paper's block, the layer's only non-linearity. The block's normalisation and skip connection
-    are left out. To draw a on a ring as in the paper, set config.init.ring = ("lru_ring", least |a|, greatest |a|) and
+    gated linear unit of the paper's block, the layer's only non-linearity. The rest of the block is left out.
+    To draw a on a ring as in the paper, set config.init.ring = ("lru_ring", least |a|, greatest |a|) and
     config.init.phase = ("lru_phase", greatest angle).
     Parameters: ring, phase [H]; w_real, w_imaginary, w_skip [D, H]; c_real, c_imaginary [H, H]; w_glu [H, 2H],
     which joins w_value and w_gate; b [2H] in the same order. One bias.
