@@ -6,8 +6,8 @@
     python launch.py --experiment=sample --workdir=runs/a   # the run's own config
     python launch.py --experiment=compare runs/a runs/b
 
-Exit status: 0 on success and after SIGTERM; 2 if a flag, config, file or input is wrong, with one line that starts with
-'error: '; 130 after Ctrl-C; 141 if standard output was closed.
+Exit status: 0 on success and after SIGTERM; 130 after Ctrl-C; 141 if standard output was closed; 2 for an invalid flag,
+config, file or input, which is reported in one line that starts with 'error: '.
 A config is a Python file that is executed: launch only configs that you trust.
 """
 
@@ -46,9 +46,9 @@ from lm.machine import signals
 from lm.machine.compilation_cache import use_compilation_cache
 from lm.machine.numerics import fix_numerics
 
-# jax is not imported here: a mistake on the command line is reported in a fraction of a second.
+# jax is not imported here, so that a mistake on the command line is reported in a fraction of a second.
 
-KINDS = ("run", "sweep", "benchmark")  # of configs
+KINDS = ("run", "sweep", "benchmark")  # values of config.kind
 
 # --- The command line -----------------------------------------------------------------------------------------------
 
@@ -56,7 +56,7 @@ KINDS = ("run", "sweep", "benchmark")  # of configs
 def main(argv: list[str]) -> int:
     """Runs the command line `argv` (program name first) and returns the exit status."""
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (None if it was closed)
-    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a symbol gets an escape
+    for stream in (sys.stdout, sys.stderr):  # a symbol that a terminal cannot show is printed as an escape
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -82,7 +82,7 @@ def explain_failure(argv: list[str], error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # the status that a shell shows for the signal PIPE
     if isinstance(error, MemoryError) or (not isinstance(error, UserError) and "RESOURCE_EXHAUSTED" in str(error)):
-        remedy = "lower config.data.batch_size, config.data.unroll or config.model.hidden; --dry_run prints the need"
+        remedy = "lower config.data.batch_size, config.data.unroll or config.model.hidden; --dry_run estimates memory"
         error = UserError(f"out of memory ({first_line(error)}): {remedy}")
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         error = UserError(f"{in_short(str(error.filename))[1:-1]}: the name is too long for a file")
@@ -90,7 +90,7 @@ def explain_failure(argv: list[str], error: BaseException) -> int:
         error = missing_device() or error
     if not isinstance(error, UserError):
         raise error
-    if "--debug" in argv:  # not read from the flags, which may be what is wrong
+    if "--debug" in argv:  # read from argv, because parsing the flags may have failed
         traceback.print_exception(error)
     print("error:", " ".join(str(error).split()), file=sys.stderr)
     return 2
@@ -100,7 +100,7 @@ def launch(argv: list[str]) -> None:
     """Parses and checks the command line, then runs the command.
 
     Raises:
-        UserError: a mistake on the command line, in the config, or found by the command.
+        UserError: for a mistake on the command line, in the config, or found by the command.
     """
     if (topic := help_topic(argv)) is not None:
         from experiments.pages.help import help_text
@@ -123,7 +123,7 @@ def launch(argv: list[str]) -> None:
 
 
 def help_topic(argv: list[str]) -> str | None:
-    """The topic of --help=TOPIC, "" of --help alone, None without either."""
+    """The topic of --help=TOPIC; "" for --help alone; None without --help."""
     for argument in argv[1:]:
         name, _, topic = argument.partition("=")
         if name in ("--help", "-help", "-h"):
@@ -132,20 +132,20 @@ def help_topic(argv: list[str]) -> str | None:
 
 
 def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
-    """The checked flags, and the arguments that are not flags. Raises UserError."""
+    """Returns the checked flags and the positional arguments. Raises UserError."""
     argv = with_saved_config(argv)
-    values = flags.FlagValues()  # not the global one, to which libraries add theirs
+    values = flags.FlagValues()  # not the global FlagValues, to which libraries add flags
     values.set_gnu_getopt()  # flags may follow other arguments
     # Commands that share a flag list the same Flag: it is defined once.
     own_flags = dict.fromkeys(flag for command in COMMANDS.values() for flag in flags_of(command))
     for flag in (*COMMON_FLAGS, *own_flags):
         flag.define(flag.name, flag.default, flag.help, flag_values=values)
     try:
-        # Loads the default config at once, unless `argv` names another.
+        # Loads the default config immediately unless `argv` names another one.
         config_flags.DEFINE_config_file(
             "config",
             str(DEFAULT_CONFIG),
-            "Config file, followed by a colon and an argument if it takes one. --config.KEY=VALUE overrides a key.",
+            "Config file, followed by a colon and an argument if it accepts one. --config.KEY=VALUE overrides a key.",
             flag_values=values,
             sys_argv=argv,
         )
@@ -154,7 +154,7 @@ def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
         raise UserError(
             f"unknown flag --{error.flagname}{similar_flags(error.flagname, list(values), argv)}"
         ) from error
-    except (Exception, SystemExit) as error:  # any that the config file raises; KeyError for an unknown key
+    except (Exception, SystemExit) as error:  # whatever the config file raises; KeyError for an unknown key
         raise UserError(explain_error(argv, error)) from error
     if not isinstance(values["config"].value, ConfigDict):
         # config_flags reports a file that it cannot read only when the config is first used.
@@ -168,8 +168,8 @@ def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
 
 
 def with_saved_config(argv: list[str]) -> list[str]:
-    """Names saved configs in `argv` as config files: --config=RUN/config.json; and that of the run in --workdir, for a
-    command that uses a run and gets no --config. Raises UserError if that directory holds no run."""
+    """Replaces --config=RUN/config.json in `argv` by a config file that loads it. A command that uses a run and gets no
+    --config uses the saved config in --workdir. Raises UserError if that directory holds no run."""
     command, workdir = COMMANDS.get(last_value(argv, "experiment", "train")), last_value(argv, "workdir", "")
     if last_value(argv, "config", "") == "" and workdir and command and command.config == "saved":
         if not (Path(workdir) / "config.json").is_file():
@@ -179,12 +179,12 @@ def with_saved_config(argv: list[str]) -> list[str]:
 
 
 def value_of(values: flags.FlagValues, name: str) -> Any:
-    """The value of a flag. Its type is that of the flag's own function in absl.flags."""
+    """The value of a flag. Its type depends on the function of absl.flags that defined the flag."""
     return values[name].value
 
 
 def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
-    """Raises UserError for mistakes that absl accepts. arguments: those that are not flags."""
+    """Raises UserError for mistakes that absl accepts. arguments: the positional arguments."""
     name = value_of(values, "experiment")
     if arguments and not (name in COMMANDS and COMMANDS[name].arguments):
         rest = f" --workdir={arguments[1]}" if len(arguments) > 1 else ""
@@ -249,13 +249,13 @@ def data_directory(values: flags.FlagValues) -> str | None:
 
 
 def work_directory(values: flags.FlagValues, command: Command) -> str:
-    """--workdir, or its default for the command. Raises UserError if another run's config needs one."""
+    """--workdir, or its default for the command. Raises UserError if a new run reuses a saved config without it."""
     if values["workdir"].value or command.workdir:
         return values["workdir"].value or command.workdir
     config = config_file(values["config"])
     saved = config.partition(f"{SAVED}:")[2]
     if saved and command.config != "saved":
-        raise UserError(f"--config={saved} is of another run: name a --workdir for the new one")
+        raise UserError(f"--config={saved} belongs to another run: name a --workdir for the new one")
     return str(Path(saved).parent) if saved else default_workdir(config)
 
 
@@ -273,18 +273,18 @@ def default_workdir(config: str) -> str:
 
 @contextlib.contextmanager
 def one_of_several_processes(argv: list[str], values: flags.FlagValues):
-    """Joins processes that run one program on all their devices, before jax is first used; waits until all have come.
+    """Connects this process to the others of a distributed run and waits for all of them, before jax is first used.
 
-    A failure inside the with block ends this process at once. A normal exit of Python would wait minutes in
-    jax.distributed for the other processes, which wait for this one's part of a sum; when it is gone, they fail within
-    seconds. Raises UserError if the processes do not meet.
+    A failure inside the with block ends this process immediately. At a normal exit jax.distributed would wait minutes
+    for the other processes, which wait for this process in a collective sum. Once it has ended, they fail within
+    seconds. Raises UserError if the processes cannot connect.
     """
     import jax
 
     # jax.distributed waits in native code, where Python cannot raise: SIGTERM ends the process by itself.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     address, number, index = (value_of(values, flag.name) for flag in DISTRIBUTED_FLAGS)
-    print(f"process {index} of {number}: meeting the others at {address}", file=sys.stderr, flush=True)
+    print(f"process {index} of {number}: connecting to the others at {address}", file=sys.stderr, flush=True)
     try:
         jax.distributed.initialize(address, number, index, cluster_detection_method="deactivate")
     except Exception as error:  # RuntimeError of several kinds
@@ -293,7 +293,7 @@ def one_of_several_processes(argv: list[str], values: flags.FlagValues):
     try:
         yield
     except BaseException as error:
-        if "Gloo" in str(error):  # it carries sums between CPUs; its only error is a lost connection
+        if "Gloo" in str(error):  # Gloo sums across CPUs; its only error is a lost connection
             remedy = "see its message, then run the same commands again to resume from the last checkpoint"
             error = UserError(f"another process has ended, so this one stops too: {remedy}")
         try:
@@ -307,8 +307,8 @@ def one_of_several_processes(argv: list[str], values: flags.FlagValues):
 
 
 def missing_device() -> UserError | None:
-    """The error that JAX finds no device that JAX_PLATFORMS asks for, if that is so. Asked after a failure: JAX starts
-    with it, and some commands choose devices first."""
+    """The error for a device that JAX_PLATFORMS requests and JAX lacks, or None. Checked only after a failure, because
+    the check initialises JAX, and some commands must choose devices before that."""
     platforms = os.environ.get("JAX_PLATFORMS")
     if not platforms or "jax" not in sys.modules:
         return None
@@ -322,10 +322,10 @@ def missing_device() -> UserError | None:
 
 
 def import_jax() -> None:
-    """Imports jax. Raises UserError for a variable of the environment that it cannot read."""
+    """Imports jax. Raises UserError if jax rejects an environment variable."""
     try:
         import jax  # noqa: F401
-    except ValueError as error:  # it names the variable
+    except ValueError as error:  # its message names the variable
         hint = "set it to true or false, or unset it" if "truth value" in str(error) else "correct it, or unset it"
         raise UserError(f"JAX does not start: {first_line(error)}: {hint}") from error
 

@@ -1,4 +1,4 @@
-"""The commands of launch.py, one row and one file each, and the flags that each takes."""
+"""The commands of launch.py and their flags. Each command is a row of COMMANDS and has a file of its own."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,18 +24,18 @@ DRY_RUN = Flag(flags.DEFINE_boolean, "dry_run", False, "Print the time and memor
 ETA = Flag(flags.DEFINE_boolean, "eta", True, "Print no time estimate before a long run.")
 JOBS = Flag(flags.DEFINE_integer, "jobs", 1, "Number of processes that train trials on this machine.")
 LANES = Flag(flags.DEFINE_string, "lanes", None, "Keys and values of the runs: 'seed=0:4 optim.clip=1.0,5.0'.")
-FLIP = Flag(flags.DEFINE_float, "flip", 0.2, "Share of each pattern that is flipped at the start, at most 0.5.")
-NEXT = Flag(flags.DEFINE_integer, "next", 0, "Also print the so many likeliest symbols after the text.")
+FLIP = Flag(flags.DEFINE_float, "flip", 0.2, "Probability of flipping each unit at the start, at most 0.5.")
+NEXT = Flag(flags.DEFINE_integer, "next", 0, "Number of likeliest next symbols to print as well.")
 PATTERNS = Flag(flags.DEFINE_string, "patterns", "", "Text files or images with patterns. Default: six digits.")
-PER = Flag(flags.DEFINE_string, "per", "text", "Print a row per text, line, line_reset (each from zero) or token.")
+PER = Flag(flags.DEFINE_string, "per", "text", "Print a row per text, line, line_reset (resets the state) or token.")
 PROMPT_FILE = Flag(flags.DEFINE_string, "prompt_file", "", "File with the prompt, in place of config.sample.prompt.")
 SEEDS = Flag(flags.DEFINE_integer, "seeds", 0, "Runs of each config; 0: the number that the config requires.")
 SPLIT = Flag(flags.DEFINE_string, "split", "valid", "Text to compare the runs on: train, valid or test.")
-STORAGE = Flag(flags.DEFINE_string, "storage", "", "Optuna's URL of a study that several machines share.")
+STORAGE = Flag(flags.DEFINE_string, "storage", "", "URL of the Optuna database that several machines share.")
 TARGETS = Flag(flags.DEFINE_string, "targets", "*", "Patterns of configs or their targets: 'text8/*,ptb/lstm2'.")
 TEXT = Flag(flags.DEFINE_string, "text", "-", "File to read; - reads standard input.")
 TO = Flag(flags.DEFINE_string, "to", "", "Directory of the export. Default: export/ in --workdir.")
-VOCABULARY = Flag(flags.DEFINE_string, "vocabulary", None, "Vocabulary of the weights: a file with one token a line.")
+VOCABULARY = Flag(flags.DEFINE_string, "vocabulary", None, "Vocabulary of the weights: a file with one token per line.")
 NEAREST = Flag(flags.DEFINE_integer, "nearest", 10, "Number of words to list.")
 VECTORS = Flag(flags.DEFINE_string, "vectors", "", "File of word vectors. Default: GloVe's, in --data_dir.")
 WORD = Flag(flags.DEFINE_string, "word", "", "Word, or a sum such as 'king - man + woman'.")
@@ -45,12 +45,12 @@ WEIGHTS = Flag(flags.DEFINE_string, "weights", None, "Safetensors file to import
 class Command(NamedTuple):
     """A value of --experiment. `module` has run(config, workdir, data_dir, **{flag.name: its value for flag in flags}).
 
-    arguments: keyword under which run() gets the arguments that are not flags, a tuple of strings; "": none are allowed
-    config: kind of config that it reads: run (trains one run), another value of config.kind, any, or none; saved: that
-        of the run in --workdir, which --config may name but not change
-    distributed: several processes can run it together
+    arguments: keyword of run() for the positional arguments, a tuple of strings; "": none are allowed
+    config: kind of config that the command reads: run (trains one run), another value of config.kind, any, or none.
+        saved: the config of the run in --workdir; --config may name that config but no other
+    distributed: several processes can run the command together
     workdir: default of --workdir; "": runs/ and the config's path
-    resumes: whether it trains with checkpoints, from which the same command resumes
+    resumes: running the command again resumes from its checkpoints
     """
 
     module: str
@@ -99,7 +99,7 @@ COMMANDS = {
     "import": Command("experiments.import_weights", (WEIGHTS, VOCABULARY)),
 }
 
-# Of every command; --config is defined in parse_flags.
+# Flags of every command, except --config, which parse_flags defines.
 COMMON_FLAGS = (
     Flag(flags.DEFINE_string, "experiment", "train", f"Command to run: {', '.join(COMMANDS)}."),
     Flag(flags.DEFINE_string, "workdir", None, "Directory of the run. Default: runs/ and the config's path."),
@@ -107,7 +107,7 @@ COMMON_FLAGS = (
     Flag(flags.DEFINE_boolean, "debug", False, "Show the traceback of an error."),
 )
 
-# Of commands that are distributed; each of several processes that train together gets all three.
+# Flags of distributed commands. Each of several processes that train together needs all three.
 DISTRIBUTED_FLAGS = (
     Flag(flags.DEFINE_string, "coordinator_address", None, "HOST:PORT of process 0, the same for all processes."),
     Flag(flags.DEFINE_integer, "num_processes", None, "Number of processes that train together."),
@@ -116,5 +116,5 @@ DISTRIBUTED_FLAGS = (
 
 
 def flags_of(command: Command) -> tuple[Flag, ...]:
-    """The flags that not every command has."""
+    """The flags of a command without COMMON_FLAGS."""
     return (*command.flags, *(DISTRIBUTED_FLAGS if command.distributed else ()))

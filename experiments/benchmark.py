@@ -1,14 +1,14 @@
-"""Measures the speed of training, evaluation and sampling beside other libraries and the matrix products alone (floor).
+"""Compares the speed of training, evaluation and sampling with other libraries and bare matrix products (the floor).
 
-Each implementation of a workload has its own process. One process computes at a time, and all take turns in rounds, so
-that other load on the machine affects all of them. They start from the same parameters and read the same tokens. An
+Each implementation of a workload runs in its own process. The processes take turns in rounds, one at a time, so that
+other load on the machine affects all of them. They start from the same parameters and read the same tokens. An
 implementation whose first losses differ from ours computes another model: it is listed as absent and not measured.
 
 Writes benchmark.json after every workload. Run the same command again to measure the remaining workloads.
     rows    workload; revision and date of the measurement; implementation: lm (this project), floor or a peer;
             tokens_per_s: median over the rounds; spread: lowest and highest round; rounds: speed of each round;
             ratio: our speed / this row's; fraction_of_floor: this row's speed / the floor's (medians over rounds);
-            peak_rss_mb: 10^6 bytes; compile_s: time of the first call minus that of one unit of work
+            peak_rss_mb: 10^6 bytes; compile_s: time of the first call minus the time of one compiled unit of work
     absent  implementations without a row: {name: reason}
 """
 
@@ -38,7 +38,7 @@ SWEEP_PEERS = ("flax", "torch")
 GROUPS = {"core": CORE, "labelled": LABELLED_WORKLOADS, "sweeps": tuple(SWEEPS)}
 
 # The same parameters give the same first loss up to rounding. Later losses differ more: torch, and the GRU of Keras,
-# have a second bias, so each step moves the sum of both twice as far. Dropout masks differ between libraries.
+# have a second bias, so each step changes the sum of both by twice as much. Dropout masks differ between libraries.
 FIRST_LOSS_TOLERANCE = 1e-4
 LATER_LOSS_TOLERANCE = 1e-2
 DROPOUT_TOLERANCE = 5e-2
@@ -72,7 +72,7 @@ def run(config, workdir, data_dir=None):
 
 
 def compared_peers(workload: Workload, peers: tuple[str, ...]) -> tuple[str, ...]:
-    """The implementations that a workload is measured with, besides lm and the floor."""
+    """The implementations measured on a workload besides lm and the floor."""
     if workload.name in (*CORE, *LABELLED_WORKLOADS):
         return tuple(name for name in (*VARIANTS, *peers) if workload.kind in IMPLEMENTATIONS[name].kinds)
     return tuple(name for name in peers if name in SWEEP_PEERS)
@@ -124,7 +124,7 @@ def missing_package(peer: str) -> str:
 def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, log) -> tuple[list[dict], dict, dict]:
     """Measures one workload.
 
-    Returns its rows, {implementation: why it has no row}, and a dict of device, versions, git and date.
+    Returns its rows, {implementation: reason why it has no row}, and a dict of device, versions, git and date.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(raising())
@@ -174,14 +174,14 @@ def request_answer(worker: Child, request: dict) -> dict:
 
 
 def explain_mismatch(workload: Workload, theirs: list, ours: list) -> str:
-    """Names the first loss (None: not finite) in which an implementation differs from ours; "" if all agree."""
+    """Names the first loss that differs from ours, "" if all agree. A loss that is not finite is None."""
     first, later = FIRST_LOSS_TOLERANCE, LATER_LOSS_TOLERANCE
     if workload.keep_prob < 1:
         first = later = DROPOUT_TOLERANCE
     for index, (their, our) in enumerate(zip(theirs, ours, strict=True)):
         tolerance = later if index else first
         if their is None or our is None or abs(their - our) > tolerance * abs(our):
-            return f"its loss {index} is {their}, ours is {our}: it computes another model"
+            return f"its loss {index} is {their}, ours is {our}: it computes a different model"
     return ""
 
 

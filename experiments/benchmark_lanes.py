@@ -2,12 +2,12 @@
 
     python launch.py --experiment=benchmark_lanes --config=configs/text8/lstm_fused.py --config.data.corpus=text8_prefix
 
-Both sides take turns with the same dispatches as training, in several rounds. Compilation and the work between
-dispatches are left out. "One after another" uses one thread: the fastest way to train one model as small as text8's
-(config.train.threads).
+Both variants run the dispatches of training, alternating over several rounds. Compilation and the work between
+dispatches are not timed. "One after another" uses one thread, the fastest way to train a single model as small as
+text8's (config.train.threads).
 
-Whole runs are measured once: one command that trains 16 seeds as lanes, against 16 commands that train one seed each.
-They include the start of Python, loading, compilation or its cache, validation and checkpoints.
+Complete runs are timed once: one command that trains 16 seeds as lanes, and 16 commands that train one seed each. Their
+times include the start of Python, loading, compilation or its cache, validation and checkpoints.
 """
 
 import statistics
@@ -50,13 +50,13 @@ def run(config, workdir, data_dir=None):
 
 
 def measure(setup: Setup, workdir: str, lanes: int) -> dict:
-    """Speed of `lanes` runs one after another and as lanes, medians over rounds, and the median of their ratios."""
+    """Times `lanes` runs one after another and as lanes. Returns the median speeds and the median of their ratio."""
     steps, tokens = setup.config.train.steps_per_dispatch, on_device(setup.corpus.splits["train"])
     together = Lanes([Recorder(setup, workdir)] * lanes, tokens)
     state = setup.initial_state()
     states, counts = together.states, jnp.full(together.slots, steps, jnp.int32)
     alone_seconds, lane_seconds, first = [], [], None
-    for round_ in range(ROUNDS + 1):  # the first compiles
+    for round_ in range(ROUNDS + 1):  # the first round compiles
         began = time.perf_counter()
         for _ in range(lanes):
             state, measured = train_steps(setup, state, tokens, setup.hyper, steps)
@@ -93,7 +93,7 @@ def measure(setup: Setup, workdir: str, lanes: int) -> dict:
 
 
 def measure_whole_runs(config, workdir: Path, data_dir, count: int = WHOLE_RUNS) -> dict:
-    """Seconds for `count` commands that train one seed each, and for one command that trains all of them as lanes."""
+    """Times `count` commands that train one seed each, and one command that trains all these seeds as lanes."""
     began = time.perf_counter()
     for seed in range(count):
         run_command(config, workdir / "alone" / str(seed), data_dir, f"--config.seed={seed}")
@@ -101,7 +101,7 @@ def measure_whole_runs(config, workdir: Path, data_dir, count: int = WHOLE_RUNS)
     run_command(config, workdir / "lanes", data_dir, "--experiment=lanes", f"--lanes=seed=0:{count}")
     together, alone = time.perf_counter() - between, between - began
     ratio = alone / together
-    print(f"{count} whole runs: {alone:.0f} s one after another, {together:.0f} s as lanes, {ratio:.2f} times")
+    print(f"{count} complete runs: {alone:.0f} s one after another, {together:.0f} s as lanes, {ratio:.2f} times")
     seconds = {"seconds_one_after_another": alone, "seconds_as_lanes": together}
     return {"lanes": count, **seconds, "ratio": ratio}
 

@@ -2,9 +2,9 @@
 
     python launch.py --experiment=compare RUN_A RUN_B ... [--split=valid] [--checkpoint=last] [--workdir=DIR]
 
-Each run is read with its own config.json and checkpoints, and stays as it is, except that a score of the test split is
-logged in its test_log.jsonl. Models are compared by a paired block bootstrap over their nats for the same targets under
-the exact protocol (lm/scoring/uncertainty.py). Writes compare.json, compare.md, curves.png and report.html.
+A run is not changed, except that a score of the test split is logged in its test_log.jsonl. Models are compared by a
+paired block bootstrap over their nats for the same targets under the exact protocol (lm/scoring/uncertainty.py).
+Writes compare.json, compare.md, curves.png and report.html.
 """
 
 import functools
@@ -39,7 +39,7 @@ NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
 ABSENT = "(absent)"
 
 
-# The keys of config.evaluation that a protocol or a measure reads: scores of other values are not comparable.
+# The keys of config.evaluation that a protocol or a measure reads: scores are comparable only if these keys agree.
 SETTINGS = {
     **{name: protocol.reads for name, protocol in PROTOCOLS.items()},
     "beam": ("beams", "length_penalty"),
@@ -49,7 +49,7 @@ SETTINGS = {
 
 class FinishedRun(NamedTuple):
     """A run with its results. config: the content of config.json; record: from experiments/ledger/records.py;
-    symbols: the SHA-256 of its vocabulary.json"""
+    symbols: the SHA-256 of vocabulary.json"""
 
     label: str
     workdir: Path
@@ -87,7 +87,7 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
 
 
 def read_runs(workdirs: tuple[str, ...]) -> list[FinishedRun]:
-    """Reads the finished runs in the directories. Raises UserError for fewer than two, and for an unfinished run."""
+    """Reads the finished runs in the directories. Raises UserError for an unfinished run, and for fewer than two."""
     if len(workdirs) < 2:
         raise UserError(
             f"compare needs the directories of two or more runs, such as RUN_A RUN_B; {len(workdirs)} given"
@@ -112,7 +112,7 @@ def symbols_of(workdir: Path) -> str:
 
 
 def label_paths(paths: list[Path]) -> list[str]:
-    """The last parts of each path, as few as distinguish all paths; a path that occurs twice gets a number."""
+    """Labels each path with its last components, as few as distinguish all paths. A repeated path gets a number."""
     parts = [path.resolve().parts for path in paths]
     different = len(set(parts))
     for count in range(1, max(map(len, parts)) + 1):
@@ -130,7 +130,7 @@ class Model(NamedTuple):
     corpus: Corpus
 
     def nats(self, split: str) -> np.ndarray:
-        """Nats [N - context] of every target under the exact protocol. Logs a score of the test split in the run."""
+        """Nats [N - context] of every target under the exact protocol. Logs the score if the split is test."""
         opened = self.opened
         task = make_task(ConfigDict(opened.config.to_dict()), self.corpus)
         nats = task.target_nats(opened.parameters, self.corpus.splits[split])
@@ -167,8 +167,8 @@ def shown_metrics(row: dict) -> list[str]:
 
 
 def score_rows(runs: list[FinishedRun]) -> list[dict[str, float]]:
-    """{description: score} of each run. Scores that are not of one text under the same settings have rows of their own,
-    which name the first run with this text, or the settings."""
+    """{description: score} for each run. Scores on different texts or under different settings get different
+    descriptions, which name the settings or the first run scored on that text."""
     named = [
         (
             number,
@@ -195,7 +195,7 @@ def score_rows(runs: list[FinishedRun]) -> list[dict[str, float]]:
 
 
 def describe_score(row: dict, metric: str) -> str:
-    """Describes a metric of such a row."""
+    """Describes a metric of a row of the results in summary.json."""
     return f"{row['which']} {row['split']} {metric} ({row['protocol']}, {row['targets']:,} targets)"
 
 
@@ -207,9 +207,9 @@ def settings_of(run: FinishedRun, row: dict, metric: str) -> str:
 
 
 def text_of(run: FinishedRun, split: str, metric: str) -> str:
-    """What tells the text of a score from others: its file, or the corpus and the keys that divide it.
+    """Identifies the text of a score by the checksum of its file, or by the corpus and the keys that divide the corpus.
 
-    Of a perplexity also the symbols: per character and per word it is another number.
+    For perplexity also by the vocabulary: perplexities per character and per word are not comparable.
     """
     values, source = flat(plain(base())) | flat(run.config), run.record["provenance"]["data"]
     data = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("data.")}
@@ -258,7 +258,7 @@ def compare_pairs(runs: list[FinishedRun], models: list[Model], split: str) -> l
 
 
 def same_split(a, b) -> bool:
-    """Whether two splits hold the same: ids of a text, or every field of examples."""
+    """Whether two splits have the same token ids or, for examples, the same value in every field."""
     if type(a) is not type(b):
         return False
     if isinstance(a, np.ndarray | tuple):
@@ -272,9 +272,9 @@ def pairing_problem(a: Corpus, b: Corpus, split: str) -> str:
     if missing:
         return f"corpus {missing[0]} has no {split} text"
     if a.vocabulary.symbols != b.vocabulary.symbols:
-        return f"their vocabularies differ (corpora {a.name} and {b.name}): nats of other symbols cannot be paired"
+        return f"their vocabularies differ (corpora {a.name} and {b.name}): nats of different symbols cannot be paired"
     if a.vocabulary.labels != b.vocabulary.labels:
-        return f"their labels differ (corpora {a.name} and {b.name}): nats of other labels cannot be paired"
+        return f"their labels differ (corpora {a.name} and {b.name}): nats of different labels cannot be paired"
     if not same_split(a.splits[split], b.splits[split]):
         return f"their {split} texts differ (corpora {a.name} and {b.name}): there are no common targets"
     return ""

@@ -2,9 +2,9 @@
 
     python launch.py --experiment=derivations
 
-The models are the window model and the recurrent network of Stanford's CS224d, and LSTM and GRU, over three steps:
-lm/model/derivations.py. Two formulas of a published solution (Salvatore 2017) are wrong; their errors are measured. The
-operations of one step are counted. Writes derivations.json and derivations.png.
+The models (lm/model/derivations.py) are the window model and the recurrent network of Stanford's CS224d, an LSTM and a
+GRU, over three steps. Also measures the errors of two wrong formulas in a published solution (Salvatore 2017), and
+counts the operations of one step. Writes derivations.json and derivations.png.
 """
 
 import functools
@@ -23,7 +23,7 @@ from lm.runs.files import make_own_directory, write_bytes, write_json
 
 WORDS, SIZE, UNITS, STEPS = 7, 4, 5, 3
 TOKENS, TARGETS = [2, 5, 2], [5, 2, 0]  # a word occurs twice: its row gets two gradients
-WIDTH = 1e-5  # of central differences
+WIDTH = 1e-5  # step of the central differences
 CARRIES = {"elman_sigmoid": HiddenCarry, "lstm": LSTMCarry, "gru": HiddenCarry}
 
 
@@ -104,7 +104,7 @@ def two_steps_loss(p):
 
 
 def agreements() -> list[dict]:
-    """A row per model and parameter: relative distance of the gradient by hand from the two others."""
+    """A row per model and parameter: relative distance of the hand-derived gradient from the two other gradients."""
     window = functools.partial(derivations.window, tokens=TOKENS, label=1)
     rows = compare("window", window, window_loss, random_parameters(window_shapes()))
     for cell in derivations.RECURRENCES:
@@ -114,7 +114,7 @@ def agreements() -> list[dict]:
 
 
 def compare(model: str, by_hand, loss, p: derivations.Parameters) -> list[dict]:
-    """by_hand: p -> (loss, gradient), in NumPy; loss: the same in JAX"""
+    """by_hand: p -> (loss, gradient), in NumPy; loss: the same loss in JAX"""
     _, gradient = by_hand(p)
     automatic = jax.grad(loss)(jax.tree.map(jnp.asarray, p))
     numeric = differences(lambda changed: by_hand(changed)[0], p, gradient)
@@ -130,7 +130,7 @@ def compare(model: str, by_hand, loss, p: derivations.Parameters) -> list[dict]:
 
 
 def differences(loss, p: derivations.Parameters, names) -> derivations.Parameters:
-    """Central differences of a loss by the parameters in `names`."""
+    """Central differences of a loss with respect to the parameters in `names`."""
     found = {}
     for name in names:
         found[name] = np.zeros_like(p[name])
@@ -150,8 +150,8 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def wrong_formulas() -> list[dict]:
-    """A row per formula of Salvatore (2017) that is wrong, and parameter: its distance from automatic differentiation,
-    and that of the right formula."""
+    """A row per wrong formula of Salvatore (2017) and parameter: the relative distances of the printed and of the
+    corrected gradient from automatic differentiation."""
     p, window = random_parameters(window_shapes()), functools.partial(derivations.window, tokens=TOKENS, label=1)
     q, two = random_parameters(network_shapes("elman_sigmoid")), derivations.last_of_two_steps
     pairs = {
@@ -178,8 +178,8 @@ def wrong_formulas() -> list[dict]:
 
 
 def operations(words: int = 2000, size: int = 50, units: int = 100) -> list[dict]:
-    """Additions and multiplications of one step of the network with a one-hot input: those of its products (question
-    3d), and all that XLA counts. A product of a vector and a matrix has two for each weight, an outer product one."""
+    """Counts additions and multiplications in one step of the network with a one-hot input: in its matrix products only
+    (question 3d), and in total by XLA. A vector-matrix product has two for each weight, an outer product one."""
 
     def loss(p, x, h, y):
         after = jax.nn.sigmoid(h @ p["w_h"] + x @ p["embedding"] @ p["w_x"] + p["b"])
@@ -190,7 +190,7 @@ def operations(words: int = 2000, size: int = 50, units: int = 100) -> list[dict
     p = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     x, h = (jax.ShapeDtypeStruct((count,), jnp.float32) for count in (words, units))
     weights = words * size + size * units + units**2 + units * words
-    back = units * words + units**2 + size * units  # the gradient passes all matrices but the embedding
+    back = units * words + units**2 + size * units  # the gradient flows back through all matrices except the embedding
     rows = {
         "forward": (loss, 2 * weights),
         "forward and backward": (jax.value_and_grad(loss, argnums=(0, 2)), 2 * weights + 2 * back + weights),

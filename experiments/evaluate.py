@@ -1,4 +1,4 @@
-"""Scores a trained run again: every split and protocol that its config names, on the last (and best) checkpoint.
+"""Scores a trained run again: every split and protocol in its config, at its last and best checkpoint.
 
 python launch.py --experiment=evaluate --workdir=RUN [--config.evaluation.protocols="('exact', 'batched')"]
 """
@@ -18,7 +18,7 @@ from lm.training.setup import make_setup
 
 
 def run(config, workdir, data_dir=None):
-    """Writes `workdir`/evaluation.json and returns its content; the run itself stays as it is."""
+    """Writes `workdir`/evaluation.json and returns its content. Does not change the run."""
     opened = open_run(workdir)
     opened.check_config(config)
     if opened.is_export:
@@ -26,12 +26,12 @@ def run(config, workdir, data_dir=None):
         hint = f"; {reader} reads an export too" if reader else ""
         raise UserError(f"--workdir={workdir} is an export: evaluate needs the run itself{hint}")
     config = ConfigDict(config)
-    config.train.devices = 1  # whatever trained it
+    config.train.devices = 1  # even if several devices trained the run
     setup = make_setup(config, corpus_of(opened, config, data_dir))
     setup.task.check_memory(config)
 
     def read_test():
-        if recorder.done > 0 and not recorder.finished:  # an imported model has made no step
+        if recorder.done > 0 and not recorder.finished:  # an imported model is at step 0
             raise UserError(f"the run has made {recorder.done} of {setup.total_steps} steps: finish it first")
         return read_test_of(config, data_dir, setup.corpus)()
 

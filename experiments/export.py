@@ -1,6 +1,6 @@
-"""Writes a run's weights to model.safetensors and all else that a model needs to config.json, in RUN/export or --to.
+"""Exports a run: weights to model.safetensors and the rest of the model to config.json, in RUN/export or --to.
 
-The export is a model that can be picked up: sample, score and `lm.open_run` take its directory.
+The export can replace the run: sample, score and `lm.open_run` accept its directory.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from lm.runs.schema import read_json
 
 
 def run(config, workdir, data_dir=None, checkpoint="last", to=""):
-    """Returns the directory of the export. config.json holds config, vocabulary, step, and the scores of the run."""
+    """Returns the directory of the export. config.json holds config, vocabulary, step, scores and checksums."""
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
     directory = Path(to or Path(workdir, "export"))
@@ -40,7 +40,7 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
 
 
 def results(run: Run) -> list[dict]:
-    """The rows of summary.json for the run's checkpoint; none before it has finished."""
+    """The rows of summary.json for the run's checkpoint; empty if the run is unfinished."""
     path = run.workdir / "summary.json"
     if not path.exists():
         return []

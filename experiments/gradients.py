@@ -4,8 +4,8 @@
    vanishes under a sigmoid and explodes under a rectifier.
 2. Every cell, newly initialised, with `config.model.hidden[0]` units: the norm of d loss / d h_t for every step t of a
    window whose loss depends on the last h only.
-3. If --workdir holds a trained run: the norm of d loss / d h_t in each of its layers, for texts that it generates and
-   whose loss is that of the last token.
+3. If --workdir holds a trained run: the norm of d loss / d h_t in each of its layers, for texts that it generates. The
+   loss is that of the last token.
 
 Writes gradients.json and gradients.png to the workdir.
 """
@@ -27,9 +27,9 @@ from lm.run import Run, open_run
 from lm.runs.files import make_directory, write_bytes, write_json
 
 WEIGHTS = np.array([[1.0, 4.0], [4.0, 1.0]])
-FORGET_BIAS = ("lstm_bias", 1.0)  # where a cell has that bias: customary (Jozefowicz et al. 2015)
+FORGET_BIAS = ("lstm_bias", 1.0)  # for cells with a forget bias: customary (Jozefowicz et al. 2015)
 STEPS = 200
-SMALLEST = 1e-20  # of what is drawn
+SMALLEST = 1e-20  # lower limit of the plot
 
 
 def sigmoid(x):
@@ -37,8 +37,8 @@ def sigmoid(x):
 
 
 # The sigmoid chain starts from sigmoid([1, 0.01]), as in the book's listing. The book's rectifier numbers do not follow
-# from that start. They follow, to every printed digit, from one sigmoid step and one more product: the printed run must
-# have carried over the state of an earlier one.
+# from that start. They follow, to every printed digit, from one sigmoid step and one more product: the book's listing
+# must have continued from the state of an earlier execution.
 SIGMOID_START = sigmoid(np.array([1.0, 0.01]))
 RELU_START = sigmoid(SIGMOID_START @ WEIGHTS) @ WEIGHTS
 
@@ -70,9 +70,9 @@ def demonstration() -> dict:
 
 
 def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16) -> np.ndarray:
-    """Computes |d loss / d h_t| for t = 0 ... steps - 1, the mean over a batch, if the loss is the sum of the last h.
+    """Computes the batch mean of |d loss / d h_t| for t = 0 ... steps - 1, where the loss is the sum of the last h.
 
-    Inputs [steps, B, H] are standard normal, weights those of config.init's defaults.
+    Inputs [steps, B, H] are standard normal. Weights are drawn by the defaults of config.init.
     """
     config = base()
     config.model.cell, config.model.projection = cell_name, units if cell_name == "lstm_projection" else 0
@@ -88,11 +88,11 @@ def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16)
 
 
 def norms_back(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.ndarray:
-    """Computes |d loss / d h_t| [T] of a layer that reads `inputs` [T, B, I] from a carry of zeros, the mean over rows.
+    """Computes the batch mean of |d loss / d h_t| [T] for a layer that reads `inputs` [T, B, I] from a zero carry.
 
-    loss_of: (carry after the last step, its output [B, P]) -> the loss, a sum over the rows
-    The derivative is taken with respect to a zero that is added to the carry after every step: to its h, or, if no step
-    reads h, to all of it.
+    loss_of: (carry after the last step, output of the last step [B, P]) -> the loss, a sum over the batch
+    The derivative is taken with respect to zeros that are added after every step to h, or to all fields of the carry if
+    no step reads h.
     """
     steps, batch, _ = inputs.shape
     zeros = zero_carry(cell, batch, units)
@@ -109,11 +109,11 @@ def norms_back(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.
 
     start = {name: jnp.zeros((steps, *getattr(zeros, name).shape)) for name in nudged}
     gradients = np.concatenate([np.asarray(x, np.float64) for x in jax.jit(jax.grad(loss))(start).values()], axis=-1)
-    return np.linalg.norm(gradients, axis=-1).mean(axis=-1)  # in float32, squares of 1e-30 underflow
+    return np.linalg.norm(gradients, axis=-1).mean(axis=-1)  # of float64: squares of 1e-30 underflow in float32
 
 
 def draw_parameters(cell: Cell, units: int, init, key) -> dict:
-    """Draws the parameters of a layer with `units` inputs and units, by config.init; a forget bias by FORGET_BIAS."""
+    """Draws a layer with `units` inputs and `units` units by `init`, LSTM biases [4 * units] by FORGET_BIAS."""
     shapes = cell.parameters(units, units)
     keys = jax.random.split(key, len(shapes))
     biases = [shape for role, shape in shapes.values() if role == "bias"]
@@ -125,9 +125,9 @@ def draw_parameters(cell: Cell, units: int, init, key) -> dict:
 
 
 def trained_norms(run: Run, batch: int = 16) -> dict[str, np.ndarray]:
-    """Computes |d loss / d h_t| in each layer of a trained model for the last STEPS steps, the mean over `batch` texts.
+    """Computes |d loss / d h_t| in each layer of a trained model for the last STEPS steps, averaged over `batch` texts.
 
-    The texts are the model's own; the loss is -ln p of the last token. A state without h counts as a whole.
+    The model generates the texts. The loss is -ln p of the last token. For a carry without h, all its fields count.
     """
     run.check_task("--experiment=gradients", "language_modelling")
     model, context = run.model, run.model.context
@@ -182,8 +182,8 @@ def print_demonstration(demo: dict):
 
 
 def run(config, workdir, data_dir=None):
-    """Writes gradients.json and gradients.png, and returns the content of the former. Prints the numbers; those of the
-    book only if `workdir` has no run."""
+    """Writes gradients.json and gradients.png, and returns the content of gradients.json. Prints the norms, and the
+    book's numbers if `workdir` holds no run."""
     del data_dir
     workdir = make_directory(workdir)
     demo, has_run = demonstration(), (workdir / "config.json").exists()

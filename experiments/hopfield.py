@@ -4,10 +4,10 @@
     python launch.py --experiment=hopfield --patterns='faces/*.png' --flip=0.3 --workdir=runs/faces
 
 The patterns are six digits, or those of --patterns: text files that draw patterns with characters, separated by empty
-lines (space, dot, 0 and - are off), or images of one size. --flip is the share of each pattern that is flipped at the
-start.
+lines (space, dot, 0 and - are off), or images of one size. --flip: the probability of flipping each unit in the start.
+
 Writes hopfield.json and two pictures to the workdir. recall.png: patterns, starts, what each rule recalls, and the
-energy. capacity.png: errors of one update, and the overlap that is left in the end, against the number of random
+energy. capacity.png: errors of one update, and the final overlap with the pattern, against the number of random
 patterns per unit, with the theory for large networks.
 """
 
@@ -45,7 +45,7 @@ def run(config, workdir, data_dir=None, patterns="", flip=0.2):
     """Returns the content of hopfield.json."""
     del config, data_dir
     if not 0 <= flip <= 0.5:
-        raise UserError(f"--flip={flip} must be between 0 and 0.5: beyond, the start is nearer to the inverse pattern")
+        raise UserError(f"--flip={flip} must be between 0 and 0.5: above, the start is nearer to the inverted pattern")
     images = load_patterns(patterns)
     stored = images.reshape(len(images), -1)
     key = jax.random.key(0)
@@ -65,7 +65,7 @@ def run(config, workdir, data_dir=None, patterns="", flip=0.2):
 
 
 def recall(stored: np.ndarray, start: np.ndarray, key) -> dict[str, Recall]:
-    """What each rule makes of the starts [P, N]."""
+    """Recalls from the starts [P, N] under each rule. Returns {rule: Recall}."""
     x, a = jnp.asarray(stored), jnp.asarray(start)
     weights, states = hopfield.hebb(x), {}
     for rule in ("sign", "satlins"):
@@ -77,7 +77,7 @@ def recall(stored: np.ndarray, start: np.ndarray, key) -> dict[str, Recall]:
 
 
 def wrong_bits(stored: np.ndarray, start: np.ndarray, recalls: dict[str, Recall]) -> list[dict]:
-    """A row per pattern: bits that differ from it in sign, at the start and in the end under each rule."""
+    """A row per pattern: number of units that differ in sign, at the start and after recall under each rule."""
     states = {"start": start} | {name: each.states[-1] for name, each in recalls.items()}
     counts = {name: (np.sign(state) != stored).sum(axis=1) for name, state in states.items()}
     return [{"pattern": p, **{name: int(each[p]) for name, each in counts.items()}} for p in range(len(stored))]
@@ -91,8 +91,8 @@ def random_patterns(key, load: float, units: int) -> jax.Array:
 
 
 def errors(key) -> list[dict]:
-    """A row per load of LOADS: the share of bits that one update of a stored pattern flips, mean and interval over
-    networks, and the theory."""
+    """A row per load of LOADS: the fraction of a stored pattern's bits that one update flips (mean and interval over
+    networks), in theory, and in the textbook."""
     rows = []
     for number, (load, textbook) in enumerate(LOADS.items()):
         keys = jax.random.split(jax.random.fold_in(key, number), ERROR_DRAWS)
@@ -130,7 +130,7 @@ def _interval(values: list[float]) -> dict:
 
 def print_tables(content: dict):
     print(table(["pattern", *list(content["recall"][0])[1:]], [list(row.values()) for row in content["recall"]]))
-    print("bits that differ from the pattern, at the start and in the end\n")
+    print("bits that differ from the pattern, at the start and after recall\n")
     for title, rows in (("bits flipped by one update", content["errors"]), ("final overlap", content["capacity"])):
         shown = [[f"{value:.5g}" for value in _flat(row).values()] for row in rows]
         print(f"{title}, random patterns\n{table(list(_flat(rows[0])), shown)}\n")
@@ -143,7 +143,7 @@ def _flat(row: dict) -> dict:
 
 
 def draw_recall(images: np.ndarray, start: np.ndarray, recalls: dict[str, Recall]) -> bytes:
-    """A row per pattern (twelve at most): itself, the start, what each rule recalls; last, the energies."""
+    """Draws each pattern (at most twelve), its start and what each rule recalls in a row; below, the energies."""
     from matplotlib.figure import Figure
 
     shown = min(len(images), 12)

@@ -1,10 +1,10 @@
-"""Makes a run from a safetensors file: our own export or a PyTorch state dict (layouts: lm/model/weights.py).
+"""Creates a run from a safetensors file: our own export or a PyTorch state dict (layouts: lm/model/weights.py).
 
 The imported run starts at step 0: evaluate and sample read its weights, train continues from them.
 
 PyTorch's word_language_model and awd-lstm-lm order embedding rows by first appearance in train, valid and test; ours
 are ordered by frequency. Pass --vocabulary=FILE (UTF-8, one token per line, in the file's order) to reorder the rows;
-otherwise row k is used for our token k. To make this file, run beside their data.py:
+otherwise row k is used for our token k. To create this file, run in the directory of data.py:
 
     import data; words = data.Corpus("data/penn").dictionary.idx2word
     open("tokens.txt", "w", encoding="utf-8").write("\\n".join(words) + "\\n")
@@ -25,7 +25,7 @@ from lm.training.recorder import Recorder
 
 
 def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
-    """Returns the imported parameters, which are also the workdir's checkpoint."""
+    """Saves the imported parameters as the workdir's checkpoint, and returns them."""
     if not weights:
         raise UserError("--experiment=import needs --weights=FILE.safetensors")
     setup = load_setup(config, data_dir)
@@ -47,11 +47,11 @@ def run(config, workdir, data_dir=None, weights=None, vocabulary=None):
 
 
 def check_export(config, weights: str):
-    """Raises UserError if the weights are those of an export that is damaged, or of another model than config.model."""
+    """Raises UserError if the weights belong to an export that is damaged or whose model differs from config.model."""
     path = Path(weights)
     if path.name != WEIGHTS or not (path.parent / "config.json").exists():
         return
     theirs = open_run(path.parent).config
     keys = [key for key in differences(theirs, config, ("model.embedding_from",)) if key.startswith(("task", "model."))]
     if keys:
-        raise UserError(f"--weights={weights} is of another model: config.{keys[0]} differs from its config.json")
+        raise UserError(f"--weights={weights} holds another model: config.{keys[0]} differs from its config.json")

@@ -1,4 +1,4 @@
-"""Trains several runs of one shape as one program, side by side: seeds, learning rates, dropout and the like.
+"""Trains several runs of one shape in parallel as one program: seeds, learning rates, dropout and the like.
 
     python launch.py --experiment=lanes --config=configs/text8/lstm_fused.py --lanes='seed=0:16'
     python launch.py --experiment=lanes --config=... --lanes='seed=0:2 optim.learning_rate=5.0,10.0'
@@ -42,7 +42,7 @@ def run(config, workdir, data_dir=None, lanes=None):
     for name, outcome in report.items():
         print(f"{name}  {_line(outcome)}")
     if all("error" in outcome for outcome in report.values()):
-        raise UserError(f"every lane failed; the first: {outcomes[0]}")
+        raise UserError(f"every lane failed; the first error: {outcomes[0]}")
     for first, second in equal_pairs(report):
         print(
             f"warning: {first} and {second} have equal numbers: the keys they differ in have no effect", file=sys.stderr
@@ -51,7 +51,7 @@ def run(config, workdir, data_dir=None, lanes=None):
 
 
 def equal_pairs(report: dict) -> list[tuple[str, str]]:
-    """(earlier, later) lanes with the same scores and loss, such as seeds of a run without randomness."""
+    """Pairs (earlier, later) of lanes with equal scores and loss, such as seeds of a run without randomness."""
     seen, pairs = {}, []
     for name, outcome in report.items():
         if "error" not in outcome:
@@ -73,7 +73,7 @@ def _line(outcome: dict) -> str:
 
 
 def make_configs(config: ml_collections.ConfigDict, lanes: str) -> tuple[list[str], list[ml_collections.ConfigDict]]:
-    """(names, configs) of all combinations of what --lanes says. Raises UserError naming what is wrong in it."""
+    """Returns (names, configs) of all combinations of the values in --lanes. Raises UserError if it is invalid."""
     axes = []
     for part in lanes.split():
         key, equals, values = part.partition("=")
@@ -105,7 +105,7 @@ def _changed(config, key: str, value):
 
 
 def _values(config: ml_collections.ConfigDict, key: str, text: str) -> list:
-    """The values that `text` gives a key, of the key's own type."""
+    """Parses `text` into values of the key's type. Raises UserError for an unknown key or an invalid value."""
     default = ml_collections.FrozenConfigDict(config)
     for part in key.split("."):
         if not hasattr(default, "keys") or part not in default:

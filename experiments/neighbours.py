@@ -1,12 +1,12 @@
-"""Shows the words whose vectors are nearest to a word's, or to a sum of several: an analogy.
+"""Shows the words whose vectors are nearest to that of a word, or to a sum of word vectors (an analogy).
 
     python launch.py --experiment=neighbours --data_dir=DIR --word=frog
     python launch.py --experiment=neighbours --vectors=FILE --word='king - man + woman' --nearest=5
 
-The vectors are GloVe's (Pennington et al. 2014), or those of --vectors: a text file with a word and its numbers a line,
-or a zip archive with one. A sum is of vectors of length 1. A single word is left out of its own neighbours; the terms
-of a sum are not. Writes neighbours.json and neighbours.png to the workdir: the words in two dimensions, by their
-principal components, and their numbers as bands of colour.
+The vectors are GloVe's (Pennington et al. 2014), or those of --vectors: a text file with one word and vector per line, or
+a zip archive of such a file. Vectors are scaled to length 1 before they are added. A single word is left out of its
+own neighbours; the words of a sum are not. Writes neighbours.json and neighbours.png to the workdir. The picture shows
+the words by their first two principal components, and their vectors as rows of colours.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def run(config, workdir, data_dir=None, word="", vectors="", nearest=10):
     if nearest < 1:
         raise UserError(f"--nearest={nearest} must be at least 1")
     loaded = read_word_vectors(vectors, f"--vectors={vectors}") if vectors else load_glove(data_dir)
-    index = {each: row for row, each in reversed(list(enumerate(loaded.words)))}  # the first of several counts
+    index = {each: row for row, each in reversed(list(enumerate(loaded.words)))}  # the first of equal words counts
     terms = parse_expression(word, index)
     query = np.sum([sign * unit(loaded.table[index[each]]) for sign, each in terms], axis=0)
     found = nearest_words(loaded, query, nearest, (terms[0][1],) if len(terms) == 1 else ())
@@ -47,7 +47,7 @@ def run(config, workdir, data_dir=None, word="", vectors="", nearest=10):
 
 
 def draw(vectors: WordVectors, rows: list[int]) -> bytes:
-    """A PNG of some words: in two dimensions, and their vectors side by side."""
+    """Draws the vectors in `rows`, in two dimensions and as rows of colours. Returns a PNG."""
     from matplotlib.figure import Figure
 
     table, words = vectors.table[rows], [vectors.words[row] for row in rows]

@@ -1,6 +1,6 @@
-"""Puts what is in the workdir on record under docs/results/, from which `make results` generates tables.
+"""Puts the results in --workdir on record under docs/results/, from which `make results` generates tables.
 
-a finished run that a config claims   records/TITLE.json; the ledger there is renewed
+a finished run that a config claims   records/TITLE.json, and a new ledger
 a ledger of `reproduce`               its records, ledger.json and reports
 a benchmark                           benchmark.DEVICE.json
 a benchmark of lanes                  lanes.DEVICE.json
@@ -47,9 +47,9 @@ def run(config, workdir, data_dir=None):
 
 
 def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
-    """Adds the record of a finished run, replacing an earlier one of the same title, and renews the ledger there.
+    """Adds or replaces the record of a finished run, and renews the ledger of `directory`.
 
-    Raises UserError if no config claims the run as it was made.
+    Raises UserError unless the run is one that a config claims today.
     """
     record, claims = make_record(workdir), all_claims()
     old = load_records(directory / RECORDS)
@@ -64,8 +64,8 @@ def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
 
 
 def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
-    """Adds the records of a ledger that passes its check, replacing earlier ones of the same titles, and renews the
-    ledger there. Records of other runs stay: to remove one, delete its file and record any run again."""
+    """Adds or replaces the records of a ledger that passes its check, and renews the ledger of `directory`. Records of
+    other runs stay: to remove one, delete its file and record any run again."""
     claims = all_claims()
     check(workdir, claims)
     records = sorted((workdir / RECORDS).glob("*.json"))
@@ -74,18 +74,18 @@ def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     copy_all(records, workdir, directory)
     renew(directory, claims, stored_reasons(workdir))
     print_replaced(old, load_records(workdir / RECORDS))
-    print(f"wrote {directory / 'ledger.json'}: {len(records)} records of {workdir}, and {len(kept)} that were there")
+    print(f"wrote {directory / 'ledger.json'}: {len(records)} records from {workdir}, and {len(kept)} kept")
     return directory / "ledger.json"
 
 
 def print_replaced(old: Sequence[dict], new: Sequence[dict]):
-    """Prints which records were replaced by others of the same title: git still has them if they were committed."""
+    """Prints which records were replaced. Old records that were committed are still in git."""
     for line in replacements(old, new):
         print(line)
 
 
 def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
-    """Copies the trials, config and pictures of a finished sweep, not its report, which holds the pictures again."""
+    """Copies the trials, config and pictures of a finished sweep, but not its report, which repeats the pictures."""
     name = read_json(workdir / "sweep.json", {"name": str})["name"]
     if len(name) > 100 or not re.fullmatch(r"\w[\w-]*(/\w[\w-]*)*", name):  # it becomes a path
         raise UserError(f"{workdir}/sweep.json: {name[:100]!r} is not the name of a sweep")
@@ -98,7 +98,7 @@ def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
 def copy_all(files: Sequence[Path], source: Path, target: Path):
     """Copies files below `source` to the same places below `target`. Raises UserError if one cannot be copied.
 
-    They are copied beside their places first, so that a full disk loses nothing.
+    Copies to a temporary directory first, so that a full disk loses nothing.
     """
     make_directory(target)
     try:

@@ -9,9 +9,9 @@
     WORKDIR/ledger.json               one row per reported number
     WORKDIR/report.md, report.html
 
-Run it again to train what is missing and to resume what is half done. A run is done if its directory or a record has
-its identity (lm/runs/provenance.py). A run that fails, or for which the budget leaves no time, is "not run", with the
-reason, and the others continue. The ledger is written however the command ends.
+Run the command again to train missing runs and resume unfinished ones. A run is done if its directory or a record has
+its identity (lm/runs/provenance.py). A run that fails or does not fit in the budget is listed as "not run" with the
+reason, and the other runs continue. The ledger is written however the command ends.
 """
 
 import concurrent.futures
@@ -42,20 +42,20 @@ SAME_SIGNAL = 1.0
 
 
 class Request(NamedTuple):
-    """The flags of launch.py that say what to do."""
+    """The values of this command's own flags."""
 
     targets: str = "*"  # patterns as in `matching`
-    seeds: int = 0  # runs per config; 0: as many as it asks for
-    budget: str = ""  # such as 30m; when it is used up, no run starts, and those that train save and stop
+    seeds: int = 0  # runs per config; 0: as many as the config requires
+    budget: str = ""  # such as 30m; afterwards no run starts, and active runs save and stop
     corpus: str = ""  # as in `plan`
-    check: bool = False  # derive the ledger again from its records, and raise UserError if it differs
+    check: bool = False  # only derive the ledger again from its records; UserError if it differs
     dry_run: bool = False  # estimate only
 
 
 class Job(NamedTuple):
-    """What the runs of one command share.
+    """State that the runs of one command share.
 
-    deadline: of time.monotonic(), infinite without a budget; reasons: {title: why a run has no result}, filled here
+    deadline: a time.monotonic(), infinite without a budget; reasons: {title: why a run has no result}, filled here
     """
 
     workdir: Path
@@ -74,7 +74,7 @@ class Job(NamedTuple):
 
 
 def run(config, workdir, data_dir=None, **flags):
-    """Trains, scores and compares; returns what ledger.json holds, or the estimates of a dry run. flags: of Request"""
+    """Returns the content of ledger.json, or the estimates of a dry run. flags: fields of Request"""
     del config
     workdir, request = Path(workdir), Request(**flags)
     if request.check:
@@ -97,7 +97,7 @@ def run(config, workdir, data_dir=None, **flags):
 
 
 def train_and_judge(job: Job, runs: list[PlannedRun]) -> dict:
-    """Trains what is not done. Afterwards, even after an exception, records what is done and writes the ledger."""
+    """Trains the runs that are not done. Then, even after an exception, writes the records and the ledger."""
     try:
         announce(job, runs)
         train_all(job, runs)
@@ -116,9 +116,9 @@ def train_and_judge(job: Job, runs: list[PlannedRun]) -> dict:
 
 
 def record_of(workdir: Path, each: PlannedRun) -> dict | None:
-    """The record of the run if it is finished in workdir or on record there, wherever it was made; otherwise None.
+    """The record of a run that is finished in workdir/runs or has a record in workdir; otherwise None.
 
-    Config keys that are newer than the run may have changed the name of its directory.
+    Compares identities: config keys that are newer than the run may have changed the name of its directory.
     """
     directories = sorted((workdir / "runs").glob(f"{each.title}.*"))
     records = [make_record(directory) for directory in directories if (directory / "summary.json").is_file()]
@@ -131,7 +131,7 @@ def record_of(workdir: Path, each: PlannedRun) -> dict | None:
 
 
 def duration(text: str) -> float:
-    """Seconds of 90s, 30m or 2h. Raises UserError for anything else."""
+    """Converts a duration such as 90s, 30m or 2h to seconds. Raises UserError if it is invalid."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if not match:
         raise UserError(f"--budget={text} must be a number and s, m or h, as in 30m")
@@ -139,14 +139,14 @@ def duration(text: str) -> float:
 
 
 def concurrent_groups(runs: Sequence[PlannedRun]) -> list[tuple[list[PlannedRun], int]]:
-    """[(runs, number that train at a time)]: runs of one thread, one per core; then the others, one by one."""
+    """[(runs, how many train at a time)]: runs with one thread, one per core; then all other runs, one at a time."""
     narrow = [each for each in runs if each.config.train.threads == 1]
     wide = [each for each in runs if each.config.train.threads != 1]
     return [(narrow, cores.available()), (wide, 1)]
 
 
 def estimate(runs: Sequence[PlannedRun], data_dir) -> list:
-    """Prints and returns estimates of the runs, and prints how long `train_all` takes for all of them."""
+    """Prints and returns estimates of the runs, and prints how long `train_all` takes at least."""
     found, hours = [], 0.0
     for group, jobs in concurrent_groups(runs):
         if group:
@@ -162,7 +162,7 @@ def announce(job: Job, runs: Sequence[PlannedRun]):
     due = [each for each in runs if not record_of(job.workdir, each) and 60 * each.config.claim.minutes <= job.left()]
     if sum(each.config.claim.minutes for each in due) < LONG:
         return
-    print("timing a few steps of each shape: --dry_run does that alone", flush=True)
+    print("timing a few steps of each shape; --dry_run does only that", flush=True)
     names = ",".join(dict.fromkeys(each.config.name for each in due))
     command = ["launch.py", "--experiment=reproduce", "--dry_run", f"--targets={names}", f"--seeds={job.request.seeds}"]
     corpora = {each.config.data.corpus for each in due}
@@ -175,9 +175,9 @@ def announce(job: Job, runs: Sequence[PlannedRun]):
 
 
 def train_all(job: Job, runs: Sequence[PlannedRun]):
-    """Trains what is not done, and adds {title: why it has no result} for the rest to job.reasons.
+    """Trains the runs that are not done. Adds {title: reason} to job.reasons for each run without a result.
 
-    On an exception, such as Ctrl-C, lets the active runs save and stop, and raises it again.
+    On an exception, such as Ctrl-C, lets the active runs save and stop, and raises the exception again.
     """
 
     def train(each: PlannedRun):
@@ -213,7 +213,7 @@ def stop_all(waiting: Sequence[concurrent.futures.Future], supervisor: Superviso
 
 
 def train_one(job: Job, each: PlannedRun) -> str | None:
-    """Trains one run in its own process. Returns None, or why it has no result, in one line."""
+    """Trains one run in its own process. Returns None, or one line that says why the run has no result."""
     if record_of(job.workdir, each):
         print(f"{each.directory}  already done", flush=True)
         return None
@@ -236,7 +236,7 @@ def train_one(job: Job, each: PlannedRun) -> str | None:
 
 
 def run_command(job: Job, each: PlannedRun, directory: Path) -> tuple[int | None, str]:
-    """(exit status, or None if the budget ran out; the last line of its output)"""
+    """Returns (exit status, or None if the budget ran out; last line of output)."""
     command = [*each.arguments(str(directory.absolute())), *job.data_flag, "--noeta"]
     log = job.log_of(each)
     make_directory(log.parent)

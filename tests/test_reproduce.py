@@ -329,7 +329,7 @@ def test_a_ledger_on_record_joins_what_is_there(ledger, tmp_path, capsys):
     record.put_ledger_on_record(ledger, directory)
     assert {path.name: path.read_bytes() for path in (directory / "records").iterdir()} == before
     assert storage.check(directory, reproduce.all_claims())["rows"]
-    assert f"{len(others)} records of {ledger}, and 1 that were there" in capsys.readouterr().out
+    assert f"{len(others)} records from {ledger}, and 1 kept" in capsys.readouterr().out
 
 
 def test_the_committed_ledger_follows_from_its_records():

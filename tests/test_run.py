@@ -287,7 +287,7 @@ def test_a_run_starts_from_the_config_of_another(trained, tmp_path, capsys):
     config.data.size = 3000
     given.write_text(json.dumps(config.to_dict()))
     assert command_line(f"--config={given}", "--noeta") == 2
-    assert "is of another run: name a --workdir" in capsys.readouterr().err
+    assert "belongs to another run: name a --workdir" in capsys.readouterr().err
     assert command_line(f"--config={given}", f"--workdir={tmp_path / 'new'}", "--noeta") == 0
     assert json.loads((tmp_path / "new" / "config.json").read_text()) == json.loads(given.read_text())
     given.write_text(json.dumps({"model": {"hiden": [3]}}))
