@@ -4,8 +4,8 @@
     echo "the cat" | python launch.py --experiment=score --workdir=RUN --per=token
     printf "the ca" | python launch.py --experiment=score --workdir=RUN --next=5
 
-The text is read as one stream, as under the protocol `exact`: its first token, or its first two for a bigram model,
-lack context and are no targets. Tables are tab-separated.
+The text is read as one stream, as under the protocol `exact`. Its first token (for a bigram model, its first two) has
+no context and is not scored. Tables are tab-separated.
 """
 
 import collections
@@ -30,7 +30,7 @@ BITS = 1 / math.log(2)  # per nat
 def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint="last"):
     """Prints the rows that --per asks for and returns them.
 
-    text: a file, or "-" for standard input; next: how many of the likeliest symbols after the text to print too
+    text: a file, or "-" for standard input; next: number of likeliest next symbols to print as well
     """
     rows_of = lookup(PER, per, "--per")
     if next < 0:
@@ -72,13 +72,13 @@ def read(path: str, level: str) -> str:
 
 
 def reads_line_ends(run: Run) -> bool:
-    """Whether the vocabulary can encode a line end; that of text8 cannot, and reads lines without it."""
+    """Whether the vocabulary can encode a newline. text8's cannot: its runs read lines without newlines."""
     known = run.vocabulary
     return known.level != "char" or known.unknown is not None or "\n" in known.symbols
 
 
 def split_lines(run: Run, text: str) -> list[str]:
-    """The lines of a text, with their line ends if the vocabulary has one."""
+    """The lines of a text, with their newlines if the vocabulary can encode them."""
     lines = text.split("\n")
     if not reads_line_ends(run):
         return lines
@@ -86,7 +86,7 @@ def split_lines(run: Run, text: str) -> list[str]:
 
 
 def report_unknown(run: Run, texts: Iterable[str]):
-    """Says on stderr which tokens the vocabulary does not have."""
+    """Lists on stderr the tokens that are not in the vocabulary."""
     unknown = collections.Counter(token for text in texts for token in run.tokens(text))
     for symbol in run.vocabulary.symbols:
         unknown.pop(symbol, None)
@@ -98,7 +98,7 @@ def report_unknown(run: Run, texts: Iterable[str]):
 
 
 def labelled_rows(run: Run, text: str) -> list[dict]:
-    """A row per line, with its label and probability; of a tagger, a row per token."""
+    """A row per line, with its label and probability; for a tagger, a row per token."""
     rows, names = [], run.vocabulary.labels
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     report_unknown(run, [line for _, line in lines])
@@ -118,7 +118,7 @@ def labelled_rows(run: Run, text: str) -> list[dict]:
 
 
 def score_row(nats: np.ndarray, size: int) -> dict:
-    """Sums of some targets, whose text has `size` bytes in UTF-8."""
+    """Total nats and averages of some targets. size: bytes of their text in UTF-8"""
     total, targets = float(nats.sum(dtype=np.float64)), len(nats)
     mean = total / targets if targets else math.nan
     return {
@@ -131,23 +131,23 @@ def score_row(nats: np.ndarray, size: int) -> dict:
 
 
 def size_of(text: str) -> int:
-    """Bytes of a text in UTF-8; of a surrogate, the byte that it stands for."""
+    """Number of bytes of a text in UTF-8; a surrogate counts as the one byte that it encodes."""
     return len(text.encode("utf-8", "surrogateescape"))
 
 
 def size_of_targets(run: Run, text: str) -> int:
-    """Bytes in UTF-8 of a text without its first tokens, which are no targets."""
+    """Number of bytes in UTF-8 of the targets of a text: all its tokens except the first ones."""
     return size_of(text) - run.vocabulary.bytes_of(text, run.model.context)
 
 
 def per_text(run: Run, text: str) -> list[dict]:
-    """The sums over the whole text."""
+    """A single row for the complete text."""
     nats = exact_nats(run.model, run.parameters, run.encode(text))
     return [score_row(nats, size_of_targets(run, text))]
 
 
 def per_line(run: Run, text: str) -> list[dict]:
-    """A row per line, with its line end; the state is carried from line to line."""
+    """A row per line, its newline included. The state is carried from line to line."""
     lines, rows, end = split_lines(run, text), [], -run.model.context
     ids = [run.vocabulary.encode(line) for line in lines]  # line by line: a byte pair may not cross a line end
     nats = exact_nats(run.model, run.parameters, np.concatenate(ids))
@@ -159,7 +159,7 @@ def per_line(run: Run, text: str) -> list[dict]:
 
 
 def per_line_reset(run: Run, text: str) -> list[dict]:
-    """A row per line, with its line end; each line is read from the initial state and has its own first tokens."""
+    """A row per line, its newline included. The state is reset before each line, whose first tokens are not scored."""
     lines = split_lines(run, text)
     scores = score_texts(run.model, run.parameters, [run.vocabulary.encode(line) for line in lines])
     sizes = [size_of_targets(run, line) for line in lines]
@@ -189,7 +189,7 @@ def likeliest(run: Run, text: str, number: int) -> list[dict]:
 
 
 def print_rows(rows: list[dict]):
-    """Prints a table with a header, tab-separated. A control character is written as an escape, such as \\n."""
+    """Prints a table with a header, tab-separated. Control characters are escaped, such as \\n."""
     print(*rows[0], sep="\t")
     for row in rows:
         print(*(show(value) for value in row.values()), sep="\t")

@@ -1,12 +1,12 @@
-"""Which cells keep track of a state: trains every cell on four tasks, and tests it on texts six times as long.
+"""Tests which cells track a state: trains each cell on four tasks, and tests it on texts six times as long.
 
     python launch.py --experiment=state_tracking
     python launch.py --experiment=state_tracking --cells=lstm,min_gru --workdir=runs/two
 
-The tasks are those of lm/data/state_tracking.py, the settings those of configs/state_tracking.py, with SEEDS seeds each
-and as lanes of one program in WORKDIR/CELL/TASK. Run the same command again after an interruption. Writes
+lm/data/state_tracking.py has the tasks, configs/state_tracking.py the settings. The SEEDS seeds of each cell and task
+train as lanes of one program in WORKDIR/CELL/TASK. Run the same command again to resume after an interruption. Writes
 state_tracking.json and two pictures: the accuracy of each cell and task on texts of 40 to 256 symbols, and how far
-gradients reach back in each cell before and after it was trained on parity.
+gradients reach back in each cell before and after training on parity.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 SEEDS = 3
 SOLVED = 0.99
-# Cells whose output has a size of its own.
+# config.model.projection of cells whose output size is not the hidden size.
 PROJECTIONS = {"lstm_projection": 16}
-LEFT_OUT = ("jordan_softmax",)  # its softmax is the output, so it has no size to compare
-REACH = "parity"  # the task after which gradients are drawn: every symbol counts, however long ago it was read
+LEFT_OUT = ("jordan_softmax",)  # its output is a softmax, so its size cannot be compared
+REACH = "parity"  # gradients are drawn for this task: every symbol matters, however long ago it was read
 
 
 def run(config, workdir, data_dir=None, cells=""):
@@ -65,9 +65,9 @@ def run(config, workdir, data_dir=None, cells=""):
 
 
 def reach(directory: Path, batch: int = 16) -> dict[str, list[float]]:
-    """|d m / d h_t| of a run's layer, before and after training, for the STEPS states before the last of `batch` texts:
-    the mean over the texts. m is the difference of the two logits after the last symbol: unlike nats, it does not
-    vanish when a model is sure."""
+    """Computes |d m / d h_t| of a run's layer before and after training, for the STEPS states before the last one,
+    averaged over `batch` texts. m is the difference of the two logits after the last symbol. Unlike the gradient of
+    the loss, that of m does not vanish if the model is certain."""
     run = open_run(directory)
     draw = np.random.default_rng(0)
     texts = [STATE_TASKS[REACH].draw(draw, STEPS + 1)[0] for _ in range(batch)]
@@ -82,14 +82,14 @@ def reach(directory: Path, batch: int = 16) -> dict[str, list[float]]:
 
 
 def measure(cell: str, task: str, directory: Path, data_dir=None) -> dict:
-    """Trains a cell on a task: accuracy on longer texts by seed, their mean and 95% interval, and that on texts as long
-    as the training texts. Raises UserError if a seed failed."""
+    """Trains a cell on a task. Returns the accuracy of each seed on longer texts, their mean and 95% interval, and the
+    accuracy of each seed on texts as long as the training texts. Raises UserError if a seed failed."""
     config = state_tracking.get_config(task)
     config.model.cell = cell
     config.model.projection, config.parameters = PROJECTIONS.get(cell, 0), 0
     with contextlib.redirect_stdout(io.StringIO()):
         found = lanes.run(config, str(directory), data_dir, f"seed=0:{SEEDS}")
-    jax.clear_caches()  # a program of each cell and task would stay
+    jax.clear_caches()  # frees the program of this cell and task
     accuracy = {"valid": [], "test": []}
     for lane, summary in found.items():
         if "error" in summary:
@@ -117,7 +117,7 @@ def as_table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
 
 
 def draw(rows: list[dict]) -> "Figure":
-    """Draws a field per cell and task: the mean accuracy, dark if the task is solved."""
+    """Draws the mean accuracy of each cell and task as a heat map, in bold type if the task is solved."""
     from matplotlib.figure import Figure
 
     cells = list(dict.fromkeys(row["cell"] for row in rows))

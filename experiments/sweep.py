@@ -38,14 +38,14 @@ from lm.training.setup import check_length
 
 
 def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
-    """Returns the content of sweep.json; of a dry run the estimates. Raises UserError for a wrong config or flag."""
+    """Returns the content of sweep.json, or the estimates of a dry run. Raises UserError for a wrong config or flag."""
     make_space(config)
     check_settings(config)
     if jobs < 1:
         raise UserError(f"--jobs={jobs}: must be at least 1")
     if dry_run:
         return estimate(config, data_dir, jobs)
-    check_values(config.run)  # before a directory is written that only this config could use
+    check_values(config.run)  # before the directory is created, which then accepts only this config
     if not any("train." in key for key in config.space):
         check_length(config.run.train)
     directory = make_directory(workdir)
@@ -70,12 +70,12 @@ def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=
 def estimate(config: ConfigDict, data_dir, jobs: int):
     """Prints and returns the estimated time of each trial.
 
-    The trials of a sampler that uses results are unknown beforehand: random ones stand in for them.
+    A sampler that depends on results cannot be planned: its trials are replaced by random ones.
     """
     from experiments.train import estimate_all
 
     if config.sampler not in PLANNED:
-        print(f"config.sampler={config.sampler} chooses trials by results: the estimate is for random ones")
+        print(f"config.sampler={config.sampler} chooses trials by results: the estimate is for random trials")
         config = config.copy_and_resolve_references()
         config.sampler = "random"
     axes = make_space(config)
@@ -84,7 +84,7 @@ def estimate(config: ConfigDict, data_dir, jobs: int):
 
 
 def summarise(study: optuna.Study, name: str) -> dict:
-    """The content of sweep.json: the trials in the order of the plan, and the best. Of repeated trials the last."""
+    """The content of sweep.json: the trials in the order of the plan (only the last of repeats), and the best."""
     last = {origin(trial): trial for trial in trials_without_surplus(study)}
     trials = [
         {

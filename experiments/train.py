@@ -1,6 +1,6 @@
 """Trains the config in the work directory, resuming from its last checkpoint, and prints the results.
 
-A new run that looks long prints a time and memory estimate first (--noeta skips it); --dry_run stops after it.
+Before a long new run, prints an estimate of time and memory (--noeta skips it). --dry_run prints only the estimate.
 """
 
 import math
@@ -26,11 +26,11 @@ from lm.training.loop import train
 from lm.training.pretrained import start_from_run, start_from_vectors
 from lm.training.setup import Setup, make_setup
 
-LONG_SECONDS = 300.0  # timing takes some seconds: a few hundredths of this
+LONG_SECONDS = 300.0  # timing a run takes a few percent of this
 
 
 def run(config, workdir, data_dir=None, dry_run=False, eta=True):
-    """Returns the content of `workdir`/summary.json; of a dry run the Estimate."""
+    """Returns the content of `workdir`/summary.json, or the Estimate of a dry run."""
     setup = setup_to_resume(config, workdir, data_dir) or load_setup(config, data_dir)
     note_size(setup)
     if dry_run:
@@ -45,14 +45,14 @@ def run(config, workdir, data_dir=None, dry_run=False, eta=True):
 
 
 def note_size(setup: Setup):
-    """Prints how many parameters the model has, if its config states another number."""
+    """Prints the number of parameters if it differs from config.parameters."""
     stated, size = setup.config.parameters, count_parameters(setup.state_shapes.parameters)
     if stated not in (0, size):
-        print(f"the model has {size:,} parameters; config.parameters states {stated:,}, those of the published model")
+        print(f"the model has {size:,} parameters; config.parameters states {stated:,}, the published number")
 
 
 def draw(workdir):
-    """Writes the run's page and names its files. A page that cannot be made costs no result: it prints a warning."""
+    """Writes the run's page and prints its file names. If this fails, prints a warning, and the results remain."""
     try:
         from experiments.pages.run_page import write_run_page  # matplotlib takes long to import
 
@@ -69,7 +69,7 @@ def load_setup(config, data_dir) -> Setup:
 
 
 def setup_to_resume(config, workdir, data_dir) -> Setup | None:
-    """The setup of a run in `workdir` that has checkpoints, if what it started from is gone: they need it no more."""
+    """The setup for resuming from checkpoints in `workdir` if the weights or vectors of the start are gone, or None."""
     source = config.init_from or config.model.embedding_from
     if not source or source in REGISTERED_VECTORS or os.path.exists(os.path.expanduser(source)):
         return None
@@ -83,13 +83,13 @@ def setup_to_resume(config, workdir, data_dir) -> Setup | None:
 
 
 def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:
-    """Checks the config against the corpus, and reads what a new run starts from: config.init_from, word vectors.
+    """Checks the config against the corpus, and reads the weights or word vectors that a new run starts from.
 
-    data_dir: where registered vectors lie
+    data_dir: directory of registered word vectors
     """
     start = None
     if config.init_from and config.model.embedding_from:
-        raise UserError("config.init_from and config.model.embedding_from are both set: a run has its embeddings")
+        raise UserError("config.init_from and config.model.embedding_from are both set: choose one")
     if config.init_from:
         run = run_to_start_from(config)
         start = start_from_run(config, config.init_from, run.config, run.parameters)
@@ -101,14 +101,14 @@ def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:
     if start:
         print(start.description)
         more = {"start": start.description}
-        if config.model.embedding_from not in REGISTERED_VECTORS:  # those count by their name
+        if config.model.embedding_from not in REGISTERED_VECTORS:  # these are identified by name
             more["checksum"] = f"{corpus.provenance['checksum']}+{start.checksum}"
         corpus = corpus._replace(provenance=corpus.provenance | more)
     return make_setup(config, corpus, start)
 
 
 def run_to_start_from(config) -> Run:
-    """The run of config.init_from. Raises UserError if it is of another task, or its text is cut in another way."""
+    """The run of config.init_from. Raises UserError if its task or tokenisation differs."""
     run = open_run(config.init_from)
     if run.config.task != config.task:
         raise UserError(
@@ -117,14 +117,14 @@ def run_to_start_from(config) -> Run:
         )
     level = run.vocabulary.level
     if config.data.corpus == "textfile" and config.data.level != level:
-        raise UserError(f"config.data.level must be {level}, that of config.init_from={config.init_from}")
+        raise UserError(f"config.data.level must be {level}, as in config.init_from={config.init_from}")
     return run
 
 
 def load_corpus(config, data_dir, splits=("train", "valid"), vocabulary=None) -> Corpus:
-    """The corpus, by default as training and selection see it: without its test split. Checks the values first.
+    """Checks the config and loads the corpus, by default only the splits for training and selection, without test.
 
-    vocabulary: encodes the text; None: that of the run in config.init_from, or else of the text itself
+    vocabulary: encodes the text; None: the vocabulary of the run in config.init_from, or else of the text itself
     """
     check_values(config)
     if config.init_from and vocabulary is None:
@@ -133,9 +133,9 @@ def load_corpus(config, data_dir, splits=("train", "valid"), vocabulary=None) ->
 
 
 def corpus_of(run: Run, config, data_dir, splits=("train", "valid")) -> Corpus:
-    """The corpus that a run was trained on. Raises UserError if it is another text or has another vocabulary now."""
+    """The corpus that a run was trained on. Raises UserError if its text or vocabulary has changed since."""
     corpus = load_corpus(config, data_dir, splits, run.vocabulary if config.init_from else None)
-    text = run.data.partition("+")[0]  # what the run started from may be gone
+    text = run.data.partition("+")[0]  # without the part for the initial weights, which may be gone
     if text not in ("", corpus.provenance.get("checksum", "")) or corpus.vocabulary != run.vocabulary:
         raise UserError(
             f"{run.workdir} holds a run on other data: its corpus {corpus.name} has changed since; "
@@ -145,11 +145,11 @@ def corpus_of(run: Run, config, data_dir, splits=("train", "valid")) -> Corpus:
 
 
 def read_test_of(config, data_dir, corpus: Corpus):
-    """A function that reads the test split, [N] ids, or None if the corpus has none.
+    """Returns a function that reads the test split: ids [N], or None if the corpus has no test split.
 
-    It is called when training is over and no choice is left to be made, so that nothing can have used the test split
-    before. Without its file, or if the text is no longer that of `corpus`, a run ends all the same, and its summary
-    says what was not scored.
+    The function is called after training and selection, so that neither can use the test split. If the file is missing
+    or the text has changed since `corpus` was loaded, the run finishes anyway, and its summary says what was not
+    scored.
     """
 
     def read():
@@ -164,7 +164,7 @@ def read_test_of(config, data_dir, corpus: Corpus):
 def announce(setup: Setup, long_seconds: float) -> Estimate | None:
     """Checks the memory that the compiled programs need, and prints an estimate for a long run.
 
-    Returns the estimate, or None for a run of less than `long_seconds`. Raises UserError if memory does not suffice.
+    Returns the estimate, or None for a run of less than `long_seconds`. Raises UserError if memory is too small.
     """
     is_long = estimates.guess_seconds(setup) > long_seconds
     if setup.config.train.devices > 1 and not is_long:  # memory.peak compiles the program of a single device
@@ -179,7 +179,7 @@ def announce(setup: Setup, long_seconds: float) -> Estimate | None:
 
 
 def estimate(setup: Setup) -> Estimate:
-    """Prints and returns the estimate of a run that starts in a process of its own."""
+    """Prints and returns the estimate of a run, including the start of the process."""
     if jax.process_count() > 1:
         raise UserError("--dry_run works in one process: leave out --num_processes and the flags that go with it")
     found = timing.estimate(setup, startup=process_seconds())
@@ -188,7 +188,7 @@ def estimate(setup: Setup) -> Estimate:
 
 
 def estimate_all(configs, data_dir, jobs=1) -> list[Estimate]:
-    """As estimate(), for several configs that `jobs` processes will run; each distinct shape is timed once."""
+    """Prints and returns the estimates of configs that `jobs` processes will run. Times each distinct shape once."""
     found = timing.estimate_all(load_setup(config, data_dir) for config in configs)
     print(estimates.in_one_table(found, jobs))
     return found

@@ -1,10 +1,10 @@
-"""Writes the target that a run of sequence to sequence finds for each line.
+"""Translates each line of a text with a sequence-to-sequence run.
 
     echo "123+45" | python launch.py --experiment=translate --workdir=RUN
     python launch.py --experiment=translate --workdir=RUN --text=FILE --config.sample.beams=5
 
-A line of output for each line of input; an empty one for an empty one. Beam search keeps config.sample.beams beginnings
-and writes at most config.sample.length symbols.
+Prints one line per input line, an empty line for an empty one. Uses beam search of beam width config.sample.beams and
+writes at most config.sample.length symbols per line.
 """
 
 from experiments.score import read, report_unknown

@@ -1,9 +1,9 @@
-"""Tunes the settings of protocols that adapt to the text, on the validation text of a trained run; reads no test text.
+"""Tunes protocols that adapt to the text, on the validation text of a trained run. Never reads the test text.
 
     python launch.py --experiment=tune_evaluation --workdir=RUN --config.evaluation.protocols="('dynamic', 'cache')"
 
-Starts from config.evaluation and tries the values of GRIDS key by key, keeping the best, until none is better. Writes
-tuned.PROTOCOL.json with every score, and prints the command that scores the run with what was found.
+Starts from config.evaluation and tries the values in GRIDS for one key at a time, keeping the best, until no value is
+better. Writes tuned.PROTOCOL.json with every score, and prints the command that scores the run with the best settings.
 """
 
 import math
@@ -36,7 +36,7 @@ GRIDS = {"temperature": TEMPERATURE, "cache": CACHE, "dynamic": DYNAMIC, "both":
 
 
 def run(config, workdir, data_dir=None, checkpoint="last"):
-    """Returns for each protocol the content of its file: settings, their score, and all that was tried."""
+    """Returns {protocol: content of its file}: the best settings, their score, and every score."""
     opened = open_run(workdir, checkpoint)
     opened.check_task("--experiment=tune_evaluation", "language_modelling")
     opened.check_config(config)
@@ -58,14 +58,14 @@ def run(config, workdir, data_dir=None, checkpoint="last"):
 
 
 def announce(workdir, protocol: str, found: dict):
-    """Prints the ten best settings, those that are the largest or smallest tried, and the command for the best."""
+    """Prints the ten best settings, a hint for each value at the edge of its grid, and the command for the best."""
     ranked = sorted((row for row in found["tried"] if row["perplexity"] is not None), key=lambda row: row["perplexity"])
     rows = [[_shown(row["settings"]), f"{row['perplexity']:.3f}"] for row in ranked[:10]]
     print(table(["tried", "validation perplexity"], rows))
     for key, values in GRIDS[PROTOCOLS[protocol].adapts].items():
         value = found["settings"][key]
         if value != 0 and not min(values) < value < max(values):
-            print(f"config.evaluation.{key}={value} is at the edge of the values tried: one beyond it may be better")
+            print(f"config.evaluation.{key}={value} is at the edge of the values tried: one beyond may be better")
     chosen = "".join(f" --config.evaluation.{key}={value}" for key, value in found["settings"].items())
     print(
         f"{protocol}: perplexity {found['perplexity']:.2f}. To score it:\n  python launch.py --experiment=evaluate "
@@ -74,10 +74,10 @@ def announce(workdir, protocol: str, found: dict):
 
 
 def tune(run: Run, text: np.ndarray, start: ConfigDict, protocol: str) -> dict:
-    """Tries one key after the other until a round over all keys finds nothing better.
+    """Optimises one key after the other until a round over all keys improves nothing.
 
-    Returns the settings found, their validation perplexity, and everything tried, in order; null: not a finite number.
-    Raises UserError if no settings give one.
+    Returns the best settings, their validation perplexity, and everything tried, in order, with None for a perplexity
+    that is not finite. Raises UserError if no perplexity is finite.
     """
     settings, grid, tried = start.copy_and_resolve_references(), GRIDS[PROTOCOLS[protocol].adapts], {}
 

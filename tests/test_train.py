@@ -218,7 +218,7 @@ def test_a_model_of_another_size_than_stated_is_announced(stated, capsys):
     size = count_parameters(setup.state_shapes.parameters)
     config = tiny.config(parameters=size if stated is None else stated)
     note_size(make_setup(config, tiny.corpus()))
-    announced = f"the model has {size:,} parameters; config.parameters states 1,234, those of the published model\n"
+    announced = f"the model has {size:,} parameters; config.parameters states 1,234, the published number\n"
     assert capsys.readouterr().out == (announced if stated == 1234 else "")
 
 
