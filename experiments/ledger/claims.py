@@ -20,7 +20,7 @@ class Claim(NamedTuple):
 
     path: str
     config: ConfigDict
-    docstring: str = ""  # of its file
+    docstring: str = ""  # of the config file
 
 
 class PlannedRun(NamedTuple):
@@ -28,7 +28,7 @@ class PlannedRun(NamedTuple):
 
     path: str  # of the claim
     config: ConfigDict  # with seed and corpus
-    identity: str  # by today's code: lm/runs/provenance.py
+    identity: str  # computed by today's code: lm/runs/provenance.py
 
     @property
     def title(self) -> str:
@@ -37,7 +37,7 @@ class PlannedRun(NamedTuple):
 
     @property
     def directory(self) -> str:
-        """The name of its work directory and of its log."""
+        """The name of the run's work directory and, with .log, of its log."""
         return f"{self.title}.{self.identity}"
 
     def arguments(self, workdir: str) -> list[str]:
@@ -64,7 +64,7 @@ def title_of(name: str, corpus: str, seed: int) -> str:
 
 
 def all_claims() -> list[Claim]:
-    """Every config that has targets, or minutes for `reproduce` to spend on it."""
+    """Every config of a run that has targets or sets config.claim.minutes."""
     return [
         Claim(entry.path, entry.config, entry.module.__doc__ or "")
         for entry in all_configs()
@@ -73,7 +73,7 @@ def all_claims() -> list[Claim]:
 
 
 def check_docstring(claim: Claim):
-    """Raises UserError if a config has another name than its path, or its docstring lacks source, command or time."""
+    """Raises UserError if config.name differs from the path, or the docstring lacks source, command or time."""
     path, config = claim.path.removeprefix("configs/").replace(".py", ""), claim.config
     if config.name not in (path, path.partition(":")[0]):
         raise UserError(f"{claim.path}: config.name must be its path, {path!r}, not {config.name!r}")
@@ -88,8 +88,8 @@ def check_docstring(claim: Claim):
 def matching(patterns: str) -> list[Claim]:
     """Claims whose name (text8/lstm), or name and target (ptb/lstm2/test), matches one of PATTERN,PATTERN,...
 
-    Patterns are as in a shell. A config is run for all its targets. Raises UserError for a pattern without a match,
-    and for a config that `check_docstring` refuses.
+    Patterns are shell globs. A match of one target selects the config with all its targets. Raises UserError for a
+    pattern without a match, and for a config that `check_docstring` rejects.
     """
     claims, chosen = all_claims(), set()
     for pattern in patterns.split(","):
@@ -108,7 +108,7 @@ def matching(patterns: str) -> list[Claim]:
 
 
 def suits(claim: Claim, corpus: str) -> bool:
-    """True for a known corpus that is built like the claim's own: text8_prefix for text8."""
+    """True if the same function builds this corpus and the claim's own, as for text8_prefix and text8."""
     return corpus in CORPORA and CORPORA[corpus].build is CORPORA[claim.config.data.corpus].build
 
 
@@ -137,7 +137,7 @@ def plan(claims: Sequence[Claim], seeds: int, corpus: str = "") -> list[PlannedR
     """The runs to make, cheapest first.
 
     seeds: runs per claim; 0: as many as each claim asks for
-    corpus: replaces that of each claim that it suits, such as text8_prefix that of text8; "": none
+    corpus: replaces the corpus of each claim that it suits, such as text8 by text8_prefix; "": replaces none
     Raises UserError for an unknown corpus, and for one that suits no claim.
     """
     if corpus:

@@ -10,15 +10,15 @@ from lm.runs.plain import plain
 from lm.runs.provenance import NUMERICS
 from lm.scoring.uncertainty import Seeds, summarize_seeds
 
-MOST_SEEDS = 1000  # below this, every seed up to the highest one is accounted for
+MOST_SEEDS = 1000  # higher seeds are listed as missing only if a claim requires them
 
 
 def derive(records: Sequence[dict], claims: Sequence[Claim], reasons: Mapping[str, str]) -> dict:
-    """The content of ledger.json: all claims that have a record or a reason, and every run that they lack.
+    """Returns the content of ledger.json: all claims that have a record or a reason, and their missing runs.
 
-    A claim lacks those of the seeds that it asks for, and of those below its highest seed, that have no record.
+    A run is missing if it has no record, and its claim requires its seed or has a run with a higher seed.
 
-    reasons: {title of a run: why it has no record}; those of runs on record, or that no claim asks for, are left out
+    reasons: {title of a run: why it has no record}; ignored for runs on record and for runs of no claim
     """
     present = [record_title(record) for record in records]
     runs = {title: run for title in (*present, *reasons) if (run := run_titled(title, claims))}
@@ -47,9 +47,9 @@ def derive(records: Sequence[dict], claims: Sequence[Claim], reasons: Mapping[st
 
 
 def target_rows(claim: Claim, corpus: str, records: Sequence[dict]) -> list[dict]:
-    """One row of ledger.json per target of the claim. records: of this claim and corpus, one per seed.
+    """One row of ledger.json per target of the claim. records: for this claim and corpus, one per seed.
 
-    sd, low and high are not finite with fewer than two seeds: null in JSON.
+    With fewer than two seeds, sd, low and high are not finite, which is null in JSON.
     """
     config, rows = claim.config, []
     flags = ["--experiment=reproduce", f"--targets={config.name}", f"--seeds={len(records) or config.claim.seeds}"]
@@ -79,7 +79,7 @@ def target_rows(claim: Claim, corpus: str, records: Sequence[dict]) -> list[dict
 
 
 def other_scores(records: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
-    """Scores under protocols for which nothing is reported, such as the exact stream."""
+    """Scores under protocols without a reported number, such as `exact`."""
     reported = {(row["config"], row["split"], row["protocol"]) for row in rows}
     groups: dict[tuple, dict] = {}
     for record in records:

@@ -16,11 +16,11 @@ COLOURS = {"train": "#1b6ca8", "valid": "#c8553d", "test": "#4a7c59"}  # by spli
 
 
 def training_curves(name: str, records: Sequence[dict], rows: Sequence[dict]) -> bytes:
-    """SVG of perplexity against epochs: one line per record, and what the source reports.
+    """Draws perplexity against epochs as SVG: one line per record, and the reported numbers.
 
     A reported point of the curve is a cross, a reported final number a dashed line.
 
-    records: of one config, one per seed; rows: of its ledger
+    records: of one config, one per seed; rows: of ledger.json for that config
     """
     from matplotlib.figure import Figure
 
@@ -28,7 +28,7 @@ def training_curves(name: str, records: Sequence[dict], rows: Sequence[dict]) ->
     axes = figure.subplots()
     for curve in (record["curve"] for record in records):
         for column, label in DRAWN.items():
-            # The mean over an epoch has less noise than its reports.
+            # The mean over an epoch is less noisy than the reports within it.
             if column in curve and not (column == "perplexity" and "epoch_perplexity" in curve):
                 colour = COLOURS["valid" if column.startswith("valid") else "train"]
                 line = points(curve["epoch"], curve[column])

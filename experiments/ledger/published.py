@@ -16,12 +16,12 @@ from lm.runs.plain import plain
 
 
 def faults(ledger: dict, claims: Sequence[Claim]) -> list[str]:
-    """What is missing or outdated, one line each. ledger: content of docs/results/ledger.json"""
+    """One line for each missing or outdated item. ledger: content of docs/results/ledger.json"""
     return [*unexplained(ledger, claims), *outdated_tables(), *wrong_sweeps(RESULTS / "sweeps")]
 
 
 def unexplained(ledger: dict, claims: Sequence[Claim]) -> list[str]:
-    """Configs that claim something and have neither a record nor a reason for having none."""
+    """One line for each claim that has neither a record nor a reason why it has no record."""
     known = {row["config"] for row in ledger["rows"]} | {score["config"] for score in ledger["other_scores"]}
     return [
         f"{each.path} has no record, and ledger.json gives no reason"
@@ -31,7 +31,7 @@ def unexplained(ledger: dict, claims: Sequence[Claim]) -> list[str]:
 
 
 def outdated_tables() -> list[str]:
-    """Generated sections of README and docs that no longer match the records."""
+    """One line for each generated section of README and docs that no longer matches the records."""
     sections = results_page.sections() | {(speed_page.PAGE, "speed"): speed_page.section()}
     texts = {path: path.read_text(encoding="utf-8") for path, _ in sections}
     return [
@@ -42,7 +42,7 @@ def outdated_tables() -> list[str]:
 
 
 def wrong_sweeps(directory: Path) -> list[str]:
-    """Sweeps on record whose trials differ from their config's plan, or whose best is not the lowest."""
+    """One line for each published sweep whose trials differ from its config's plan or whose best is not the lowest."""
     wrong, configs = [], {entry.config.get("name"): entry.config for entry in all_configs()}
     for path in sorted(directory.glob("*/sweep.json")):
         sweep = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Records: what a finished run leaves for others to check, its summary and its training curve in one JSON file."""
+"""Records: the summary and the training curve of a finished run in one JSON file, for others to check."""
 
 import json
 import math
@@ -81,15 +81,15 @@ RECORD = SUMMARY | {"test_scores": int, "curve": {"step": [int], "epoch": [NUMBE
 
 
 def make_record(workdir: str | Path) -> dict:
-    """The record of the finished run in workdir: summary, training curve by column, number of scores of the test split.
+    """Makes the record of the finished run in workdir: summary, training curve by column, number of test scores.
 
-    Raises UserError if the run is not finished, and if its summary is of another.
+    Raises UserError if the run is not finished, and if its summary is invalid or belongs to another run.
     """
     summary, metrics, log = (Path(workdir, name) for name in ("summary.json", "metrics.jsonl", "test_log.jsonl"))
     if not summary.is_file():
-        raise UserError(f"--workdir={workdir} holds no summary.json: the run there is not finished")
+        raise UserError(f"--workdir={workdir} holds no summary.json: the run is not finished")
     if not metrics.is_file():
-        raise UserError(f"--workdir={workdir} holds no metrics.jsonl: the run there is finished, and its curve is lost")
+        raise UserError(f"--workdir={workdir} holds no metrics.jsonl: the run is finished, but its curve is lost")
     rows = read_rows(metrics, METRICS_ROW)
     curve = {key: [_rounded(row.get(key)) for row in rows] for key in CURVE if any(key in row for row in rows)}
     test_scores = len(read_rows(log)) if log.is_file() else 0
@@ -104,12 +104,12 @@ def make_record(workdir: str | Path) -> dict:
 
 
 def check_score(row: dict, where: str) -> None:
-    """Raises UserError unless the perplexity of a result follows from its nats, and its measures are possible."""
+    """Raises UserError unless a result's perplexity follows from its nats and its measures are in range."""
     stated, found = row["perplexity"], perplexity(row["nats"] / row["targets"]) if row["nats"] >= 0 else math.nan
     if not math.isclose(math.inf if stated is None else stated, found, rel_tol=1e-6):
         raise UserError(
-            f"{where} was changed: {row['nats']:g} nats over {row['targets']} targets ({row['split']}) are no "
-            f"perplexity of {stated}"
+            f"{where} was changed: {row['nats']:g} nats over {row['targets']} targets ({row['split']}) do "
+            f"not give a perplexity of {stated}"
         )
     for name in row.keys() - SCORE.keys():
         most = MEASURES[name].highest if name in MEASURES else 1
@@ -118,12 +118,12 @@ def check_score(row: dict, where: str) -> None:
 
 
 def _rounded(value):
-    """Six significant digits: more than two seeds ever agree on."""
+    """Rounds to six significant digits, more than two seeds ever agree on."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def record_title(record: dict) -> str:
-    """The title of its run, which is also its file's name without .json."""
+    """The title of the record's run: the record's file name without .json."""
     return title_of(record["name"], record["corpus"], record["seed"])
 
 
@@ -136,12 +136,12 @@ def write_record(record: dict, directory: Path) -> Path:
 
 
 def load_records(directory: Path = RESULTS / RECORDS) -> list[dict]:
-    """All records of a directory, sorted by file name. Raises UserError if one is damaged or has another's name."""
+    """All records of a directory, sorted by file name. Raises UserError if a record is damaged or misnamed."""
     records = []
     for path in sorted(directory.glob("*.json")):
         records.append(read_json(path, RECORD))
         if path.stem != record_title(records[-1]):
-            raise UserError(f"{path}: its file should be named {record_title(records[-1])[:200]}.json")
+            raise UserError(f"{path}: the file should be named {record_title(records[-1])[:200]}.json")
     return records
 
 
@@ -155,15 +155,15 @@ def identity_today(record: dict) -> str:
 
 
 def config_today(record: dict) -> dict:
-    """The dotted keys of the record's config that decide numbers.
+    """{dotted key: value} of the record's config, for the keys that affect results.
 
-    A key that did not exist when the run was made has its default: what the code did before it had the key.
+    A key that is newer than the run gets its default, which is what the code did before the key existed.
     """
     return decisive(restore({}, "")) | decisive(record["provenance"]["config"])
 
 
 def mismatches(record: dict, claims: Sequence[Claim]) -> list[str]:
-    """Why the record is not a run that a claim asks for today: another config, other data, other numerics."""
+    """Reasons why no claim requires the record's run today: a different config, corpus or version of the numerics."""
     claim = next((claim for claim in claims if claim.config.name == record["name"]), None)
     if claim is None:
         return [f"no config with targets is named {record['name'][:80]!r}"]
@@ -182,18 +182,18 @@ def mismatches(record: dict, claims: Sequence[Claim]) -> list[str]:
     ]
     if record["provenance"]["numerics"] != NUMERICS:
         wrong.append(f"its version of the numerics is {record['provenance']['numerics']}, today's is {NUMERICS}")
-    return wrong[:4] or ["its data has another checksum than the corpus has today"]
+    return wrong[:4] or ["the checksum of its data differs from that of the corpus today"]
 
 
 def repeated(records: Sequence[dict]) -> list[str]:
-    """One line for each record that has the numbers of another seed: it is a copy, or the seed does nothing."""
+    """One line for each record with the numbers of another seed: it is a copy, or the seed has no effect."""
     titles: dict[str, str] = {}
     wrong = []
     for record in records:
         numbers = {"curve": record["curve"], "nats": [score["nats"] for score in record["results"]]}
         key, title = json.dumps([record["name"], record["corpus"], numbers]), record_title(record)
         if key in titles:
-            wrong.append(f"{title}.json has the very numbers of {titles[key]}.json")
+            wrong.append(f"{title}.json has the same numbers as {titles[key]}.json")
         titles.setdefault(key, title)
     return wrong
 
@@ -204,7 +204,7 @@ def _shown(value) -> str:
 
 
 def replacements(old: Sequence[dict], new: Sequence[dict]) -> list[str]:
-    """One line for each record of `new` that replaces another one of `old`: what changes, before -> after."""
+    """One line for each record of `new` that changes a record of `old`, with the changes as before -> after."""
     before, lines = {record_title(record): record for record in old}, []
     for record in new:
         title = record_title(record)
@@ -217,7 +217,7 @@ def replacements(old: Sequence[dict], new: Sequence[dict]) -> list[str]:
 
 
 def _replaced_values(record: dict) -> dict[str, str]:
-    """The scores, by a measure of labels or else the perplexity, the revision and the identity of a record."""
+    """Scores (a measure of labels, or else perplexity), revision and identity of a record."""
     scores = {}
     for row in record["results"]:
         metric = next((name for name in MEASURES if name in row), "perplexity")

@@ -1,4 +1,4 @@
-"""The reports of a ledger, Markdown and HTML, from its content and its records alone."""
+"""Renders the Markdown and HTML reports of a ledger from the ledger's content and records."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ LEGEND = (
 
 
 def cells(row: dict) -> dict[str, object]:
-    """What tables show of a row of ledger.json, by column."""
+    """{column: cell} for a row of ledger.json."""
     values, minutes = row["values"], row["minutes"]
     measured, expected = sum(minutes) / max(1, len(minutes)), row["expected_minutes"]
     return {
@@ -58,7 +58,7 @@ def shown_verdict(row: dict) -> str:
 
 
 def select(rows: Iterable[dict], columns: Sequence[str]) -> list[list]:
-    """Some of the cells of rows of ledger.json."""
+    """The cells of the given columns for each row of ledger.json."""
     return [[shown[column] for column in columns] for shown in map(cells, rows)]
 
 
@@ -89,7 +89,7 @@ def number(value: float) -> str:
 
 
 def mean_and_sd(values: Sequence[float]) -> str:
-    """4.080 ± 0.041; of one seed its value."""
+    """4.080 ± 0.041; for one seed, its value alone."""
     if not values:
         return ""
     seeds = summarize_seeds(values)
@@ -111,7 +111,7 @@ def summary_line(rows: Sequence[dict]) -> str:
 
 
 def detail_tables(content: dict, records: Sequence[dict]) -> list[tuple[str, Sequence[str], list]]:
-    """(title, columns, rows) of each table behind the verdicts. content: of ledger.json; records: those behind it."""
+    """(title, columns, rows) of each table behind the verdicts. content: of ledger.json; records: its records."""
     rows = content["rows"]
     costs = {(row["config"], row["corpus"]): row for row in reversed(rows)}  # the first row of each
     others = [other_cells(score) for score in content["other_scores"]]

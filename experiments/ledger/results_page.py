@@ -16,11 +16,11 @@ from experiments.pages.markdown import README, ROOT, table, write_section
 PAGE = ROOT / "docs" / "results.md"
 README_COLUMNS = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
 PAGE_COLUMNS = ("config", "what", "reported", "ours", "95% interval", "seeds", "verdict", "protocol", "corpus")
-_SPLITS = ("test", "valid", "train")  # a config's final number is of the first split for which one is reported
+_SPLITS = ("test", "valid", "train")  # a config's final number is on the first of these splits that has a reported one
 
 
 def sections() -> dict:
-    """{(file, name of a section in it): Markdown}"""
+    """{(file, name of a section in the file): generated Markdown}"""
     content = derive(load_records(), all_claims(), stored_reasons(RESULTS))
     rows = content["rows"]
     return {
@@ -33,7 +33,7 @@ def sections() -> dict:
 
 
 def reported(rows: list[dict]) -> list[dict]:
-    """Those of numbers that a source reports, not of this project's aims."""
+    """The rows for numbers that a source reports, without those for this project's aims."""
     return [row for row in rows if row["kind"] == "reported"]
 
 

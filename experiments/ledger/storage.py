@@ -1,7 +1,7 @@
 """A ledger on disk: written from the records in its directory, and compared with them by `reproduce --check`.
 
 DIRECTORY/records/TITLE.json        one per run: experiments/ledger/records.py
-DIRECTORY/superseded/TITLE.ID.json  records of another config, data or version of the numerics than today's
+DIRECTORY/superseded/TITLE.ID.json  records whose config, data or version of the numerics is outdated
 DIRECTORY/ledger.json               one row per reported number: experiments/ledger/contents.py
 DIRECTORY/report.md, report.html    experiments/ledger/report.py
 """
@@ -33,9 +33,9 @@ _PICTURE = re.compile(rb'src="data:image/svg\+xml;base64,[^"]*"')
 
 
 def renew(directory: Path, claims: Sequence[Claim], reasons: Mapping[str, str] | None = None) -> dict:
-    """Writes ledger.json and the reports from the records in directory; returns what ledger.json holds.
+    """Writes ledger.json and the reports from the records in directory; returns the content of ledger.json.
 
-    reasons: {title of a run: why it has no record}, added to those that the ledger in directory already gives
+    reasons: {title of a run: why it has no record}, added to the reasons in the ledger of directory
     """
     known = stored_reasons(directory) | set_aside(directory, claims) | dict(reasons or {})
     records = load_records(directory / RECORDS)
@@ -47,7 +47,7 @@ def renew(directory: Path, claims: Sequence[Claim], reasons: Mapping[str, str] |
 
 
 def stored_reasons(directory: Path) -> dict[str, str]:
-    """{title: why a run has no record} by the ledger in directory; empty without a ledger."""
+    """{title: why a run has no record} from the ledger in directory; empty without a ledger."""
     path = directory / "ledger.json"
     return read_json(path, {"not_run": {str: str}})["not_run"] if path.exists() else {}
 
@@ -66,11 +66,11 @@ def set_aside(directory: Path, claims: Sequence[Claim]) -> dict[str, str]:
 
 
 def check(directory: Path, claims: Sequence[Claim], more: Callable[[dict, Sequence[Claim]], list[str]] | None = None):
-    """Derives the ledger in directory and its reports again from the records and today's configs, and compares.
+    """Derives the ledger in directory and its reports again from the records and today's configs, and compares them.
 
-    more: finds other faults, given the content of ledger.json and the claims
+    more: maps the derived content of ledger.json and the claims to further faults
 
-    Returns what ledger.json holds. Raises UserError that names the differences.
+    Returns the content of ledger.json. Raises UserError that names the differences.
     """
     path = directory / "ledger.json"
     stored, records = read_json(path, LEDGER), load_records(directory / RECORDS)
@@ -93,7 +93,7 @@ def check(directory: Path, claims: Sequence[Claim], more: Callable[[dict, Sequen
 
 
 def differences(stored: dict, derived: dict) -> list[str]:
-    """One line for each value of ledger.json that is missing, surplus or another than the one derived."""
+    """One line for each value of ledger.json that is missing, surplus or different from the derived one."""
     ours, expected = _by_place(stored), _by_place(derived)
     wrong = []
     for place in sorted(ours.keys() | expected.keys()):
@@ -108,7 +108,7 @@ def differences(stored: dict, derived: dict) -> list[str]:
 
 
 def _by_place(content: dict) -> dict[str, object]:
-    """{a readable place: value} of what ledger.json holds."""
+    """{readable place in ledger.json: value}"""
     places = {key: content[key] for key in ("numerics", "other_scores")}
     parts = {part: content[part] for part in ("not_run", "commands")}
     parts |= {f"{row['config']}/{row['target']} on {row['corpus']}": row for row in content["rows"]}

@@ -1,4 +1,4 @@
-"""Which value of a record answers a target, and the verdict on the values of all seeds."""
+"""Finds the value in a record that belongs to a target, and judges the values of all seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,20 +7,20 @@ from lm.scoring.measures import MEASURES
 from lm.scoring.uncertainty import summarize_seeds
 
 VERDICTS = ("reproduced", "better", "worse", "not distinguishable", "not run")
-# A value this much below the reported one is better, no longer the same number.
+# A value more than this fraction below the reported one is better, not merely reproduced.
 CLEARLY = 0.05
 
 
 def verdict(target: Mapping, values: Sequence[float]) -> str:
-    """Compares the values of all seeds with the target's value, to which its tolerance is added.
+    """Compares the values of all seeds with the target's value plus its tolerance.
 
     not run             there is no value
-    worse               the whole 95% interval over seeds is above; with one seed, the value is
-    not distinguishable the mean is above, but the interval reaches down to the reported value
-    better              the whole interval, or the single value, is more than 5% below
-    reproduced          otherwise: the mean is at most the reported value, and not clearly below it
+    worse               the entire 95% interval over seeds is above; with one seed, the value is
+    not distinguishable the mean is above, but the lower end of the interval is not
+    better              the entire interval, or the single value, is more than 5% below the target's value
+    reproduced          otherwise: the mean is not above, and not clearly below
 
-    Of a share, such as accuracy, the errors 1 - value are compared; of other measures, above and below change places.
+    For a measure up to 1, such as accuracy, errors 1 - value are compared; for other measures of labels, -value.
     """
     if not values:
         return "not run"
@@ -36,7 +36,7 @@ def verdict(target: Mapping, values: Sequence[float]) -> str:
 
 
 def is_final(target: Mapping) -> bool:
-    """True for a number of the end or of the best checkpoint; False for a point of the training curve."""
+    """True for a number at the final or best checkpoint; False for a point on the training curve."""
     return target["at"] in ("final", "best")
 
 

@@ -72,7 +72,7 @@ def older_numerics(content):
             wide,
             r"model.hidden is \[1500, 1500\] in the record and \[256, 128\] in configs/.*train.epochs is 99",
         ),
-        (other_data, "its data has another checksum"),
+        (other_data, "the checksum of its data differs"),
         (older_numerics, "its version of the numerics is 0, today's is 1"),
     ],
 )
@@ -84,7 +84,7 @@ def test_a_record_of_another_run_is_found(ledger, claims, change, found):
 
 def test_a_copy_of_a_record_is_found(ledger, claims):
     shutil.copy(ledger / "records" / TEXT8, ledger / "records" / "copy.json")
-    with pytest.raises(UserError, match=r"copy\.json: its file should be named text8_lstm_fused\.text8_prefix\.seed0"):
+    with pytest.raises(UserError, match=r"copy\.json: the file should be named text8_lstm_fused\.text8_prefix\.seed0"):
         check(ledger, claims)
 
 
@@ -136,7 +136,7 @@ def test_two_seeds_with_equal_numbers_are_found(ledger, claims, monkeypatch):
     content["seed"] = content["provenance"]["config"]["seed"] = 1
     other.write_text(json.dumps(content))
     renew(ledger, claims)
-    words = r"text8_lstm_fused.text8_prefix.seed1.json has the very numbers of text8_lstm_fused.text8_prefix.seed0.json"
+    words = r"text8_lstm_fused.text8_prefix.seed1.json has the same numbers as text8_lstm_fused.text8_prefix.seed0.json"
     with pytest.raises(UserError, match=words):
         check(ledger, claims)
     other.unlink()
@@ -221,10 +221,10 @@ def test_a_record_that_is_replaced_is_named_with_both_values(ledger, claims, tmp
 
 
 def test_a_run_without_its_files_is_described_as_it_is(tmp_path):
-    with pytest.raises(UserError, match=r"holds no summary\.json: the run there is not finished"):
+    with pytest.raises(UserError, match=r"holds no summary\.json: the run is not finished"):
         records.make_record(tmp_path)
     (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(UserError, match=r"holds no metrics\.jsonl: the run there is finished, and its curve is lost"):
+    with pytest.raises(UserError, match=r"holds no metrics\.jsonl: the run is finished, but its curve is lost"):
         records.make_record(tmp_path)
 
 
