@@ -1,8 +1,8 @@
 """Self-contained HTML pages, rendered from the Jinja2 templates in templates/.
 
 A page needs no other file and sends no request. Jinja2 escapes every value that a template prints, so values are plain
-text. The page's content security policy forbids everything but its own style, embedded images and the one script that
-sorts tables, so that text which escaped escaping would still do nothing. The same values give the same bytes.
+text. A content security policy allows only the page's style, embedded images and the script that sorts tables, so that
+text that is left unescaped by mistake cannot run. The same values give the same bytes.
 """
 
 import base64
@@ -24,18 +24,18 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values) -> str:
-    """Renders a page; templates/base.html is the layout that each of them extends.
+    """Renders a template that extends templates/base.html.
 
-    template: its file name, such as ledger.html; values: what it prints, with `title` among them
+    template: its file name, such as ledger.html; values: its variables, including `title`
     """
-    # The policy admits the script of base.html by its hash.
+    # The policy allows the script of base.html by its hash.
     digest = _base64(hashlib.sha256((_TEMPLATES / "sort.js").read_bytes()).digest())
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     return environment().get_template(template).render(policy=policy, **values)
 
 
 def environment() -> jinja2.Environment:
-    """Jinja2 with autoescape, our filters and no silently missing values."""
+    """Jinja2 with autoescape, our filters, and an error for a missing value."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -65,7 +65,7 @@ def cell_text(value: object) -> str:
 
 
 def number_at_start(text: str) -> float | None:
-    """The number that a cell sorts by: 4.05 of "4.05 ± 0.02", 1000 of "1,000"; None for other text."""
+    """The number by which a cell is sorted: 4.05 of "4.05 ± 0.02", 1000 of "1,000"; None for other text."""
     first = text.split(" ", 1)[0].replace(",", "")
     try:
         value = float(first)

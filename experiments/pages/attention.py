@@ -1,4 +1,4 @@
-"""Attention as a picture: for some pairs, how much of the source each written symbol read."""
+"""Draws attention weights: how much each written symbol of some pairs attends to each source token."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ COLUMNS = 2
 
 
 def draw_attention(examples: Sequence[dict], where: str) -> "Figure":
-    """Draws a panel per pair: a row for each written symbol, a column for each token of the source; dark is much.
+    """Draws a panel per pair: a row for each written symbol, a column for each source token; darker is more.
 
     examples: of a run's record (experiments/ledger/records.py), with attention; where: names its file in errors
-    Raises UserError for weights that are not of the tokens.
+    Raises UserError if the shape of the weights does not match the tokens.
     """
     from matplotlib.figure import Figure
 
@@ -38,5 +38,5 @@ def draw_attention(examples: Sequence[dict], where: str) -> "Figure":
 
 
 def shown(symbol: str) -> str:
-    """A symbol as a tick shows it: a line end as ⏎."""
+    """The tick label of a symbol; ⏎ for a newline."""
     return symbol.replace("\n", "⏎")

@@ -1,4 +1,4 @@
-"""Reports a comparison of runs: as Markdown, as curves, and as an HTML page with both.
+"""Reports a comparison of runs as Markdown, as curves, and as an HTML page with both.
 
 comparison: the content of compare.json (experiments/compare.py)
 """
@@ -50,10 +50,10 @@ def contents(comparison: dict) -> dict:
     text = (
         f"Models at their {comparison['checkpoint']} checkpoint, on {comparison['split']}, each target once under the "
         "exact protocol; the interval is from a paired block bootstrap. If it contains 0, the runs are not "
-        "distinguishable on this text; other seeds are another question."
+        "distinguishable on this text; other seeds may differ."
     )
     if len(comparison["pairs"]) > 1:
-        text += " Of pairs that do not differ, one in twenty is still called different."
+        text += " Of pairs that do not differ, one in twenty is still reported as different."
     rows = {
         part: [[key, *map(_cell, values)] for key, values in comparison[part].items()]
         for part in ("metrics", "differences")

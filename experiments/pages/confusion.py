@@ -1,4 +1,4 @@
-"""Confusion matrices of labels as a picture: one panel for each checkpoint and split that was scored."""
+"""Draws confusion matrices of labels: one panel for each checkpoint and split that was scored."""
 
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,10 @@ COLUMNS = 2
 
 
 def draw_confusion(confusion: dict, where: str) -> "Figure":
-    """Draws counts, coloured by their share of the row: of the true label, how much was predicted as each.
+    """Draws counts, coloured by their share of the row (the true label).
 
     confusion: of a run's record (experiments/ledger/records.py); where: names its file in errors
-    Raises UserError for a matrix that is not of the labels.
+    Raises UserError if the shape of a matrix does not match the labels.
     """
     from matplotlib.figure import Figure
 

@@ -18,8 +18,8 @@ CONFIG = "--config=FILE[:VARIANT]  Config of the run; --config.KEY=VALUE overrid
 
 
 def help_text(topic: str, command: str, introduction: str | None) -> str:
-    """What --help=TOPIC prints, of a list or a command; --help alone: that of `command`, or an overview after
-    `introduction`.
+    """Returns the text of --help=TOPIC for a list or a command. If `topic` is empty, returns the help of `command`, or
+    else `introduction` and an overview.
 
     Raises UserError for an unknown topic or command.
     """
@@ -36,14 +36,14 @@ def help_text(topic: str, command: str, introduction: str | None) -> str:
 
 
 def section(name: str) -> str:
-    """A command's purpose, in a line, and its own flags."""
+    """A command's purpose in one line, and its own flags."""
     command = COMMANDS[name]
     lines = f"--experiment={name}\n    {docstring(command).splitlines()[0]}\n"
     return lines + (flag_lines(command.flags) + "\n" if command.flags else "")
 
 
 def common_lines() -> list[str]:
-    several = "of several processes that train one run: " + ", ".join(f"--{flag.name}" for flag in DISTRIBUTED_FLAGS)
+    several = "for several processes that train one run: " + ", ".join(f"--{flag.name}" for flag in DISTRIBUTED_FLAGS)
     return [f"    {CONFIG}", flag_lines(COMMON_FLAGS), f"    {several}"]
 
 
@@ -58,7 +58,7 @@ def flag_lines(flags: Iterable[Flag]) -> str:
 
 
 def docstring(command: Command) -> str:
-    """Of the command's file, without importing it."""
+    """The docstring of the command's file, read without importing it."""
     path = ROOT.joinpath(*command.module.split(".")).with_suffix(".py")
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
 
@@ -93,7 +93,7 @@ def entries(table: str, key: str) -> str:
 
 
 def first_line(entry: Any) -> str:
-    """Of the docstring of a module, a function, or the function inside an entry of a table; or an entry's purpose."""
+    """An entry's purpose, or the first line of the docstring of a module, a function, or an entry's function."""
     if purpose := getattr(entry, "purpose", ""):
         return purpose
     for name in ("equations", "windows", "build"):

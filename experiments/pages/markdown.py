@@ -10,7 +10,7 @@ README = ROOT / "README.md"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A GitHub table, one line per row. None is an empty cell; no text can end its cell or its line."""
+    """A GitHub table, one line per row. None becomes an empty cell; newlines and | in a cell are replaced."""
     cells = [[_cell(value) for value in row] for row in rows]
     return tabulate.tabulate(cells, [_cell(column) for column in columns], "github", disable_numparse=True)
 

@@ -28,12 +28,12 @@ def print_results(summary: dict):
 
 
 def measures_of(row: dict) -> list[str]:
-    """The measures that a row of summary.json's results has, the one to look at first; none of a text."""
+    """The measures in a row of summary.json's results, the main one first; empty for language modelling."""
     return [name for name in MEASURES if name in row]
 
 
 def shown_score(row: dict, provenance: dict) -> str:
-    """A row of summary.json's results in one line: of labels their measures and loss, of a text its perplexity."""
+    """A row of summary.json's results in one line: measures and loss of labels, or perplexity of a text."""
     head, protocol = f"{row['which']} {row['split']}", f"protocol {row['protocol']}, {row['targets']}"
     measures = [f"{name} {row[name]:.4f}" for name in measures_of(row)]
     if measures:
@@ -44,14 +44,14 @@ def shown_score(row: dict, provenance: dict) -> str:
 
 
 def targets_of(config: dict) -> dict:
-    """The reported numbers that a run can be judged by: none if it started from another run's weights."""
+    """The targets to compare a run with: none if it started from another run's weights."""
     return {} if config.get("init_from") else config["targets"]
 
 
 def other_units(row: dict, provenance: dict) -> str:
-    """Text ", X bits per byte, Y perplexity per word", by which texts of different tokens compare; "" if unknown.
+    """ ", X bits per byte, perplexity Y per word", which are comparable between tokenisations; "" if unknown.
 
-    Only under the exact protocol: its targets are all tokens except the first ones, which are counted at the mean.
+    Only for the exact protocol, which scores all tokens except the first ones. Those are counted with the mean score.
     """
     data, context = provenance["data"], CONTEXT[provenance["config"]["model"]["input"]]
     if row["protocol"] != "exact":

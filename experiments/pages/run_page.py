@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TARGET_COLUMNS = ("what", "reported", "ours", "verdict", "where")
-# Panels of the figure: axis label -> columns of metrics.jsonl with the labels of their lines.
 EXAMPLE_COLUMNS = ("source", "written", "target")
+# Panels of the figure: axis label -> {column of metrics.jsonl: label of its line}.
 PANELS = {
     "perplexity": {"perplexity": "train", "valid_perplexity": "valid"},
     "learning rate": {"learning_rate": ""},
@@ -29,7 +29,7 @@ PANELS = {
 
 
 def write_run_page(workdir: str | Path) -> list[Path]:
-    """Writes the pictures and the page of a finished run to its work directory. Returns their paths, the page's last.
+    """Writes the pictures and the page of a finished run to its work directory. Returns their paths, the page last.
 
     Raises UserError if the run is not finished, or a file cannot be written.
     """
@@ -67,7 +67,7 @@ def write_run_page(workdir: str | Path) -> list[Path]:
 
 
 def summarise(record: dict) -> str:
-    """One line on what was trained."""
+    """Describes the training in one line."""
     train, data = record["train"], record["provenance"]["data"]
     return (
         f"{record['parameters']:,} parameters, {train['steps']:,} steps on {data.get('corpus', record['corpus'])}, "
@@ -97,13 +97,13 @@ def target_rows(record: dict, targets: dict) -> list[list]:
 
 
 def example_row(example: dict, level: str | None) -> list[str]:
-    """One pair, by EXAMPLE_COLUMNS."""
+    """The cells of a pair for EXAMPLE_COLUMNS."""
     between = "" if level == "char" else " "
     return [*(between.join(map(shown, example[side])) for side in EXAMPLE_COLUMNS[:2]), example["target"]]
 
 
 def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
-    """Draws the panels of PANELS against steps; the reported perplexities at the end as dashed lines."""
+    """Draws PANELS and validation measures against steps, and reported final perplexities as dashed lines."""
     from matplotlib.figure import Figure
 
     panels = {"perplexity": PANELS["perplexity"]}

@@ -24,12 +24,12 @@ from experiments.sweeps.training import describe_error
 from experiments.sweeps.trials import FINISHED, describe_state, directory_of, trials_without_surplus, value_of
 from lm.runs.files import write_bytes
 
-CEILING = 100  # plotted values are clipped at this multiple of the best
+CEILING = 100  # plotted values are clipped at this multiple of the best value
 PERPLEXITY = "validation perplexity"
 
 
 def write_report(study: optuna.Study, workdir: str | Path):
-    """Writes the pictures that the study has enough trials for, and report.html. A picture that fails is left out.
+    """Writes report.html and the pictures for which the study has enough trials. Leaves out a picture that fails.
 
     Raises UserError for a file that cannot be written.
     """
@@ -70,7 +70,7 @@ def write_report(study: optuna.Study, workdir: str | Path):
 
 
 def rank(trial: FrozenTrial) -> float:
-    """The value of a complete trial; infinity for any other, which comes last in the table."""
+    """The value of a complete trial; infinity for any other trial, so that it comes last in the table."""
     return value_of(trial) if trial.state == TrialState.COMPLETE and math.isfinite(value_of(trial)) else math.inf
 
 
@@ -80,7 +80,7 @@ def link_to(directory: Path, workdir: str | Path) -> str:
 
 
 def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict[str, tuple[str, bytes]]:
-    """{name: (title, PNG)} of each picture that there are enough trials for."""
+    """Draws the pictures for which there are enough trials. Returns {name: (title, PNG)}."""
     from matplotlib import pyplot
 
     drawings = {}
@@ -95,7 +95,7 @@ def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict
     images = {}
     pyplot.switch_backend("agg")
     with quiet_optuna(), warnings.catch_warnings(), pyplot.rc_context({"text.parse_math": False}):
-        warnings.simplefilter("ignore", UserWarning)  # about the axis of a single trial, which has no length
+        warnings.simplefilter("ignore", UserWarning)  # about the zero-length axis of a single trial
         for name, (title, draw) in drawings.items():
             try:
                 draw(study, ceiling)
@@ -106,7 +106,7 @@ def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict
 
 
 def current_png() -> bytes:
-    """The current figure as a PNG file, its logarithmic axes labelled without formulas. Closes the figure."""
+    """Returns the current figure as a PNG file with plain numbers on logarithmic axes. Closes the figure."""
     from matplotlib import pyplot
     from matplotlib.ticker import LogFormatter
 
@@ -120,7 +120,7 @@ def current_png() -> bytes:
     return image.getvalue()
 
 
-# --- Each draws the current figure ----------------------------------------------------------------------------------
+# --- Functions that draw the current figure -------------------------------------------------------------------------
 
 
 def draw_scatter(study: optuna.Study, ceiling: float):

@@ -1,7 +1,7 @@
 """The plan of a sweep: how many trials it has, the parameters of each, and when a trial is pruned.
 
 The parameters of trial n depend only on the sampler's seed and on n (for tpe: also on the earlier trials). So a sweep
-that was killed, or that several machines share, runs the same trials as an undisturbed one.
+that was killed, or that several machines share, runs the same trials as an uninterrupted one.
 """
 
 import math
@@ -37,7 +37,7 @@ def number_of_trials(config: ConfigDict, axes: list[Axis]) -> int:
 
 
 def plan_trial(config: ConfigDict, axes: list[Axis], number: int) -> dict[str, Any]:
-    """{axis key: parameter} of trial `number` of a sampler in PLANNED."""
+    """{axis key: parameter} of trial `number` for a sampler in PLANNED."""
     if config.sampler == "grid":
         shape = [len(axis.values) for axis in axes]
         # A surplus trial gets an arbitrary point; it is dropped later.
@@ -67,7 +67,7 @@ class PlannedSampler(optuna.samplers.RandomSampler):
 
 
 class ReseededTpe(optuna.samplers.BaseSampler):
-    """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), seeded per trial by its place in the plan."""
+    """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), seeded by each trial's place in the plan."""
 
     def __init__(self, seed: int):
         self.seed = seed
@@ -92,7 +92,7 @@ def make_sampler(config: ConfigDict, axes: list[Axis]) -> optuna.samplers.BaseSa
 
 
 def make_pruner(config: ConfigDict) -> optuna.pruners.BasePruner:
-    """median: prunes below the median of earlier trials at the same check; asha: successive halving (Li et al. 2018).
+    """median: prunes if worse than earlier trials' median at this check; asha: successive halving (Li et al. 2018).
 
     Both count validation checks from 1.
     """

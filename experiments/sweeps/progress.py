@@ -1,4 +1,4 @@
-"""Prints a line for each trial that ends, with the state of the sweep."""
+"""Prints the result of each trial when it ends, and the progress of the sweep."""
 
 import time
 
@@ -10,7 +10,7 @@ from lm.machine.clock import h_mm_ss
 
 
 class Progress:
-    """Reads the study at each update(), so that it prints the trials of other processes, too."""
+    """Reads the study at each update(), so that trials of other processes are printed, too."""
 
     def __init__(self, study: optuna.Study, total: int):
         self.study, self.total, self.began = study, total, time.monotonic()

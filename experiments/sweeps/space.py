@@ -13,7 +13,7 @@ KINDS = ("uniform", "log_uniform", "integer", "choice")
 
 
 class Axis(NamedTuple):
-    """One line of the space. key: a dotted key of the run, or several joined by + that get the same value."""
+    """One line of config.space. key: a dotted key of the run, or several joined by + that get the same value."""
 
     key: str
     kind: str
@@ -33,7 +33,7 @@ class Axis(NamedTuple):
         return optuna.distributions.FloatDistribution(low, high, log=self.kind == "log_uniform")
 
     def value_of(self, parameter: Any) -> Any:
-        """The value for the run's keys that a study's parameter stands for."""
+        """Converts a study's parameter to the value of the run's keys."""
         known = {as_parameter(value): value for value in self.values if isinstance(value, tuple)}
         return known.get(parameter, parameter)
 
@@ -50,7 +50,7 @@ class Axis(NamedTuple):
 
 
 def as_parameter(value: Any) -> Any:
-    """A value as a study's parameter. Databases keep numbers and text only, so a tuple becomes its text."""
+    """Converts a value to a study's parameter. Databases store only numbers and text, so a tuple becomes text."""
     return repr(value) if isinstance(value, tuple) else value
 
 
@@ -74,7 +74,7 @@ def make_space(config: ConfigDict) -> list[Axis]:
 
 
 def _check_range(axis: Axis, sampler: str):
-    """Raises UserError for bounds that are not two numbers in ascending order, and for any range in a grid."""
+    """Raises UserError for bounds that are not two ascending numbers, and for a range in a grid."""
     start = f"config.space: {axis.key}:"
     if len(axis.values) != 2 or not all(type(value) in (int, float) for value in axis.values):
         raise UserError(f"{start} {axis.kind} needs two numbers, not {axis.values}")
@@ -105,7 +105,7 @@ def set_parameters(run: ConfigDict, axes: list[Axis], parameters: dict[str, Any]
 
 
 def trial_config(sweep: ConfigDict, axes: list[Axis], parameters: dict[str, Any]) -> ConfigDict:
-    """The config of a trial's run. It never opens the test split."""
+    """The config of a trial's run, which never reads the test split."""
     config = set_parameters(sweep.run, axes, parameters)
     config.evaluation.splits = ("valid",)
     return config

@@ -18,16 +18,16 @@ from lm.errors import UserError, first_line
 from lm.runs.plain import plain
 from lm.runs.schema import NUMBER, check
 
-RECONNECT_SECONDS = 60  # how long to try to reach a server that has gone, as in a restart
-# Keys of a sweep that may differ between the commands that work on it.
+RECONNECT_SECONDS = 60  # how long to retry a lost connection, as when a server restarts
+# Keys of a sweep's config that may differ between commands that share the sweep.
 FREE = ("trials", "lanes", "heartbeat_seconds", "retries")
-# Attributes of a trial that are read here: forms of lm/runs/schema.py.
+# The structure required of a trial's attributes: forms of lm/runs/schema.py.
 USER_ATTRIBUTES = {"worker?": str, "seconds?": (NUMBER, None), "failure?": (str, None), "surplus?": str}
 SYSTEM_ATTRIBUTES = {"failed_trial?": int, "retry_history?": [int]}
 
 
 class Place(NamedTuple):
-    """Where a sweep is kept.
+    """Where a sweep is stored.
 
     storage: the URL of its database; shared: whether other machines may work on the same study
     """
@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A sweep that this process has opened. storage: the database of the study, which Optuna keeps private"""
+    """A sweep that this process has opened. storage: the database of the study, private in optuna.Study"""
 
     config: ConfigDict
     place: Place
@@ -56,7 +56,7 @@ class Sweep(NamedTuple):
         return self.study.get_trials(deepcopy=False, states=(state,))
 
     def record_of(self, trial: optuna.trial.Trial) -> FrozenTrial:
-        """What the study knows of a trial now."""
+        """The study's current record of a trial."""
         return self.study.get_trials(deepcopy=False)[trial.number]
 
     def ask(self) -> optuna.trial.Trial:
@@ -72,7 +72,7 @@ class Sweep(NamedTuple):
 def open_sweep(config: ConfigDict, place: Place) -> Sweep:
     """Opens the study, or creates it.
 
-    Raises UserError for a storage that cannot be opened or read, and for a study of another sweep.
+    Raises UserError if the storage cannot be opened or read, or if the study belongs to another sweep.
     """
     axes = make_space(config)
     with quiet_optuna():
@@ -86,7 +86,7 @@ def open_sweep(config: ConfigDict, place: Place) -> Sweep:
                 pruner=make_pruner(config),
             )
             known, trials = study.user_attrs.get("definition"), study.get_trials(deepcopy=False)
-        except Exception as error:  # of SQLAlchemy, a driver or Optuna: a damaged database raises any of them
+        except Exception as error:  # from SQLAlchemy, a driver or Optuna, if the database is damaged
             raise UserError(
                 f"the study in {hide_password(place.storage)} cannot be read: {first_line(error)}"
             ) from error
@@ -102,12 +102,12 @@ def open_sweep(config: ConfigDict, place: Place) -> Sweep:
 
 
 def definition_of(config: ConfigDict) -> dict:
-    """The keys of a sweep that decide its trials."""
+    """{key: value} of a sweep's config, for the keys that determine its trials."""
     return {key: value for key, value in plain(config).items() if key not in FREE}
 
 
 def check_trials(trials: list[FrozenTrial], axes: list[Axis], where: str):
-    """Raises UserError for a trial that is not of this space or has invalid values, as a foreign database may have."""
+    """Raises UserError for a trial that does not fit the space or has invalid values, as an edited database may."""
     distributions = {axis.key: axis.distribution for axis in axes}
     for trial in trials:
         name = f"{where}, trial {trial.number}"
@@ -126,11 +126,11 @@ def check_trials(trials: list[FrozenTrial], axes: list[Axis], where: str):
             raise UserError(f"{name}: {first_line(error)}") from error
 
 
-# --------------------------------------------------------------------------------------- database
+# --- The database ---------------------------------------------------------------------------------------------------
 
 
 def open_storage(config: ConfigDict, place: Place) -> optuna.storages.RDBStorage:
-    """Raises UserError for a storage that cannot be opened."""
+    """Opens the database of the study. Raises UserError if that fails."""
     for attempts_left in reversed(range(5)):
         try:
             storage = optuna.storages.RDBStorage(
@@ -140,9 +140,9 @@ def open_storage(config: ConfigDict, place: Place) -> optuna.storages.RDBStorage
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(config.retries),
             )
             break
-        except Exception as error:  # of SQLAlchemy, a driver or Optuna
+        except Exception as error:  # from SQLAlchemy, a driver or Optuna
             reason = first_line(error)
-            # Two processes that create the tables at the same moment: one fails.
+            # If two processes create the tables at the same time, one of them fails.
             if attempts_left and ("already exists" in reason or "duplicate key" in reason):
                 time.sleep(0.5)
                 continue
@@ -197,5 +197,5 @@ def quiet_optuna() -> Generator[None]:
 
 
 def name_worker(pid: int) -> str:
-    """The name of a worker of this machine, unique among machines."""
+    """Names a worker process on this machine, uniquely among machines."""
     return f"{socket.gethostname()}:{pid}"

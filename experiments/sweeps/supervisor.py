@@ -19,14 +19,14 @@ from lm.machine.processes import Child, stop
 from lm.machine.signals import Interrupted
 
 POLL_SECONDS = 0.3
-LANES = 16  # at most, if the config does not say
+LANES = 16  # at most, if config.lanes is 0
 
 
 def supervise(sweep: Sweep, jobs: int):
-    """Runs `jobs` workers until the study is done. A worker that dies fails its own trial only.
+    """Runs `jobs` workers until the study is done. A worker that dies fails only its own trial.
 
-    Raises UserError if a worker reports that no trial can continue, and Interrupted after a signal. Either way no
-    worker is left running, and their trials are saved.
+    Raises UserError if a worker reports that no trial can continue, and Interrupted after a signal. Before it raises,
+    it stops the workers, which save their trials.
     """
     progress, workers = Progress(sweep.study, sweep.total), []
 
@@ -35,7 +35,7 @@ def supervise(sweep: Sweep, jobs: int):
         workers[-1].send([sweep.config.to_dict(), sweep.place, at_once])
 
     try:
-        requeue_orphans(sweep, workers)  # of a sweep that was killed
+        requeue_orphans(sweep, workers)  # from a sweep that was killed
         at_once = lanes_at_once(sweep) if jobs == 1 and not sweep.place.shared else 1
         finished = sum(trial.state in FINISHED for trial in trials_without_surplus(sweep.study))
         for _ in range(min(jobs, max(1, sweep.total - finished))):
@@ -49,7 +49,7 @@ def supervise(sweep: Sweep, jobs: int):
                 with contextlib.closing(worker):
                     handle_exit(sweep, worker)
                 if requeue_orphans(sweep, workers) or worker.process.returncode:
-                    start(1)  # what ended the lanes of a worker may spare each of them alone
+                    start(1)  # trials that failed together as lanes may succeed alone
     except KeyboardInterrupt as error:
         number = getattr(error, "signal", signal.SIGINT)
         raise Interrupted(number, "the sweep has stopped, and its trials are saved") from error
@@ -59,9 +59,9 @@ def supervise(sweep: Sweep, jobs: int):
 
 
 def requeue_orphans(sweep: Sweep, workers: list[Child]) -> bool:
-    """Lets other workers take the running trials of dead ones. Returns whether there are any.
+    """Requeues the running trials of dead workers. Returns whether it found any.
 
-    A trial without a name may be one that a living worker has just taken. In a shared study heartbeats tell.
+    A trial without the name of a worker may have just been taken by a live one. A shared study uses heartbeats instead.
     """
     if sweep.place.shared:
         return False
@@ -74,9 +74,9 @@ def requeue_orphans(sweep: Sweep, workers: list[Child]) -> bool:
 
 
 def handle_exit(sweep: Sweep, worker: Child):
-    """Fails the trial of a worker that died. Of several in lanes it fails none: each is then tried alone.
+    """Fails the trial of a worker that died. Several trials in lanes do not fail: each is retried alone.
 
-    Raises the error of a worker that gave up or was asked to end.
+    Raises UserError if the worker gave up, and Interrupted if it was asked to end.
     """
     status = worker.process.returncode
     if status == GAVE_UP:
@@ -99,8 +99,8 @@ def handle_exit(sweep: Sweep, worker: Child):
 def lanes_at_once(sweep: Sweep) -> int:
     """How many trials a worker trains side by side.
 
-    1 if later trials depend on earlier results. By default also 1 if the first trials differ in shape, or if there are
-    fewer of them than cores.
+    1 if later trials depend on earlier results. By default also 1 if the first trials differ in shape or are fewer than
+    the cores.
     """
     from lm.training.lanes import same_program
 

@@ -36,9 +36,9 @@ class TrialRun(NamedTuple):
 
 
 def train_trials(sweep: Sweep, trials: list[Trial], corpora: dict[str, Corpus]):
-    """Trains trials, those of one shape as lanes of one program, and tells the study how each ended.
+    """Trains trials, with trials of one shape as lanes of one program, and tells the study how each ended.
 
-    corpora: the corpus that was loaded last, by its config; changed here
+    corpora: {config of a corpus: corpus}, a cache of the last corpus; updated here
     """
     groups: list[list[TrialRun]] = []
     for trial in trials:
@@ -57,7 +57,7 @@ def train_trials(sweep: Sweep, trials: list[Trial], corpora: dict[str, Corpus]):
 
 
 def wait_until_free(directory: Path):
-    """Waits until no other process trains in a directory: one that was taken for dead, or is about to end."""
+    """Waits until no other process trains in the directory: one presumed dead or about to end may still do so."""
     announced = False
     while directory.is_dir():
         try:
@@ -73,7 +73,7 @@ def wait_until_free(directory: Path):
 
 
 def train_group(sweep: Sweep, group: list[TrialRun], corpora: dict[str, Corpus]) -> list[Exception | None]:
-    """Trains trials of one shape, and returns for each the error that ended it. Raises one that would end any trial."""
+    """Trains trials of one shape. Returns the error of each, or None. Raises an error that would end every trial."""
     first = group[0].config
     failures: list[Exception | None]
     try:
@@ -103,12 +103,12 @@ def concerns_one_trial(error: Exception) -> bool:
     """Whether other trials may succeed in spite of this error."""
     if isinstance(error, optuna.exceptions.StorageInternalError):
         return False
-    # A full disk, or one that cannot be written, would end every other trial, too.
+    # A disk that is full or read-only would end every other trial, too.
     return not any(reason in str(error) for reason in DISK_ERRORS)
 
 
 def reporter(run: TrialRun) -> Callable[[int, float], None]:
-    """Reports each validation check to the pruner, which may end the trial by TrialPruned."""
+    """Returns a function that reports a validation check to the pruner, and raises TrialPruned if it decides so."""
 
     def observe(step: int, perplexity: float):
         check = 1 + sum(row["step"] < step for row in read_validations(run.directory))
@@ -127,7 +127,7 @@ def read_validations(directory: Path) -> list[dict]:
 
 
 def tell_result(sweep: Sweep, run: TrialRun, failure: Exception | None, seconds: float):
-    """Tells the study how a trial ended, unless another machine has, which took this one for dead."""
+    """Tells the study how a trial ended, unless another machine that presumed this one dead has done so."""
     trial, checks = run.trial, []
     if failure is None:
         checks = [row["valid_perplexity"] for row in read_validations(run.directory)]
@@ -136,7 +136,7 @@ def tell_result(sweep: Sweep, run: TrialRun, failure: Exception | None, seconds:
         trial.set_user_attr("seconds", seconds)
         if failure is None:
             for number, perplexity in enumerate(checks, 1):
-                trial.report(perplexity, number)  # lanes do not report while they train
+                trial.report(perplexity, number)  # lanes do not report during training
             sweep.study.tell(trial, min(checks), skip_if_finished=True)
         elif isinstance(failure, optuna.TrialPruned):
             sweep.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
@@ -146,6 +146,6 @@ def tell_result(sweep: Sweep, run: TrialRun, failure: Exception | None, seconds:
 
 
 def describe_error(error: Exception) -> str:
-    """An error in one line; its type is named unless it is a UserError."""
+    """Describes an error in one line, with its type unless it is a UserError."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return (reason if isinstance(error, UserError) else f"{type(error).__name__}: {reason}")[:500]

@@ -1,7 +1,7 @@
-"""What a study records of its trials: place in the plan, directory, failure.
+"""Reads a trial's place in the plan, directory and failure from the study.
 
-A trial whose machine stops responding is repeated under a new number, at the place of the original. Of two workers that
-take the last trial at once, one gets a surplus trial, which has no place.
+A trial whose machine stops responding is repeated under a new number, at the place of the original. If two workers take
+the last trial at the same time, one of them gets a surplus trial, which has no place.
 """
 
 from pathlib import Path
@@ -22,12 +22,12 @@ def origin(trial: FrozenTrial) -> int:
 
 
 def originals(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that repeat no other, in order. Repeated and surplus trials leave gaps between their numbers."""
+    """The trials that are not repeats, in order. Repeats and surplus trials leave gaps between their numbers."""
     return [trial for trial in trials_without_surplus(study) if origin(trial) == trial.number]
 
 
 def place_of(study: optuna.Study, trial: FrozenTrial) -> int:
-    """Which trial of the plan this is, from 0."""
+    """Index of a trial in the plan, from 0."""
     return sum(each.number < origin(trial) for each in originals(study))
 
 

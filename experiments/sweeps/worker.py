@@ -1,6 +1,6 @@
 """A worker of a sweep: takes trials from the study and trains them (experiments/sweeps/training.py).
 
-It has a process of its own (lm/machine/processes.py), so that a crash fails one trial instead of ending the sweep. The
+It runs in its own process (lm/machine/processes.py), so that a crash fails one trial instead of ending the sweep. The
 supervisor sends it the arguments of `work`.
 """
 
@@ -25,7 +25,7 @@ from lm.machine.cores import limit_threads, one_device_per_core
 from lm.machine.processes import to_parent
 from lm.runs.files import writing
 
-GAVE_UP, ASKED = 2, 75  # exit statuses: an error, which it sends to the supervisor; a signal, after saving
+GAVE_UP, ASKED = 2, 75  # exit statuses: after an error, sent to the supervisor; after a signal, once saved
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def work(config: ConfigDict, place: Place, at_once: int):
-    """Trains trials, `at_once` at a time, until none is left; trials.log gets their output.
+    """Trains trials, `at_once` at a time, until none is left. Writes their output to trials.log.
 
     Raises UserError for a failed database or a full disk: no trial could continue.
     """
@@ -78,7 +78,7 @@ def take_trials(sweep: Sweep, at_once: int) -> Iterator[list[Trial]]:
         if not sweep.place.shared or not running:
             return
         # Wait for other machines, and repeat the trials of those that die. A trial whose worker died before its first
-        # heartbeat would never count as stale: record one for each.
+        # heartbeat would never become stale, so record a heartbeat for it.
         record_heartbeats(sweep, running - seen)
         seen |= running
         time.sleep(sweep.config.heartbeat_seconds / 2)
@@ -93,7 +93,7 @@ def ask_trials(sweep: Sweep, at_once: int) -> list[Trial]:
         trial = sweep.ask()
         record = sweep.record_of(trial)
         if "surplus" in record.user_attrs or place_of(sweep.study, record) >= sweep.total:
-            # Two workers took the last trial at once, and this is the second.
+            # Two workers took the last trial at the same time, and this one was second.
             trial.set_user_attr("surplus", "beyond config.trials")
             sweep.study.tell(trial, state=TrialState.FAIL)
         else:
@@ -104,7 +104,7 @@ def ask_trials(sweep: Sweep, at_once: int) -> list[Trial]:
 
 @contextlib.contextmanager
 def heartbeats(sweep: Sweep, numbers: list[int], seconds: float) -> Generator[threading.Thread]:
-    """Records heartbeats of trials from a thread. Optuna's own runs only inside Study.optimize, which is not used."""
+    """Records heartbeats of trials from a thread. Optuna's own thread runs only in Study.optimize, not used here."""
     stopped = threading.Event()
 
     def run():
