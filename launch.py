@@ -55,7 +55,7 @@ KINDS = ("run", "sweep", "benchmark")  # values of config.kind
 
 def main(argv: list[str]) -> int:
     """Runs the command line `argv` (program name first) and returns the exit status."""
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (None if it was closed)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (None if stdout was closed)
     for stream in (sys.stdout, sys.stderr):  # a symbol that a terminal cannot show is printed as an escape
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -249,7 +249,7 @@ def data_directory(values: flags.FlagValues) -> str | None:
 
 
 def work_directory(values: flags.FlagValues, command: Command) -> str:
-    """--workdir, or its default for the command. Raises UserError if a new run reuses a saved config without it."""
+    """--workdir, or its default for the command. Raises UserError if a new run has a saved config but no --workdir."""
     if values["workdir"].value or command.workdir:
         return values["workdir"].value or command.workdir
     config = config_file(values["config"])
@@ -281,7 +281,7 @@ def one_of_several_processes(argv: list[str], values: flags.FlagValues):
     """
     import jax
 
-    # jax.distributed waits in native code, where Python cannot raise: SIGTERM ends the process by itself.
+    # jax.distributed waits in native code, where a Python handler cannot run: SIGTERM gets its default action.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     address, number, index = (value_of(values, flag.name) for flag in DISTRIBUTED_FLAGS)
     print(f"process {index} of {number}: connecting to the others at {address}", file=sys.stderr, flush=True)

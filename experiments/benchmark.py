@@ -2,7 +2,7 @@
 
 Each implementation of a workload runs in its own process. The processes take turns in rounds, one at a time, so that
 other load on the machine affects all of them. They start from the same parameters and read the same tokens. An
-implementation whose first losses differ from ours computes another model: it is listed as absent and not measured.
+implementation whose first losses differ from ours computes a different model: it is listed as absent and not measured.
 
 Writes benchmark.json after every workload. Run the same command again to measure the remaining workloads.
     rows    workload; revision and date of the measurement; implementation: lm (this project), floor or a peer;
@@ -221,7 +221,7 @@ COLUMNS = "{:<22} {:<14} {:>12} {:>9} {:>10} {:>9} {:>9} {:>10}"
 
 
 def format_rows(rows: list[dict], header: bool) -> str:
-    """A table with one line per row; the spread is half of (highest - lowest) over the median."""
+    """A table with one line per row. spread: half of (highest - lowest), in percent of the median"""
     lines = []
     if header:
         titles = ("workload", "implementation", "tokens/s", "spread", "ours/this", "/floor", "RSS MB", "compile s")

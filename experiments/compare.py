@@ -162,7 +162,7 @@ def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
 
 
 def shown_metrics(row: dict) -> list[str]:
-    """The metrics of a row of the results in summary.json that a table shows."""
+    """The metrics that a table shows for a row of the results in summary.json."""
     return measures_of(row) or ["perplexity"]
 
 

@@ -91,8 +91,8 @@ def random_patterns(key, load: float, units: int) -> jax.Array:
 
 
 def errors(key) -> list[dict]:
-    """A row per load of LOADS: the fraction of a stored pattern's bits that one update flips (mean and interval over
-    networks), in theory, and in the textbook."""
+    """A row per load of LOADS: the fraction of a stored pattern's bits that one update flips, as measured (mean and
+    interval over networks), in theory, and in the textbook."""
     rows = []
     for number, (load, textbook) in enumerate(LOADS.items()):
         keys = jax.random.split(jax.random.fold_in(key, number), ERROR_DRAWS)
@@ -143,7 +143,7 @@ def _flat(row: dict) -> dict:
 
 
 def draw_recall(images: np.ndarray, start: np.ndarray, recalls: dict[str, Recall]) -> bytes:
-    """Draws each pattern (at most twelve), its start and what each rule recalls in a row; below, the energies."""
+    """Draws a row per pattern (at most twelve): the pattern, its start, what each rule recalls; below, the energies."""
     from matplotlib.figure import Figure
 
     shown = min(len(images), 12)

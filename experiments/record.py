@@ -1,6 +1,6 @@
 """Puts the results in --workdir on record under docs/results/, from which `make results` generates tables.
 
-a finished run that a config claims   records/TITLE.json, and a new ledger
+a finished run that a config claims   records/TITLE.json, ledger.json and reports
 a ledger of `reproduce`               its records, ledger.json and reports
 a benchmark                           benchmark.DEVICE.json
 a benchmark of lanes                  lanes.DEVICE.json

@@ -35,7 +35,7 @@ from lm.runs import lock
 from lm.runs.files import make_directory
 from lm.runs.schema import read_json
 
-LONG = 10  # minutes; a dry run estimates longer jobs before they start
+LONG = 10  # minutes; jobs that take longer print estimates before they start
 SHOWN = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
 # Seconds within which a repeated signal counts as one: timeout(1) signals a process and then its group.
 SAME_SIGNAL = 1.0
@@ -146,7 +146,7 @@ def concurrent_groups(runs: Sequence[PlannedRun]) -> list[tuple[list[PlannedRun]
 
 
 def estimate(runs: Sequence[PlannedRun], data_dir) -> list:
-    """Prints and returns estimates of the runs, and prints how long `train_all` takes at least."""
+    """Prints and returns estimates of the runs, and prints the minimum duration of `train_all`."""
     found, hours = [], 0.0
     for group, jobs in concurrent_groups(runs):
         if group:

@@ -37,7 +37,7 @@ SEEDS = 3
 SOLVED = 0.99
 # config.model.projection of cells whose output size is not the hidden size.
 PROJECTIONS = {"lstm_projection": 16}
-LEFT_OUT = ("jordan_softmax",)  # its output is a softmax, so its size cannot be compared
+LEFT_OUT = ("jordan_softmax",)  # excluded because its output is a softmax, not a hidden state
 REACH = "parity"  # gradients are drawn for this task: every symbol matters, however long ago it was read
 
 

@@ -50,7 +50,7 @@ def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=
         check_length(config.run.train)
     directory = make_directory(workdir)
     place = Place(str(directory), data_dir, storage or f"sqlite:///{directory.absolute()}/study.db", bool(storage))
-    # Machines that share a study may share the directory, too.
+    # Machines that share a study may share the directory, too, so it is not locked.
     alone = contextlib.nullcontext() if storage else lock.alone(directory)
     with alone, quiet_optuna(), storage_errors(place), raising():
         prepare_workdir(directory, definition_of(config))

@@ -69,7 +69,7 @@ def load_setup(config, data_dir) -> Setup:
 
 
 def setup_to_resume(config, workdir, data_dir) -> Setup | None:
-    """The setup for resuming from checkpoints in `workdir` if the weights or vectors of the start are gone, or None."""
+    """The setup to resume from checkpoints if the weights or vectors that the run started from are gone, else None."""
     source = config.init_from or config.model.embedding_from
     if not source or source in REGISTERED_VECTORS or os.path.exists(os.path.expanduser(source)):
         return None
@@ -78,8 +78,8 @@ def setup_to_resume(config, workdir, data_dir) -> Setup | None:
     check_values(config)
     corpus = corpus_of(open_run(workdir), config, data_dir)
     print(f"{source} is gone: resuming from the run's own checkpoint")
-    how = f"starting from {source}, which was gone when the run was resumed"
-    return make_setup(config, corpus._replace(provenance=corpus.provenance | {"start": how}))
+    start = f"starting from {source}, which was gone when the run was resumed"
+    return make_setup(config, corpus._replace(provenance=corpus.provenance | {"start": start}))
 
 
 def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:

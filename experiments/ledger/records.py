@@ -118,7 +118,7 @@ def check_score(row: dict, where: str) -> None:
 
 
 def _rounded(value):
-    """Rounds to six significant digits, more than two seeds ever agree on."""
+    """Rounds to six significant digits, enough to tell any two seeds apart."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 

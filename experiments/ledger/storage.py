@@ -28,7 +28,7 @@ LEDGER = {
     "commands": {str: str},
     "not_run": {str: str},
 }
-# Bytes of a picture depend on the version of matplotlib: reports are compared without them.
+# The bytes of a picture depend on the version of matplotlib: reports are compared without pictures.
 _PICTURE = re.compile(rb'src="data:image/svg\+xml;base64,[^"]*"')
 
 

@@ -1,7 +1,7 @@
 """The plan of a sweep: how many trials it has, the parameters of each, and when a trial is pruned.
 
-The parameters of trial n depend only on the sampler's seed and on n (for tpe: also on the earlier trials). So a sweep
-that was killed, or that several machines share, runs the same trials as an uninterrupted one.
+The parameters of trial n depend only on the sampler's seed and on n, so a sweep that was killed, or that several
+machines share, runs the same trials as an uninterrupted one. For tpe they also depend on the earlier results.
 """
 
 import math

@@ -192,7 +192,7 @@ def quiet_optuna() -> Generator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")
-        warnings.filterwarnings("ignore", "The reported value is ignored")  # a resumed trial reports again
+        warnings.filterwarnings("ignore", "The reported value is ignored")  # a resumed trial reports its checks again
         yield
 
 

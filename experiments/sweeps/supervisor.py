@@ -59,9 +59,9 @@ def supervise(sweep: Sweep, jobs: int):
 
 
 def requeue_orphans(sweep: Sweep, workers: list[Child]) -> bool:
-    """Requeues the running trials of dead workers. Returns whether it found any.
+    """Requeues the running trials of dead workers. Returns whether it found any. A shared study relies on heartbeats.
 
-    A trial without the name of a worker may have just been taken by a live one. A shared study uses heartbeats instead.
+    A live worker may not have put its name on a trial yet: a trial without a name is requeued only if no worker lives.
     """
     if sweep.place.shared:
         return False

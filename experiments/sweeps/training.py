@@ -57,7 +57,7 @@ def train_trials(sweep: Sweep, trials: list[Trial], corpora: dict[str, Corpus]):
 
 
 def wait_until_free(directory: Path):
-    """Waits until no other process trains in the directory: one presumed dead or about to end may still do so."""
+    """Waits until no other process trains in the directory, such as one presumed dead or about to end."""
     announced = False
     while directory.is_dir():
         try:
