@@ -47,7 +47,7 @@ def test_an_image_is_dark_below_its_median(tmp_path):
     ("files", "message"),
     [
         ({"a": "##\n##\n\n#\n#\n"}, "pattern 2 has 2 lines of 1 characters, the first has 2 lines of 2"),
-        ({"a": "##\n##\n"}, "has 1 patterns of 4 units; needed are two or more"),
+        ({"a": "##\n##\n"}, "has 1 patterns of 4 units; at least two are needed"),
         ({"a": "##\n\n##\n"}, "two patterns are equal"),
         (
             {"a": "##\n", "b": "###\n"},

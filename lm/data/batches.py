@@ -1,12 +1,12 @@
 """Cuts a token array on the device into training windows, by an integer cursor.
 
-A text is read as B streams in parallel; each advances `unroll` tokens per window. `batching` says where streams begin:
+A text is read as B parallel streams, each advancing `unroll` tokens per window. `batching` sets where streams begin:
 
 heads   stream i begins at i * (N // B) and wraps at the end of the text (Vanhoucke 2016, assignment 6)
-rows    the text is trimmed to B * (N // B) tokens and stream i is its i-th contiguous part; after the last whole window
-        of an epoch, reading restarts from zero state (TensorFlow's ptb_word_lm, Salvatore 2017, Trask 2019)
+rows    the text is trimmed to B * (N // B) tokens and stream i reads its i-th contiguous part; after the last full
+        window of an epoch, reading restarts from zero state (TensorFlow's ptb_word_lm, Salvatore 2017, Trask 2019)
 
-A window holds W = unroll + 1 tokens: its last token is the first of the next window.
+A window holds W = unroll + 1 tokens; its last token is also the first of the next window.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ BATCHINGS = ("heads", "rows")
 
 
 class Streams(NamedTuple):
-    """How a text is cut into windows. Fields are Python numbers and names, so that jit can treat them as static."""
+    """How a text is cut into windows. Fields are Python numbers and strings, so jit can treat them as static."""
 
     batching: str
     tokens: int  # N
@@ -42,8 +42,8 @@ class Streams(NamedTuple):
 
 
 def make_streams(batching: str, tokens: int, batch_size: int, unroll: int, context: int = 1) -> Streams:
-    """Returns checked Streams. Raises UserError for sizes that leave no whole window of `context` + 1 tokens."""
-    if tokens >= 2**30:  # positions are sums of two such numbers, in 32 bits
+    """Returns valid Streams. Raises UserError if the text is too long or too short, or if `unroll` < `context`."""
+    if tokens >= 2**30:  # window() adds two positions in int32
         raise UserError(f"the text is too long: it has {tokens} tokens, and a run can read fewer than {2**30}")
     if unroll < context:
         raise UserError(f"config.data.unroll must be at least {context}, not {unroll}")
@@ -57,7 +57,7 @@ def make_streams(batching: str, tokens: int, batch_size: int, unroll: int, conte
 
 
 def window(streams: Streams, tokens: Integer[Array, " N"], cursor: Int[Array, ""]) -> Integer[Array, "W B"]:
-    """Reads the window at `cursor`. Keeps the integer type of the tokens."""
+    """Reads the window at `cursor`, in the tokens' integer type."""
     starts = jnp.arange(streams.batch_size, dtype=jnp.int32) * streams.row
     positions = starts[None] + cursor + jnp.arange(streams.unroll + 1, dtype=jnp.int32)[:, None]
     if streams.batching == "heads":
@@ -66,7 +66,7 @@ def window(streams: Streams, tokens: Integer[Array, " N"], cursor: Int[Array, ""
 
 
 def advance(streams: Streams, cursor: Int[Array, ""]) -> Int[Array, ""]:
-    """Cursor of the next window. With rows, it returns to 0 after the last whole window of an epoch."""
+    """Cursor of the next window. With rows, it returns to 0 after the last full window of an epoch."""
     moved = cursor + streams.unroll
     if streams.batching == "heads":
         return moved % streams.tokens
@@ -79,5 +79,5 @@ def starts_epoch(streams: Streams, cursor: Int[Array, ""]) -> Bool[Array, ""]:
 
 
 def on_device(tokens: Integer[np.ndarray, "..."]) -> Integer[Array, "..."]:
-    """Copies tokens to the device. Their type is already the smallest that holds every id."""
+    """Copies tokens to the device, in their own integer type."""
     return jnp.asarray(tokens)

@@ -1,6 +1,6 @@
-"""Corpora as token arrays: source files with checksums, licence, vocabulary and splits of each.
+"""Loads corpora as token arrays.
 
-`load` returns a `Corpus`; CORPORA lists them all. To add one, give it a row in the table of its kind, such as TEXTS of
+`load` returns a `Corpus`; CORPORA lists all corpora. To add one, add a `Definition` to a table such as TEXTS in
 lm/data/text_corpora.py: a builder, and its files as `RegisteredFile`s (lm/data/files.py).
 """
 
@@ -29,8 +29,8 @@ CORPORA = TEXTS | OWN | LABELLED | CS224D | PAIRS | STATE_TRACKING | SYNTHETIC
 class Corpus(NamedTuple):
     """A corpus in memory.
 
-    splits: train, valid and test, as far as they exist and were requested: ids [N], or Examples
-    provenance: describes the data in records, in types that JSON knows
+    splits: those of train, valid and test that exist and were requested: ids [N], Examples, Pairs or Rows
+    provenance: description of the data for records; JSON-serialisable
     """
 
     name: str
@@ -45,13 +45,13 @@ def load(
     splits: tuple[str, ...] = SPLITS,
     vocabulary: Vocabulary | None = None,
 ) -> Corpus:
-    """Loads the corpus of config.data with those of the requested splits that it has.
+    """Loads the corpus of config.data. Requested splits that the corpus does not have are left out.
 
-    Reads only the files of these splits, and the one that the vocabulary is made from.
-    data_dir: directory searched before the network; None for none
-    vocabulary: encodes the text in place of the corpus's own, as for a model that has one already
-    Raises UserError for a file that is missing or not the registered one, for config.data that does not fit the corpus,
-    and for symbols that the vocabulary lacks.
+    Reads only the files of these splits and the file from which the vocabulary is built.
+    data_dir: directory searched before downloading; None to skip this search
+    vocabulary: used instead of the corpus's own, for example that of a trained model
+    Raises UserError for a missing file, a wrong checksum, a key of config.data that does not fit the corpus, and
+    symbols outside the vocabulary.
     """
     definition, used = lookup(CORPORA, data.corpus, "config.data.corpus"), {}
     for key in ("path", "valid_path", "test_path"):
@@ -88,7 +88,7 @@ def load(
 
 
 def _alternative(name: str, data_dir: str | None) -> str:
-    """Text "; or pass --config.data.corpus=A", for a corpus that is built like this one and whose files are there."""
+    """Returns "; or pass --config.data.corpus=A" if another corpus with the same builder is in data_dir; else ""."""
     for other, definition in CORPORA.items():
         files = [Path(data_dir or "", file.path) for file in definition.files.values()]
         same = other != name and definition.build is CORPORA[name].build
@@ -98,15 +98,15 @@ def _alternative(name: str, data_dir: str | None) -> str:
 
 
 def checksum(data: ml_collections.ConfigDict) -> str:
-    """16 hexadecimal digits that identify the bytes behind config.data, part of a run's identity.
+    """Hashes the files of config.data to 16 hexadecimal digits, part of a run's identity.
 
-    Reads no registered file: those are known by SHA-256, whichever splits are used. Reads the user's own files, and
-    raises UserError if that fails. A generated text follows from config.data, which itself is part of the identity.
+    Registered files are not read: their SHA-256 is known. The user's own files are read; raises UserError if that
+    fails. A generated text has no files: config.data, which is also part of the identity, determines it.
     """
     return _digest(data.corpus, own_digests(own_files(data)) if data.corpus in OWN else [])
 
 
 def _digest(corpus: str, own: list[str]) -> str:
-    """The checksum of a corpus. own: `own_digests` of the user's own files"""
+    """Checksum of a corpus. own: `own_digests` of the user's own files"""
     digests = own if corpus in OWN else sorted(file.sha256 for file in CORPORA[corpus].files.values())
     return hashlib.sha256(" ".join([corpus, *digests]).encode()).hexdigest()[:16]

@@ -11,21 +11,21 @@ from lm.data.text import Vocabulary
 # Split -> ids of a text [N], Examples, Pairs or Rows.
 Arrays = dict[str, Any]
 
-# What a builder returns: vocabulary, splits, further provenance. That of the user's own files has "own", the digests
-# that make the checksum.
+# What a builder returns: vocabulary, splits, extra provenance. For the user's own files, the provenance has the key
+# "own": the digests from which the checksum is computed.
 Built = tuple[Vocabulary, Arrays, dict]
 
 
 class Definition(NamedTuple):
-    """How a corpus is made.
+    """How to build a corpus.
 
     build: (data, text, splits, given) -> Built. data: config.data; text(key) reads the file of that key; given: the
         vocabulary to encode with, or None for the corpus's own. It may return more splits than requested
     files: key -> file
     licence: one line for records; homepage: the publisher of the text
-    purpose: one line for --help; "": the docstring of `build`
-    divides: keys of config.data by which validation text is cut from training text; () if it is a file of its own
-    tokenizer, start: how a new text is cut like the corpus's, and the symbol put before it; "": by config.data
+    purpose: one line for --help; "": the first line of `build`'s docstring
+    divides: keys of config.data that control how validation data is split off train; () if it has its own file
+    tokenizer, start: tokenizer for new texts, and the symbol put before them; if "", config.data.tokenizer, no symbol
     """
 
     build: Callable[[ml_collections.ConfigDict, Callable[[str], str], tuple[str, ...], Vocabulary | None], Built]

@@ -1,8 +1,8 @@
-"""Labelled sequences in memory, and how they are cut into padded batches on the device.
+"""Cuts labelled sequences into padded batches on the device.
 
-All sequences lie one after another in one array. A batch has B rows, each padded to the length of its bucket: sequences
-of similar length share a bucket, so little is padded. The order of an epoch follows from a key and the epoch's number:
-the sequences of each bucket are shuffled and grouped into batches, and the batches of all buckets are shuffled.
+All sequences are concatenated in one array. A batch has B rows, each padded to the length of its bucket. Sequences of
+similar length share a bucket, so there is little padding. Each epoch is shuffled with a PRNG key: the sequences within
+each bucket are shuffled and grouped into batches, then the batches of all buckets are shuffled.
 
 padding         a row of length n in a bucket of length T
 end             tokens, then padding that the model masks
@@ -21,16 +21,16 @@ from jaxtyping import Array, Bool, Float, Int, Integer, Key
 from lm.errors import UserError
 
 PADDINGS = ("end", "front_unmasked")
-KEPT = ("first", "last")  # tokens of a sequence that is too long
-OUTSIDE = -1  # the id of places before and after a sequence, which windows of tokens read
-LENGTH_UNIT = 8  # lengths of buckets are multiples of this
+KEPT = ("first", "last")  # which tokens of a sequence longer than max_tokens are kept
+OUTSIDE = -1  # id that windows read before the start and after the end of a sequence
+LENGTH_UNIT = 8  # bucket lengths are multiples of this, except the longest
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Sequences and their labels.
+    """n sequences and their labels.
 
-    tokens: ids [N] of all sequences; starts: [n + 1], where each begins, and N
+    tokens: ids [N] of all sequences; starts: [n + 1], the index of each sequence's first token, then N
     labels: one id per sequence [n], or per token [N]
     """
 
@@ -43,7 +43,7 @@ class Examples:
 
     @property
     def lengths(self) -> Integer[np.ndarray, " n"]:
-        """Tokens of each sequence."""
+        """Number of tokens in each sequence."""
         return np.diff(self.starts)
 
     def first(self, count: int) -> "Examples":
@@ -51,7 +51,7 @@ class Examples:
         return self.take(np.arange(min(count, len(self))))
 
     def take(self, chosen: Integer[np.ndarray, " m"]) -> "Examples":
-        """The sequences with these numbers, in this order."""
+        """Selects sequences by index, in the given order."""
         lengths = self.lengths[chosen]
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(self.starts.dtype)
         places = np.repeat(self.starts[:-1][chosen] - starts[:-1], lengths) + np.arange(starts[-1])
@@ -65,7 +65,7 @@ def ids_of(split) -> Integer[np.ndarray, " N"]:
 
 
 class Cut(NamedTuple):
-    """How sequences are cut: config.data.max_tokens (0: all), keep, padding, batch_size, window."""
+    """How sequences are cut: max_tokens (0: no limit), keep, padding, batch_size and window of config.data."""
 
     max_tokens: int
     keep: str
@@ -77,7 +77,7 @@ class Cut(NamedTuple):
 class Plan(NamedTuple):
     """The batches of one split; hashable.
 
-    lengths, counts: padded length, and number of sequences, of each bucket; tokens: those that are kept
+    lengths, counts: padded length and number of sequences of each bucket; tokens: total number of kept tokens
     """
 
     cut: Cut
@@ -87,16 +87,16 @@ class Plan(NamedTuple):
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """Batches of each bucket. The last one may have empty rows."""
+        """Number of batches in each bucket. The last batch of a bucket may have empty rows."""
         return tuple(-(-count // self.cut.batch_size) for count in self.counts)
 
 
 class Data(NamedTuple):
     """Examples on the device; n sequences, S batches of B rows.
 
-    starts, lengths [n]: of the tokens that are kept; by_bucket [n]: numbers of the sequences, bucket by bucket
-    rows [S, B]: the sequences of each batch, -1 for an empty row; bucket [S]: the bucket of each batch
-    first, end [n]: the tokens around each that windows may read; None: its own
+    starts, lengths [n]: the kept tokens of each sequence; by_bucket [n]: sequence indices, bucket by bucket
+    rows [S, B]: indices of the sequences in each batch, -1 for an empty row; bucket [S]: the bucket of each batch
+    first, end [n]: range of tokens that each sequence's windows may read; None: its kept tokens
     """
 
     tokens: Integer[Array, " N"]
@@ -113,7 +113,7 @@ class Data(NamedTuple):
 class Batch(NamedTuple):
     """Padded sequences. labels [B], or [T, B] with 0 at padding; present: False for an empty row.
 
-    tokens: R is T, or T + window - 1 with windows, with OUTSIDE before and after a sequence
+    tokens: R is T, or with windows T + window - 1; windows read OUTSIDE before and after a sequence
     """
 
     tokens: Integer[Array, "R B"]
@@ -123,19 +123,19 @@ class Batch(NamedTuple):
 
 
 def cut_of(data) -> Cut:
-    """config.data -> Cut"""
+    """Reads a Cut from config.data."""
     return Cut(data.max_tokens, data.keep, data.padding, data.batch_size, data.window)
 
 
 def kept_lengths(cut: Cut, examples: Examples) -> Integer[np.ndarray, " n"]:
-    """Tokens of each sequence that are kept."""
+    """Number of kept tokens in each sequence."""
     return np.minimum(examples.lengths, cut.max_tokens) if cut.max_tokens else examples.lengths
 
 
 def bucket_lengths(cut: Cut, examples: Examples, buckets: int) -> tuple[int, ...]:
-    """Padded lengths of at most `buckets` buckets, ascending, each with about as many tokens.
+    """Padded lengths, ascending, of at most `buckets` buckets that hold about equally many tokens.
 
-    With padding in front, and with one bucket, sequences are padded to max_tokens, or to the longest of them.
+    One bucket, or front padding, pads all sequences to max_tokens, or to the longest sequence if max_tokens is 0.
     """
     kept = np.sort(kept_lengths(cut, examples))
     longest = max(cut.max_tokens, 1) if cut.max_tokens else int(kept[-1])
@@ -149,7 +149,7 @@ def bucket_lengths(cut: Cut, examples: Examples, buckets: int) -> tuple[int, ...
 
 
 def make_plan(cut: Cut, examples: Examples, buckets: int) -> Plan:
-    """The batches of a split. Raises UserError for a split that 32 bits cannot address."""
+    """Plans the batches of a split. Raises UserError if 32 bits cannot index its tokens."""
     if len(examples.tokens) >= 2**31:
         raise UserError(f"the examples have {len(examples.tokens)} tokens, and a run can read fewer than {2**31}")
     lengths = bucket_lengths(cut, examples, buckets)
@@ -159,12 +159,12 @@ def make_plan(cut: Cut, examples: Examples, buckets: int) -> Plan:
 
 
 def _bucket_of(cut: Cut, examples: Examples, lengths: tuple[int, ...]) -> np.ndarray:
-    """The bucket of each sequence: the shortest that holds it."""
+    """The bucket of each sequence: the shortest one that fits it."""
     return np.searchsorted(lengths, kept_lengths(cut, examples))
 
 
 def on_device(plan: Plan, examples: Examples) -> Data:
-    """Copies the examples to the device, their batches in the order of their buckets and of the file."""
+    """Copies the examples to the device, with batches in bucket order, and file order within a bucket."""
     cut, kept = plan.cut, kept_lengths(plan.cut, examples)
     skipped = examples.lengths - kept if cut.keep == "last" else 0
     by_bucket = np.argsort(_bucket_of(cut, examples, plan.lengths), kind="stable")
@@ -175,7 +175,7 @@ def on_device(plan: Plan, examples: Examples) -> Data:
 
 
 def _batches(plan: Plan, ids: list, xp):
-    """(rows [S, B], bucket [S]) of the sequences of each bucket, in their order. xp: numpy or jax.numpy"""
+    """Returns (rows [S, B], bucket [S]). ids: the sequence indices of each bucket; xp: numpy or jax.numpy"""
     rows = []
     for count, batches, members in zip(plan.counts, plan.batches, ids, strict=True):
         padded = xp.concatenate([members, xp.full(batches * plan.cut.batch_size - count, -1, members.dtype)])
@@ -184,7 +184,7 @@ def _batches(plan: Plan, ids: list, xp):
 
 
 def shuffle(plan: Plan, data: Data, key: Key[Array, ""]) -> Data:
-    """The data with the batches of another epoch, which the key decides."""
+    """Returns the data with its batches shuffled by `key`."""
     keys = jax.random.split(key, len(plan.counts) + 1)
     members = jnp.split(data.by_bucket, np.cumsum(plan.counts)[:-1])
     shuffled = [jax.random.permutation(k, ids) for k, ids in zip(keys[1:], members, strict=True)]
@@ -194,7 +194,7 @@ def shuffle(plan: Plan, data: Data, key: Key[Array, ""]) -> Data:
 
 
 def read_batch(plan: Plan, data: Data, length: int, cursor: Int[Array, ""] | int) -> Batch:
-    """The batch at `cursor`, whose bucket has this length."""
+    """Reads the batch at `cursor`. length: padded length of that batch's bucket"""
     ids = data.rows[cursor]
     present = ids >= 0
     numbers = jnp.maximum(ids, 0)
@@ -214,7 +214,7 @@ def read_batch(plan: Plan, data: Data, length: int, cursor: Int[Array, ""] | int
 
 
 def _with_neighbours(plan: Plan, data: Data, numbers: Array, lengths: Array, length: int) -> Int[Array, "R B"]:
-    """The tokens of a batch and window // 2 more on each side."""
+    """The tokens of a batch with window // 2 more on each side."""
     side = plan.cut.window // 2
     starts = data.starts[numbers]
     places = starts[None] + jnp.arange(-side, length + side, dtype=jnp.int32)[:, None]
@@ -225,7 +225,7 @@ def _with_neighbours(plan: Plan, data: Data, numbers: Array, lengths: Array, len
 
 
 def each_batch(data: Data) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(cursor, bucket, numbers of its sequences) of every batch, in their order. Empty rows come last in a batch."""
+    """Yields (cursor, bucket, sequence indices) of every batch. Leaves out empty rows, the last rows of a batch."""
     rows, buckets = np.asarray(data.rows), np.asarray(data.bucket)
     for cursor, (numbers, bucket) in enumerate(zip(rows, buckets, strict=True)):
         yield cursor, int(bucket), numbers[numbers >= 0]

@@ -1,7 +1,7 @@
-"""Registered files: found or downloaded, verified, cached.
+"""Finds or downloads registered files, verifies and caches them.
 
-All files except the user's own come through tensorflow-datasets (TFDS): one builder per file states its address,
-checksum, features and licence; TFDS downloads, verifies, caches and describes it. Four of its defaults are replaced,
+All files except the user's own are read through tensorflow-datasets (TFDS). One TFDS builder per file declares its
+address, checksum, features and licence; TFDS downloads, verifies and caches the file. Four TFDS defaults are replaced,
 because they need TensorFlow or do not fit single files:
 
 - Prepared files use the ArrayRecord format with one record per file, read by `as_data_source`. TFRecord and
@@ -12,8 +12,8 @@ because they need TensorFlow or do not fit single files:
 - Checksums are passed as `url_infos`: checksums.tsv would need a package folder per file.
 
 The cache is $TFDS_DATA_DIR or ~/tensorflow_datasets; if that is not writable, a temporary directory. Every process
-prepares a file in a temporary directory of its own and renames that directory at the end, so several can run at once
-and a failure leaves nothing behind.
+prepares a file in its own temporary directory and renames that directory at the end, so several processes can run at
+once and a failure leaves no files behind.
 """
 
 import contextlib
@@ -36,15 +36,15 @@ from lm.data.text import decode_utf8
 from lm.errors import UserError, first_line
 from lm.machine.signals import raising
 
-_PROBE_SECONDS = 4.0  # time limit for finding out whether a host can be reached
+_PROBE_SECONDS = 4.0  # timeout of the connection test
 
 
 class RegisteredFile(NamedTuple):
     """A text file with a known checksum: plain, gzipped, or in a zip archive.
 
-    path: below data_dir; size: in bytes; url: None if it is not published
-    member: name of the text in a zip archive; text_size: its unpacked size in bytes (zip and .gz)
-    alphabet: the only characters that may occur; None for any
+    path: relative to data_dir; size: in bytes; url: None if it is not published
+    member: name of the text in a zip archive; text_size: unpacked size in bytes (zip and .gz)
+    alphabet: the allowed characters; None for any
     """
 
     path: str
@@ -77,7 +77,7 @@ def _builder(file: RegisteredFile, licence: str, cache: str):
 
     size = tfds.core.utils.Size(file.size)
     file_name = os.path.basename(file.path)
-    address = file.url or f"data_dir:{file.path}"  # key into url_infos; data_dir: is never opened
+    address = file.url or f"data_dir:{file.path}"  # key into url_infos; "data_dir:..." is never opened
 
     class Info(tfds.core.DatasetInfo):
         def initialize_from_bucket(self):
@@ -87,7 +87,7 @@ def _builder(file: RegisteredFile, licence: str, cache: str):
         VERSION = tfds.core.Version("1.0.0")
         name = f"lm_{file_name.replace('.', '_').replace('-', '_')}_{file.sha256[:12]}"
         url_infos = {address: tfds.download.checksums.UrlInfo(size, file.sha256, file_name)}  # noqa: RUF012 - TFDS's form
-        pkg_dir_path = epath.Path(__file__).parent  # set, or TFDS searches all its package paths
+        pkg_dir_path = epath.Path(__file__).parent  # if unset, TFDS searches all its package paths
 
         def _info(self):
             return Info(
@@ -125,7 +125,7 @@ def _prepared_text(builder) -> str:
 def _prepare(file: RegisteredFile, licence: str, cache: str, data_dir: str | None) -> None:
     """Finds or downloads the file through TFDS, verifies and caches it.
 
-    On failure raises UserError and leaves no files behind.
+    Raises UserError on failure.
     """
     import tensorflow_datasets as tfds
 
@@ -161,7 +161,7 @@ def _prepare(file: RegisteredFile, licence: str, cache: str, data_dir: str | Non
 
 
 def _size_and_digest(local: str) -> str:
-    """Describes a local file in an error; empty for a download."""
+    """Describes a local file for an error message; "" for a download."""
     if not local:
         return ""
     with open(local, "rb") as file:
@@ -252,7 +252,7 @@ def _probe_host(file: RegisteredFile, missing: str) -> None:
             socket.create_connection((parts.hostname, port), _PROBE_SECONDS).close()
             reached.set()
 
-    # In a thread, since name resolution has no time limit.
+    # In a thread, because name resolution has no timeout.
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()
     thread.join(_PROBE_SECONDS)

@@ -1,19 +1,18 @@
-"""Labelled text: from files of several forms to examples.
+"""Reads labelled text in several file formats.
 
-format     an example                                                       its label
-tsv        a line; one of its columns, separated by tabs, is the text       another column
+format     one example                                                      its label
+tsv        a line with tab-separated columns, one of them the text          another column
 csv        a row of comma-separated values, quoted where needed             another column
-folders    a file                                                           the folder it lies in
-columns    a sentence: a token per line, sentences separated by empty       another column of each line:
+folders    a file                                                           the name of its folder
+columns    a sentence: one token per line, sentences separated by empty     another column of each line:
            lines, columns by white space (CoNLL)                            one label per token
 
 config.data.columns = (text, label) counts columns from 0; -1 is the last.
 
 words       symbols of the vocabulary
-train       the words of the training text; any other is <unk>
-all_splits  those of valid and test too, for models that start from word vectors: a word that training lacks keeps its
-            vector, as if all words of the vectors were symbols. The texts of valid and test are read for it before
-            training, but not their labels
+train       the words of the training text; all other words are read as <unk>
+all_splits  the words of valid and test too, for models that start from word vectors: a word that occurs only in valid
+            or test keeps its pretrained vector. Reads the texts of valid and test before training, not their labels
 """
 
 import collections
@@ -34,14 +33,14 @@ from lm.errors import UserError, in_short, suggestions
 HEADERS = ("none", "first_line")
 DIGITS = ("kept", "DIGIT")
 WORDS = ("train", "all_splits")
-DOCUMENT_START = "-DOCSTART-"  # separates documents in CoNLL's files
+DOCUMENT_START = "-DOCSTART-"  # separates documents in CoNLL files
 
 
 T = TypeVar("T")
 
 
 class Row(NamedTuple):
-    """One example as read. labels: one, or one per token; where: "FILE, line 3" for errors"""
+    """One example before encoding. labels: one, or one per token; where: "FILE, line 3", for errors"""
 
     tokens: tuple[str, ...]
     labels: tuple[str, ...]
@@ -65,9 +64,9 @@ TOKENIZERS: dict[str, Callable[[str], Iterable[str]]] = {
 
 
 def read_rows(files: Sequence[OwnFile], data, split: str, sides: tuple[str, str] = ("text", "label")) -> list[Row]:
-    """All examples of some files, by config.data.format. Raises UserError that names file and line of a bad one.
+    """Reads all examples of some files in config.data.format. Raises UserError naming file and line of an invalid one.
 
-    sides: what errors call the two columns
+    sides: names of the two columns in errors
     """
     if data.format == "folders":
         _check_folders(files)
@@ -95,7 +94,7 @@ def _table_rows(file: OwnFile, data, records: Iterable[tuple[int, list[str]]]) -
 
 
 def _chosen(record: Sequence[str], columns: tuple[int, int], where: str) -> tuple[str, str]:
-    """The two columns of a record. Raises UserError for a column that it lacks, and if both are one."""
+    """Selects two columns of a record. Raises UserError if one is missing or both are the same."""
     width, (first, second) = len(record), columns
     for column in columns:
         if not -width <= column < width:
@@ -120,7 +119,7 @@ _CSV_FIELD = re.compile(r'(?:"[^"]*(?:""[^"]*)*"|(?!")[^,\n]*)[,\n]')
 
 
 def _line_of_open_quote(text: str, first: int, last: int) -> int:
-    """The line, of lines `first` to `last` of a CSV, in which the quote that is not closed begins; or `last`."""
+    """Finds the line, from `first` to `last` of a CSV, where the unclosed quote opens; `last` if not found."""
     lines, end = "\n".join(text.split("\n")[first - 1 : last]) + "\n", 0
     while field := _CSV_FIELD.match(lines, end):
         end = field.end()
@@ -150,16 +149,16 @@ def _read_folder(file: OwnFile, data) -> Iterable[Row]:
 
 
 def _check_folders(files: Sequence[OwnFile]):
-    """Raises UserError unless the folders of all files lie in one directory: train/pos and test/pos are no class."""
+    """Raises UserError unless all class folders share a parent: train/pos and test/pos are not one class."""
     first = os.path.dirname(os.path.dirname(files[0].path))
     for file in files:
         if os.path.dirname(os.path.dirname(file.path)) != first:
-            both = f"{files[0].path} and this file are not"
-            raise UserError(f"{file.path}: config.data.path must be a directory of one folder per class; {both} in one")
+            other = f"the folder of {files[0].path} lies elsewhere"
+            raise UserError(f"{file.path}: config.data.path must be a directory of one folder per class; {other}")
 
 
 def _read_columns(file: OwnFile, data) -> Iterable[Row]:
-    """Each token is one of the sentence as it is, except that config.data.tokenizer=lower lowers its case."""
+    """Tokens are kept as they are; config.data.tokenizer=lower makes them lower case."""
     tokens, labels, first = [], [], 0
     lines = plain_text(file.content, f"config.data: {file.path}").split("\n")
     for number, line in [*_numbered(lines, data), (len(lines) + 1, "")]:
@@ -187,14 +186,14 @@ FORMATS: dict[str, Callable[[OwnFile, object], Iterable[Row]]] = {
 
 
 def digits_of(token: str, digits: str) -> str:
-    """The token as config.data.digits reads it. DIGIT: a token of digits alone becomes DIGIT, once for each."""
+    """Applies config.data.digits to a token. DIGIT: "1996" becomes "DIGITDIGITDIGITDIGIT"; other tokens are kept."""
     return "DIGIT" * len(token) if digits == "DIGIT" and token.isdigit() else token
 
 
 def prepare_words(rows: Mapping[str, Sequence[Row]], data) -> dict[str, Sequence[Row]]:
-    """Rows of each split with digits as config.data.digits says, and rare words as <unk> (config.data.min_count).
+    """Applies config.data.digits, and replaces words rarer than config.data.min_count by <unk>.
 
-    Words are counted in the training file, before examples are held out of it.
+    Words are counted in the training file, before validation examples are held out of it.
     """
     if data.digits != "kept":
         rows = {
@@ -217,11 +216,11 @@ def prepare_words(rows: Mapping[str, Sequence[Row]], data) -> dict[str, Sequence
 def collect_vocabulary(
     rows: Mapping[str, Sequence[Row]], data, special: tuple[str, ...] = (), labels: Sequence[str] = ()
 ) -> Vocabulary:
-    """The vocabulary and the labels of training examples: words by (-count, word), labels sorted.
+    """Collects the vocabulary: training words by (-count, word), labels in alphabetical order.
 
-    rows: of each split; of others than train, the words that config.data.words adds come last, sorted
-    special: symbols that come first; labels: those that a corpus lists
-    <unk> is always a symbol, since later texts have other words. Raises UserError if all examples have one label.
+    rows: the rows of each split; words that only valid or test has come last, sorted (config.data.words=all_splits)
+    special: symbols that come first; labels: the label list of the corpus, added to the training labels
+    Always includes <unk>, for words of later texts. Raises UserError if all training examples have the same label.
     """
     unknown = UNKNOWN["word"]
     train, limit = rows["train"], data.max_vocabulary
@@ -238,7 +237,7 @@ def collect_vocabulary(
 
 
 def encode_rows(rows: Sequence[Row], vocabulary: Vocabulary, start: str = "") -> Examples:
-    """Rows as examples. start: a symbol put before each text. Raises UserError for a label that training lacks."""
+    """Encodes rows. start: a symbol put before each text. Raises UserError for a label outside the vocabulary."""
     index = {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
     label_index = {label: number for number, label in enumerate(vocabulary.labels)}
     unknown = index[vocabulary.unknown or vocabulary.symbols[0]]
@@ -251,19 +250,19 @@ def encode_rows(rows: Sequence[Row], vocabulary: Vocabulary, start: str = "") ->
         for label in row.labels:
             if label not in label_index:
                 known = suggestions(label, vocabulary.labels)
-                raise UserError(f"{row.where}: the label {in_short(label)} is not one of the training examples{known}")
+                raise UserError(f"{row.where}: no training example has the label {in_short(label)}{known}")
             labels.append(label_index[label])
     starts = np.concatenate([[0], np.cumsum(lengths)])
     kind = np.min_scalar_type(len(vocabulary.labels) - 1)
     return Examples(np.array(tokens, vocabulary.dtype), starts, np.array(labels, kind))
 
 
-# Keys of config.data that decide which examples are held out: the rows to draw from, the seed and the share.
+# Keys of config.data that determine which training examples are held out for validation.
 DRAWN_BY = ("seed", "valid_share", "format", "header")
 
 
 def with_valid(rows: Mapping[str, Sequence[T]], data) -> dict[str, Sequence[T]]:
-    """Rows of each split; valid is held out of train if it has no file, config.data.valid_share of it."""
+    """Holds out valid as the share config.data.valid_share of train, unless valid has its own file."""
     rows = dict(rows)
     if "valid" not in rows and data.valid_share:
         rows["train"], rows["valid"] = hold_out(rows["train"], data.valid_share, data.seed)
@@ -271,16 +270,16 @@ def with_valid(rows: Mapping[str, Sequence[T]], data) -> dict[str, Sequence[T]]:
 
 
 def hold_out(rows: Sequence[T], share: float, seed: int) -> tuple[list[T], list[T]]:
-    """(the other rows, a share of them drawn at random), both in their order. Raises UserError for an empty part."""
+    """Returns (kept rows, a random share of the rows), both in file order. Raises UserError if either is empty."""
     count = round(share * len(rows))
     if not 0 < count < len(rows):
-        raise UserError(f"config.data.valid_share={share:g} of {len(rows)} training examples leaves a part empty")
+        raise UserError(f"config.data.valid_share={share:g} of {len(rows)} training examples leaves a split empty")
     held = set(np.random.default_rng(seed).permutation(len(rows))[:count].tolist())
     return [row for n, row in enumerate(rows) if n not in held], [row for n, row in enumerate(rows) if n in held]
 
 
 def check_labels(splits: dict[str, Examples], vocabulary: Vocabulary, drawn: bool):
-    """Raises UserError if a validation split lacks a class of the training examples: its score would mislead.
+    """Raises UserError if valid lacks a label of the training examples: its score would mislead.
 
     drawn: whether valid was drawn from the training examples
     """

@@ -1,4 +1,4 @@
-"""Registered corpora of labelled text. `LABELLED` has their rows of lm/data/corpora.py: CORPORA."""
+"""Registered corpora of labelled text: `LABELLED`, a part of CORPORA (lm/data/corpora.py)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from lm.errors import UserError
 
 
 class Form(NamedTuple):
-    """How a file is read: as the keys of config.data of these names."""
+    """How a file is read. The fields mean what the keys of config.data with these names mean."""
 
     format: str
     columns: tuple[int, int]
@@ -21,14 +21,14 @@ class Form(NamedTuple):
     header: str = "none"
 
 
-# The first symbols of Keras's IMDB: padding, start of a text, other words, unused.
+# The first symbols of Keras's IMDB: padding, start of text, unknown word, unused.
 KERAS_SPECIAL = ("<pad>", "<start>", "<unk>", "<unused>")
 
 
 def _built(rows: Mapping[str, Sequence[Row]], data, splits, given, special=(), start="", labels=()) -> tuple:
-    """(vocabulary, {split: Examples}, provenance) of rows; valid is held out of train if it has no file.
+    """Returns (vocabulary, {split: Examples}, provenance). Valid is held out of train if it has no file.
 
-    splits: those to encode; the words of the others may be symbols (config.data.words)
+    splits: the splits to encode; rows of other splits only add words to the vocabulary (config.data.words)
     """
     rows = labelled.with_valid(labelled.prepare_words(rows, data), data)
     vocabulary = given or labelled.collect_vocabulary(rows, data, special, labels)
@@ -37,12 +37,12 @@ def _built(rows: Mapping[str, Sequence[Row]], data, splits, given, special=(), s
 
 
 def _needed(data, splits, given) -> set[str]:
-    """The splits to read: those requested, train, and those whose words are to be symbols."""
+    """The splits to read: the requested ones, train, and with config.data.words=all_splits every split."""
     return {*splits, "train", *(SPLITS if data.words == "all_splits" and not given else ())}
 
 
 def _reader(form: Form, files: dict[str, RegisteredFile], special=(), start="") -> Callable:
-    """The builder of a corpus with one file per split."""
+    """Returns the builder of a corpus with one file per split."""
 
     def build(data, text, splits, given):
         rows = {}
@@ -56,7 +56,7 @@ def _reader(form: Form, files: dict[str, RegisteredFile], special=(), start="") 
 
 
 def _atis(data, text, splits, given) -> tuple:
-    """Flight queries with a slot per word, as numbers; the first and last token of each line are left out."""
+    """Flight queries with a slot per word. Drops the first and last token of each line."""
     words, slots = text("words").split(), text("slots").split()
     rows = {}
     for name in ("train", "test"):
@@ -78,7 +78,7 @@ def _atis_row(words: list[str], slots: list[str], pair: tuple[str, str], where: 
 
 
 def files_in(folder: str, url: str | None, *rows: tuple) -> dict[str, RegisteredFile]:
-    """{key: file} of rows (key, name, size, sha256[, size of the text])"""
+    """Returns {key: RegisteredFile}. rows: (key, name, size, sha256[, unpacked size])"""
     return {
         key: RegisteredFile(f"{folder}/{name}", size, sha256, url and f"{url}/{name}", text_size=rest[0] if rest else 0)
         for key, name, size, sha256, *rest in rows
@@ -134,7 +134,7 @@ _ATIS = files_in(
 _REUTERS = "Reuters: for research; not redistributed here"
 _CONLL_HOME = "https://www.clips.uantwerpen.be/conll2003/ner/"
 
-# The test half as validation split, as in Keras examples: an accuracy on it is not a test accuracy.
+# The test half is the validation split, as in Keras examples: accuracy on it is not test accuracy.
 _IMDB_HALVES = {"train": _IMDB["train"], "valid": _IMDB["test"]}
 _IMDB_FORM = Form("tsv", (3, 0), "keras")
 _IMDB_LICENCE = "Maas et al. 2011: for research; not redistributed here"
@@ -142,7 +142,7 @@ _IMDB_HOME = "https://ai.stanford.edu/~amaas/data/sentiment/"
 
 
 def tokens_of(data, text: str) -> list[str]:
-    """The tokens of a text, as config.data reads those of its corpus."""
+    """Tokenizes a text in the same way as the corpus of config.data."""
     if data.corpus in LABELLED:
         tokenizer, start = LABELLED[data.corpus].tokenizer, LABELLED[data.corpus].start
     else:
@@ -159,7 +159,7 @@ LABELLED = {
         _IMDB,
         _IMDB_LICENCE,
         _IMDB_HOME,
-        "Reviews of films, positive or negative; words as by Keras's Tokenizer. Valid is drawn.",
+        "Film reviews, positive or negative, tokenized as by Keras. Valid is a random share of train.",
         divides=labelled.DRAWN_BY,
         tokenizer="keras",
         start="<start>",
@@ -169,7 +169,7 @@ LABELLED = {
         _IMDB_HALVES,
         _IMDB_LICENCE,
         _IMDB_HOME,
-        "As imdb, with its test half as validation text, as in Keras's examples.",
+        "As imdb, with the test half as validation split, as in Keras's examples.",
         tokenizer="keras",
         start="<start>",
     ),
@@ -178,7 +178,7 @@ LABELLED = {
         _DBPEDIA,
         "CC BY-SA 3.0; not redistributed here",
         "https://www.dbpedia.org",
-        "First sentences of articles, with the class of what they describe.",
+        "First sentences of Wikipedia articles, with the class of the subject.",
         tokenizer="lower",
     ),
     "conll2003_ner": Definition(
@@ -186,7 +186,7 @@ LABELLED = {
         _CONLL,
         _REUTERS,
         _CONLL_HOME,
-        "Sentences of news, with a tag of named entities per word.",
+        "News sentences, with a named-entity tag per word.",
         tokenizer="spaces",
     ),
     "conll2003_pos": Definition(
@@ -194,7 +194,7 @@ LABELLED = {
         _CONLL,
         _REUTERS,
         _CONLL_HOME,
-        "Sentences of news, with a part of speech per word.",
+        "News sentences, with a part of speech per word.",
         tokenizer="spaces",
     ),
     "atis": Definition(

@@ -1,4 +1,4 @@
-"""Corpora of the user's own files: a text, labelled texts, pairs. `OWN` has their rows of corpora.py: CORPORA."""
+"""Corpora from the user's own files: a text, labelled texts, pairs. `OWN` is a part of CORPORA (lm/data/corpora.py)."""
 
 from lm.data import labelled, own_warnings, pair_corpora
 from lm.data.definition import Built, Definition
@@ -19,11 +19,11 @@ from lm.errors import UserError
 
 
 def _textfile(data, text, splits, given) -> Built:
-    """Your own text, config.data.path, by config.data.level. Vocabulary: the symbols of train.
+    """Your own text file config.data.path, read at config.data.level. Vocabulary: the symbols of train.
 
-    config.data.path is divided by config.data.fractions in file order; it is all training text if config.data.
-    valid_path or test_path is set. Encodes all parts whatever is requested: the vocabulary has an unknown symbol if
-    any part needs one.
+    Divides config.data.path by config.data.fractions in file order; if config.data.valid_path or test_path is set, all
+    of it is training text. Encodes all parts, also those not requested, because the vocabulary needs an unknown symbol
+    if any part has a symbol that train lacks.
     """
     files = own_files(data)
     texts = {name: _joined(read, data.level) for name, read in files.items()}
@@ -49,7 +49,7 @@ def _textfile(data, text, splits, given) -> Built:
 
 
 def own_files(data) -> dict[str, list[OwnFile]]:
-    """Split -> its files, of those splits that config.data names files for."""
+    """Reads {split: its files}. Raises UserError if two splits have a file with the same text."""
     files = {"train": read_own(data.path, "config.data.path")}
     if data.valid_path:
         files["valid"] = read_own(data.valid_path, "config.data.valid_path")
@@ -59,12 +59,12 @@ def own_files(data) -> dict[str, list[OwnFile]]:
     for split, read in files.items():
         for file in read:
             if file.text_sha256 and (also := seen.setdefault(file.text_sha256, split)) != split:
-                raise UserError(f"config.data.{split}_path: {file.path} is {also} text too, so its score would mislead")
+                raise UserError(f"config.data.{split}_path: {file.path} repeats a {also} file, so its score misleads")
     return files
 
 
 def _joined(files: list[OwnFile], level: str) -> str:
-    """The text of files, one after the other. A byte that is not UTF-8 is an error, or at level byte a surrogate."""
+    """Concatenates files. Bytes that are not UTF-8 become surrogates at level byte; otherwise they raise UserError."""
     if level == "byte":
         content = b"".join(file.content for file in files)
         if not content:
@@ -75,7 +75,7 @@ def _joined(files: list[OwnFile], level: str) -> str:
 
 
 def _own_vocabulary(train: str, data, unknown: bool = False) -> Vocabulary:
-    """The vocabulary of config.data.level for a training text."""
+    """Builds the vocabulary of a training text at config.data.level."""
     if data.level == "byte":
         if data.max_vocabulary:
             raise UserError("config.data.max_vocabulary must be 0 with config.data.level=byte: all bytes are symbols")
@@ -87,13 +87,13 @@ def _own_vocabulary(train: str, data, unknown: bool = False) -> Vocabulary:
 
 
 def _labelled(data, text, splits, given) -> Built:
-    """Your own labelled texts, by config.data.format. Vocabulary: config.data.words. Labels: those of train.
+    """Your own labelled texts in config.data.format. Vocabulary: see config.data.words. Labels: those in train.
 
-    Without config.data.valid_path, valid is a random share of the training examples, config.data.valid_share.
+    Without config.data.valid_path, a random share config.data.valid_share of the training examples becomes valid.
     """
     files = own_files(data)
     read = {name: labelled.read_rows(some, data, name) for name, some in files.items()}
-    if "train" in splits:  # once a run
+    if "train" in splits:  # so that each run warns once
         own_warnings.warn_of_shared({name: [row[:2] for row in some] for name, some in read.items()}, data)
         tokens = {name: (token for row in some for token in row.tokens) for name, some in read.items()}
         own_warnings.warn_of_special(tokens, [UNKNOWN["word"]])
@@ -106,7 +106,7 @@ def _labelled(data, text, splits, given) -> Built:
 
 
 def _pairs(data, text, splits, given) -> Built:
-    """Your own pairs, two columns of a TSV or CSV file. Valid as with config.data.corpus=labelled."""
+    """Your own pairs in two columns of a TSV or CSV file. Valid: as for config.data.corpus=labelled."""
     files = own_files(data)
     level = "char" if data.tokenizer == "characters" else "word"
     pairs = {name: pair_corpora.read_own_pairs(read, data, name) for name, read in files.items()}
@@ -121,7 +121,7 @@ def _pairs(data, text, splits, given) -> Built:
 
 
 def _own_sources(files: dict[str, list[OwnFile]]) -> list[dict]:
-    """The user's own files as records name them."""
+    """Describes the user's own files for records."""
     return [
         {"file": file.path, "url": None, "bytes": len(file.content), "sha256": file.sha256}
         for read in files.values()
@@ -130,7 +130,7 @@ def _own_sources(files: dict[str, list[OwnFile]]) -> list[dict]:
 
 
 def own_digests(files: dict[str, list[OwnFile]]) -> list[str]:
-    """SHA-256 of the user's own files; the name of the split comes before those of valid and test."""
+    """SHA-256 of the user's own files. The split names "valid" and "test" precede the hashes of their files."""
     digests = []
     for split, read in files.items():
         digests += ([] if split == "train" else [split]) + [file.sha256 for file in read]

@@ -1,4 +1,4 @@
-"""The user's own text files: one file, several by a pattern, or all in a directory."""
+"""Reads the user's own text files: one file, the files matching a pattern, or all files in a directory."""
 
 import glob
 import hashlib
@@ -21,16 +21,16 @@ class OwnFile(NamedTuple):
 
     @property
     def text_sha256(self) -> str:
-        """That of the text without its byte-order mark, kind of line ends and surrounding white space; "" if empty."""
+        """SHA-256 that ignores byte-order mark, CRLF line ends and surrounding white space; "" for an empty text."""
         text = self.content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").strip()
         return hashlib.sha256(text).hexdigest() if text else ""
 
 
 def read_own(path: str, key: str) -> list[OwnFile]:
-    """Reads a file, the files that a pattern such as "texts/*.txt" matches, or all in a directory, sorted by path.
+    """Reads a file, the files matching a pattern such as "texts/*.txt", or all files in a directory, sorted by path.
 
-    Hidden files are left out. key: such as config.data.path. Raises UserError if there is none, one cannot be read,
-    or is no regular file: a device or a pipe might never end.
+    Leaves out hidden files. key: config key or flag for errors, such as config.data.path. Raises UserError if no file
+    is found or one cannot be read, and for devices and pipes, which might never end.
     """
     if not path:
         raise UserError(f"{key} is empty: name your text with --{key}=FILE")
@@ -58,7 +58,7 @@ def _read(path: str, where: str) -> bytes:
 
 
 def read_bytes(path: str) -> bytes:
-    """The content of a file or a pipe. Raises OSError; also for a device, which might never end."""
+    """Reads a file or a pipe. Raises OSError if it cannot be read, and for a device, which might never end."""
     with open(path, "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not file.isatty()):

@@ -1,4 +1,4 @@
-"""Warnings of the user's own files: examples or lines of two splits, and words that spell special symbols."""
+"""Warns about the user's own files: data that two splits share, and words that spell special symbols."""
 
 import collections
 import io
@@ -9,13 +9,13 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from lm.data.labelled import with_valid
 from lm.data.text import END_OF_SENTENCE, Vocabulary
 
-LONG_LINE = 20  # characters of a line that two texts hardly share by chance
+LONG_LINE = 20  # characters; two texts rarely share a line of this length by chance
 
 
 def warn_of_shared(examples: Mapping[str, Sequence[Hashable]], data):
-    """Prints a warning for each of valid and test that has whole examples of the training file.
+    """Warns if valid or test has examples that are also training examples.
 
-    examples: of each file. A validation part that is drawn from the training file is compared with the rest of it.
+    examples: {split: examples of its file}. If valid is drawn from the training file, it is compared with the rest.
     """
     parts = with_valid(examples, data)
     for name in [split for split in parts if split != "train"]:
@@ -28,12 +28,12 @@ def warn_of_shared(examples: Mapping[str, Sequence[Hashable]], data):
 
 
 def warn_of_shared_lines(parts: Mapping[str, str], is_divided: bool):
-    """Prints a warning for each of valid and test of which more than half the lines are lines of train too.
+    """Warns if more than half the lines of valid or test are also lines of train. Ignores lines below LONG_LINE.
 
-    Of a text: short lines, which any text may share, do not count. is_divided: whether the parts are of one text
+    is_divided: whether the parts come from one text
     """
     lines = {name: [hash(line) for line in _long_lines(part)] for name, part in parts.items() if name != "train"}
-    wanted = set().union(*lines.values())  # not those of train, which may be 100 MB
+    wanted = set().union(*lines.values())  # without the lines of train, which may be 100 MB
     shared = {line for line in map(hash, _long_lines(parts["train"])) if line in wanted} if wanted else set()
     for name, some in lines.items():
         if (count := sum(line in shared for line in some)) > len(some) / 2:
@@ -47,9 +47,9 @@ def _long_lines(text: str) -> Iterable[str]:
 
 
 def warn_of_special(tokens: Mapping[str, Iterable[str]], special: Collection[str]):
-    """Prints a warning for each file that spells special symbols, such as <unk>: they are read as these symbols.
+    """Warns about tokens that spell special symbols, such as <unk>: they are read as these symbols.
 
-    tokens: of each file
+    tokens: {split: tokens of its file}
     """
     for name, some in tokens.items():
         if counts := collections.Counter(token for token in some if token in special):
@@ -59,7 +59,7 @@ def warn_of_special(tokens: Mapping[str, Iterable[str]], special: Collection[str
 
 
 def warn_of_special_in_text(texts: Mapping[str, str], vocabulary: Vocabulary):
-    """As `warn_of_special`, of texts that a language model reads: of words, <eos> is what a line end becomes."""
+    """`warn_of_special` for language-model texts. At level word, <eos> is special too: line ends become <eos>."""
     of_words = vocabulary.level == "word"
     special = [symbol for symbol in (vocabulary.unknown, END_OF_SENTENCE if of_words else None) if symbol]
     pattern = "|".join(map(re.escape, special))

@@ -1,7 +1,7 @@
-"""Corpora of pairs: sums, Multi30k, and the user's own. `PAIRS` has the registered rows of lm/data/corpora.py: CORPORA.
+"""Corpora of pairs: sums, Multi30k, the user's own. `PAIRS`: the registered ones in CORPORA (lm/data/corpora.py).
 
-Sources and targets have symbols of their own, unless both are characters. Symbol END, which ends every sequence, is the
-first on either side.
+Sources and targets have separate vocabularies, except in `addition`. The symbol END ends every sequence and has id 0 in
+both vocabularies.
 """
 
 import collections
@@ -18,12 +18,12 @@ from lm.data.text import SPLITS, UNKNOWN, Vocabulary
 from lm.errors import UserError
 
 NAMES_OF_END = {"char": "\n", "word": "<eos>"}
-BELOW = (100, 1000)  # addition: bounds of the two numbers
+BELOW = (100, 1000)  # addition: exclusive upper bounds of the two numbers
 MOST_SUMS = 10_000_000
 
 
 class Pair(NamedTuple):
-    """One pair as read. text: the target before it was cut into tokens"""
+    """One pair of token sequences. text: the target before tokenization"""
 
     source: Sequence[str]
     target: Sequence[str]
@@ -31,10 +31,10 @@ class Pair(NamedTuple):
 
 
 def collect_pair_vocabulary(train: Iterable[Pair], level: str, data) -> Vocabulary:
-    """The symbols of either side of training pairs, by (-count, symbol), after END and the unknown symbol.
+    """Collects the symbols of each side by (-count, symbol), after END and the unknown symbol.
 
-    A symbol that a side has less often than config.data.min_count is unknown; config.data.max_vocabulary, if positive,
-    is the most that a side keeps.
+    Leaves out symbols that occur fewer than config.data.min_count times on their side. If positive,
+    config.data.max_vocabulary limits the number of symbols of each side.
     """
     first, sides = (NAMES_OF_END[level], UNKNOWN[level]), []
     for side in zip(*((pair.source, pair.target) for pair in train), strict=True):
@@ -46,7 +46,7 @@ def collect_pair_vocabulary(train: Iterable[Pair], level: str, data) -> Vocabula
 
 
 def encode_pairs(pairs: Sequence[Pair], vocabulary: Vocabulary) -> Pairs:
-    """Pairs as ids, and the texts of the targets."""
+    """Encodes pairs. Keeps the target texts."""
     sides = []
     for symbols, lists in (
         (vocabulary.symbols, [pair.source for pair in pairs]),
@@ -60,7 +60,7 @@ def encode_pairs(pairs: Sequence[Pair], vocabulary: Vocabulary) -> Pairs:
 
 
 def built(pairs: Mapping[str, Sequence[Pair]], level: str, data, splits, given) -> tuple:
-    """(vocabulary, {split: Pairs}, provenance); valid is held out of train if it has no file."""
+    """Returns (vocabulary, {split: Pairs}, provenance). Valid is held out of train if it has no file."""
     pairs = labelled.with_valid(pairs, data)
     vocabulary = given or collect_pair_vocabulary(pairs["train"], level, data)
     arrays = {name: encode_pairs(some, vocabulary) for name, some in pairs.items() if name in splits}
@@ -71,10 +71,9 @@ def built(pairs: Mapping[str, Sequence[Pair]], level: str, data, splits, given) 
 
 
 def addition(data, text, splits, given) -> tuple:
-    """Sums such as 45+123 -> 168: config.data.size for training, 1,000 each for valid and test that training lacks.
+    """Sums such as 45+123 -> 168. Train: config.data.size sums; valid and test: 1,000 each that are not in train.
 
-    One number is below 100 and one below 1,000, and the smaller one comes first, as in flax's example (Heek et al.
-    2020).
+    One number is below 100, the other below 1,000, and the smaller one comes first (as in flax, Heek et al. 2020).
     """
     if data.size > MOST_SUMS:
         raise UserError(f"config.data.size must be at most {MOST_SUMS} with config.data.corpus=addition")
@@ -94,7 +93,7 @@ def addition(data, text, splits, given) -> tuple:
 
 
 def _number(pairs: np.ndarray) -> np.ndarray:
-    """A number for each pair of numbers."""
+    """Maps each pair of numbers to a unique integer."""
     return pairs[:, 0] * max(BELOW) + pairs[:, 1]
 
 
@@ -102,7 +101,7 @@ def _number(pairs: np.ndarray) -> np.ndarray:
 
 
 def _multi30k(data, text, splits, given) -> tuple:
-    """Captions in German and English: a sentence per line, in lower case, cut into words by Moses' tokenizer."""
+    """Image captions in German and English, one sentence per line, in lower case, tokenized by Moses."""
     pairs = {}
     for name in SPLITS:
         if name in splits or name == "train":
@@ -112,8 +111,8 @@ def _multi30k(data, text, splits, given) -> tuple:
 
 
 def read_own_pairs(files, data, split: str) -> list[Pair]:
-    """Pairs of a TSV or CSV file; config.data.columns are those of source and target. Raises UserError that names file
-    and line of a bad one."""
+    """Reads pairs from TSV or CSV files; config.data.columns are the source and target columns. Raises UserError naming
+    file and line of an invalid pair."""
     if data.format not in ("tsv", "csv"):
         raise UserError(f"config.data.format must be tsv or csv with config.data.corpus=pairs, not {data.format}")
     tokenize = labelled.TOKENIZERS[data.tokenizer]
@@ -181,6 +180,6 @@ PAIRS = {
 
 
 def source_tokens(data, line: str) -> list[str]:
-    """The tokens of a line, as config.data reads the sources of its corpus."""
+    """Tokenizes a line in the same way as the sources of the corpus of config.data."""
     tokenizer = PAIRS[data.corpus].tokenizer if data.corpus in PAIRS else data.tokenizer
     return list(labelled.TOKENIZERS[tokenizer](line))

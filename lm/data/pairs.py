@@ -1,4 +1,4 @@
-"""Pairs of sequences: sources and the targets that they become."""
+"""Pairs of source and target sequences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from jaxtyping import Array, Int, Integer, Key
 from lm.data import examples
 from lm.data.examples import Batch, Examples, Plan, read_batch
 
-END = 0  # the symbol that ends every sequence, on either side
+END = 0  # id of the symbol that ends every source and every target
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Sources and targets, equally many, each with END as its last token. Their labels mean nothing.
+    """Equally many sources and targets, each with END as its last token. Their labels are unused.
 
-    texts: the targets as they were read, also of words that have no symbol
+    texts: the targets as text before encoding, including unknown words
     """
 
     source: Examples
@@ -30,7 +30,7 @@ class Pairs:
 
     @property
     def tokens(self) -> Integer[np.ndarray, " N"]:
-        """Those of the targets."""
+        """Token ids of the targets."""
         return self.target.tokens
 
     def first(self, count: int) -> "Pairs":
@@ -38,14 +38,14 @@ class Pairs:
         return Pairs(self.source.first(count), self.target.first(count), self.texts[:count])
 
     def longer(self) -> Examples:
-        """Sequences as long as the longer one of each pair, which decides the bucket."""
+        """Dummy sequences with the length of the longer side of each pair, which determines the bucket."""
         lengths = np.maximum(self.source.lengths, self.target.lengths)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         return Examples(np.zeros(starts[-1], np.uint8), starts, np.zeros(len(self), np.uint8))
 
 
 class Data(NamedTuple):
-    """Pairs on the device, in the same batches."""
+    """Pairs on the device. Sources and targets have the same batches."""
 
     source: examples.Data
     target: examples.Data
@@ -59,7 +59,7 @@ class PairBatch(NamedTuple):
 
 
 def on_device(plan: Plan, pairs: Pairs) -> Data:
-    """Copies the pairs to the device, their batches in the order of their buckets and of the file."""
+    """Copies the pairs to the device, with batches in bucket order, and file order within a bucket."""
     base = examples.on_device(plan, pairs.longer())
 
     def side(some: Examples) -> examples.Data:
@@ -70,18 +70,18 @@ def on_device(plan: Plan, pairs: Pairs) -> Data:
 
 
 def shuffle(plan: Plan, data: Data, key: Key[Array, ""]) -> Data:
-    """The data with the batches of another epoch, which the key decides."""
+    """Returns the data with its batches shuffled by `key`."""
     source = examples.shuffle(plan, data.source, key)
     return Data(source, data.target._replace(rows=source.rows, bucket=source.bucket))
 
 
 def read_pairs(plan: Plan, data: Data, length: int, cursor: Int[Array, ""] | int) -> PairBatch:
-    """The batch at `cursor`, whose bucket has this length."""
+    """Reads the batch at `cursor`. length: padded length of that batch's bucket"""
     return PairBatch(*(read_batch(plan, each, length, cursor) for each in data))
 
 
 def examples_of(lists: Sequence[Sequence[int]], dtype) -> Examples:
-    """Lists of ids, with END put after each."""
+    """Converts lists of ids to Examples. Appends END to each list."""
     starts = np.concatenate([[0], np.cumsum([len(ids) + 1 for ids in lists])])
     tokens = np.fromiter((i for ids in lists for i in (*ids, END)), dtype, count=starts[-1])
     return Examples(tokens, starts, np.zeros(len(lists), np.uint8))

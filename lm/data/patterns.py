@@ -1,4 +1,4 @@
-"""Patterns of a Hopfield network: six digits, or the user's own text files and images."""
+"""Patterns for a Hopfield network: six digits, or the user's own text files and images."""
 
 import io
 import re
@@ -11,11 +11,11 @@ from lm.data.own_files import OwnFile, read_own
 from lm.data.text import plain_text
 from lm.errors import UserError
 
-MOST_UNITS = 4096  # an image is reduced to SIDE x SIDE; weights take 4 N^2 bytes
-SIDE = 64
-OFF = " .0-"  # characters that stand for -1; every other one stands for 1
+MOST_UNITS = 4096  # N at most; the weights need 4 N^2 bytes
+SIDE = 64  # images are resized to SIDE x SIDE
+OFF = " .0-"  # characters for -1; all others mean 1
 
-# 1, 2, 4, 5, 7 and 9: of the ten digits, 3, 6, 8 and 0 resemble others too much for Hebb's rule.
+# 1, 2, 4, 5, 7 and 9. Left out: 3, 6, 8 and 0, which resemble other digits too much for Hebb's rule.
 DIGITS = """\
 ....###...
 ...####...
@@ -98,8 +98,8 @@ DIGITS = """\
 
 
 def parse_patterns(text: str, where: str) -> Float[np.ndarray, "P H W"]:
-    """Patterns of -1 and 1, drawn with characters and separated by empty lines. Raises UserError for patterns of
-    different sizes, and for a line of spaces alone, which may mean either."""
+    """Parses patterns of -1 and 1, drawn with characters and separated by empty lines. Raises UserError for patterns of
+    different sizes, and for a line with only spaces: it could be a separator or units that are off."""
     for number, line in enumerate(text.splitlines(), 1):
         if line and not line.strip():
             remedy = "leave it empty between patterns, or draw units that are off as dots"
@@ -116,20 +116,20 @@ def parse_patterns(text: str, where: str) -> Float[np.ndarray, "P H W"]:
 
 
 def read_image(file: OwnFile) -> Float[np.ndarray, "1 H W"]:
-    """An image, reduced to SIDE x SIDE: 1 where it is darker than its median, else -1."""
+    """Reads an image and resizes it to SIDE x SIDE. Pixels darker than the median become 1, all others -1."""
     try:
         image = Image.open(io.BytesIO(file.content)).convert("L")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"--patterns: {file.path} is no image that can be read: {error}") from error
+        raise UserError(f"--patterns: {file.path} cannot be read as an image: {error}") from error
     grey = np.asarray(image.resize((SIDE, SIDE)), np.float32)
     return np.where(grey < np.median(grey), 1.0, -1.0).astype(np.float32)[None]
 
 
 def load_patterns(path: str) -> Float[np.ndarray, "P H W"]:
-    """The patterns of a file, a directory or a glob pattern, in sorted order; DIGITS for an empty path.
+    """Reads the patterns of a file, a directory or a glob pattern, sorted by path; DIGITS if `path` is empty.
 
-    Raises UserError for files that cannot be read, fewer than two patterns, and patterns that are equal, of different
-    sizes or too large.
+    Raises UserError for files that cannot be read, for fewer than two patterns, and for patterns that are equal, of
+    different sizes or too large.
     """
     if not path:
         return parse_patterns(DIGITS, "DIGITS")
@@ -153,7 +153,7 @@ def load_patterns(path: str) -> Float[np.ndarray, "P H W"]:
     patterns = np.concatenate(found)
     if len(patterns) < 2 or patterns[0].size > MOST_UNITS:
         what = f"{len(patterns)} patterns" + (f" of {patterns[0].size} units" if len(patterns) else "")
-        raise UserError(f"--patterns={path} has {what}; needed are two or more, of at most {MOST_UNITS} units")
+        raise UserError(f"--patterns={path} has {what}; at least two are needed, of at most {MOST_UNITS} units")
     if len(np.unique(patterns.reshape(len(patterns), -1), axis=0)) < len(patterns):
         raise UserError(f"--patterns={path}: two patterns are equal")
     return patterns

@@ -1,4 +1,4 @@
-"""Whether a run that starts from another one is scored on text that the other one was trained on."""
+"""Detects whether a run that starts from an earlier run is scored on text that the earlier run was trained on."""
 
 from lm.data import corpora
 from lm.data.labelled import DRAWN_BY
@@ -7,10 +7,10 @@ from lm.errors import UserError
 
 
 def trained_on(ours, theirs, checksum: str) -> str:
-    """How validation or test text of a run with config.data `ours` became training text of one with `theirs`.
+    """Says which validation or test text of config.data `ours` was training text of the earlier run's `theirs`.
 
-    checksum: of the corpus that the run with `theirs` was trained on. "" if nothing is reused, and if its files are
-    not known: they have changed or are gone, and this run has others.
+    checksum: of the earlier run's corpus, at training time. Returns "" if no text is reused. Also returns "" if the
+    earlier run's files have changed or are gone, unless this run reads the same files under other paths.
     """
     try:
         here, there = _digests(ours), _digests(theirs)
@@ -29,15 +29,15 @@ def trained_on(ours, theirs, checksum: str) -> str:
     if not division or not trained & set(here.get("train", ())):
         return ""
     if division != division_keys(theirs) or here["train"] != there["train"]:
-        return "it divided the training files in another way, or read all of them"
+        return "that run divided the training files differently, or trained on all of them"
     keys = _changed(division, ours, theirs)
     return "; ".join(f"config.data.{key} is {theirs[key]} there, {ours[key]} here" for key in keys)
 
 
 def _digests(data) -> dict[str, list[str]]:
-    """Split -> SHA-256 of its files; whatever is not of valid or test counts as train. Empty for a generated text."""
+    """Split -> SHA-256 of its files. Files of no split count as train. Empty for generated texts, except addition."""
     if data.corpus == "addition":
-        return {"train": ["addition"]}  # all sums there are, divided by config.data.seed
+        return {"train": ["addition"]}  # all possible sums, divided by config.data.seed
     if data.corpus in corpora.OWN:
         paths = {"train": "path", "valid": "valid_path", "test": "test_path"}
         return {
@@ -47,19 +47,19 @@ def _digests(data) -> dict[str, list[str]]:
         }
     found: dict[str, list[str]] = {}
     for key, file in corpora.CORPORA[data.corpus].files.items():
-        split = key.partition("_")[0]  # valid_de is of valid
+        split = key.partition("_")[0]  # valid_de belongs to valid
         found.setdefault(split if split in ("valid", "test") else "train", []).append(file.sha256)
     return found
 
 
 def division_keys(data) -> tuple[str, ...]:
-    """The keys of config.data that decide which training text is held out for validation; none if there is a file."""
+    """Keys of config.data that control how validation text is split off train; () if it has its own file."""
     has_file = data["valid_path"] or (data["corpus"] == "textfile" and data["test_path"])
     return () if has_file else corpora.CORPORA[data["corpus"]].divides
 
 
 def _changed(division: tuple[str, ...], ours, theirs) -> list[str]:
-    """The keys of config.data by which training text of `theirs` is scored with `ours`."""
+    """Keys of config.data whose change makes training text of `theirs` validation or test text of `ours`."""
     if division == ("fractions",):  # train comes first
         return ["fractions"] if ours.fractions[0] < theirs.fractions[0] - 1e-9 else []
     if division == ("valid_chars",):  # valid comes first
@@ -69,5 +69,5 @@ def _changed(division: tuple[str, ...], ours, theirs) -> list[str]:
     if not ours.valid_share:
         return []
     changed = [key for key in DRAWN_BY if ours[key] != theirs[key]]
-    # Of one seed, a smaller share is part of a larger one.
+    # With the same seed, a smaller share is a subset of a larger one.
     return [] if changed == ["valid_share"] and ours.valid_share < theirs.valid_share else changed

@@ -1,4 +1,4 @@
-"""Examples of one shape: vectors of numbers, or windows of tokens. `CS224D` has their rows of lm/data/corpora.py."""
+"""Examples of fixed size: vectors, or windows of tokens. `CS224D` is a part of CORPORA (lm/data/corpora.py)."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,18 +12,18 @@ from lm.data.files import RegisteredFile
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 
-# Of the exercise with vectors: how many, how long, how many classes, and the class of all.
+# cs224d_vectors: number of vectors, their size, number of classes, and the class of every vector.
 COUNT, SIZE, CLASSES, CLASS = 1024, 100, 5, 1
-# Of named entities in windows.
+# cs224d_ner: entity types and special symbols.
 TYPES = ("O", "LOC", "MISC", "ORG", "PER")
 BEGIN, END, UNKNOWN, DIGIT = "<s>", "</s>", "UUUNKKK", "DG"
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """x [n, D]: numbers, or token ids of windows whose middle token has the label; labels [n]
+    """x [n, D]: vectors, or windows of token ids; labels [n]: class of the vector or of the window's middle token
 
-    starts: for windows, the row at which each sentence begins
+    starts [m]: with windows, the row at which each sentence begins
     """
 
     x: Float[np.ndarray, "n D"] | Integer[np.ndarray, "n D"]
@@ -35,12 +35,12 @@ class Rows:
 
     @property
     def tokens(self) -> Integer[np.ndarray, " n"]:
-        """The middle token of each window. Of vectors, which have none, zeros: one token each."""
+        """The middle token of each window. A vector counts as one token with id 0."""
         return self.x[:, self.x.shape[1] // 2] if self.x.dtype.kind in "iu" else np.zeros(len(self), np.uint8)
 
 
 def cs224d_vectors(data, text, splits, given) -> tuple:
-    """U(0, 1) numbers of NumPy's seed 1234; every label is 1 of 0 to 4 (Socher et al. 2015, question 1)."""
+    """Vectors of U(0, 1) numbers, NumPy seed 1234, all with label 1 of 0 to 4 (Socher et al. 2015, question 1)."""
     x = np.random.RandomState(1234).rand(COUNT, SIZE)
     vocabulary = Vocabulary("word", ("<vector>",), labels=tuple(map(str, range(CLASSES))))
     rows = Rows(x.astype(np.float32), np.full(COUNT, CLASS, np.uint8), np.arange(COUNT))
@@ -50,7 +50,7 @@ def cs224d_vectors(data, text, splits, given) -> tuple:
 def cs224d_ner(data, text, splits, given) -> tuple:
     """Named entities of CoNLL-2003 in windows of config.data.window words (Socher et al. 2015, question 2).
 
-    Lines of a word, a tab and its type; an empty line ends a sentence. The vocabulary has a file.
+    Each line has a word, a tab and its type; an empty line ends a sentence. The vocabulary is read from its own file.
     """
     vocabulary = given or Vocabulary("word", tuple(text("vocabulary").splitlines()), UNKNOWN, labels=TYPES)
     index = {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
@@ -78,7 +78,7 @@ def _sentences(content: str, where: str) -> Iterable[list[tuple[str, str]]]:
 
 
 def normal_word(word: str, known: Iterable[str]) -> str:
-    """The symbol of a word: itself in lower case; of a number, DG for each digit, without its commas; or UNKNOWN."""
+    """Symbol of a word: the word in lower case; for an unknown number, DG per digit, without commas; else UNKNOWN."""
     word = word.lower()
     if word not in known and not any(map(str.isalpha, word)):
         word = re.sub("[0-9]", DIGIT, word)
@@ -87,8 +87,8 @@ def normal_word(word: str, known: Iterable[str]) -> str:
 
 
 def windows_of(sentences: Sequence[Sequence[int]], labels: Sequence[int], width: int, vocabulary: Vocabulary) -> Rows:
-    """A window of `width` tokens around every token; beyond a sentence lie BEGIN and END. Raises UserError for an even
-    width."""
+    """Makes a window of `width` tokens around every token, padded with BEGIN and END. Raises UserError if `width` is
+    even."""
     if width % 2 == 0:
         raise UserError(f"config.data.window must be odd, so that a window has a middle, not {width}")
     begin, end = (vocabulary.symbols.index(symbol) for symbol in (BEGIN, END))

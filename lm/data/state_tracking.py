@@ -1,13 +1,13 @@
-"""Tasks whose answer is a state that every symbol may change (Delétang et al. 2023, the regular ones).
+"""State-tracking tasks: the label of each symbol is the state after it (the regular tasks of Delétang et al. 2023).
 
-corpus      symbols          the label of each symbol: the state after it
+corpus      symbols          state
 parity      0 1              whether the number of ones so far is odd
-even_pairs  a b              whether so far as many pairs ab as ba were read, or one more: the first symbol is the last
-cycle       - 0 +            the place on a circle of five, after steps back, none, forward
-modular     0 1 2 3 4 + -    the sum so far modulo 5; + and - alternate with digits
+even_pairs  a b              whether the number of pairs ab and ba so far is even: then the last symbol equals the first
+cycle       - 0 +            position on a circle of five places; - is a step back, 0 no step, + a step forward
+modular     0 1 2 3 4 + -    value of the expression so far modulo 5; + and - alternate with digits
 
-Training and validation texts have 1 to 40 symbols, test texts 40 to 256, each length equally often. A model that has
-learned the rule, not the lengths, is as good on the test texts.
+Training and validation texts have 1 to 40 symbols, test texts 40 to 256; lengths are uniformly distributed. Test scores
+show whether a model generalises to longer texts.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ from lm.errors import UserError
 
 PLACES = 5
 MOST = 1_000_000  # training texts
-# Split -> shortest and longest text, and how many; None: config.data.size.
+# Split -> shortest length, longest length, number of texts (None: config.data.size).
 SPLITS = {"train": (1, 40, None), "valid": (1, 40, 500), "test": (40, 256, 500)}
 
 
 class StateTask(NamedTuple):
-    """purpose: in a few words; symbols, labels; draw(rng, length) -> ids of the symbols and of the states after each"""
+    """purpose: one line for --help; symbols, labels; draw(rng, length) -> (symbol ids, id of the state after each)"""
 
     purpose: str
     symbols: tuple[str, ...]
@@ -51,10 +51,10 @@ def cycle(draw: np.random.Generator, length: int):
 
 
 def modular(draw: np.random.Generator, length: int):
-    """The sum after an operator is that before it."""
+    """An operator leaves the sum unchanged."""
     digits, minus = draw.integers(PLACES, size=length), draw.integers(2, size=length)
     is_digit = np.arange(length) % 2 == 0
-    signs = np.where(np.roll(minus, 1) == 1, -1, 1)  # the operator before a digit
+    signs = np.where(np.roll(minus, 1) == 1, -1, 1)  # of the operator before each digit
     signs[0] = 1
     terms = np.where(is_digit, signs * digits, 0)
     return np.where(is_digit, digits, PLACES + minus), np.cumsum(terms) % PLACES
@@ -63,14 +63,14 @@ def modular(draw: np.random.Generator, length: int):
 _NUMBERS = tuple(map(str, range(PLACES)))
 STATE_TASKS = {
     "parity": StateTask("Zeros and ones: is the number of ones so far odd?", ("0", "1"), ("even", "odd"), parity),
-    "even_pairs": StateTask("Letters a and b: is the first so far the last?", ("a", "b"), ("no", "yes"), even_pairs),
+    "even_pairs": StateTask("Letters a and b: does the last equal the first?", ("a", "b"), ("no", "yes"), even_pairs),
     "cycle": StateTask("Steps back, none, forward: the place on a circle of five.", ("-", "0", "+"), _NUMBERS, cycle),
-    "modular": StateTask("Digits, plus and minus: the sum modulo 5.", (*_NUMBERS, "+", "-"), _NUMBERS, modular),
+    "modular": StateTask("Digits, plus and minus: the value modulo 5.", (*_NUMBERS, "+", "-"), _NUMBERS, modular),
 }
 
 
 def build(data, text, splits, given) -> tuple:
-    """(vocabulary, {split: Examples with a label per symbol}, provenance) of the task config.data.corpus."""
+    """Builds the task config.data.corpus: (vocabulary, {split: Examples with a label per symbol}, provenance)."""
     if data.size > MOST:
         raise UserError(f"config.data.size must be at most {MOST} with config.data.corpus={data.corpus}")
     task, arrays = STATE_TASKS[data.corpus], {}

@@ -1,7 +1,7 @@
-"""Tokens below words that can encode any text: bytes, and byte-level byte-pair encoding (BPE).
+"""Subword tokens that can encode any text: bytes, and byte-level byte-pair encoding (BPE).
 
-A BPE token is a string of bytes, which may end inside a character. So decoding goes through bytes, and bytes that are
-no UTF-8 are shown as escapes such as \\xe4.
+A BPE token is a string of bytes that may end inside a character. Text is therefore decoded from the joined bytes, and
+bytes that are not valid UTF-8 are shown as escapes such as \\xe4.
 
 Sennrich et al. (2016), "Neural Machine Translation of Rare Words with Subword Units"; on bytes: Radford et al. (2019),
 "Language Models are Unsupervised Multitask Learners".
@@ -18,12 +18,12 @@ _PIECE = 1 << 20  # characters encoded at once
 
 
 def decode_bytes(content: bytes) -> str:
-    """Decodes UTF-8; bytes that are none are shown as escapes."""
+    """Decodes UTF-8; invalid bytes are shown as escapes."""
     return content.decode("utf-8", "backslashreplace")
 
 
 def train_bpe(text: str, size: int) -> str:
-    """Trains byte-level BPE with `size` tokens on a text. Returns it as JSON, in the format of `tokenizers`."""
+    """Trains byte-level BPE with `size` tokens on a text. Returns the tokenizer in the JSON format of `tokenizers`."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     if size <= 256:
@@ -44,15 +44,15 @@ def _tokenizer(bpe: str):
 
 
 def is_bpe(bpe: str) -> bool:
-    """Whether a text is a tokenizer as `train_bpe` returns it."""
+    """Whether a string is a valid tokenizer in the format of `train_bpe`."""
     try:
         return bool(bpe_tokens(bpe))
-    except Exception:  # tokenizers raises Exception itself
+    except Exception:  # tokenizers raises plain Exception
         return False
 
 
 def encode_bpe(bpe: str, text: str) -> list[int]:
-    """The ids of a text."""
+    """Token ids of a text."""
     tokenizer = _tokenizer(bpe)
     return list(itertools.chain.from_iterable(tokenizer.encode(piece).ids for piece in _pieces(text)))
 
@@ -66,9 +66,9 @@ def bpe_tokens(bpe: str) -> tuple[bytes, ...]:
 
 
 def _byte_of_character() -> dict[str, int]:
-    """The byte that each character of a byte-level token stands for.
+    """Maps each character of a byte-level token to its byte.
 
-    Printable Latin-1 characters stand for themselves; the other bytes, in order, for the characters from U+0100 on.
+    Printable Latin-1 characters are their own bytes; the characters from U+0100 on are the remaining bytes, in order.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in printable]
@@ -76,7 +76,7 @@ def _byte_of_character() -> dict[str, int]:
 
 
 def _pieces(text: str):
-    """Yields a text in pieces of about a million characters that end with a line, or at the text's end."""
+    """Splits a text after newlines into pieces of about a million characters or one line."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + _PIECE) + 1 or len(text)

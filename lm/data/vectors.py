@@ -1,7 +1,7 @@
-"""Pretrained word vectors: read from a file, given to a vocabulary, and compared with each other.
+"""Reads pretrained word vectors for a vocabulary, and finds nearest words.
 
-A file has a word and its numbers a line, as GloVe and fastText publish them, or is a zip archive with one such file. A
-first line of two numbers, words and size, is a header. Of several lines for one word the first counts.
+A file has one word and its vector per line, as published by GloVe and fastText, or is a zip archive of one such file. A
+first line of two numbers (word count and size) is a header. If a word has several lines, the first one counts.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from jaxtyping import Float
 from lm.data.text import Vocabulary
 from lm.errors import UserError, first_line, in_short
 
-# Pennington et al. (2014). "GloVe: Global Vectors for Word Representation". 400,000 words, 50 numbers each: a member of
-# https://nlp.stanford.edu/data/glove.6B.zip, PDDL 1.0. The checksum is of the text, not the archive.
-GLOVE_NAME = "glove.6B.50d"  # of config.model.embedding_from
+# Pennington et al. (2014). "GloVe: Global Vectors for Word Representation". 400,000 words with 50 numbers each, from
+# https://nlp.stanford.edu/data/glove.6B.zip, PDDL 1.0. GLOVE_SHA256 is the hash of the unpacked text.
+GLOVE_NAME = "glove.6B.50d"  # a value of config.model.embedding_from
 GLOVE = "glove/glove.6B.50d.zip"
 GLOVE_SHA256 = "d8f717f8dd4b545cb7f418ef9f3d0c3e6e68a6f48b97d32f8b7aae40cb31f96f"
 
@@ -30,7 +30,7 @@ CASES = ("exact", "lower")  # config.model.embedding_case
 
 
 class WordVectors(NamedTuple):
-    """words: in the order of the file; table: their vectors; sha256: of the whole text"""
+    """words: in file order; table: their vectors; sha256: hash of the unpacked file"""
 
     words: tuple[str, ...]
     table: Float[np.ndarray, "V E"]
@@ -38,7 +38,7 @@ class WordVectors(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """Vectors of a vocabulary. table [V, E]: NaN for a symbol without one; found: how many symbols have one"""
+    """Vectors for a vocabulary. table [V, E]: NaN for symbols without a vector; found: number of symbols with one"""
 
     table: Float[np.ndarray, "V E"]
     found: int
@@ -47,18 +47,18 @@ class Vectors(NamedTuple):
 def read_vectors(
     path: str, vocabulary: Vocabulary, size: int, data_dir: str | None = None, case: str = "exact"
 ) -> Vectors:
-    """Reads the vectors of the vocabulary's symbols; the unknown symbol has zeros. size: E, numbers of each vector
+    """Reads the vectors of the vocabulary's symbols. An unknown symbol without a vector gets zeros. size: E
 
-    path: a file, or GLOVE_NAME for GloVe's in data_dir
-    case: a name of CASES. lower: a symbol without a vector has that of its lower case
-    Raises UserError as `read_word_vectors` and `load_glove`, and if the vectors have another size or no symbol has one.
+    path: a file, or GLOVE_NAME for the GloVe file in data_dir
+    case: one of CASES. lower: a symbol without a vector gets the vector of its lower-case form
+    Raises UserError as `read_word_vectors` and `load_glove`, if the vectors have another size or no symbol has one.
     """
     where, symbols = f"config.model.embedding_from={path}", vocabulary.symbols
     lower = [symbol.lower() for symbol in symbols] if case == "lower" else symbols
     only = frozenset((*symbols, *lower))
     vectors = load_glove(data_dir, only) if path == GLOVE_NAME else read_word_vectors(path, where, only)
     if not vectors.words:
-        raise UserError(f"{where}: no symbol of the corpus has a vector there")
+        raise UserError(f"{where}: no symbol of the corpus has a vector in this file")
     if vectors.table.shape[1] != size:
         found = vectors.table.shape[1]
         raise UserError(f"{where}: its vectors have {found} numbers, but config.model.embedding_size is {size}")
@@ -67,15 +67,15 @@ def read_vectors(
     for row, (symbol, other) in enumerate(zip(symbols, lower, strict=True)):
         if (vector := known.get(symbol, known.get(other))) is not None:
             table[row], found = vector, found + 1
-        elif symbol == vocabulary.unknown:  # as a word that is dropped, which training has seen (keep_prob.embedding)
+        elif symbol == vocabulary.unknown:  # zeros, like a dropped word in training (keep_prob.embedding)
             table[row] = 0.0
     return Vectors(table, found)
 
 
 def load_glove(data_dir: str | None, only: Collection[str] | None = None) -> WordVectors:
-    """GloVe's 50-dimensional vectors. Raises UserError if they are not in data_dir, or are other ones.
+    """Reads GloVe's 50-dimensional vectors. Raises UserError if they are not in data_dir or have a wrong checksum.
 
-    only: the words to keep, None for all
+    only: the words to keep; None for all
     """
     path = Path(data_dir or "", GLOVE)
     if not data_dir or not path.is_file():
@@ -91,10 +91,10 @@ def load_glove(data_dir: str | None, only: Collection[str] | None = None) -> Wor
 
 
 def read_word_vectors(path: str, where: str, only: Collection[str] | None = None) -> WordVectors:
-    """Reads a file of word vectors line by line. where: names it in errors; only: the words to keep, None for all
+    """Reads a file of word vectors line by line. where: its name in errors; only: the words to keep, None for all
 
-    Raises UserError if the file cannot be read, a line has another number of numbers than the others, or a kept one is
-    no finite number.
+    Raises UserError if the file cannot be read, lines have vectors of different sizes, or a number of a kept word is
+    not finite.
     """
     digest, rows, size, again = hashlib.sha256(), {}, 0, {}
     try:
@@ -126,7 +126,7 @@ def read_word_vectors(path: str, where: str, only: Collection[str] | None = None
 
 
 def _table(rows: dict[str, bytes], size: int, where: str) -> Float[np.ndarray, "V E"]:
-    """The numbers of all rows. Raises UserError that names a word whose numbers are not finite ones."""
+    """Parses the vectors of all rows. Raises UserError naming a word whose numbers are invalid or not finite."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -134,7 +134,7 @@ def _table(rows: dict[str, bytes], size: int, where: str) -> Float[np.ndarray, "
             table = np.fromstring(text, np.float32, sep=" ") if rows else np.zeros(0, np.float32)
         if len(table) == len(rows) * size and np.isfinite(table).all():
             return table.reshape(len(rows), size)
-    except (ValueError, DeprecationWarning, RuntimeWarning):  # NumPy does not say where
+    except (ValueError, DeprecationWarning, RuntimeWarning):  # NumPy does not name the word
         pass
     for word, numbers in rows.items():
         with contextlib.suppress(ValueError), np.errstate(over="ignore"):
@@ -146,7 +146,7 @@ def _table(rows: dict[str, bytes], size: int, where: str) -> Float[np.ndarray, "
 
 @contextlib.contextmanager
 def _opened(path: str) -> Generator[IO[bytes]]:
-    """The file, or the only member of a zip archive."""
+    """Opens a file, or the only member of a zip archive."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(0, "not a regular file")
     if not zipfile.is_zipfile(path):
@@ -165,8 +165,8 @@ def _opened(path: str) -> Generator[IO[bytes]]:
 
 
 def parse_expression(text: str, words: dict[str, int]) -> list[tuple[float, str]]:
-    """(sign, word) of each term of an expression such as "king - man + woman". Raises UserError for an unknown word,
-    and for a sign without a word after it."""
+    """Parses an expression such as "king - man + woman" into (sign, word) terms. Raises UserError for an unknown word,
+    for a sign without a word after it, and for an empty expression."""
     terms, sign = [], ""
     for token in text.split():
         if token in ("+", "-") and token not in (text.strip(),):
@@ -176,7 +176,7 @@ def parse_expression(text: str, words: dict[str, int]) -> list[tuple[float, str]
             continue
         if token not in words:
             hint = f"; did you mean {token.lower()}?" if token.lower() in words else ""
-            raise UserError(f"--word: {in_short(token)} has no vector there{hint}")
+            raise UserError(f"--word: {in_short(token)} has no vector{hint}")
         terms.append((-1.0 if sign == "-" else 1.0, token))
         sign = ""
     if sign:
@@ -187,7 +187,7 @@ def parse_expression(text: str, words: dict[str, int]) -> list[tuple[float, str]
 
 
 def unit(vector: Float[np.ndarray, " E"]) -> Float[np.ndarray, " E"]:
-    """The vector at length 1, in float64, whose squares neither overflow nor vanish; zero stays zero."""
+    """Scales a vector to length 1; zero stays zero. In float64, where squares of float32 numbers cannot overflow."""
     vector = vector.astype(np.float64)
     return vector / (np.linalg.norm(vector) or 1.0)
 
@@ -195,9 +195,9 @@ def unit(vector: Float[np.ndarray, " E"]) -> Float[np.ndarray, " E"]:
 def nearest_words(
     vectors: WordVectors, query: Float[np.ndarray, " E"], number: int, leave_out: tuple[str, ...] = ()
 ) -> list[tuple[str, float]]:
-    """The `number` words whose vectors have the largest cosine with `query`: (word, cosine), the largest first.
+    """Finds the `number` words with the largest cosine to `query`. Returns (word, cosine), largest first.
 
-    Raises UserError if the query is zero, which has no direction.
+    leave_out: words to skip. Raises UserError if the query is zero.
     """
     if not query.any():
         raise UserError("--word: its vector is zero, so it has no neighbours")
@@ -210,7 +210,7 @@ def nearest_words(
 
 
 def project(table: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N 2"]:
-    """The first two principal components of the rows."""
+    """Projects the rows onto their first two principal components."""
     centred = table - table.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     return centred @ axes[:2].T

@@ -1,10 +1,10 @@
-"""The shape of a word: what its case, digits and signs say when its letters are unknown.
+"""The shape of a word: its case, or whether it is a number or punctuation. Known also for unknown words.
 
-Source: Collobert et al. (2011). "Natural Language Processing (Almost) from Scratch", whose feature of capitals has the
-first four values; numbers and signs have values of their own here.
+Source: Collobert et al. (2011). "Natural Language Processing (Almost) from Scratch", whose capitalisation feature has
+the first four values. `number` and `other` are added here.
 
 lower    no capital: film, de
-initial  the first letter alone is a capital: Germany, A, J.
+initial  only the first letter is a capital: Germany, A, J.
 upper    all letters are capitals: EU, U.S.
 mixed    other capitals: McLaren, iPod
 number   a digit: 1996-08-22, F1
@@ -17,7 +17,7 @@ SHAPES = ("lower", "initial", "upper", "mixed", "number", "other")
 
 
 def shape_of(word: str) -> str:
-    """The name of a word's shape."""
+    """The shape of a word, one of SHAPES."""
     if any(character.isdigit() for character in word):
         return "number"
     letters = "".join(filter(str.isalpha, word))

@@ -131,7 +131,7 @@ def test_a_text_of_two_splits_is_refused(tmp_path, key, copy_of):
         (tmp_path / name).write_text(content)
     shutil.copy(tmp_path / copy_of, tmp_path / "copy")
     message = refusal(load, data_config(corpus="textfile", **paths | {key: str(tmp_path / "copy")}), None)
-    assert message == f"config.data.{key}: {tmp_path}/copy is {copy_of} text too, so its score would mislead"
+    assert message == f"config.data.{key}: {tmp_path}/copy repeats a {copy_of} file, so its score misleads"
 
 
 @pytest.mark.parametrize("content", [b"abab\n", b"\n abab", b"\xef\xbb\xbfabab\r\n"])
@@ -139,7 +139,7 @@ def test_a_copy_with_other_white_space_around_it_is_refused(tmp_path, content):
     (tmp_path / "train").write_bytes(b"abab")
     (tmp_path / "copy").write_bytes(content)
     paths = {"path": str(tmp_path / "train"), "valid_path": str(tmp_path / "copy")}
-    assert "copy is train text too" in refusal(load, data_config(corpus="textfile", **paths), None)
+    assert "copy repeats a train file" in refusal(load, data_config(corpus="textfile", **paths), None)
 
 
 def test_lines_that_are_training_lines_too_are_counted_once_a_run(tmp_path, capsys):

@@ -6,7 +6,7 @@ from configs.base import base
 from lm.data.corpora import checksum
 from lm.data.reused import trained_on
 
-DIVIDED = "it divided the training files in another way, or read all of them"
+DIVIDED = "that run divided the training files differently, or trained on all of them"
 
 
 def data(corpus, **values):

@@ -98,7 +98,7 @@ def test_expressions():
     assert parse_expression("king - man + frog", words) == [(1.0, "king"), (-1.0, "man"), (1.0, "frog")]
     assert parse_expression("- king", words) == [(-1.0, "king")]
     assert parse_expression("-", words) == [(1.0, "-")], "a word of the file"
-    for text, message in (("", "--word is empty"), ("King", "'King' has no vector there; did you mean king?")):
+    for text, message in (("", "--word is empty"), ("King", "'King' has no vector; did you mean king?")):
         with pytest.raises(UserError, match=re.escape(message)):
             parse_expression(text, words)
 

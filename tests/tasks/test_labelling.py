@@ -263,7 +263,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_steps_however_short(tmp_path)
         ({"train__devices": 2}, "config.train.devices"),
         ({"evaluation__during": "batched"}, "has no protocol batched, but exact"),
         ({"data__columns": (0, 5)}, "line 1: it has 2 columns, and config.data.columns asks for column 5"),
-        ({"data__valid_share": 0.001}, "leaves a part empty"),
+        ({"data__valid_share": 0.001}, "leaves a split empty"),
         ({"data__level": "word"}, r"config\.data\.level is not read with .*: leave it at 'char'; .*\.tokenizer"),
         ({"data__fractions": (0.8, 0.1, 0.1)}, r"config\.data\.fractions is not read with .*\.valid_share"),
     ],

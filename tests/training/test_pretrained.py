@@ -285,7 +285,7 @@ def test_a_frozen_parameter_does_not_count_in_the_gradient_norm(tmp_path):
         ("the 1 inf\n", {}, "the vector of 'the' is not of 2 finite numbers in 32 bits"),
         ("cat 1 2\nthe nan nan\n", {}, "the vector of 'the' is not of 2 finite numbers in 32 bits"),
         ("the 1 21e99\n", {}, "the vector of 'the' is not of 2 finite numbers in 32 bits"),
-        ("zebra 1 2\n", {}, "no symbol of the corpus has a vector there"),
+        ("zebra 1 2\n", {}, "no symbol of the corpus has a vector in this file"),
         (VECTORS, {"model__embedding_from": "/nowhere"}, "/nowhere: No such file or directory"),
         (VECTORS, {"model__input": "one_hot"}, "needs config.model.input=embedding, not one_hot"),
         (
