@@ -151,7 +151,7 @@ def test_a_renamed_checkpoint_is_not_taken_for_another_step(run_dir, capsys):
     steps[-1].rename(steps[-1].with_name("99"))
     with pytest.raises(UserError, match=r"every checkpoint in .* is damaged"):
         lm.open_run(run_dir)
-    assert "99 is damaged (it is of step 12 and was renamed)" in capsys.readouterr().err
+    assert "99 is damaged (it was saved at step 12 and renamed)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Keeps compiled programs between processes, so that each is compiled once per machine."""
+"""Caches compiled programs on disk, so that each is compiled once per machine."""
 
 import hashlib
 import os
@@ -10,13 +10,13 @@ PROJECT = "recurrent-lm"  # names the directory in the user's cache
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache directory if it is writable.
+    """Caches compiled programs in the user's cache directory if it is writable.
 
     JAX_COMPILATION_CACHE_DIR sets another directory, JAX_ENABLE_COMPILATION_CACHE=false disables the cache.
     """
-    import jax  # here: an error on the command line is reported without this import
+    import jax  # here, so that command-line errors are reported without waiting for this import
 
-    config: Any = jax.config  # its options are no attributes for a type checker
+    config: Any = jax.config  # type checkers do not know its options
     if config.jax_compilation_cache_dir is not None:
         return
     try:
@@ -31,7 +31,7 @@ def use_compilation_cache() -> None:
 
 
 def is_used() -> bool:
-    """Whether the next process can reuse what is compiled now."""
+    """Whether the next process can reuse the programs compiled by this one."""
     import jax
 
     config: Any = jax.config
@@ -41,7 +41,7 @@ def is_used() -> bool:
 def _processor() -> str:
     """A name for this processor's instruction set.
 
-    Compiled programs use all of it and would fail on another processor that shares the directory.
+    A program compiled for one instruction set can fail on another processor that shares the cache directory.
     """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""How JAX uses the CPU's cores. XLA reads these settings once: set them before the first computation.
+"""Sets how JAX uses CPU cores. XLA reads these settings once, so set them before the first computation.
 
 Accelerators are not affected.
 """
@@ -11,23 +11,23 @@ _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 
 def available() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def limit_threads(threads: int):
     """Limits XLA to `threads` threads; 0: one per core.
 
-    In a very small model, passing work between threads costs more than a second thread gains.
+    For a very small model, one thread is faster: passing work to a second thread costs more time than it saves.
     """
     if threads:
-        os.environ["NPROC"] = str(threads)  # the size of XLA's pool of threads
+        os.environ["NPROC"] = str(threads)  # size of XLA's thread pool
     if threads == 1:
         _add_flag(_ONE_THREAD)
 
 
 def one_device_per_core():
-    """Makes every core a JAX device with one thread, for programs that split their work over devices."""
+    """Makes every core a JAX device with one thread, for data-parallel programs."""
     os.environ["NPROC"] = str(available())
     _add_flag(_ONE_THREAD)
     jax.config.update("jax_num_cpu_devices", available())

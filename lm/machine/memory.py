@@ -7,11 +7,11 @@ import psutil
 
 from lm.errors import UserError
 
-CONTROL_GROUP = Path("/sys/fs/cgroup")  # of a container on Linux, version 2; psutil does not read its limit
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # cgroup v2 of a Linux container; psutil ignores its limit
 
 
 def free_bytes() -> int | None:
-    """Free memory of the first accelerator, else of this machine within its container's limit; None if unknown."""
+    """Free memory of the first accelerator, or else of this machine or container; None if unknown."""
     if jax.default_backend() != "cpu":
         stats = jax.local_devices()[0].memory_stats() or {}
         limit = stats.get("bytes_limit")
@@ -36,7 +36,7 @@ def resident_bytes() -> int:
 
 
 def reject_above_free(needed: int, qualifier: str, subject: str, keys: str):
-    """Raises UserError if `needed` bytes are more than the free memory. keys: the config keys to lower."""
+    """Raises UserError if `needed` bytes exceed the free memory. keys: the config keys to lower"""
     free = free_bytes()
     if free is not None and needed > free:
         raise UserError(

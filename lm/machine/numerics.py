@@ -1,6 +1,6 @@
-"""The settings of JAX that decide numbers, or stop programs that optax or this project need; the same for every run.
+"""Fixes the JAX settings that change results or make JAX reject this project's or optax's programs.
 
-The environment can set others, such as JAX_DEFAULT_PRNG_IMPL=rbg; a run's identity would not show it.
+Without this, a variable such as JAX_DEFAULT_PRNG_IMPL=rbg could change results without changing the run's identity.
 """
 
 SETTINGS = {
@@ -15,8 +15,8 @@ SETTINGS = {
 
 
 def fix_numerics() -> None:
-    """Sets SETTINGS, whatever the environment says."""
-    import jax  # here: an error on the command line is reported without this import
+    """Sets SETTINGS. Overrides environment variables."""
+    import jax  # here, so that command-line errors are reported without waiting for this import
 
     for name, value in SETTINGS.items():
         jax.config.update(name, value)

@@ -1,13 +1,13 @@
-"""Child processes: Python programs that end when this process does.
+"""Starts Python programs as child processes that end when this process ends.
 
     supervisor.run(["launch.py", "--workdir=..."])      runs a command and returns its exit status
     child = Child("experiments/peers/worker.py")        exchanges JSON messages with a program
 
-Each child is in a process group of its own, so a Ctrl-C at the terminal reaches only the parent, which decides what to
-pass on. A thread in the child watches the parent. When the parent ends, even by SIGKILL, a command gets SIGTERM, on
-which a training run saves and stops (lm/machine/signals.py), and a `Child`, which nobody can reach any more, SIGKILL.
+Each child has its own process group, so Ctrl-C at the terminal reaches only the parent, which forwards it if needed.
+A thread in the child watches the parent. When the parent ends, even by SIGKILL, a command gets SIGTERM: a training run
+then saves and stops (lm/machine/signals.py). A `Child` gets SIGKILL.
 
-    python -m lm.machine.processes PARENT SIGNAL SCRIPT ...    runs SCRIPT; gets SIGNAL when the process PARENT ends
+    python -m lm.machine.processes PARENT SIGNAL SCRIPT ...    runs SCRIPT; gets SIGNAL when process PARENT ends
 """
 
 import contextlib
@@ -31,16 +31,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(command: Sequence[str], orphaned: signal.Signals, **options) -> subprocess.Popen:
-    """Starts `python *command` in the project's root as a child.
+    """Starts `python *command` as a child, in the project's root.
 
-    orphaned: the signal that it gets when this process has ended; options: of subprocess.Popen
+    orphaned: the signal that the child gets when this process ends; options: arguments of subprocess.Popen
     """
     watched = [sys.executable, "-m", "lm.machine.processes", str(os.getpid()), str(int(orphaned)), *command]
     return subprocess.Popen(watched, cwd=ROOT, process_group=0, **options)
 
 
 class Supervisor:
-    """Runs commands, also from several threads at a time, until `interrupt` is called."""
+    """Runs commands until `interrupt` is called. Safe to use from several threads."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class Supervisor:
         """Runs `python *command` and returns its exit status.
 
         Args:
-            output: receives standard output and error; None: they go where this process's go.
+            output: receives standard output and error; None: shared with this process.
             seconds: interrupts the command after this time.
 
         Returns None if the command was interrupted after `seconds`, or not started because of `interrupt`.
@@ -80,19 +80,19 @@ class Supervisor:
 
 
 class Channel:
-    """JSON messages, one per line; arrays are received as tuples."""
+    """Exchanges JSON messages, one per line. Arrays are received as tuples."""
 
     def __init__(self, reader: IO[str], writer: IO[str]):
         self._reader, self._writer = reader, writer
 
     def send(self, message) -> None:
-        """Does nothing if the other side has ended."""
+        """Sends a message. Does nothing if the other side has ended."""
         with contextlib.suppress(BrokenPipeError):
             self._writer.write(json.dumps(message) + "\n")
             self._writer.flush()
 
     def receive(self):
-        """The next message; None if the other side has ended."""
+        """Waits for the next message; None if the other side has ended."""
         line = self._reader.readline()
         return _tuples(json.loads(line)) if line else None
 
@@ -103,10 +103,10 @@ class Channel:
 
 
 class Child(Channel):
-    """A child that exchanges messages with this process; its side of the channel is `to_parent()`."""
+    """A child that exchanges messages with this process; the child calls `to_parent()` for its side."""
 
     def __init__(self, script: str, errors: IO | int | None = None, environment: Mapping[str, str] = {}):
-        """errors: receives what the child prints; environment: variables to set for it."""
+        """errors: receives the child's output; environment: additional environment variables"""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors, "text": True}
         self.process = start([script], signal.SIGKILL, env=os.environ | environment, **pipes)
         assert self.process.stdout is not None
@@ -121,14 +121,14 @@ class Child(Channel):
 
 
 def to_parent() -> Channel:
-    """The child's side of its channel. What libraries print goes to standard error from now on."""
+    """Opens the child's side of its channel. From now on, printed text goes to standard error."""
     writer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return Channel(sys.stdin, writer)
 
 
 def stop(children: Iterable[Child]) -> None:
-    """Sends SIGTERM to children, waits until they have saved and ended, and closes them. Ctrl-C kills them at once."""
+    """Sends SIGTERM to children, waits until they have ended, and closes them. Ctrl-C kills them at once."""
     try:
         with signals.listening() as pending:
             for child in children:
@@ -141,7 +141,7 @@ def stop(children: Iterable[Child]) -> None:
 
 
 def _tuples(value):
-    """A JSON value with its arrays as tuples."""
+    """Converts the arrays of a JSON value to tuples."""
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,7 +1,7 @@
-"""Handles Ctrl-C, SIGTERM and SIGHUP, which a terminal that closes sends.
+"""Handles Ctrl-C, SIGTERM and SIGHUP (sent when a terminal closes).
 
-The command stops and prints how to resume; training finishes its step and saves first.
-`ending` is for a whole command, `listening` for training, `raising` for code that must clean up children or files.
+The command stops and prints how to resume. Training first finishes its step and saves.
+`ending` is for complete commands, `listening` for training, `raising` for code that must clean up children or files.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that was asked to end has saved and ends. signal: the number of the signal."""
+    """Raised when a run stops because of a signal, after saving. signal: its number"""
 
     def __init__(self, number: int, message: str):
         super().__init__(message)
@@ -21,22 +21,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 def how_to_resume(what: str, resumes: bool = True) -> str:
-    """The line that ends an interrupted command. resumes: whether it has checkpoints; any other starts again"""
+    """Last line printed by an interrupted command. resumes: whether it continues from a checkpoint when run again"""
     return f"{what}: run the same command again{' to resume from the last checkpoint' if resumes else ''}"
 
 
 def status_of(number: int | None) -> int:
-    """The exit status after a signal: 0 after SIGTERM, a request to end; 129 after SIGHUP and 130 after Ctrl-C, as in
-    shells."""
+    """Exit status after a signal: 0 after SIGTERM, because stopping was requested; as in shells, 129 after SIGHUP and
+    130 after Ctrl-C."""
     return {signal.SIGTERM: 0, signal.SIGHUP: 129}.get(number, 130)
 
 
 @contextlib.contextmanager
 def ending(resumes: bool = True):
-    """The SIGNALS end the process at once with one line: for code that leaves no file half written.
+    """Within this context, SIGNALS end the process at once with a one-line message. For code that writes atomically.
 
-    resumes: as `how_to_resume` says it
-    Raises no exception, because an import of native code or a callback of the garbage collector would swallow it or
+    resumes: see `how_to_resume`
+    Ends the process instead of raising, because native imports and garbage-collector callbacks swallow exceptions or
     crash.
     """
 
@@ -50,7 +50,7 @@ def ending(resumes: bool = True):
 
 @contextlib.contextmanager
 def raising():
-    """The SIGNALS raise KeyboardInterrupt: for code that must first clean up children or scratch files."""
+    """Within this context, SIGNALS raise KeyboardInterrupt. For code that must clean up children or files."""
 
     def interrupt(number, frame):
         raise Interrupted(number, "interrupted")
@@ -61,11 +61,11 @@ def raising():
 
 @contextlib.contextmanager
 def _handlers(handlers: dict):
-    """Installs handlers for a while. Does nothing outside the main thread, where Python handles no signals."""
+    """Installs signal handlers temporarily. Does nothing outside the main thread, where Python cannot."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # by nohup
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # set by nohup
     before = {number: signal.signal(number, handler) for number, handler in handlers.items() if number not in ignored}
     try:
         yield
@@ -78,8 +78,8 @@ def _handlers(handlers: dict):
 def listening():
     """Yields a function that returns the pending signal, or None.
 
-    The first signal is only noted; a second Ctrl-C raises KeyboardInterrupt. Outside the main thread, where Python
-    handles no signals, none is noted.
+    The first signal is only recorded; a second Ctrl-C raises KeyboardInterrupt. Outside the main thread, where Python
+    cannot handle signals, the function always returns None.
     """
     noted: list[int] = []
 

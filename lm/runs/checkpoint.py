@@ -1,4 +1,4 @@
-"""Checkpoints: everything that decides the next step, written atomically through orbax.
+"""Saves and restores checkpoints: the full training state, written atomically through orbax.
 
     <workdir>/checkpoints/last/<step>/    the newest steps, to resume from
     <workdir>/checkpoints/best/<step>/    the best by validation
@@ -6,11 +6,11 @@
 A save copies the state to the host and returns; one background thread writes it. Orbax writes into a temporary
 directory and renames it, so a kill at any moment leaves the earlier steps intact.
 
-Each step holds two items: `state`, the bytes of all leaves concatenated into one array, and `record`, JSON with the
-caller's `extra`, the layout of those bytes ([path, shape, dtype, PRNG implementation] by leaf), and two checksums, each
-a SHA-256: one of the rest of the record, one of that and the bytes. restore() checks the first and the layout before it
-reads the array, so that an untrusted checkpoint cannot allocate more memory than the model has, and then the second.
-One array, because orbax takes milliseconds for each: saving a small LSTM takes 20 ms as one array, 50 ms leaf by leaf.
+Each step holds two items. `state` is one array: the concatenated bytes of all leaves. `record` is JSON: the caller's
+`extra`, the layout of the bytes ([path, shape, dtype, PRNG implementation] by leaf), the step, and two SHA-256 hashes.
+`record_sha256` covers layout and `extra`; `sha256` also covers the bytes. restore() checks `record_sha256` and the
+layout before it reads the array, so an untrusted checkpoint cannot allocate more memory than the model needs.
+The state is one array because orbax is slow per array: a small LSTM takes 20 ms as one array, 50 ms leaf by leaf.
 """
 
 import collections
@@ -32,9 +32,9 @@ import numpy as np
 from lm.errors import UserError, first_line
 from lm.runs.files import DISK_ERRORS
 
-_HALF_WRITTEN = re.compile(r"\d+\.orbax-checkpoint-tmp.*")  # orbax's names for a step that it has not finished
-_PENDING = 2  # saves in flight, each with a host copy of the state, before save() waits
-# Orbax numbers its saves per process: two simultaneous saves of two runs would use each other's directories.
+_HALF_WRITTEN = re.compile(r"\d+\.orbax-checkpoint-tmp.*")  # orbax's name for an unfinished step
+_PENDING = 2  # unfinished saves, each with a host copy of the state, before save() waits
+# Orbax numbers its saves per process, so simultaneous saves of two runs would use each other's directories.
 _ORBAX = threading.Lock()
 
 
@@ -43,12 +43,12 @@ class Checkpoints:
 
     Args:
         workdir: the run's directory.
-        keep: newest steps kept in each of last/ and best/. With 2, a damaged newest one leaves another. best/ also
+        keep: number of steps kept in last/ and in best/. With 2, one remains if the newest is damaged. best/ also
             keeps the best checkpoint as of each step in last/, so that a rollback finds it.
     """
 
     def __init__(self, workdir, keep: int = 2):
-        self._root = Path(workdir).resolve() / "checkpoints"  # tensorstore reads no path with ..
+        self._root = Path(workdir).resolve() / "checkpoints"  # tensorstore cannot read paths with ..
         self._keep = keep
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: collections.deque[Future] = collections.deque()
@@ -58,8 +58,8 @@ class Checkpoints:
         """Saves as the newest step to resume from.
 
         Args:
-            step: >= 0. Replaces existing steps at or after it: they belong to a history that a rollback abandoned.
-            state: pytree of arrays, including typed PRNG keys; may be donated once this returns.
+            step: >= 0. Replaces existing steps at or after it: a rollback has discarded them.
+            state: pytree of arrays, including typed PRNG keys. May be donated once this returns.
             extra: a JSON value (tuples come back as lists; infinity and nan are allowed).
 
         Raises:
@@ -68,23 +68,23 @@ class Checkpoints:
         self._save("last", step, state, extra)
 
     def save_best(self, step: int, state, extra: dict) -> None:
-        """Saves as the best so far; otherwise as save()."""
+        """Saves as the best checkpoint so far. Arguments and errors: see `save`."""
         self._save("best", step, state, extra)
 
     def restore(self, template, which: str = "last", before: float = math.inf):
-        """Reads the newest sound checkpoint; None if there is no checkpoint.
+        """Reads the newest undamaged checkpoint; None if no checkpoint exists.
 
         Args:
             template: a pytree of the same structure, shapes and dtypes (arrays or, except for PRNG keys,
                 jax.ShapeDtypeStruct).
             which: 'last' or 'best'.
-            before: only steps before this one count.
+            before: ignore this step and later ones.
 
         Returns:
-            (state, extra, step): state of template's structure, bitwise as it was saved.
+            (state, extra, step). The state has the template's structure and is bitwise equal to the saved one.
 
         Raises:
-            UserError: the checkpoint belongs to another model (names the leaves), or all are damaged.
+            UserError: the checkpoint belongs to another model (names the leaves), or every checkpoint is damaged.
         """
         self.wait()
         directory = self._root / which
@@ -96,8 +96,8 @@ class Checkpoints:
                 packed, layout, extra = self._read(path, template)
             except UserError:
                 raise
-            except Exception as error:  # orbax, tensorstore and json each raise their own kinds
-                if _steps(directory)[-1:] != listed[-1:]:  # a process that trains has removed it for a newer one
+            except Exception as error:  # orbax, tensorstore and json each raise their own types
+                if _steps(directory)[-1:] != listed[-1:]:  # a training process replaced it by a newer one
                     return self.restore(template, which, before)
                 warning = f"warning: checkpoint {path} is damaged ({first_line(error)}): trying the one before it"
                 print(warning, file=sys.stderr, flush=True)
@@ -108,7 +108,7 @@ class Checkpoints:
         return None
 
     def forget_best_after(self, step: int) -> None:
-        """Removes best checkpoints after `step`: they belong to a history that a rollback abandoned."""
+        """Removes best checkpoints after `step`, which a rollback has discarded."""
         self.wait()
         directory = self._root / "best"
         for other in _steps(directory):
@@ -137,7 +137,7 @@ class Checkpoints:
 
     def _save(self, which: str, step: int, state, extra: dict) -> None:
         packed, layout = _pack(state)
-        extra_text = _text(extra)  # now: the caller may change it later
+        extra_text = _text(extra)  # now, because the caller may change it later
         while len(self._pending) >= _PENDING:
             self._finish_oldest()
         path = self._root / which
@@ -160,7 +160,7 @@ class Checkpoints:
             raise UserError(f"{self._root.parent} was deleted or moved during training: the run stops")
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.iterdir():
-            if _HALF_WRITTEN.fullmatch(path.name):  # by a killed process
+            if _HALF_WRITTEN.fullmatch(path.name):  # left by a killed process
                 shutil.rmtree(path, ignore_errors=True)
         record = {"extra": json.loads(extra), "layout": layout, "step": step}
         record |= {"record_sha256": _digest(layout, extra), "sha256": _digest(layout, extra, packed)}
@@ -177,9 +177,9 @@ class Checkpoints:
             shutil.rmtree(directory / str(other))
 
     def _read(self, path: Path, template) -> tuple[np.ndarray, list, dict]:
-        """(the bytes of all leaves [bytes] uint8, layout, extra).
+        """Returns (bytes of all leaves, layout, extra).
 
-        Raises UserError if the leaves differ from the template's; any other exception means damage.
+        Raises UserError if the leaves differ from the template's. Any other exception means damage.
         """
         import orbax.checkpoint as ocp
 
@@ -188,9 +188,9 @@ class Checkpoints:
 
         record = item(record=ocp.args.JsonRestore())["record"]
         layout, extra = record["layout"], record["extra"]
-        if record.get("step", step := int(path.name)) != step:  # older versions did not write it
-            raise ValueError(f"it is of step {record['step']} and was renamed")
-        # Older versions did not write it: their damage is found below.
+        if record.get("step", step := int(path.name)) != step:  # older versions did not write the step
+            raise ValueError(f"it was saved at step {record['step']} and renamed")
+        # Older versions did not write record_sha256; the check of sha256 below finds their damage.
         if record.get("record_sha256") not in (None, _digest(layout, _text(extra))):
             raise ValueError("its record's checksum does not match its content")
         _check_layout(template, layout, path)
@@ -207,7 +207,7 @@ class Checkpoints:
 
         if self._orbax is None:
             logging.getLogger("absl").addFilter(_is_useful)
-            # By default all processes of jax.distributed synchronise at each save; here each works alone.
+            # By default all processes of jax.distributed synchronise at each save; here each process saves alone.
             alone = ocp.options.MultiprocessingOptions(
                 primary_host=jax.process_index(),
                 active_processes={jax.process_index()},
@@ -223,7 +223,7 @@ class Checkpoints:
 
 
 def _is_useful(record: logging.LogRecord) -> bool:
-    """False for the warning at each save that orbax had nothing to merge, as intended here, and for its tracebacks of
+    """False for two kinds of orbax messages: the warning at each save that there is nothing to merge, and tracebacks of
     failed saves, which `Checkpoints` reports in one line."""
     return not any(text in str(record.msg) for text in ("Skipping merge of OCDBT", "_SignalingThread.run() raised"))
 
@@ -234,14 +234,14 @@ def has_checkpoints(workdir: str | Path) -> bool:
 
 
 def _steps(directory: Path) -> list[int]:
-    """The completely written steps, in order."""
+    """The completely written steps, ascending."""
     if not directory.is_dir():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if _is_step(path.name) and path.is_dir())
 
 
 def _is_step(name: str) -> bool:
-    """Whether a directory of this name holds a step. str.isdigit alone would accept ²."""
+    """Whether a name is that of a step's directory. str.isdigit would accept ²."""
     return re.fullmatch("0|[1-9][0-9]*", name) is not None
 
 
@@ -250,7 +250,7 @@ def _is_key(leaf) -> bool:
 
 
 def _describe(leaf) -> list:
-    """[shape, dtype, PRNG implementation or None] of a leaf as it is stored; key data is uint32."""
+    """[shape, dtype, PRNG implementation or None] of a leaf as stored. PRNG keys are stored as uint32 data."""
     if _is_key(leaf):
         data = jax.eval_shape(jax.random.key_data, leaf)
         return [list(data.shape), str(data.dtype), str(leaf.dtype)]
@@ -258,16 +258,16 @@ def _describe(leaf) -> list:
 
 
 def _name(path) -> str:
-    """'params.cell.w'"""
+    """Formats a path such as 'params.cell.w'."""
     return jax.tree_util.keystr(path, simple=True, separator=".") or "state"
 
 
 def _pack(state) -> tuple[np.ndarray, list]:
-    """(the bytes of all leaves [bytes] uint8, [[path, shape, dtype, PRNG implementation], ...])."""
+    """Returns (bytes of all leaves, layout [[path, shape, dtype, PRNG implementation], ...])."""
     pairs, _ = jax.tree_util.tree_flatten_with_path(state)
     layout = [[_name(path), *_describe(leaf)] for path, leaf in pairs]
     raw = jax.device_get([jax.random.key_data(x) if _is_key(x) else x for _, x in pairs])
-    # concatenate must copy: on a CPU these share memory with arrays that may be donated next.
+    # concatenate must copy: on a CPU these arrays share memory with the state, which may be donated next.
     parts = [np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in raw]
     return np.concatenate(parts), layout
 
@@ -285,7 +285,7 @@ def _check_layout(template, layout: list, path: Path):
 def _check_stored_size(path: Path, size: int):
     """Raises ValueError unless the array's metadata declares `size` bytes in one chunk.
 
-    Readers trust the metadata, and a size beyond the memory would kill the process.
+    tensorstore trusts the metadata: a declared size beyond the memory would kill the process.
     """
     import tensorstore
 
@@ -298,12 +298,12 @@ def _check_stored_size(path: Path, size: int):
 
 
 def _unpack(template, packed: np.ndarray, layout: list):
-    """`template` with its leaves replaced by those in `packed`, which has its layout."""
+    """Replaces the template's leaves by those in `packed`. layout: that of `packed` and of the template"""
     pairs, treedef = jax.tree_util.tree_flatten_with_path(template)
     leaves, start = [], 0
     for (_, leaf), (_, shape, dtype, _) in zip(pairs, layout, strict=True):
         end = start + _size(shape, dtype)
-        # A copy: an array made over NumPy's own memory could not be donated.
+        # Copied: an array that shares NumPy's memory could not be donated.
         value = jnp.array(packed[start:end].view(jnp.dtype(dtype)).reshape(shape))
         if _is_key(leaf):
             value = jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf))
@@ -313,12 +313,12 @@ def _unpack(template, packed: np.ndarray, layout: list):
 
 
 def _size(shape: list, dtype: str) -> int:
-    """Bytes of a leaf."""
+    """Size of a leaf in bytes."""
     return math.prod(shape) * jnp.dtype(dtype).itemsize
 
 
 def _differences(found: list, wanted: list, shown: int = 4) -> str:
-    """The differences of two layouts in words."""
+    """Describes the differences of two layouts."""
 
     def show(leaves: dict, name: str) -> str:
         if name not in leaves:
@@ -339,7 +339,7 @@ def _text(extra: dict) -> str:
 
 
 def _digest(layout: list, extra: str, packed: np.ndarray | None = None) -> str:
-    """SHA-256 over layout and `extra`, and over the bytes if given."""
+    """SHA-256 of layout and `extra`, and of the bytes if given."""
     digest = hashlib.sha256(json.dumps([layout, extra]).encode())
     if packed is not None:
         digest.update(packed.data)

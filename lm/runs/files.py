@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and reports errors of the system in one line."""
+"""Writes files atomically, and turns OSErrors into one-line UserErrors."""
 
 import contextlib
 import errno
@@ -11,18 +11,18 @@ from pathlib import Path
 from lm.errors import UserError
 from lm.runs.plain import plain
 
-# Messages of a disk that is full or cannot be written.
+# Messages for a disk that is full or not writable.
 DISK_ERRORS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)))
 
 
 def write_json(path: str | Path, value) -> None:
-    """Writes plain(value) as `write_bytes` does: strict JSON, numbers that are not finite as null."""
+    """Writes plain(value) atomically as strict JSON. Numbers that are not finite become null."""
     text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False)
     write_bytes(path, (text + "\n").encode())
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a file whole or not at all: a temporary file, fsync, rename.
+    """Writes a file atomically: temporary file, fsync, rename.
 
     Raises UserError if it cannot be written (no permission, disk full).
     """
@@ -42,7 +42,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def make_directory(path: str | Path) -> Path:
-    """Makes `path` and its parents if they are missing, and returns it. Raises UserError if it cannot."""
+    """Creates `path` and its parents if missing, and returns `path`. Raises UserError on failure."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -52,8 +52,8 @@ def make_directory(path: str | Path) -> Path:
 
 
 def make_own_directory(path: str | Path, *names: str) -> Path:
-    """`make_directory` for a command that writes these files. Raises UserError if the directory holds a run, or some of
-    them without the first: then they are not this command's."""
+    """`make_directory` for a command that writes the files `names`. Raises UserError if the directory holds a run, or
+    some of these files without the first one: another command wrote them."""
     path = Path(path)
     if (path / "config.json").exists():
         raise UserError(f"--workdir={path} holds a run: name another directory")
@@ -64,7 +64,7 @@ def make_own_directory(path: str | Path, *names: str) -> Path:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Of a file. Raises UserError if it cannot be read."""
+    """SHA-256 of a file. Raises UserError if it cannot be read."""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:

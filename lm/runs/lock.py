@@ -1,4 +1,4 @@
-"""One process at a time in a work directory."""
+"""Locks a work directory, so that only one process at a time uses it."""
 
 import contextlib
 import fcntl
@@ -9,14 +9,14 @@ from pathlib import Path
 from lm.errors import UserError
 from lm.runs.files import make_directory
 
-NAME = ".lock"  # an empty file; the kernel holds the lock and drops it when the process ends, however it ends
+NAME = ".lock"  # an empty file; the kernel releases the lock when the process ends, even by SIGKILL
 
 
 @contextlib.contextmanager
 def alone(directory: str | Path) -> Generator[None]:
-    """Makes a directory if it is missing and holds its lock. Take it before changing anything else there.
+    """Creates a directory if missing and locks it. Lock a directory before changing its content.
 
-    Raises UserError if another process holds the lock, or the directory cannot be made or written.
+    Raises UserError if another process holds the lock, or if the directory cannot be created or written.
     """
     path = make_directory(directory) / NAME
     try:

@@ -1,4 +1,4 @@
-"""metrics.jsonl, one JSON object per report; the same in tensorboard/; and the progress of the run on screen.
+"""Writes metrics.jsonl (one JSON object per report) and tensorboard/, and shows the progress of a run.
 
 JSON is strict: numbers that are not finite are written as null.
 """
@@ -22,14 +22,14 @@ from lm.runs.tensorboard import TensorBoard
 class MetricsLog:
     """Appends rows to metrics.jsonl and TensorBoard, and shows the run's progress.
 
-    On a terminal that is a tqdm bar with time left and the latest scalars, and a line that stays for every validation;
-    otherwise one plain line per row. Both go to `stream`, standard output by default, and name the scalars in `shown`.
-    Time left is first shown after the second row: the steps before the first one are compiled.
+    On a terminal, shows a tqdm bar with the time left and the latest scalars, and prints a line at every validation.
+    Otherwise prints one line per row. Output goes to `stream`, by default standard output; `shown` lists the scalars.
+    Time left is shown from the second row on, because the time before the first row includes compilation.
 
-    Steps count from 0: the row of step s is written when s + 1 steps have been made. A run that
-    resumes gives the number it has made as `start_step`: rows of that step and later ones, and a last line torn by a
-    crash, are dropped first, so that metrics.jsonl ends as if the run had never stopped. Write a step's row before its
-    checkpoint, or a crash between the two loses it.
+    Steps count from 0: the row of step s is written after s + 1 completed steps. A run that resumes passes its number
+    of completed steps as `start_step`. Rows of this step and later ones, and a last line truncated by a crash, are
+    removed first, so metrics.jsonl continues as if the run had never stopped. Write a step's row before its
+    checkpoint, or a crash between the two loses the row.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class MetricsLog:
         shown: tuple[str, ...] = ("loss", "perplexity", "valid_perplexity", "tokens_per_s"),
         hyperparameters: Mapping[str, object] | None = None,
     ):
-        """hyperparameters: {dotted key: value} of a config, for TensorBoard"""
+        """hyperparameters: a config as {dotted key: value}, for TensorBoard"""
         self._path = Path(workdir) / "metrics.jsonl"
         self._stream = sys.stdout if stream is None else stream
         self._total, self._done = total_steps, start_step
@@ -52,10 +52,10 @@ class MetricsLog:
         with writing(self._path):
             self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
         self._bar = None
-        self._began: tuple[float, int] | None = None  # (time, steps made) when the first row was written
+        self._began: tuple[float, int] | None = None  # (time, completed steps) at the first row
 
     def _make_bar(self):
-        """A bar that counts time from now on."""
+        """Creates a progress bar whose time starts now."""
         from tqdm import tqdm
 
         return tqdm(
@@ -64,15 +64,15 @@ class MetricsLog:
             unit="step",
             file=self._stream,
             dynamic_ncols=True,
-            # A short bar and no rate: room for the metric on 80 columns.
+            # A short bar and no rate, so that the scalars fit in 80 columns.
             bar_format="{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
         )
 
     def write(self, row: Mapping) -> None:
-        """Records one report: `row` holds 'step' and whatever JSON can hold; numbers are plotted.
+        """Records one report. row: 'step' and JSON-serialisable values; numbers are plotted.
 
         Raises:
-            UserError: metrics.jsonl or TensorBoard's file cannot be written, or metrics.jsonl is no longer there.
+            UserError: metrics.jsonl or TensorBoard's file cannot be written, or metrics.jsonl was moved or deleted.
         """
         row = plain(row)
         scalars = {key: v for key, v in row.items() if isinstance(v, int | float) and key != "step"}
@@ -92,13 +92,13 @@ class MetricsLog:
                 self._bar.write(line, file=self._stream)
         self._began = self._began or (time.monotonic(), self._done)
         with writing(self._events_path):
-            if self._hyperparameters:  # not before the first step, which the import of TensorBoard would delay
+            if self._hyperparameters:  # not earlier: importing TensorBoard would delay the first step
                 self._events.write_hyperparameters(self._hyperparameters)
                 self._hyperparameters = None
             self._events.write(row["step"], scalars)
 
     def _check_in_place(self) -> None:
-        """Raises UserError if metrics.jsonl is no longer there: rows would be lost without a word."""
+        """Raises UserError if metrics.jsonl was moved, deleted or replaced: rows would be lost silently."""
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path)):
                 return
@@ -113,13 +113,13 @@ class MetricsLog:
             self._events.write_texts(step, texts)
 
     def advance(self, done: int) -> None:
-        """Moves the bar: `done` steps have been made."""
+        """Moves the bar to `done` completed steps."""
         if self._bar is not None and done > self._done:
             self._bar.update(done - self._done)
         self._done = max(self._done, done)
 
     def close(self) -> None:
-        """Flushes and closes everything; safe to call twice. Raises UserError if the rest cannot be written."""
+        """Flushes and closes all files; safe to call twice. Raises UserError if buffered data cannot be written."""
         if self._bar is not None:
             self._bar.close()
         try:
@@ -136,7 +136,7 @@ class MetricsLog:
         self.close()
 
     def _left(self) -> str:
-        """Time left, by the steps of this process since its first row."""
+        """Estimates the time left from the speed of this process since its first row."""
         if self._began is None or self._done <= self._began[1] or self._done >= self._total:
             return ""
         began, done = self._began
@@ -149,9 +149,9 @@ def _short(value: int | float) -> str:
 
 
 def _keep_rows(path: Path, start_step: int) -> None:
-    """Drops the rows of `start_step` and later steps, and a torn last line. Warns of what else is lost.
+    """Removes rows of `start_step` and later steps, and a truncated last line. Warns about other lost rows.
 
-    Raises UserError if steps do not ascend: some rows are of another run.
+    Raises UserError if steps do not ascend: some rows are from another run.
     """
     try:
         old = path.read_bytes()
@@ -164,17 +164,17 @@ def _keep_rows(path: Path, start_step: int) -> None:
     lines = whole_lines(old).splitlines(True)
     steps = [_step_of(line) for line in lines]
     if bad := [number for number, step in enumerate(steps, 1) if step is None]:
-        print(f"warning: {path}: line {bad[0]} is no row of a run ({len(bad)} such lines are dropped)", file=sys.stderr)
+        print(f"warning: {path}: line {bad[0]} is not a row ({len(bad)} such lines are dropped)", file=sys.stderr)
     known = [step for step in steps if step is not None]
     if known != sorted(set(known)):
-        raise UserError(f"{path}: its steps do not ascend: some rows are of another run; repair or remove it")
+        raise UserError(f"{path}: its steps do not ascend: some rows are from another run; repair or remove it")
     kept = b"".join(line for line, step in zip(lines, steps, strict=True) if step is not None and step < start_step)
     if kept != old:
         write_bytes(path, kept)
 
 
 def _step_of(line: bytes) -> int | None:
-    """The step of a row; None for a line that holds none."""
+    """The step of a row; None for a line that is not a valid row."""
     try:
         step = parse(line)["step"]
     except (ValueError, KeyError, TypeError, IndexError):

@@ -1,7 +1,7 @@
-"""What the numbers of a run come from: written into each of its checkpoints, and compared when one is read.
+"""Records in each checkpoint which run wrote it, and checks this record when the checkpoint is read.
 
-A config.json can be replaced, a checkpoint copied beside another one, and the code change while a run trains. A
-checkpoint therefore says itself which run it is of.
+A config.json can be replaced, a checkpoint can be copied from another run, and the code can change while a run trains.
+So each checkpoint identifies its own run.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from lm.runs.plain import flat, plain
 from lm.runs.provenance import NUMERICS
 from lm.runs.workdir import FREE, LENGTH, is_free
 
-# The part of a checkpoint's record: a form of lm/runs/schema.py. Checkpoints of earlier versions do not have it.
+# Form (lm/runs/schema.py) of the origin in a checkpoint's record. Checkpoints of earlier versions lack these keys.
 FORM = {"run?": str, "numerics?": int, "vocabulary?": str, "git?": (None, {"revision": str, "dirty": bool})}
 
 
 class Origin(NamedTuple):
-    """run: `run_of` the config; numerics: lm/runs/provenance.py; vocabulary: its digest;
-    git: the revision when the run began"""
+    """run: `run_of` the config; numerics: NUMERICS of lm/runs/provenance.py; vocabulary: its digest; git: the revision
+    when the run began"""
 
     run: str
     numerics: int
@@ -30,7 +30,7 @@ class Origin(NamedTuple):
 
 
 def run_of(config) -> str:
-    """16 hexadecimal digits of those config keys that decide what is trained and are not at their defaults."""
+    """Hashes the config keys that affect training and are not at their defaults, to 16 hexadecimal digits."""
     defaults, values = flat(plain(base())), flat(plain(config))
     decides = {
         key: value
@@ -41,31 +41,31 @@ def run_of(config) -> str:
 
 
 def origin_of(config, vocabulary: str, git: dict | None) -> Origin:
-    """The origin of a run that begins now. vocabulary: its digest; git: lm/runs/provenance.py: `revision`"""
+    """The origin of a run that begins now. vocabulary: its digest; git: `revision` of lm/runs/provenance.py"""
     return Origin(run_of(config), NUMERICS, vocabulary, git)
 
 
 def check_origin(saved: dict, config, vocabulary: Collection[str], where: str) -> None:
-    """Raises UserError if the checkpoint with the record `saved` is of another config, vocabulary or version.
+    """Raises UserError if a checkpoint belongs to another config, vocabulary or version of the numerics.
 
-    vocabulary: the digests of the one that is at hand
+    saved: the checkpoint's record; vocabulary: the accepted digests
     """
     if saved.get("numerics", NUMERICS) != NUMERICS:
         raise UserError(
-            f"{where} has numbers of version {saved['numerics']} of the code; this is version {NUMERICS} "
+            f"{where} was made by version {saved['numerics']} of the numerics; this code has version {NUMERICS} "
             "(lm/runs/provenance.py): use the code that trained it, or train again in a new directory"
         )
     if saved.get("run", run_of(config)) != run_of(config):
         raise UserError(
-            f"{where} is of another config than config.json beside it: one of the two was copied here from another run"
+            f"{where} does not match config.json beside it: one of the two was copied here from another run"
         )
     if "vocabulary" in saved and saved["vocabulary"] not in vocabulary:
         raise UserError(f"{where} has another vocabulary than vocabulary.json beside it, which was changed or replaced")
 
 
 def check_summary(summary: dict, config, where: str) -> None:
-    """Raises UserError if the content of a summary.json is of another run than the config beside it."""
+    """Raises UserError if the content of a summary.json belongs to another run than the config beside it."""
     if run_of(summary["provenance"]["config"]) != run_of(config):
         raise UserError(
-            f"{where} is of another config than config.json beside it: one of the two was copied here from another run"
+            f"{where} does not match config.json beside it: one of the two was copied here from another run"
         )

@@ -1,4 +1,4 @@
-"""Values as JSON holds them, so that what is read from a file equals what is in memory."""
+"""Converts values to plain JSON types, so that a value in memory equals its copy read from a file."""
 
 import math
 import numbers
@@ -9,13 +9,13 @@ import numpy as np
 
 
 def plain(value):
-    """`value` as strict JSON holds it: dicts, lists, strings, numbers, None.
+    """Converts `value` to types of strict JSON: dicts, lists, strings, numbers, booleans, None.
 
-    Tuples and arrays become lists, configs become dicts, scalars of NumPy and JAX become Python's, numbers that are
-    not finite become None. So plain(x) == json.loads(json.dumps(plain(x))): two configs are equal exactly when their
-    plain forms are, whether read from a file or built.
+    Tuples, sets and arrays become lists, configs become dicts, NumPy and JAX scalars become Python numbers, numbers
+    that are not finite become None. So plain(x) == json.loads(json.dumps(plain(x))), and a config in memory can be compared
+    with one read from a file.
 
-    Raises TypeError for a value that JSON cannot hold.
+    Raises TypeError for a value that JSON cannot represent.
     """
     if value is None or isinstance(value, str | bool):
         return value
@@ -39,7 +39,7 @@ def plain(value):
 
 
 def flat(config: dict, prefix: str = "") -> dict:
-    """Nested dicts as one with dotted keys. An empty dict stays a value, so that it is compared."""
+    """Flattens nested dicts to one dict with dotted keys. An empty dict is kept as a value, so that it is compared."""
     leaves = {}
     for key, value in config.items():
         if isinstance(value, dict) and value:

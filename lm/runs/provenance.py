@@ -1,7 +1,7 @@
-"""Where a number comes from, and when two runs count as the same.
+"""Records how a result was computed, and identifies runs that give the same results.
 
-`provenance` records versions, machine, revision, data and config in a summary. `identity` hashes the part that
-determines the numbers: two runs of the same identity give the same numbers, up to rounding.
+`provenance` records versions, machine, git revision, data and config in a summary. `identity` hashes the part that
+affects results: two runs with the same identity give the same numbers, up to rounding.
 """
 
 import hashlib
@@ -17,21 +17,21 @@ from ml_collections import ConfigDict
 
 from lm.runs.plain import flat, plain
 
-# The version of what the code computes. Add 1 whenever a change alters results beyond rounding (an initialiser that
-# draws other numbers, another order of the text, another weighting of the loss). Every finished run then has an
-# outdated identity, and `reproduce` trains it again. tests/test_numerics.py fails if results changed: add 1 and run
+# The version of the numerics. Add 1 whenever a change alters results beyond rounding (for example other random numbers
+# in an initialiser, another order of the text, another loss weighting). All finished runs then have outdated
+# identities, and `reproduce` trains them again. tests/test_numerics.py fails if results changed: add 1 and run
 # `python -m tests.numerics`, which updates tests/numerics.json.
 NUMERICS = 1
 
-# Config keys that affect no number: claims, and where and how fast it is computed. Files count by their checksums, and
-# sampling has its own random keys.
+# Config keys that do not affect results: descriptions, devices and threads. Paths are left out because the identity
+# has the files' checksums.
 DECIDES_NOTHING = (
     *("name", "source", "parameters", "train.devices", "train.threads"),
     *("data.path", "data.valid_path", "data.test_path", "init_from", "model.embedding_from"),
 )
-# Word vectors with a registered checksum, which config.model.embedding_from may name: the name decides numbers.
+# Values of config.model.embedding_from that count by name, because these word vectors have a registered checksum.
 REGISTERED_VECTORS = ("glove.6B.50d",)
-# Keys that are newer than the first records, with their defaults: at the default, a run is what it was without them.
+# Keys added after the first records, with their defaults. At its default, a key is left out of the identity.
 ADDED_LATER = {
     "task": "language_modelling",
     **{"data.format": "tsv", "data.columns": [0, 1], "data.header": "none", "data.tokenizer": "spaces"},
@@ -58,7 +58,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "ml_collections", "numpy")
 
 
 def identity(config: Mapping, data_checksum: str, numerics: int = NUMERICS) -> str:
-    """16 hexadecimal digits that identify a run's numbers.
+    """Hashes everything that affects a run's results to 16 hexadecimal digits.
 
     config: the resolved config of a run, with its seed; data_checksum: `lm.data.corpora.checksum` of its data
     """
@@ -67,7 +67,7 @@ def identity(config: Mapping, data_checksum: str, numerics: int = NUMERICS) -> s
 
 
 def decisive(config: Mapping | ConfigDict) -> dict:
-    """The dotted keys of a config that decide numbers, and their values."""
+    """The config keys that affect results, as {dotted key: value}. Sampling does not: it has its own random keys."""
     groups = {key: value for key, value in plain(config).items() if key not in ("claim", "targets", "sample")}
     return {
         key: value
@@ -78,7 +78,7 @@ def decisive(config: Mapping | ConfigDict) -> dict:
 
 
 def provenance(config, corpus, git: dict | None) -> dict:
-    """Everything needed to trust a number later: identity, versions, device, revision, data, config.
+    """Collects all information needed to trust a result later.
 
     git: `revision` when the run began
     """
@@ -114,11 +114,11 @@ def cpu_model() -> str:
 
 
 def revision(root: Path = _ROOT) -> dict | None:
-    """{'revision', 'dirty'} of the checkout at `root`; None if `root` is not the top of one."""
+    """{'revision', 'dirty'} of the git checkout at `root`; None if `root` is not the top of a checkout."""
 
     def ask(*arguments):
         command = ["git", "-C", str(root), *arguments]
-        # GIT_DIR and the like would name another repository.
+        # Variables such as GIT_DIR could select another repository.
         own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=own).stdout.strip()
 

@@ -1,7 +1,7 @@
-"""samples.txt: the texts that a run samples during training, each set under a heading, with a border between texts.
+"""Writes samples.txt: the texts sampled during training, in sections with a heading.
 
-A checkpoint holds the file's length. Text beyond it, left by a kill, belongs to steps that will be repeated. It is cut
-off when the run resumes, so that the file ends as if the run had never stopped.
+Each checkpoint records the file's length. After a kill, text beyond this length belongs to steps that will be repeated:
+it is cut off when the run resumes, so the file continues as if the run had never stopped.
 """
 
 import os
@@ -12,7 +12,7 @@ NAME = "samples.txt"
 
 
 def bordered(texts: list[str]) -> str:
-    """The texts, one below the other, with a line of dashes between them: a text may have line ends of its own."""
+    """Joins texts with a line of dashes, since a text may itself have several lines."""
     return f"\n{'-' * 40}\n".join(texts)
 
 
@@ -29,7 +29,7 @@ def append(workdir: str, heading: str, texts: list[str]) -> int:
 
 
 def cut(workdir: str, length: float):
-    """Truncates the file to `length` bytes; a shorter or missing file stays as it is.
+    """Truncates the file to `length` bytes. Leaves a shorter or missing file unchanged.
 
     Raises UserError if the file cannot be written.
     """

@@ -1,6 +1,6 @@
-"""The config of a run or an export, read from its directory: --config=RUN/config.json.
+"""Reads the config of a run or an export: --config=RUN/config.json.
 
-launch.py passes it on as `lm/runs/saved_config.py:RUN/config.json`; a config file may do the same.
+launch.py turns this flag into `lm/runs/saved_config.py:RUN/config.json`; a config file may use this form too.
 """
 
 from pathlib import Path
@@ -24,9 +24,9 @@ def get_config(path: str) -> ConfigDict:
 
 
 def restore(values: dict, where: str | Path) -> ConfigDict:
-    """A plain config as a ConfigDict with the types of base(). A key that `values` lacks has its default.
+    """Converts a plain config to a ConfigDict with the types of base(). Missing keys get their defaults.
 
-    Raises UserError, naming the file `where`, for unknown keys and values of another type.
+    Raises UserError, naming the file `where`, for unknown keys and values of a wrong type.
     """
     if "kind" in values:
         raise UserError(f"{where} is a config for another command: it has the key kind")

@@ -1,13 +1,13 @@
 """Reads JSON and validates its structure.
 
-A form describes a structure:
+A form is one of these values:
 
     str, int, bool          that type; an int is at least 0, and a bool is not an int
     POSITIVE, NUMBER, None  an int above 0; a finite number; null
-    (form, form, ...)       any of these
-    [form]                  an array of it
-    {"key": form}           an object with these keys, perhaps others; "key?" is optional
-    {str: form}             an object whose other keys all hold this form
+    (form, form, ...)       a value of any of these forms
+    [form]                  an array of values of this form
+    {"key": form}           an object with these keys and possibly others; "key?" is optional
+    {str: form}             an object in which the values of all other keys have this form
 """
 
 import json
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from lm.errors import UserError, first_line
 
-NUMBER = float  # an int will do
+NUMBER = float  # also accepts an int
 POSITIVE = range(1, 2**63)
 _LARGEST = 1e308
-_DEEPEST = 40  # levels; recursion over a deeper value could exhaust the stack
+_DEEPEST = 40  # nesting levels; recursion over a deeper value could exhaust the stack
 
 _NAMES = {
     str: "a string",
@@ -45,9 +45,9 @@ def read_json(path, form=None):
 
 
 def read_rows(path, form=None) -> list:
-    """The values of a file with one JSON value per line; otherwise as `read_json`.
+    """Reads a file with one JSON value per line; otherwise like `read_json`.
 
-    A last line without its line end was torn by a crash and is left out.
+    Leaves out a last line without newline, which a crash has truncated.
     """
     rows = []
     try:
@@ -63,12 +63,12 @@ def read_rows(path, form=None) -> list:
 
 
 def whole_lines(content: bytes) -> bytes:
-    """The content up to its last line end."""
+    """Removes a last line that has no newline."""
     return content[: content.rfind(b"\n") + 1]
 
 
 def parse(content: bytes):
-    """Strict JSON in UTF-8, not nested too deeply. Raises ValueError."""
+    """Parses strict JSON in UTF-8. Raises ValueError if it is invalid or nested too deeply."""
     try:
         value = json.loads(content.decode("utf-8"), parse_constant=_refuse)
     except RecursionError as error:
@@ -87,7 +87,7 @@ def _refuse(name: str):
 
 
 def check(value, form, where: str):
-    """Raises UserError, naming the place, unless the value has the form."""
+    """Raises UserError unless the value has the form. where: file or key, for the error"""
     if isinstance(form, dict) and isinstance(value, dict):
         _check_object(value, form, where)
     elif isinstance(form, list) and isinstance(value, list):
@@ -139,9 +139,9 @@ def _shown(value) -> str:
 
 
 def build(kind: type[typing.NamedTuple], values, where: str):
-    """A named tuple from its `_asdict` read from JSON; missing fields take their defaults.
+    """Builds a named tuple from its `_asdict` read from JSON. Missing fields get their defaults.
 
-    Infinity and nan are allowed, as Python's json writes them. Raises UserError naming the wrong field.
+    Allows infinity and nan. Raises UserError naming the unknown or invalid field.
     """
     check(values, {}, where)
     hints = typing.get_type_hints(kind)

@@ -1,7 +1,7 @@
-"""Writes for TensorBoard: tensorboard/train/ and tensorboard/valid/, two runs whose scalars share a chart.
+"""Writes tensorboard/train/ and tensorboard/valid/. TensorBoard shows them as two curves in the same charts.
 
-Each holds events.out.tfevents.NUMBER, one file each time a run starts or resumes. Writes immediately, in the calling
-thread: TensorBoard's own EventFileWriter writes in another thread; if that one dies on a full disk, its queue fills and
+Each has files events.out.tfevents.NUMBER, a new one each time the run starts or resumes. Writes happen in the calling
+thread: TensorBoard's own EventFileWriter uses another thread. If that thread dies on a full disk, its queue fills and
 the run hangs.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 NAME = "events.out.tfevents."
 
-# Column of metrics.jsonl -> (run, tag). The part of a tag before the slash is its group. Others: ("train", other/NAME).
+# Column of metrics.jsonl -> (directory, group/name in TensorBoard). All other columns: ("train", "other/COLUMN").
 TAGS = {
     "loss": ("train", "loss/nats"),
     "valid_loss": ("valid", "loss/nats"),
@@ -27,10 +27,10 @@ TAGS = {
 
 
 class TensorBoard:
-    """Appends to new files below `directory`, which the first write creates. Raises OSError if it cannot."""
+    """Writes new event files below `directory`, created at the first write. Raises OSError if this fails."""
 
     def __init__(self, directory: Path, start_step: int = 0):
-        """start_step: TensorBoard ignores this and later steps of earlier files; 0 deletes the earlier files."""
+        """start_step: TensorBoard ignores this and later steps in older files; 0 deletes the older files."""
         self._runs = {name: Events(directory / name, start_step) for name in ("train", "valid")}
 
     def write(self, step: int, scalars: Mapping[str, float]):
@@ -43,11 +43,11 @@ class TensorBoard:
         for run, found in values.items():
             if found:
                 self._runs[run].write(step, Summary(value=found))
-            elif self._runs[run].has_earlier:  # so that steps to be made again are shown once from now on
+            elif self._runs[run].has_earlier:  # its new file hides the steps that the run will repeat
                 self._runs[run].open()
 
     def write_texts(self, step: int, texts: list[str]):
-        """Shows sampled texts under Text, each as a block of code, so that none is read as Markdown."""
+        """Shows sampled texts under Text, each as a code block, so that TensorBoard does not render Markdown."""
         from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
         from tensorboard.compat.proto.tensor_pb2 import TensorProto
         from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -79,15 +79,15 @@ class Events:
 
     @property
     def has_earlier(self) -> bool:
-        """Whether an earlier process has written events of this run."""
+        """Whether an earlier process of this run wrote events."""
         return self._start_step > 0 and self._directory.is_dir()
 
     def open(self):
-        """Begins a new file, unless this process has one; it tells TensorBoard which earlier steps to ignore."""
+        """Starts a new file if this process has none yet. The file tells TensorBoard which earlier steps to ignore."""
         self._records = self._records or self._open()
 
     def _open(self):
-        # Here: TensorBoard takes 0.2 s to import, which would delay the first step.
+        # Imported here: TensorBoard takes 0.2 s to import, which would delay the first step.
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -96,7 +96,7 @@ class Events:
         if self._start_step == 0:
             for path in earlier:
                 path.unlink()
-        # TensorBoard reads files in order of their names: each new name must be later, even if the clock went back.
+        # TensorBoard reads files in alphabetical order: each new name must come last, even if the clock was set back.
         numbers = [int(path.name.removeprefix(NAME).split(".")[0]) for path in earlier]
         number = max([int(time.time()), *(n + 1 for n in numbers)])
         records = RecordWriter(open(self._directory / f"{NAME}{number:010}", "wb"))  # noqa: SIM115 (see close)

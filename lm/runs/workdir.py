@@ -1,8 +1,8 @@
-"""The directory of a run: its config, and the scores of the test split taken in it.
+"""Prepares a run's directory and logs every test score in it.
 
-config.json     the resolved config; a run of another config is refused there
-vocabulary.json the symbols in the order of their ids, so that the run needs no training text to be used
-test_log.jsonl  one line for every score of the test split, ever
+config.json     the resolved config; a run with another config is rejected
+vocabulary.json the symbols in the order of their ids, so that the run can be used without its training text
+test_log.jsonl  one line for every test score ever computed
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from lm.runs.files import make_directory, write_json, writing
 from lm.runs.plain import flat, plain
 from lm.runs.schema import read_json, whole_lines
 
-# Any of these without a config.json means that the directory belongs to something else.
+# If one of these files exists without config.json, the directory is not a valid run.
 _RUN_FILES = (
     *("metrics.jsonl", "summary.json", "checkpoints"),
     *("samples.txt", "test_log.jsonl", "evaluation.json", "curves.png", "report.html"),
 )
 VOCABULARY = "vocabulary.json"
-# Everything that a run writes in its directory, with what it is.
+# All files and directories of a run, which must not be links, pipes or devices.
 _FILES = (
     *("config.json", VOCABULARY, "metrics.jsonl", "summary.json", "samples.txt", "test_log.jsonl", "evaluation.json"),
     *("curves.png", "report.html"),
@@ -35,8 +35,8 @@ _DIRECTORIES = (
     *("tensorboard", "tensorboard/train", "tensorboard/valid", "export"),
 )
 
-# Keys that decide none of a run's numbers, or only what is reported of them: a run may resume with other values. Files
-# are known by their checksums. A name that ends with a dot is a group.
+# Keys that may change when a run resumes: they do not affect results, or only which results are reported. The files
+# named by path keys are checked by checksum. A name that ends with a dot is a group of keys.
 FREE = (
     *("name", "source", "parameters", "targets.", "claim.", "sample.", "checkpoint."),
     *("data.path", "data.valid_path", "data.test_path", "init_from", "model.embedding_from"),
@@ -47,12 +47,12 @@ LENGTH = ("train.steps", "train.epochs")  # a run may train longer
 
 
 def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
-    """Makes `workdir` and writes config.json, or checks that it holds a run of this config. Returns `workdir`.
+    """Creates `workdir` and writes config.json, or checks that it holds a run of this config. Returns `workdir`.
 
-    A run that is to train longer stays as it is until `lengthen`, since its data may turn out to be other data.
-    vocabulary: a dataclass, written to vocabulary.json; None writes none
+    If the config only trains a run longer, config.json stays unchanged until `lengthen`, after the data is checked.
+    vocabulary: lm.data.text.Vocabulary, written to vocabulary.json; None writes no file
     Raises UserError if `workdir` cannot be written, holds a run of another config (the message names the differing
-    keys, old -> new), or holds files of a run without its config.json.
+    keys, old -> new), or holds files of a run without config.json.
     """
     check_path(workdir)
     workdir, config = make_directory(workdir), plain(config)
@@ -75,7 +75,7 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
 
 
 def lengthen(workdir: str | Path, config):
-    """Writes the config of a run that is to train longer than before, if it is one, and sets its scores aside as
+    """If the config trains an existing run longer, writes it to config.json and renames summary.json to
     summary_of_N_steps.json or summary_of_N_epochs.json."""
     workdir, config = Path(workdir), plain(config)
     old, summary = read_config(workdir), Path(workdir, "summary.json")
@@ -87,7 +87,7 @@ def lengthen(workdir: str | Path, config):
 
 
 def check_path(workdir: str | Path):
-    """Raises UserError for a path under which tensorstore writes checkpoints that it cannot read again."""
+    """Raises UserError for a path where tensorstore writes checkpoints that it cannot read back."""
     path = str(Path(workdir).resolve())
     if "\\" in path or not path.isprintable():
         raise UserError(f"directory {path!r}: checkpoints need a path of printable UTF-8 without a backslash")
@@ -96,20 +96,20 @@ def check_path(workdir: str | Path):
 def check_no_links(workdir: str | Path):
     """Raises UserError if a run's file or directory in `workdir` is a link, a pipe or a device.
 
-    Through a link a run would write, cut or delete what is not its own; opening a pipe would block.
+    Through a link, the run would write, truncate or delete files of others; opening a pipe would block.
     """
     for names, is_kind, kind in ((_FILES, stat.S_ISREG, "file"), (_DIRECTORIES, stat.S_ISDIR, "directory")):
         for name in names:
             path = Path(workdir) / name
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 if not is_kind(path.lstat().st_mode):
-                    raise UserError(f"{path} is no plain {kind}: remove it, or choose another directory")
+                    raise UserError(f"{path} is not a plain {kind}: remove it, or choose another directory")
 
 
 def _check_same_run(workdir: Path, old: dict, new: dict) -> str:
-    """Raises UserError unless a run of config `old` may continue with config `new`. Returns the old length, such as
-    2_epochs, if the new one is greater, else ""."""
-    rolls_back = new.get("on_nan") == "rollback"  # to a checkpoint, so it matters when there is one
+    """Raises UserError unless a run of config `old` may resume with config `new`. If `new` trains longer, returns the
+    old length, such as "2_epochs"; else ""."""
+    rolls_back = new.get("on_nan") == "rollback"  # then the checkpoint interval affects results
     changed = differences(old, new, FREE, but=("checkpoint.every_steps", "checkpoint.keep") if rolls_back else ())
     before, after = flat(old), flat(new)
     longer = [key for key in changed if key in LENGTH and _grows(before.get(key), after.get(key))]
@@ -128,20 +128,20 @@ def _check_same_run(workdir: Path, old: dict, new: dict) -> str:
 
 
 def _grows(old: object, new: object) -> bool:
-    """Whether a count has become larger. A damaged config.json may hold anything."""
+    """Whether a count increased. The types are checked because a damaged config.json may hold any value."""
     return type(old) is int and type(new) is int and 0 < old < new
 
 
 def _keep_vocabulary(path: Path, vocabulary: dict):
-    """Writes the vocabulary of a new run. Raises UserError if the run has another one."""
+    """Writes the vocabulary of a new run. Raises UserError if an existing run has another vocabulary."""
     if not path.exists():
         write_json(path, vocabulary)
     elif read_json(path) != vocabulary:
-        raise UserError(f"{path}: the run was trained with another vocabulary than that of the corpus as it is now")
+        raise UserError(f"{path}: the run was trained with another vocabulary than the corpus now has")
 
 
 def read_config(workdir: str | Path) -> dict | None:
-    """The plain config of the run in `workdir`; None if there is no config.json.
+    """Reads the plain config of the run in `workdir`; None if config.json does not exist.
 
     Raises UserError if config.json cannot be read.
     """
@@ -155,10 +155,10 @@ def read_config(workdir: str | Path) -> dict | None:
 
 
 def differences(old, new, free: tuple[str, ...], but: tuple[str, ...] = ()) -> dict[str, str]:
-    """{key: "old -> new"} of the keys that differ between two configs, except those that are free.
+    """Returns {key: "old -> new"} for the keys that differ between two configs, except free keys.
 
-    free: names of keys, or of groups, which end with a dot; but: keys of such groups that are not free
-    A key that a config lacks has its default: it may be newer than the run.
+    free: names of keys, or of groups, which end with a dot; but: keys in these groups that are not free
+    A missing key counts as its default, because it may be newer than the run.
     """
     old, new = (flat(plain(base())) | flat(plain(values)) for values in (old, new))
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key, ...) != new.get(key, ...))
@@ -176,13 +176,13 @@ def is_free(key: str, free: tuple[str, ...]) -> bool:
 
 
 def shown(changed: dict[str, str], most: int = 8) -> str:
-    """The differences in one line, at most `most` of them."""
+    """Formats at most `most` differences in one line."""
     lines = [f"{key[:80]}: {change}" for key, change in list(changed.items())[:most]]
     return "; ".join(lines + ([f"and {len(changed) - most} more"] if len(changed) > most else []))
 
 
 def log_test_score(workdir: str | Path, row: Mapping) -> None:
-    """Appends to test_log.jsonl: whoever scores the test split more than once may have selected on it.
+    """Appends a test score to test_log.jsonl. Several scores suggest that the model was selected on the test split.
 
     Raises UserError if the file cannot be written.
     """
@@ -190,6 +190,6 @@ def log_test_score(workdir: str | Path, row: Mapping) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with writing(path):
         if path.exists():
-            os.truncate(path, len(whole_lines(path.read_bytes())))  # a crash may have torn the last line
+            os.truncate(path, len(whole_lines(path.read_bytes())))  # a crash may have truncated the last line
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(plain({"time": now, **row}), allow_nan=False) + "\n")

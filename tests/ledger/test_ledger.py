@@ -110,7 +110,7 @@ def test_a_summary_of_another_run_is_refused(tmp_path):
         train(make_setup(tiny.config(seed=seed), tiny.corpus()), tmp_path / str(seed))
     shutil.copy(tmp_path / "1" / "summary.json", tmp_path / "0")
     for use in (make_record, lambda workdir: export.run(tiny.config(), str(workdir))):
-        with pytest.raises(UserError, match=r"summary.json is of another config than config.json beside it: one of"):
+        with pytest.raises(UserError, match=r"summary.json does not match config.json beside it: one of"):
             use(tmp_path / "0")
     assert make_record(tmp_path / "1")["seed"] == 1
 

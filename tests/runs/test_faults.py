@@ -352,13 +352,13 @@ def test_links_among_a_runs_files_are_refused_and_what_they_lead_to_stays(tmp_pa
         workdir = tmp_path / f"run_{name}"
         workdir.mkdir()
         (workdir / name).symlink_to(target)
-        with pytest.raises(UserError, match=f"{name} is no plain"):
+        with pytest.raises(UserError, match=f"{name} is not a plain"):
             train(make_setup(settings(), corpus()), workdir)
     workdir = tmp_path / "finished"
     train(make_setup(settings(optim__schedule="constant"), corpus()), workdir)
     shutil.rmtree(workdir / "checkpoints" / "best", ignore_errors=True)
     (workdir / "checkpoints" / "best").symlink_to(victim)
-    with pytest.raises(UserError, match="best is no plain directory"):
+    with pytest.raises(UserError, match="best is not a plain directory"):
         train(make_setup(settings(optim__schedule="constant", train__steps=20), corpus()), workdir)
     assert files(victim) == before
     assert (tmp_path / "file").read_text() == "precious"
@@ -370,7 +370,7 @@ def test_a_pipe_among_a_runs_files_is_refused_without_waiting(tmp_path, name):
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
     for read in (lambda: train(make_setup(settings(), corpus()), tmp_path), lambda: lm.open_run(tmp_path)):
-        with pytest.raises(UserError, match=f"{name} is no plain file"):
+        with pytest.raises(UserError, match=f"{name} is not a plain file"):
             read()
 
 

@@ -247,7 +247,7 @@ def test_a_torn_line_before_the_restored_step_goes_too(tmp_path, capsys):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n\xff\xfe\n[]\n{}\n{"step": 1}')
     with MetricsLog(tmp_path, total_steps=10, start_step=5, stream=io.StringIO()):
         assert rows(tmp_path) == [{"step": 0}]
-    assert "metrics.jsonl: line 2 is no row of a run (3 such lines are dropped)" in capsys.readouterr().err
+    assert "metrics.jsonl: line 2 is not a row (3 such lines are dropped)" in capsys.readouterr().err
 
 
 def test_a_run_from_the_start_drops_all(tmp_path):
@@ -345,6 +345,6 @@ def test_rows_of_two_runs_are_not_continued(tmp_path):
     path = tmp_path / "metrics.jsonl"
     content = path.read_text() * 2
     path.write_text(content)
-    with pytest.raises(UserError, match=r"metrics\.jsonl: its steps do not ascend: some rows are of another run"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl: its steps do not ascend: some rows are from another run"):
         MetricsLog(tmp_path, 9, start_step=4)
     assert path.read_text() == content

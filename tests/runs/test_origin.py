@@ -25,9 +25,9 @@ def test_checkpoints_of_another_seed_beside_a_config_are_refused(tmp_path):
         run(tmp_path / f"{seed}", seed=seed)
     shutil.rmtree(tmp_path / "0" / "checkpoints")
     shutil.copytree(tmp_path / "5" / "checkpoints", tmp_path / "0" / "checkpoints")
-    with pytest.raises(UserError, match=r"the checkpoint of step 12 is of another config than config\.json"):
+    with pytest.raises(UserError, match=r"the checkpoint of step 12 does not match config\.json"):
         lm.open_run(tmp_path / "0")
-    with pytest.raises(UserError, match=r"is of another config than config\.json"):
+    with pytest.raises(UserError, match=r"does not match config\.json"):
         run(tmp_path / "0", train__steps=20)
 
 
@@ -37,7 +37,7 @@ def test_a_config_that_was_edited_is_noticed(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["zoneout"]["output"] = 0.25
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"is of another config than config\.json"):
+    with pytest.raises(UserError, match=r"does not match config\.json"):
         lm.open_run(tmp_path)
 
 
@@ -45,9 +45,9 @@ def test_numbers_of_another_version_are_not_relabelled(tmp_path, monkeypatch):
     run(tmp_path)
     for module in (origin, provenance):
         monkeypatch.setattr(module, "NUMERICS", 2)
-    with pytest.raises(UserError, match="has numbers of version 1 of the code; this is version 2"):
+    with pytest.raises(UserError, match="was made by version 1 of the numerics; this code has version 2"):
         run(tmp_path, train__steps=20)
-    with pytest.raises(UserError, match="has numbers of version 1"):
+    with pytest.raises(UserError, match="was made by version 1"):
         lm.open_run(tmp_path)
 
 
