@@ -11,8 +11,8 @@ import numpy as np
 def plain(value):
     """Converts `value` to types of strict JSON: dicts, lists, strings, numbers, booleans, None.
 
-    Tuples, sets and arrays become lists, configs become dicts, NumPy and JAX scalars become Python numbers, numbers
-    that are not finite become None. So plain(x) == json.loads(json.dumps(plain(x))), and a config in memory can be compared
+    Tuples, sets and arrays become lists, configs dicts, scalars of NumPy and JAX become Python's, numbers that are
+    not finite become None. So plain(x) == json.loads(json.dumps(plain(x))), and a config in memory can be compared
     with one read from a file.
 
     Raises TypeError for a value that JSON cannot represent.
