@@ -1,8 +1,8 @@
-"""Recurrent language models. `import lm; run = lm.open_run("runs/mine")` picks up a trained model: lm/run.py."""
+"""Recurrent language models. `import lm; run = lm.open_run("runs/mine")` opens a trained model: lm/run.py."""
 
 
 def __getattr__(name: str):
-    """Imports open_run when it is first used: it needs JAX, which most modules of this package do not."""
+    """Imports open_run on first use, because it needs JAX and most modules of this package do not."""
     if name == "open_run":
         from lm.run import open_run
 

@@ -1,12 +1,12 @@
-"""A run as a model that can be picked up: what everything after training starts from.
+"""Opens a trained run or an export, to score, sample, label, translate and inspect texts.
 
     run = lm.open_run("runs/mine")
     run.config, run.vocabulary, run.step
     run.nats("some text"), run.log_probs("some text"), run.sample("The ")
     run.states("some text"), run.gates("some text")
-    run.label_probabilities("some text")                  # of a classifier or a tagger
+    run.label_probabilities("some text")                  # classifiers and taggers only
 
-`open_run` reads the directory of a run, or an export, and nothing else: no config file and no training text.
+`open_run` reads only the directory of the run or export: it needs neither the config file nor the training text.
 """
 
 import dataclasses
@@ -39,10 +39,10 @@ WEIGHTS = "model.safetensors"
 VOCABULARY_FORM = {"level": str, "symbols": [str], "unknown": (str, None), "bpe?": str, "labels?": [str]}
 EXPORT = {
     **{"config": {}, "vocabulary": VOCABULARY_FORM, "step?": int, "checkpoint?": str, "data?": str, "results?": [{}]},
-    **{"run?": str, "weights_sha256?": str},  # what the export is of: those of earlier versions do not say
+    **{"run?": str, "weights_sha256?": str},  # checksums of config and weights; older exports lack them
 }
 
-# Keys that do not change what a trained model computes: a command that uses it may choose them.
+# Config keys that do not change what a trained model computes: a command may set them for a trained run.
 USES = (*FREE, "evaluation.")
 
 
@@ -50,9 +50,9 @@ USES = (*FREE, "evaluation.")
 class Run:
     """A trained model with its config and vocabulary.
 
-    workdir: its directory; checkpoint: last or best; step: steps made
-    parameters: those that evaluation reads
-    data: the checksum of its corpus; "" if it is not recorded
+    workdir: its directory; checkpoint: "last" or "best"; step: number of training steps made
+    parameters: those used for evaluation (for asgd the averages)
+    data: checksum of the training corpus; "" if it was not recorded
     """
 
     workdir: Path
@@ -66,63 +66,63 @@ class Run:
 
     @property
     def is_export(self) -> bool:
-        """Whether it is an export, which has no checkpoints, rather than a run."""
+        """Whether `workdir` is an export, which has no checkpoints, rather than a run."""
         return (self.workdir / WEIGHTS).exists()
 
     def check_task(self, use: str, *tasks: str):
-        """Raises UserError unless the run is of one of these tasks. use: what needs it"""
+        """Raises UserError unless config.task is in `tasks`. use: what needs such a task, for the message"""
         if self.config.task not in tasks:
             command, needed = TASKS[self.config.task].command, " or ".join(tasks)
             raise UserError(
-                f"{self.workdir} is a run of config.task={self.config.task}, and {use} needs one of {needed}"
-                f"{f'; --experiment={command} uses it' if command else ''}"
+                f"{self.workdir} was trained with config.task={self.config.task}, and {use} needs config.task={needed}"
+                f"{f'; use --experiment={command} for this run' if command else ''}"
             )
 
     def tokens(self, text: str) -> list[str]:
-        """The tokens of a text, or of a line to label or translate, also those that the vocabulary lacks."""
+        """Tokens of a text, including tokens that the vocabulary lacks."""
         reading = {name: task.tokens for name, task in TASKS.items() if task.tokens}
-        self.check_task("a text", *reading)
+        self.check_task("run.tokens", *reading)
         return reading[self.config.task](self.config, self.vocabulary, text)
 
     def label_probabilities(self, text: str) -> tuple[list[str], np.ndarray]:
-        """(tokens [N], probabilities of the labels): [1, C] of the text, or [N, C] of its tokens.
+        """Returns (tokens [N], label probabilities): [1, C] for a classifier, [N, C] for a tagger.
 
-        C: run.vocabulary.labels. Raises UserError for an empty text, and for a language model.
+        C: length of run.vocabulary.labels. Raises UserError for an empty text, and if the task labels no text.
         """
         tokens, _, probabilities = self.predicted_labels(text)
         return tokens, probabilities
 
     def predicted_labels(self, text: str) -> tuple[list[str], list[str], np.ndarray]:
-        """(tokens [N], the most probable label, probabilities) of the text, or of each of its tokens.
+        """Returns (tokens [N], most probable labels, label probabilities), of the text or of each token.
 
-        Of a CRF the labels are the most probable sequence, and the probabilities those of each token by itself.
+        For a CRF the labels are the most probable sequence, and the probabilities are the marginals of each token.
         """
         labelling = {name: task.label for name, task in TASKS.items() if task.label}
-        self.check_task("a text to label", *labelling)
+        self.check_task("labelling a text", *labelling)
         label = labelling[self.config.task]
         tokens, labels, log_probs = label(self.config, self.vocabulary, self.model, self.parameters, text)
         return tokens, [self.vocabulary.labels[number] for number in labels], np.exp(log_probs)
 
     def translate(self, lines: list[str], sample=None) -> list[str]:
-        """What the model writes for each line. sample: config.sample, None for that of the run: `beams`, `length` and
-        `length_penalty`. Raises UserError for symbols that the vocabulary lacks, and for another task."""
+        """Translates each line. sample: config.sample with `beams`, `length` and `length_penalty`; None: the run's own.
+        Raises UserError for symbols that the vocabulary lacks, and for another task."""
         writing = {name: task.write for name, task in TASKS.items() if task.write}
-        self.check_task("translate", *writing)
+        self.check_task("run.translate", *writing)
         write = writing[self.config.task]
         return write(self.config, sample or self.config.sample, self.vocabulary, self.model, self.parameters, lines)
 
     def encode(self, text: str) -> np.ndarray:
-        """Encodes a text as ids [N]. Raises UserError for a text shorter than the model's context, and for unknown
-        symbols if the vocabulary has no symbol for them."""
-        self.check_task("this", "language_modelling")
+        """Encodes a text as ids [N]. Raises UserError for a text shorter than the model's context, and for symbols that
+        the vocabulary lacks if it has no unknown symbol."""
+        self.check_task("encoding a text", "language_modelling")
         ids = self.vocabulary.encode(text)
         if len(ids) < self.model.context:
             raise UserError(f"the text has {len(ids)} tokens; this model reads at least {self.model.context}")
         return ids
 
     def log_probs(self, text: str) -> np.ndarray:
-        """Log-probabilities [N - context + 1, V], in nats, of the symbol after each prefix; the last row is of the
-        symbol after the whole text."""
+        """Log-probabilities [N - context + 1, V], in nats, of the next symbol after each prefix. The last row predicts
+        the symbol after the full text."""
         return self.trace(text).log_probs
 
     def trace(self, text: str) -> inspection.Trace:
@@ -130,19 +130,19 @@ class Run:
         return inspection.trace(self.model, self.parameters, self.encode(text))
 
     def nats(self, text: str) -> np.ndarray:
-        """-ln p [N - context] of every token of the text, except the first `context`, which lack one."""
+        """-ln p [N - context] of every token of the text, except the first `context`, which are not predicted."""
         return self.token_scores(text).nats
 
     def token_scores(self, text: str) -> inspection.TokenScores:
-        """Nats, rank and entropy of every target."""
+        """Nats, rank and entropy of every predicted token."""
         return inspection.score_tokens(self.model, self.parameters, self.encode(text))
 
     def states(self, text: str) -> tuple:
-        """The state after every step: for each layer its carry, with fields [N - context + 1, H], such as c and h."""
+        """Carries after every time step: one per layer, with fields [N - context + 1, H], such as c and h."""
         return self.trace(text).states
 
     def gates(self, text: str) -> tuple[dict[str, np.ndarray], ...]:
-        """The gates at every step: for each layer {name: [N - context + 1, H]}, by the names of the equations.
+        """Gates at every time step: for each layer {name in the cell's equations: [N - context + 1, H]}.
 
         Raises UserError for a cell without gates.
         """
@@ -154,7 +154,7 @@ class Run:
     def sample(self, prompt: str = "", **settings) -> list[str]:
         """Generates texts. settings: keys of config.sample, such as temperature=0.7, length=200, number=1, seed=3.
 
-        Raises UserError for settings that do not fit.
+        Raises UserError for unknown or invalid settings.
         """
         self.check_task("sampling", "language_modelling")
         config = restore(self.config.to_dict(), self.workdir)
@@ -166,29 +166,29 @@ class Run:
         return generate(self.model, self.parameters, self.vocabulary, config.sample)
 
     def check_config(self, config: ConfigDict):
-        """Raises UserError, naming the keys, if a config that is to use the run decides other numbers than its own, or
-        has a value that breaks its key's rule."""
+        """Raises UserError, naming the keys, if a value of `config` is invalid, or if it would change what the trained
+        model computes."""
         check_values(config)
         if changed := differences(self.config, config, USES):
             raise UserError(
                 f"{self.workdir} was trained with another config ({shown(changed)}): leave out --config and these "
-                "keys; the run's own config is used. config.evaluation and config.sample may differ"
+                "keys to use the run's own config; config.evaluation and config.sample may differ"
             )
 
 
 def open_run(path: str | Path, checkpoint: str = "last") -> Run:
-    """Opens the run in directory `path` at its last checkpoint, or at the best by validation; or opens an export.
+    """Opens the run in directory `path` at its last or its best checkpoint, or opens an export.
 
     Raises UserError if the directory holds neither, or is damaged.
     """
     check_name(checkpoint, CHECKPOINTS, "--checkpoint")
     path = Path(path)
     file = path / "config.json"
-    if not os.path.exists(file):  # False for a path that is too long, too
+    if not os.path.exists(file):  # also False for a path that is too long
         raise UserError(f"{in_short(str(path))[1:-1]} holds no run: it has no config.json")
     check_no_links(path)
     read = get_config(str(file))
-    check_values(read)  # before it is frozen, which fails for odd values
+    check_values(read)  # before freezing, which fails for some invalid values
     config = FrozenConfigDict(read)
     if (path / WEIGHTS).exists():
         return _open_export(path, config, read_json(file, EXPORT))
@@ -206,7 +206,7 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     data = extra.get("data", "")
     last = checkpoints.restore(state_shapes(config, model, hyper_of(config))) if checkpoint == "best" else None
     if last and last[1].get("data", data) != data:
-        raise UserError(f"{where} in best/ was trained on other data than the last one: it is of another run")
+        raise UserError(f"{where} in best/ was trained on other data than the last checkpoint: it is from another run")
     return Run(path, config, vocabulary, model, evaluated_parameters(state), step, checkpoint, data)
 
 
@@ -225,22 +225,22 @@ def _open_export(path: Path, config: FrozenConfigDict, description: dict) -> Run
 
 
 def read_vocabulary(workdir: Path) -> Vocabulary:
-    """The vocabulary that a run has saved. Raises UserError if it is missing or damaged."""
+    """Reads the vocabulary of a run. Raises UserError if its file is missing or damaged."""
     path = workdir / VOCABULARY
     if not path.exists():
         raise UserError(
-            f"{workdir} has no {VOCABULARY}: an earlier version trained it; its train command, run again, writes it"
+            f"{workdir} has no {VOCABULARY}: an earlier version trained it; run the train command again to write it"
         )
     return vocabulary_of(read_json(path, VOCABULARY_FORM), path)
 
 
 def vocabulary_of(values: dict, where: Path) -> Vocabulary:
-    """The vocabulary that a file holds as JSON. Raises UserError, naming the file `where`, for one that cannot be."""
+    """Builds a vocabulary from the JSON values of a file. Raises UserError, naming the file `where`, if invalid."""
     level, symbols, unknown = values["level"], tuple(values["symbols"]), values["unknown"]
     check_name(level, LEVELS, f"{where}: level")
     if not symbols or len(set(symbols)) < len(symbols) or (unknown is not None and unknown not in symbols):
         raise UserError(
-            f"{where}: symbols must be distinct, at least one, with the unknown {in_short(unknown)} among them"
+            f"{where}: symbols must be distinct, at least one, and include the unknown symbol {in_short(unknown)}"
         )
     if level == "char" and any(len(symbol) != 1 for symbol in symbols):
         raise UserError(f"{where}: a symbol of level char must be one character")

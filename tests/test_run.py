@@ -136,7 +136,7 @@ def test_the_best_checkpoint_of_another_run_is_refused(run_dir, tmp_path, finish
     shutil.rmtree(run_dir / "checkpoints" / "best")
     shutil.copytree(other / "checkpoints" / "best", run_dir / "checkpoints" / "best")
     if finished:
-        with pytest.raises(UserError, match="in best/ was trained on other data than the last one"):
+        with pytest.raises(UserError, match="in best/ was trained on other data than the last checkpoint"):
             lm.open_run(run_dir, "best")
         return
     (run_dir / "summary.json").unlink()
@@ -248,7 +248,7 @@ def test_the_test_split_is_not_scored_before_training_is_over(run_dir, monkeypat
     [
         ({"symbols": []}, "at least one"),
         ({"symbols": ["a", "a"]}, "must be distinct"),
-        ({"unknown": "x"}, "with the unknown 'x' among them"),
+        ({"unknown": "x"}, "include the unknown symbol 'x'"),
         ({"level": "letter"}, "level: unknown 'letter'; known: char, word, byte, bpe"),
         ({"symbols": [" ", "ab", "c", "d", "e"]}, "must be one character"),
     ],
