@@ -67,7 +67,7 @@ SAID_OF_CONFIGS = [
     ({"sample.number": 10**12}, "lower config.sample.number"),
     ({"sample.seed": -1}, "config.sample.seed must be between 0 and 4294967295, not -1"),
     ({"seed": 2**32}, "config.seed must be between 0 and 4294967295, not 4294967296"),
-    ({"train.steps": 2**31}, "more than 32 bits count: lower config.train.steps"),
+    ({"train.steps": 2**31}, "too many for a 32-bit counter: lower config.train.steps"),
     (
         {"train.steps_per_dispatch": 10**9},
         "config.train.steps_per_dispatch must be between 1 and 100000, not 1000000000",

@@ -1,9 +1,9 @@
-"""Data-parallel training: splits the rows of a batch and their carries over devices and copies all else to each.
+"""Data-parallel training: splits the rows of a batch and their carries over devices and replicates everything else.
 
-jit divides the step by the shardings of its arguments. Only the gradient is divided by hand (`over_rows`): every
-device runs the program of a single device on its own rows, and the gradients are added up once a step. Target weights
-and noise are those of the whole batch, and a device keeps its rows of them, so the number of devices changes results
-only by rounding. With one device these functions do nothing.
+jit partitions the step by the shardings of its arguments. Only the gradient is partitioned by hand (`over_rows`): each
+device computes the gradient of its own rows, and the gradients are summed once per step. Target weights and noise are
+made for the full batch, and a device reads its rows of them, so the number of devices changes results only by rounding.
+With one device these functions are no-ops.
 
 Devices may belong to several processes that run the same program (`jax.distributed`). Each process can read replicated
 arrays; the carry, which is split, must be gathered first. Process 0 writes all files.
@@ -22,8 +22,8 @@ from lm.model.losses import MEANS
 
 Array = jax.Array
 
-AXIS = "rows"  # the mesh's one axis
-SPLIT = "carry"  # the one field of the state that is split, over the first axis of its arrays [B, H]
+AXIS = "rows"  # the only axis of the mesh
+SPLIT = "carry"  # the only field of the state that is split: over the first axis of its arrays [B, H]
 _WHOLE, _ROWS, _COLUMNS = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, AXIS)
 
 
@@ -33,22 +33,22 @@ def check_devices(count: int, batch_size: int):
     if count % processes:
         raise UserError(
             f"config.train.devices={count} must be a multiple of the {processes} processes: "
-            "each has an equal share of the devices"
+            "all processes use equally many devices"
         )
     if batch_size % count:
         raise UserError(f"config.train.devices={count} must divide config.data.batch_size={batch_size}")
     wanted, here = count // processes, jax.local_device_count()
     if wanted > here:
         raise UserError(
-            f"config.train.devices={count} needs {wanted} devices in this process, and there are {here} "
-            f"({jax.local_devices()[0].platform}); XLA_FLAGS=--xla_force_host_platform_device_count={wanted} in the "
-            "environment makes that many virtual devices of a CPU"
+            f"config.train.devices={count} needs {wanted} devices in this process, which has {here} "
+            f"({jax.local_devices()[0].platform}); on a CPU, set the environment "
+            f"variable XLA_FLAGS=--xla_force_host_platform_device_count={wanted} for virtual devices"
         )
 
 
 @functools.cache
 def make_mesh(count: int) -> Mesh:
-    """The mesh over `count` devices, with an equal share of each process, in the order of the processes."""
+    """Makes the mesh over `count` devices: equally many from each process, in process order."""
     processes = jax.process_count()
     owned = [[device for device in jax.devices() if device.process_index == p] for p in range(processes)]
     return Mesh(np.array([device for some in owned for device in some[: count // processes]]), (AXIS,))
@@ -61,8 +61,8 @@ def over_rows(count: int, gradients_of: Callable) -> Callable:
     """Returns `gradients_of` with the rows of the batch split over `count` devices.
 
     gradients_of(parameters, window [T + 1, B], carry, weights [T + 1 - context, B], noise, terms) -> (gradients,
-    carry, nats [T + 1 - context, B]), for an objective that is a sum over rows, except the terms of MEANS, which are
-    means over them.
+    carry, nats [T + 1 - context, B]). Its objective must be a sum over rows, except for the terms of MEANS, which must
+    be means over rows.
     """
     if count == 1:
         return gradients_of
@@ -77,12 +77,12 @@ def over_rows(count: int, gradients_of: Callable) -> Callable:
 
     arguments = (_WHOLE, _COLUMNS, _ROWS, _COLUMNS, _WHOLE, _WHOLE)
     results = (_WHOLE, _ROWS, _COLUMNS)
-    # Without check_vma loops may begin from constants. Gradients are taken inside, so nothing else hangs on it.
+    # check_vma rejects loops that start from constants. It is not needed, because gradients are taken inside.
     return jax.shard_map(on_one_device, mesh=make_mesh(count), in_specs=arguments, out_specs=results, check_vma=False)
 
 
 def constrain(count: int, state):
-    """A state laid out as `place` lays it out, so that a step gives what it takes and is compiled once."""
+    """Gives a state the layout of `place`: a step then returns the layout that it receives and compiles only once."""
     return state if count == 1 else jax.lax.with_sharding_constraint(state, _shardings(count, state))
 
 
@@ -101,33 +101,33 @@ def _shardings(count: int, state):
 
 
 def place(count: int, state):
-    """The state on the devices: its carry split, all else replicated."""
+    """Copies the state to the devices: its carry split, everything else replicated."""
     return state if count == 1 else _copy(state, _shardings(count, state))
 
 
 def replicate(count: int, x):
-    """Arrays x (a pytree) on every device."""
+    """Copies the arrays of a pytree x to every device."""
     return x if count == 1 else _copy(x, NamedSharding(make_mesh(count), _WHOLE))
 
 
 def gather(count: int, state):
-    """The whole state on the first device of every process; all processes must call it."""
+    """Gathers the full state on the first device of every process. All processes must call it."""
     if count == 1:
         return state
     return local(count, state._replace(**{SPLIT: replicate(count, getattr(state, SPLIT))}))
 
 
 def local(count: int, x):
-    """Replicated arrays x (a pytree) -> this process's own copy, on its first device; copies nothing."""
+    """Returns the copy of replicated arrays x (a pytree) on this process's first device, without copying."""
     return x if count == 1 else jax.tree.map(lambda leaf: leaf.addressable_data(0), x)
 
 
 def _copy(x, shardings):
-    """Copies by jit, which, unlike device_put, reaches devices of other processes."""
+    """Copies with jit, because device_put cannot reach devices of other processes."""
     return jax.jit(_identity, out_shardings=shardings)(x)
 
 
-def _identity(x):  # one function, so that each pair of layouts is compiled once
+def _identity(x):  # a module-level function, so that jit compiles each pair of layouts once
     return x
 
 
@@ -149,19 +149,19 @@ def first_does(function: Callable):
             function()
         except UserError as error:
             reason = str(error)
-    said = np.frombuffer(reason.encode()[:1000].ljust(1000), np.uint8)
-    reason = bytes(np.asarray(multihost_utils.broadcast_one_to_all(said))).decode(errors="ignore").strip()
+    message = np.frombuffer(reason.encode()[:1000].ljust(1000), np.uint8)
+    reason = bytes(np.asarray(multihost_utils.broadcast_one_to_all(message))).decode(errors="ignore").strip()
     if reason:
         raise UserError(reason)
     return None
 
 
 def as_first(value: float) -> float:
-    """Process 0's value, bitwise, in every process, so that all take the same decision from it."""
+    """Returns process 0's value, bit for bit, in every process, so that all processes make the same decision."""
     if jax.process_count() == 1:
         return value
-    said = np.frombuffer(np.float64(value).tobytes(), np.uint8)
-    return float(np.frombuffer(np.asarray(multihost_utils.broadcast_one_to_all(said)).tobytes(), np.float64)[0])
+    sent = np.frombuffer(np.float64(value).tobytes(), np.uint8)
+    return float(np.frombuffer(np.asarray(multihost_utils.broadcast_one_to_all(sent)).tobytes(), np.float64)[0])
 
 
 def check_same_step(step: int, workdir: str):
@@ -176,6 +176,6 @@ def check_same_step(step: int, workdir: str):
 
 
 def wait_for_all(what: str):
-    """Waits until every process has called it."""
+    """Waits until every process has called this function. what: names the barrier"""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)

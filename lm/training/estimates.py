@@ -1,8 +1,8 @@
 """Estimates how long a job will take and how much memory it needs, before it starts.
 
-`guess_seconds` needs only the number of parameters. `estimate` times a short trial run of the real programs in a
-temporary directory (lm/training/timing.py), counts how often each operation will happen by the loop's own arithmetic,
-and adds up. The test split is never read: a token of it is taken to cost as much as one of validation.
+`guess_seconds` needs only the number of parameters. `estimate` (lm/training/timing.py) times a short trial run of the
+real programs in a temporary directory and multiplies by how often the training loop will do each operation. The test
+split is never read: a test token is assumed to cost as much as a validation token.
 """
 
 import collections
@@ -21,16 +21,16 @@ from lm.model.language_model import count_parameters
 from lm.training.events import due, next_stop
 from lm.training.setup import Setup
 
-# What training reached, in floating-point operations per second: per core of a CPU, and the least of an accelerator.
+# Measured training speed in floating-point operations per second: per CPU core, and the lowest on an accelerator.
 CORE_SPEED, ACCELERATOR_SPEED = 5e10, 1e13
-# Steps over which events are counted (half a second); a longer run is extrapolated.
+# Events are counted over at most this many steps (half a second); counts of longer runs are extrapolated.
 COUNTED_STEPS = 300_000
 
 
 class Times(NamedTuple):
-    """Measured durations as (first, later) in seconds: the first includes what is paid once, such as compiling.
+    """Measured durations as (first, later) in seconds: the first includes one-time costs, such as compiling.
 
-    scores: {(split, protocol): ...}; a split that was not loaded has validation's, scaled to its length
+    scores: {(split, protocol): ...}; for an unread test split, those of `measured_split`, scaled to its length
     """
 
     setup: float
@@ -64,7 +64,7 @@ class Estimate(NamedTuple):
     free: int | None
     patience: int  # validation checks without a better loss after which training may end early; 0: never
     tokens_per_step: float
-    unread: tuple[str, ...] = ()  # splits that will be scored and were not read
+    unread: tuple[str, ...] = ()  # splits that the run will score but the estimate did not read
 
     @property
     def seconds(self) -> float:
@@ -90,7 +90,7 @@ def guess_seconds(setup: Setup) -> float:
 
 
 def count_events(setup: Setup) -> collections.Counter:
-    """How often the loop dispatches, reports, validates, samples and saves, from the first step to the last."""
+    """Counts how often a complete run dispatches, reports, validates, samples and saves."""
     counts, done, total = collections.Counter(), 0, setup.total_steps
     while done < min(total, COUNTED_STEPS):
         done = next_stop(setup, done)
@@ -100,7 +100,7 @@ def count_events(setup: Setup) -> collections.Counter:
 
 
 def final_scores(setup: Setup) -> list[tuple[str, str]]:
-    """(split, protocol) of every final score of the last state; of all splits that the corpus has, loaded or not."""
+    """Each (split, protocol) that a finished run scores, including those of a test split that is not loaded."""
     evaluation, loaded = setup.config.evaluation, setup.corpus.splits
     has_test = unread_share(setup.config, measured_split(loaded)) is not None
     splits = [each for each in evaluation.splits if each in loaded or (each == "test" and has_test)]
@@ -108,15 +108,15 @@ def final_scores(setup: Setup) -> list[tuple[str, str]]:
 
 
 def measured_split(splits) -> str:
-    """The split by whose scores those of an unread test split are estimated."""
+    """The split whose scoring time is scaled to estimate that of an unread test split."""
     return "valid" if "valid" in splits else "train"
 
 
 def unread_share(config: ml_collections.ConfigDict, measured: str = "valid") -> float | None:
-    """Length of the test split over that of the split `measured`, without reading it; None if there is no test split.
+    """Length of the test split relative to split `measured`, without reading it; None without a test split.
 
-    Follows from the registered sizes of the two files, from the fractions that divide one text, or from the
-    construction of the built-in corpus. The user's own files for the two count as equally long.
+    Computed from registered file sizes or from config.data.fractions; 1 for the built-in corpus. A user's own test
+    file is assumed to be as long as the split `measured`.
     """
     data = config.data
     if data.corpus not in CORPORA:
@@ -133,7 +133,7 @@ def unread_share(config: ml_collections.ConfigDict, measured: str = "valid") -> 
 
 
 def make_estimate(setup: Setup, needed: int, times: Times, startup: float = 0.0) -> Estimate:
-    """needed: bytes at the peak; startup: seconds before training is set up, for imports and reading the corpus."""
+    """Builds an Estimate. needed: peak bytes; startup: seconds spent on imports and on reading the corpus"""
     scored = {split for split, _ in final_scores(setup)}
     return Estimate(
         name=setup.config.name,
@@ -148,7 +148,7 @@ def make_estimate(setup: Setup, needed: int, times: Times, startup: float = 0.0)
 
 
 def assemble(setup: Setup, counts: collections.Counter, times: Times, startup: float) -> tuple[Part, ...]:
-    """The parts of a job whose events are `counts`, at the measured times."""
+    """Combines the event counts of a run with measured times into its parts."""
     config, scores = setup.config, dict(times.scores)
     parts = [
         Part("start", 1, startup + times.setup, 0.0),
@@ -166,7 +166,7 @@ def assemble(setup: Setup, counts: collections.Counter, times: Times, startup: f
         during = config.evaluation.during
         parts.append(score(f"validation ({during})", "valid", during, validations))
     best = validations > 0 and config.checkpoint.best == "keep"
-    saves = counts["checkpoint"] + (validations if best else 0)  # at most: not every validation is the best so far
+    saves = counts["checkpoint"] + (validations if best else 0)  # an upper bound: not every validation is a best
     parts.append(Part("checkpoints", saves, *times.save))
     parts.append(Part("samples", counts["sample"] + 1, *times.sample))  # the summary has samples too
     for split, protocol in final_scores(setup):
@@ -174,7 +174,7 @@ def assemble(setup: Setup, counts: collections.Counter, times: Times, startup: f
     return tuple(parts)
 
 
-# --- In print -------------------------------------------------------------------------------------------------------
+# --- Printing -------------------------------------------------------------------------------------------------------
 
 
 def in_one_line(found: Estimate) -> str:
@@ -196,16 +196,16 @@ def in_full(found: Estimate) -> str:
     lines.append(f"time per step: {1e3 * found.step_seconds:.3f} ms ({speed:,.0f} tokens/s), {found.steps:,} steps")
     lines.append(f"memory at the peak: about {megabytes(found.memory)}; free: {free}")
     for split in found.unread:
-        lines.append(f"{split} is not read before the job: its scores are assumed to cost as much per token as valid's")
+        lines.append(f"{split} is not read for this estimate: its time per token is taken from the timed split")
     if load := foreign_load():
-        lines.append(f"other processes use this machine ({load}): the estimate holds only while they do")
+        lines.append(f"other processes use this machine ({load}): the estimate assumes that they continue")
     early = f"; config.train.patience={found.patience} may end it sooner" if found.patience else ""
-    lines.append(f"ETA {h_mm_ss(found.seconds)} (h:mm:ss) from the command to its end{early}")
+    lines.append(f"ETA {h_mm_ss(found.seconds)} (h:mm:ss) from the start of the command to its end{early}")
     return "\n".join(lines)
 
 
 def in_one_table(found: Iterable[Estimate], jobs: int = 1) -> str:
-    """Estimates of several runs, a line each, and their sum over `jobs` processes at a time."""
+    """Formats the estimates of several runs, one per line, and their total for `jobs` parallel processes."""
     found = list(found)
     lines = [f"{h_mm_ss(each.seconds):>10}  {megabytes(each.memory):>10}  {each.name}" for each in found]
     total = sum(each.seconds for each in found)
@@ -215,7 +215,7 @@ def in_one_table(found: Iterable[Estimate], jobs: int = 1) -> str:
 
 
 def foreign_load() -> str:
-    """The load of the last minute in words if it is more than this process alone can cause; else empty."""
+    """Describes the load of the last minute if it is more than this process alone can cause; else an empty string."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     cores = available()
     return f"load {load:.1f} on {cores} cores" if load > 1.5 * cores else ""

@@ -1,4 +1,4 @@
-"""When the host looks at a run: the steps after which it reports, validates, samples and saves."""
+"""Decides after which steps a run reports, validates, samples and saves."""
 
 from lm.training.setup import Setup
 
@@ -6,7 +6,7 @@ from lm.training.setup import Setup
 def happens(step: int, every: int, epoch: int, total: int) -> bool:
     """Whether an event with period `every` follows step `step` (from 0): after steps 0, every, 2 every, …
 
-    A period of 0 means the end of every epoch (of `epoch` steps). The last step has every event.
+    A period of 0 means the end of every epoch (of `epoch` steps). The last step triggers every event.
     """
     if step == total - 1:
         return True
@@ -14,7 +14,7 @@ def happens(step: int, every: int, epoch: int, total: int) -> bool:
 
 
 def next_stop(setup: Setup, done: int) -> int:
-    """The number of steps made at the next moment when the host must look."""
+    """Number of completed steps at the end of the next dispatch: at the next event, or after steps_per_dispatch."""
     train = setup.config.train
     epoch, total = setup.task.steps_per_epoch, setup.total_steps
     stop = min(done + train.steps_per_dispatch, total)
@@ -29,9 +29,9 @@ def next_stop(setup: Setup, done: int) -> int:
 
 
 def due(setup: Setup, done: int) -> set[str]:
-    """The events that follow step `done`: of report, epoch, validation, sample and checkpoint.
+    """Events due after `done` steps: any of report, epoch, validation, sample and checkpoint.
 
-    A corpus without a validation split has no validation.
+    Without a validation split, validation is never due.
     """
     step, total, train = done - 1, setup.total_steps, setup.config.train
     epoch = setup.task.steps_per_epoch

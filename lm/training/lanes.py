@@ -2,7 +2,7 @@
 
 Seeds, initial scales and everything that `Hyper` traces (learning rates, keep probabilities, clip thresholds, ...) may
 differ from lane to lane; so may the steps at which a run reports, validates or saves. Each lane is an ordinary run in
-its own work directory, writes the files that `lm.training.loop.train` writes, and equals that run alone up to rounding.
+its own work directory: it writes the files of `lm.training.loop.train`, with the same results up to rounding.
 
 The lanes are split over the devices. Lanes that share a CPU device take turns, one dispatch each: a batched product of
 several small matrices is slow there (docs/speed.md). Other devices compute their lanes together (vmap).
@@ -68,7 +68,7 @@ def _shared(config: ml_collections.ConfigDict) -> dict:
 
 
 def lane_mesh(lanes: int) -> Mesh:
-    """All devices, or as many as there are lanes."""
+    """Mesh over all devices, or over one device per lane if there are fewer lanes."""
     devices = jax.devices()[:lanes]
     return Mesh(np.array(devices), (AXIS,))
 
@@ -92,10 +92,10 @@ def stack_hypers(hypers: Sequence[Hyper]) -> Hyper:
 def lane_steps(
     program: Program, mesh: Mesh, within: str, states: TrainState, data: PyTree, hypers: Hyper, counts: Array
 ) -> tuple[TrainState, StepMetrics]:
-    """`counts` [N] steps of N lanes; leaves of states and hypers have a leading axis [N], which the mesh divides.
+    """Makes counts[n] steps of each lane n. Leaves of states and hypers have a leading axis [N], split over the mesh.
 
-    program: of every lane; within: how lanes share a device, "in_turn" or "vmap"
-    Returns (states, StepMetrics of arrays [N, steps_per_dispatch], of which the first counts[n] are filled).
+    program: shared by all lanes; within: how lanes share a device, "in_turn" or "vmap"
+    Returns (states, StepMetrics of arrays [N, steps_per_dispatch]). Row n has values in its first counts[n] columns.
     """
 
     def on_one_device(states, data, hypers, counts):
@@ -103,10 +103,10 @@ def lane_steps(
             return jax.vmap(functools.partial(dispatch, program), in_axes=(0, None, 0, 0))(states, data, hypers, counts)
         return jax.lax.map(lambda lane: dispatch(program, lane[0], data, *lane[1:]), (states, hypers, counts))
 
-    lanes, whole = PartitionSpec(AXIS), PartitionSpec()
-    # Without check_vma loops may begin from constants; lanes exchange nothing, so there is nothing to check.
+    lanes, replicated = PartitionSpec(AXIS), PartitionSpec()
+    # check_vma rejects loops that start from constants. It is not needed, because lanes exchange nothing.
     split = jax.shard_map(
-        on_one_device, mesh=mesh, in_specs=(lanes, whole, lanes, lanes), out_specs=lanes, check_vma=False
+        on_one_device, mesh=mesh, in_specs=(lanes, replicated, lanes, lanes), out_specs=lanes, check_vma=False
     )
     return split(states, data, hypers, counts)
 
@@ -122,16 +122,16 @@ def _put(states: TrainState, lane: int, state: TrainState) -> TrainState:
 
 
 def common_program(setups: Sequence[Setup]) -> Program:
-    """The program that all lanes share. Raises UserError if they share none, or cannot be lanes."""
+    """Returns the program of all lanes. Raises UserError if their programs differ, or a config forbids lanes."""
     if any(setup.config.on_nan == "rollback" for setup in setups):
         raise UserError("config.on_nan=rollback works only for a single run: a lane with a non-finite loss ends")
     if any(setup.config.train.devices > 1 for setup in setups):
-        raise UserError("config.train.devices must be 1 for lanes: devices share whole runs, not rows of a batch")
+        raise UserError("config.train.devices must be 1 for lanes: a device trains complete lanes, not rows of a batch")
     programs = {setup.program for setup in setups}
     if len(programs) != 1:
         raise UserError(
-            "runs of different shapes cannot be lanes of one program: they may differ only in seeds, initial values "
-            "and numbers that a compiled step takes as arguments"
+            "runs of different shapes cannot be lanes of one program: lanes may differ only in seeds, initial values "
+            "and hyperparameters such as config.optim.learning_rate and config.keep_prob"
         )
     return programs.pop()
 
@@ -140,31 +140,31 @@ def common_program(setups: Sequence[Setup]) -> Program:
 
 
 class Lanes:
-    """N runs whose steps are made together; a recorder for each."""
+    """N runs that train together, with one recorder each."""
 
     def __init__(self, recorders: Sequence[Recorder], data: PyTree, within: str | None = None):
         self.program = common_program([recorder.setup for recorder in recorders])
         self.recorders, self.errors, self.summaries = list(recorders), {}, {}
         self.within = within or ("in_turn" if jax.default_backend() == "cpu" else "vmap")
         self.mesh = lane_mesh(len(recorders))
-        # Every device gets equally many: copies of the first lane fill the empty places, and make no step.
+        # Every device needs equally many lanes: copies of the first lane fill the last places and make no steps.
         self.slots = -(-len(recorders) // self.mesh.size) * self.mesh.size
         padding = self.slots - len(recorders)
         self.split = split = NamedSharding(self.mesh, PartitionSpec(AXIS))
-        whole = NamedSharding(self.mesh, PartitionSpec())
+        replicated = NamedSharding(self.mesh, PartitionSpec())
         states = [recorder.restore() for recorder in recorders]
         hypers = [recorder.setup.hyper for recorder in recorders]
         padded = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states, *states[:1] * padding)
         self.states = jax.device_put(padded, split)
         self.hypers = jax.device_put(stack_hypers([*hypers, *hypers[:1] * padding]), split)
-        self.data = jax.device_put(data, whole)
+        self.data = jax.device_put(data, replicated)
 
     def run(self) -> list[dict | UserError]:
-        """Trains all lanes to their ends. Returns the summary of each, or the error that ended it."""
+        """Trains all lanes. Returns the summary of each lane, or the UserError that ended it."""
         with contextlib.ExitStack() as logs:
             for recorder in self.recorders:
                 logs.enter_context(recorder.open_log())
-                logs.enter_context(recorder.checkpoints)  # on any exit pending saves are written
+                logs.enter_context(recorder.checkpoints)  # finishes pending saves on any exit
             pending = logs.enter_context(signals.listening())
             self._finish_lanes(pending)
             while active := self._active():
@@ -201,7 +201,7 @@ class Lanes:
                 print(f"lane {lane} ({self.recorders[lane].workdir}) failed: {error}")
 
     def _record(self, lane: int, measured: StepMetrics, seconds: float):
-        """Hands the measurements of a dispatch to one lane's recorder, and its state if an event needs it."""
+        """Passes a dispatch's measurements to one lane's recorder, and the lane's state if an event needs it."""
         recorder = self.recorders[lane]
         recorder.account(measured, seconds)
         before = self.state(lane) if recorder.needs_state() else None
@@ -211,7 +211,7 @@ class Lanes:
             self.states = jax.device_put(_put(self.states, lane, state), self.split)
 
     def state(self, lane: int) -> TrainState:
-        """A lane's own state, on the first device."""
+        """Copies the state of one lane to the first device."""
         return jax.device_put(_take(self.states, lane), jax.devices()[0])
 
     def _finish_lanes(self, pending: Callable[[], int | None]):
@@ -229,7 +229,7 @@ def train_lanes(
     within: how lanes share a device, "in_turn" or "vmap"; None: the faster one for this device
     read_test: see lm/training/recorder.py
     Returns for each lane its summary, or the UserError that ended it. Raises UserError if the setups do not share a
-    program, or one of them is at fault before its first step.
+    program, or if one of them cannot start.
     """
     common_program(setups)  # before anything is written
     for setup in setups:

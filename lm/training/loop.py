@@ -33,28 +33,28 @@ class Trainer:
             recorder.say(f"resuming {recorder.workdir} after {recorder.done} of {self.setup.total_steps} steps")
         if recorder.checks.stopped:
             patience = self.setup.config.train.patience
-            recorder.say(f"this run stopped early by config.train.patience={patience}: it trains no longer")
+            recorder.say(f"this run stopped early by config.train.patience={patience}: it will not train further")
 
     def run(self) -> dict:
         """Trains to the end or to an early stop, writes summary.json and returns its content.
 
-        Raises Interrupted, with everything saved, when a signal asks for it.
+        Raises Interrupted on a signal, after saving a checkpoint.
         """
         recorder = self.recorder
-        alone = jax.process_count() == 1  # of several processes all would have to stop at the same step
+        alone = jax.process_count() == 1  # several processes would all have to stop at the same step
         listening = signals.listening() if alone else contextlib.nullcontext(lambda: None)
-        with listening as pending, recorder.checkpoints:  # on any exit pending saves are written
+        with listening as pending, recorder.checkpoints:  # finishes pending saves on any exit
             while not recorder.finished:
                 try:
                     self._train(pending)
                 except NotFinite as error:
                     self.state = recorder.roll_back(error)
             if (received := pending()) is not None:
-                raise Interrupted(received, f"stopped after all {recorder.done} steps, before they were scored")
+                raise Interrupted(received, f"stopped after all {recorder.done} steps, before scoring")
         return recorder.finish(self.state)
 
     def _train(self, pending: Callable[[], int | None]):
-        """Dispatches until the run has finished or a signal is pending."""
+        """Trains until the run has finished. Raises Interrupted, after saving, if a signal is pending."""
         recorder = self.recorder
         with recorder.open_log() if recorder.writes else contextlib.nullcontext():
             while not recorder.finished:
@@ -77,17 +77,17 @@ class Trainer:
 def train(setup: Setup, workdir, read_test: ReadTest | None = None, observe: Observe | None = None) -> dict:
     """Trains in `workdir`, resuming from its last checkpoint, and returns the summary.
 
-    read_test, observe: see lm/training/recorder.py. Raises UserError before it changes anything if the memory does not
-    suffice or another process works in `workdir`.
+    read_test, observe: see lm/training/recorder.py. Raises UserError, before changing anything, if memory is too
+    small or another process uses `workdir`.
     """
     memory.check_memory(setup)
     with contextlib.ExitStack() as held:
 
         def prepare():
-            held.enter_context(lock.alone(workdir))  # first: a refused process changes nothing
+            held.enter_context(lock.alone(workdir))  # first, so that a rejected process changes nothing
             prepare_workdir(workdir, setup.config, setup.corpus.vocabulary)
 
         devices.first_does(prepare)
-        trainer = Trainer(Recorder(setup, workdir, read_test, observe))  # refuses other data
+        trainer = Trainer(Recorder(setup, workdir, read_test, observe))  # raises UserError for other data
         devices.first_does(lambda: lengthen(workdir, setup.config))
         return trainer.run()

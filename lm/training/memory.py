@@ -1,6 +1,6 @@
 """Estimates the peak memory of a run before allocating anything.
 
-On a CPU everything lies in the memory of the process; on an accelerator only what its programs hold is counted.
+On a CPU all memory of the process counts; on an accelerator only the arrays and buffers of its programs.
 """
 
 import jax
@@ -12,16 +12,16 @@ from lm.model.language_model import count_parameters
 from lm.training.setup import Setup
 from lm.training.step import compile_steps
 
-# Host copies of the state while a checkpoint is written: the packed bytes, and what orbax makes of them.
+# Host copies of the state while a checkpoint is written: the packed bytes, and orbax's copy of them.
 CHECKPOINT_COPIES = 2
-# Compiling, orbax and TensorBoard's writer: 290 to 450 MB were measured, the more the larger the programs.
+# Bytes for compiling, orbax and TensorBoard's writer: 290 to 450 MB were measured, more for larger programs.
 LIBRARIES = 350_000_000
 
 
 def check_memory(setup: Setup, copies: int = 1):
     """Rejects a setup whose parameters and state cannot fit in memory. Neither compiles nor allocates.
 
-    copies: states that are in memory at once. Raises UserError.
+    copies: number of states in memory at once. Raises UserError.
     """
     config, task, state = setup.config, setup.task, setup.state_shapes
     outputs = 4 * task.activations
@@ -38,10 +38,10 @@ def reject_model(setup: Setup, needed: int, qualifier: str):
 
 
 def peak(setup: Setup, all_programs: bool = True) -> int:
-    """Bytes at the run's peak: the process as it is, the state, and the most that a program or a save adds.
+    """Estimates the peak bytes of a run: data, state and its largest program; on a CPU also the process and a save.
 
-    The compiler says how much each program needs; the run finds these programs compiled. Allocates nothing.
-    all_programs: compile scoring too; otherwise only if it could need more than a quarter of the free memory
+    Compiles the programs to learn their sizes; the run reuses them. Allocates no arrays.
+    all_programs: also compile scoring; if False, only if scoring could need more than a quarter of the free memory
     Raises UserError if the run needs more than the free memory.
     """
     check_memory(setup)
@@ -64,9 +64,9 @@ def peak(setup: Setup, all_programs: bool = True) -> int:
 
 
 def _scoring_share(setup: Setup, scored: list[tuple[str, str]]) -> float:
-    """Tokens of the largest window that is scored over those of a training window.
+    """Tokens of the largest scored window relative to those of the largest training batch.
 
-    A token in training needs at least the memory of one in scoring, since the backward pass reads what both compute.
+    A training token needs at least as much memory as a scored one: the backward pass reads the forward activations.
     """
     evaluation, splits = setup.config.evaluation, setup.corpus.splits
     windows = [setup.task.window_tokens(splits[split], protocol, evaluation) for split, protocol in scored]
@@ -81,12 +81,12 @@ def scorings(config: ml_collections.ConfigDict, splits) -> list[tuple[str, str]]
 
 
 def size_of(tree) -> int:
-    """Bytes of all arrays of a pytree, or of their ShapeDtypeStructs."""
+    """Bytes of all arrays or ShapeDtypeStructs of a pytree."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _above_arguments(analysis) -> int:
-    """Bytes that a program needs beside its arguments, from XLA's memory analysis."""
-    if analysis is None:  # a backend that does not say
+    """Bytes that a program needs besides its arguments, from XLA's memory analysis."""
+    if analysis is None:  # a backend without memory analysis
         return 0
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes

@@ -1,6 +1,6 @@
 """Optimisers as optax chains, and learning-rate schedules.
 
-Rates and clip thresholds are traced scalars (`Hyper`), so changing one compiles nothing. The chain ends before the
+Rates and clip thresholds are traced scalars (`Hyper`), so changing them does not recompile. The chain excludes the
 learning rate: a step is `parameters - rate * update`, with rate = `learning_rate(...)`.
 """
 
@@ -18,7 +18,7 @@ Array = jax.Array
 
 
 class Hyper(NamedTuple):
-    """The scalars that a sweep varies without compiling again, each a float32 array [].
+    """Hyperparameters that a sweep varies without recompiling, each a float32 array [].
 
     The dictionaries hold active terms only: a term that is off is absent from the compiled step.
     """
@@ -59,10 +59,10 @@ def check_schedule(optim: ml_collections.ConfigDict):
 
 
 def static_part(optim: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDict:
-    """`config.optim` with 1 in place of every number that is not compiled into the step; 0 stays 0 where it means off.
+    """Replaces each number of `config.optim` that is not compiled into the step by 1, but a weight decay of 0 by 0.
 
-    Those numbers are traced (`Hyper`), or decide between dispatches (lm/training/validation.py). Configs that differ in
-    nothing else share one compiled program.
+    These numbers are traced (`Hyper`) or read only between dispatches (lm/training/validation.py). Configs that differ
+    only in them share one compiled program.
     """
     host = {"patience": 1, "nonmonotone_checks": 1} | ({"decay_rate": 1.0} if optim.schedule == "plateau" else {})
     traced = {"learning_rate": 1.0, "clip": 1.0, "weight_decay": float(optim.weight_decay > 0)}
@@ -77,7 +77,7 @@ CLIPPING = {
 
 
 class Optimiser(NamedTuple):
-    """make: config.optim -> the transformation of gradients; purpose: what an update is, in a few words"""
+    """purpose: the update in a few words; make: config.optim -> gradient transformation"""
 
     purpose: str
     make: Callable[[ml_collections.ConfigDict], optax.GradientTransformation]
@@ -98,23 +98,23 @@ def _rmsprop(optim):
 OPTIMISERS = {
     "sgd": Optimiser("the gradient g", _sgd),
     "momentum": Optimiser("g + config.optim.momentum x the last update", lambda optim: optax.trace(optim.momentum)),
-    "nesterov": Optimiser("as momentum, looking ahead", lambda optim: optax.trace(optim.momentum, nesterov=True)),
+    "nesterov": Optimiser("as momentum, with look-ahead", lambda optim: optax.trace(optim.momentum, nesterov=True)),
     "rmsprop": Optimiser(
-        "g / (sqrt(mean of g^2) + epsilon), the mean by beta2 (Tieleman & Hinton 2012; torch and char-rnn agree)",
+        "g / (sqrt(mean of g^2) + epsilon), mean with decay beta2 (Tieleman & Hinton 2012; as in torch, char-rnn)",
         _rmsprop,
     ),
-    "adam": Optimiser("mean of g / (sqrt(mean of g^2) + epsilon), unbiased (Kingma & Ba 2015)", _adam),
-    "adamw": Optimiser("as adam, with weight decay apart from it (Loshchilov & Hutter 2019)", _adam),
-    "asgd": Optimiser("as sgd; the mean parameters from average_from on are scored (Polyak & Juditsky 1992)", _sgd),
-    "nt_asgd": Optimiser("as asgd, from when validation stops getting better (Merity et al. 2017)", _sgd),
+    "adam": Optimiser("mean of g / (sqrt(mean of g^2) + epsilon), bias-corrected (Kingma & Ba 2015)", _adam),
+    "adamw": Optimiser("as adam, with decoupled weight decay (Loshchilov & Hutter 2019)", _adam),
+    "asgd": Optimiser("as sgd; scores the mean parameters from step average_from on (Polyak & Juditsky 1992)", _sgd),
+    "nt_asgd": Optimiser("as asgd; averaging starts when validation stops improving (Merity et al. 2017)", _sgd),
 }
 
 
 def transformation(optim: ml_collections.ConfigDict, hyper: Hyper) -> optax.GradientTransformation:
-    """Clipping, then the optimiser. Cheap to build, also inside a trace.
+    """Builds the optax chain: clipping, then the optimiser. Cheap, also inside a trace.
 
-    Weight decay adds weight_decay * parameters after clipping: to the gradient, which is an L2 penalty (as torch's
-    optimisers do), or with `adamw` to the update (Loshchilov & Hutter 2019).
+    Weight decay adds weight_decay * parameters after clipping: for `adamw` to the update (Loshchilov & Hutter 2019),
+    otherwise to the gradient (an L2 penalty, as in torch's optimisers).
     """
     chain = [CLIPPING[optim.clipping](hyper.clip), OPTIMISERS[optim.name].make(optim)]
     if optim.weight_decay > 0:
@@ -133,7 +133,7 @@ AVERAGED = ("asgd", "nt_asgd")
 
 
 class Average(NamedTuple):
-    """The mean of `count` successive parameters; a count of 0 means that averaging has not begun."""
+    """Mean of the parameters after `count` successive steps; a count of 0 means that averaging has not begun."""
 
     count: Array  # int32 scalar
     parameters: dict
@@ -144,14 +144,14 @@ def no_average(parameters: dict) -> Average:
 
 
 def begin_average(parameters: dict) -> Average:
-    """The average of these parameters alone; a copy, so that both can be donated."""
+    """Starts an average at a copy of these parameters, so that both can be donated."""
     return Average(jnp.ones((), jnp.int32), jax.tree.map(jnp.copy, parameters))
 
 
 def extend_average(optim: ml_collections.ConfigDict, average: Average, parameters: dict, step: Array) -> Average:
-    """The average once step `step` (from 0) has made `parameters`.
+    """Adds the parameters after step `step` (from 0) to the average, if averaging has begun.
 
-    asgd begins with the parameters after step `average_from`; nt_asgd continues from `begin_average`.
+    For asgd it begins with the parameters after step `average_from`, for nt_asgd with `begin_average`.
     """
     begun = (step >= optim.average_from) if optim.name == "asgd" else (average.count > 0)
     count = average.count + begun.astype(jnp.int32)
@@ -160,7 +160,7 @@ def extend_average(optim: ml_collections.ConfigDict, average: Average, parameter
     return Average(count, mean)
 
 
-# --- Schedules: factor of the base rate at a step (from 0) -------------------------------------------------------
+# --- Schedules: factor on the base rate at a step (from 0) -------------------------------------------------------
 
 
 def _constant(optim, step, epoch, total_steps):
@@ -178,7 +178,7 @@ def _epochs(optim, step, epoch, total_steps):
 
 
 def _cosine(optim, step, epoch, total_steps):
-    """Half a cosine from 1 at step 0 to final_fraction at step total_steps, the one after the last."""
+    """Half a cosine from 1 at step 0 to final_fraction at step total_steps, one after the last step."""
     progress = jnp.clip(step / max(total_steps, 1), 0.0, 1.0)
     return optim.final_fraction + (1 - optim.final_fraction) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
@@ -188,7 +188,7 @@ SCHEDULES = {
     "staircase": _staircase,
     "epochs": _epochs,
     "cosine": _cosine,
-    "plateau": _constant,  # its decay comes from validation, as `factor` below: lm/training/validation.py
+    "plateau": _constant,  # validation decays the rate through `factor` below: lm/training/validation.py
 }
 
 
@@ -200,7 +200,7 @@ def learning_rate(
     total_steps: int,
     factor: Array | None = None,
 ) -> Array:
-    """The rate at `step` (from 0): base x schedule x plateau's factor x linear warm-up over `warmup_steps`."""
+    """The rate at `step` (from 0): base x schedule x factor (of plateau and rollbacks) x linear warm-up."""
     rate = base * SCHEDULES[optim.schedule](optim, step, step // windows_per_epoch, total_steps)
     if factor is not None:
         rate = rate * factor

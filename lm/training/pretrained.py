@@ -1,4 +1,4 @@
-"""The parameters that a new run starts from, if not all are drawn: those of another run, or pretrained word vectors."""
+"""Initial parameters that are not drawn at random: those of another run, or pretrained word vectors."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from lm.runs.plain import flat, plain
 
 
 class Start(NamedTuple):
-    """Part of a model's parameters, NaN where they are to be drawn; description: one line for people"""
+    """Given initial parameters, with NaN for values to draw at random. description: one line to print"""
 
     parameters: dict
     description: str
 
     @property
     def checksum(self) -> str:
-        """16 hexadecimal digits of the values, which become part of the run's identity."""
+        """16 hexadecimal digits of a hash of the names and values; part of the data checksum in a run's checkpoints."""
         digest = hashlib.sha256()
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.parameters):
             digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
@@ -31,9 +31,9 @@ class Start(NamedTuple):
 
 
 def start_from_run(config, path: str, theirs, parameters: dict) -> Start:
-    """Starts from the parameters of the run at `path`, trained with the config `theirs`.
+    """Starts from the parameters of the run at `path`, which was trained with the config `theirs`.
 
-    Raises UserError, naming the keys, if its config.model differs.
+    Raises UserError, naming the keys, if the two configs differ in config.model.
     """
     ours, theirs = flat(plain(config.model)), flat(plain(theirs["model"]))
     keys = [key for key in ours if ours[key] != theirs.get(key) and key not in ("embedding_from", "embedding_case")]
@@ -44,10 +44,10 @@ def start_from_run(config, path: str, theirs, parameters: dict) -> Start:
 
 
 def start_from_vectors(config, corpus: Corpus, data_dir: str | None = None) -> Start:
-    """Starts with the embeddings of config.model.embedding_from; all else, and words without a vector, is drawn.
+    """Starts from the word vectors of config.model.embedding_from; draws all other parameters at random.
 
-    Words that config.data.words adds to those of the training text have zeros, as <unk> has, if they lack a vector.
-    data_dir: where registered vectors lie
+    A word without a vector is drawn, too, or zero if it is only in the vocabulary because of config.data.words.
+    data_dir: directory of the registered vectors
     """
     vocabulary, path, model = corpus.vocabulary, config.model.embedding_from, config.model
     if model.input != "embedding":
@@ -57,12 +57,12 @@ def start_from_vectors(config, corpus: Corpus, data_dir: str | None = None) -> S
         unread = np.setdiff1d(np.arange(vocabulary.size), ids_of(corpus.splits["train"]))
         table[unread] = np.nan_to_num(table[unread])
     share = f"{found} of {vocabulary.size} symbols ({found / vocabulary.size:.1%})"
-    others = "drawn" if config.data.words == "train" else "drawn, or zeros if the training text lacks them"
-    return Start({"embedding": table}, f"{share} have a vector in {path}; the others are {others}")
+    rest = "drawn at random" + (", or zero if the training text lacks them" if config.data.words != "train" else "")
+    return Start({"embedding": table}, f"{share} have a vector in {path}; the others are {rest}")
 
 
 def overlay(drawn: dict, start: dict) -> dict:
-    """`drawn` with the numbers of `start` where it has some. Raises UserError for another shape."""
+    """Replaces values of `drawn` by those of `start` that are not NaN. Raises UserError if shapes differ."""
     result = dict(drawn)
     for name, value in start.items():
         if isinstance(value, Mapping):

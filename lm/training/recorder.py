@@ -1,4 +1,4 @@
-"""The host's side of one run: progress, validation, samples, checkpoints and files of record.
+"""The host's side of one run: progress, validation, samples, checkpoints and output files.
 
 A Recorder holds no training state. The loop (or one lane of several) makes steps on the device and hands the recorder
 their measurements; at an event it hands over the state and continues with the returned one.
@@ -28,17 +28,17 @@ from lm.training.setup import Setup
 from lm.training.state import TrainState, evaluated_parameters
 from lm.training.step import StepMetrics
 
-# The test split, or None if the corpus has none. Raises UserError if its file is missing.
+# Returns the test split, or None if the corpus lacks one. Raises UserError if its file is missing.
 ReadTest = Callable[[], Split | None]
 
-# Gets step and validation perplexity of each validation check, once its row is written. An exception ends the run.
+# Called with the step and perplexity of each validation, once its row is written. An exception ends the run.
 Observe = Callable[[int, float], None]
 
 
 class Progress(NamedTuple):
-    """What the host carries between dispatches; saved with every checkpoint. Sums in float64.
+    """Running totals that the host keeps between dispatches, in float64; saved in every checkpoint.
 
-    Nats are sums over steps of the mean loss of a step: a short last batch counts as much as a full one.
+    Nats are sums of the mean loss of each step, so a short last batch counts as much as a full one.
     """
 
     report_nats: float = 0.0  # since the last report
@@ -46,13 +46,13 @@ class Progress(NamedTuple):
     epoch_nats: float = 0.0  # since the epoch began
     epoch_steps: int = 0
     last_loss: float = math.nan  # mean nats of the last report
-    lowest_running_nats: float = math.inf  # lowest mean since an epoch's beginning, over all steps and epochs
-    train_seconds: float = 0.0  # in dispatches, compilation left out
+    lowest_running_nats: float = math.inf  # lowest mean from the start of an epoch to any of its steps
+    train_seconds: float = 0.0  # in dispatches, without compilation
     timed_steps: int = 0
-    rollbacks: int = 0  # times that a loss was not finite, the last checkpoint restored and the rate halved
+    rollbacks: int = 0  # number of rollbacks so far (lm/training/rollback.py)
 
 
-# What a checkpoint holds beside the state: a form of lm/runs/schema.py.
+# The record that a checkpoint holds besides the state: a form of lm/runs/schema.py.
 SAVED = {"progress": {}, "checks": {}, "samples_bytes?": int, "data?": str, "tried?": bool} | origin.FORM
 
 
@@ -73,14 +73,14 @@ class Recorder:
     # --- From and to checkpoints ------------------------------------------------------------------------------------
 
     def restore(self) -> TrainState:
-        """The state of the last checkpoint, or the initial one; sets progress, checks and `done` accordingly."""
+        """Returns the last checkpoint's state, or the initial state. Sets progress, checks and `done` accordingly."""
         restored = self.checkpoints.restore(self.setup.state_shapes)
         devices.check_same_step(restored[2] if restored else -1, self.workdir)
         self.resumed = restored is not None
         return self._continue_from(restored)
 
     def _continue_from(self, restored: tuple[TrainState, dict, int] | None) -> TrainState:
-        """Raises UserError if the corpus has changed since the checkpoint, or its record is damaged."""
+        """Raises UserError if the corpus has changed since the checkpoint, or the checkpoint's record is damaged."""
         if restored is None:
             state, self.done, self.samples_bytes = self.setup.initial_state(), 0, 0
             self.progress, self.checks = Progress(), validation.Checks()
@@ -95,13 +95,13 @@ class Recorder:
         if extra.get("data", self._checksum) != self._checksum:
             raise UserError(self._other_data(extra["data"]))
         origin.check_origin(extra, self.setup.config, self.setup.corpus.vocabulary.digests, where)
-        self.origin = self.origin._replace(git=extra.get("git"))  # when it began, not now
+        self.origin = self.origin._replace(git=extra.get("git"))  # the revision when the run began
         progress = schema.build(Progress, extra["progress"], f"{where}: progress")
         checks = schema.build(validation.Checks, extra["checks"], f"{where}: checks")
         return progress, checks, extra.get("samples_bytes", math.inf)  # absent from older checkpoints
 
     def _other_data(self, saved: str) -> str:
-        """Says whether the corpus has changed, or what the run started from. saved: the checksum in the checkpoint"""
+        """Explains a checksum mismatch: another corpus, or other initial parameters. saved: the old checksum"""
         where, remedy = f"{self.workdir} holds a run on other data", "use another directory, or the old"
         (text, _, start), config = saved.partition("+"), self.setup.config
         if text != self._checksum.partition("+")[0]:
@@ -109,13 +109,13 @@ class Recorder:
         key = "config.model.embedding_from" if config.model.embedding_from else "config.init_from"
         value = config.model.embedding_from or config.init_from
         if not value:
-            return f"{where}: it started from another run or from word vectors: set the config.init_from of its config"
+            return f"{where}: it started from another run or from word vectors: set config.init_from as in its config"
         if not start:
-            return f"{where}: it started from nothing, not from {key}={value}: {remedy} value"
-        return f"{where}: {key}={value} is not what it started from: {remedy} one; it resumes without one that is gone"
+            return f"{where}: its parameters were drawn, not read from {key}={value}: {remedy} value"
+        return f"{where}: {key}={value} is not what it started from: {remedy} value; it may be deleted by now"
 
     def save(self, state: TrainState, best: bool = False, wait: bool = False, **more):
-        """Saves the current step. best: as the best so far; wait: until it is on disk; more: of SAVED."""
+        """Saves a checkpoint. best: in best/, not last/; wait: until it is on disk; more: further keys of SAVED"""
         whole = devices.gather(self.setup.config.train.devices, state)  # all processes must take part
         if self.writes:
             save = self.checkpoints.save_best if best else self.checkpoints.save
@@ -124,7 +124,7 @@ class Recorder:
             self.checkpoints.wait()
 
     def record(self) -> dict:
-        """What a checkpoint holds beside the state."""
+        """The record that a checkpoint holds besides the state."""
         return {
             "progress": self.progress._asdict(),
             "checks": self.checks._asdict(),
@@ -134,10 +134,10 @@ class Recorder:
         }
 
     def roll_back(self, error: NotFinite) -> TrainState:
-        """The state to continue from after a loss that is not finite, at half the learning rate.
+        """Returns the state to continue from after a non-finite loss, at half the learning rate.
 
-        Raises `error` unless the config asks for rollbacks and some are left. A kill in here changes nothing: the run
-        does it again.
+        Raises `error` unless config.on_nan=rollback and rollbacks are left. A run that is killed in here rolls back
+        again when it resumes.
         """
         rollbacks = rollback.count_rollback(self.setup.config.on_nan, self.progress.rollbacks, error)
         self.checkpoints.wait()
@@ -156,7 +156,7 @@ class Recorder:
     # --- During training --------------------------------------------------------------------------------------------
 
     def open_log(self) -> MetricsLog:
-        """Opens metrics.jsonl, after cutting off what a killed run left behind; process 0 only."""
+        """Opens metrics.jsonl, after removing the rows and samples that a killed run wrote too far; process 0 only."""
         sampled_texts.cut(self.workdir, self.samples_bytes)
         hyperparameters = None if self.done else flat(plain(self.setup.config))
         shown = self.setup.task.columns
@@ -170,10 +170,10 @@ class Recorder:
         return self.done >= self.setup.total_steps or self.checks.stopped
 
     def account(self, measured: StepMetrics, seconds: float):
-        """Adds up what a dispatch measured: arrays [steps] in float64. Raises NotFinite."""
+        """Adds the measurements of a dispatch, arrays [steps] in float64, to the totals. Raises NotFinite."""
         self._check_finite(measured)
         p, count = self.progress, len(measured.loss)
-        # Added up one by one: then the sums do not depend on where dispatches begin and end.
+        # Added one by one, so that the sums do not depend on where dispatches begin and end.
         report_nats, epoch_nats = (np.cumsum([start, *measured.loss])[1:] for start in (p.report_nats, p.epoch_nats))
         running = epoch_nats / (p.epoch_steps + np.arange(1, count + 1))
         timed = count if self._compiled else 0  # the first dispatch compiles
@@ -201,11 +201,11 @@ class Recorder:
             )
 
     def needs_state(self) -> bool:
-        """Whether the events that follow the last step read the state; a report alone does not."""
+        """Whether an event that is due now reads the state. A report does not."""
         return bool(events.due(self.setup, self.done) & {"validation", "sample", "checkpoint"})
 
     def handle_events(self, state: TrainState) -> TrainState:
-        """Report, validation, samples and checkpoint, each if due; returns the state, changed if validation asks.
+        """Reports, validates, samples and saves, each if due. Returns the state, which validation may have changed.
 
         state: may be None unless `needs_state`
         """
@@ -226,7 +226,7 @@ class Recorder:
         return state
 
     def _report_row(self, step: int, ends_epoch: bool) -> dict:
-        """A row of metrics.jsonl. loss, epoch_loss: nats, means over steps, not over targets"""
+        """Returns a row of metrics.jsonl. loss, epoch_loss: nats, means over steps (not over targets)"""
         p, measured = self.progress, self._measured
         loss = p.report_nats / p.report_steps
         row = {
@@ -264,7 +264,7 @@ class Recorder:
         return self._apply(state, decision), row
 
     def _apply(self, state: TrainState, decision: validation.Decision) -> TrainState:
-        """Changes the state as a validation check decided. The values are traced, so nothing compiles again."""
+        """Applies a validation decision to the state. The changed values are traced, so nothing recompiles."""
         config = self.setup.config
         if decision.decay:
             assert state.rate_factor is not None  # schedule=plateau makes it
@@ -274,7 +274,7 @@ class Recorder:
         if decision.stop:
             self.say(
                 f"stopped early after {self.done} of {self.setup.total_steps} steps: config.train.patience="
-                f"{config.train.patience} validation checks in a row were no better"
+                f"{config.train.patience} validation checks in a row without improvement"
             )
         return state
 
@@ -288,7 +288,7 @@ class Recorder:
     # --- From a state -----------------------------------------------------------------------------------------------
 
     def parameters(self, state: TrainState) -> dict:
-        """What evaluation and sampling read, on one device."""
+        """The parameters for evaluation and sampling, on one device."""
         return devices.local(self.setup.config.train.devices, evaluated_parameters(state))
 
     def score(self, state: TrainState, split: Split, protocol: str) -> Score:
@@ -298,12 +298,12 @@ class Recorder:
         return self.setup.task.examples(self.parameters(state), split, self.setup.config.evaluation)
 
     def sample(self, state: TrainState, key: jax.Array | None = None) -> list[str]:
-        """Texts as `config.sample` says. key: the default follows from config.sample.seed."""
+        """Samples texts with the settings of config.sample. key: None derives it from config.sample.seed"""
         setup = self.setup
         return setup.task.sample(self.parameters(state), setup.corpus.vocabulary, setup.config.sample, key)
 
     def tokens_per_second(self) -> float:
-        """Training tokens per second of dispatches, without the first, which compiles."""
+        """Training tokens per second, without the first dispatch, which compiles."""
         p = self.progress
         return p.timed_steps * self.setup.task.tokens_per_step / p.train_seconds if p.train_seconds else 0.0
 
@@ -323,27 +323,27 @@ class Recorder:
         return content
 
     def best_state(self) -> TrainState:
-        """The state after which validation was best. Raises UserError if its checkpoint is not there or damaged."""
+        """Returns the state with the best validation. Raises UserError if its checkpoint is missing or damaged."""
         best, done = self.checkpoints.restore(self.setup.state_shapes, which="best"), self.checks.best_step + 1
         if best is not None:
-            self._read_record(*best[1:])  # it is of this run
+            self._read_record(*best[1:])  # raises if it is from another run
         if best is None or best[2] != done:
-            found = "is missing" if best is None else f"is that of step {best[2]}"
+            found = "is missing" if best is None else f"holds step {best[2]}"
             raise UserError(
-                f"validation was best after {done} steps, but {self.workdir}/checkpoints/best {found}: it was not "
-                "copied, or not kept (config.checkpoint.best=none)"
+                f"validation was best after {done} steps, but {self.workdir}/checkpoints/best {found}: the best "
+                "checkpoint was not copied, or not kept (config.checkpoint.best=none)"
             )
         return best[0]
 
     def summarise(self, state: TrainState) -> dict:
-        """Scores and provenance of this state and of the best checkpoint, if kept: what summary.json holds."""
+        """Returns the content of summary.json. Scores this state and, if kept, the best checkpoint."""
         setup = self.setup
         texts, not_scored = summary.texts_to_score(setup, self._read_test)
         scored = {"final": state}
         if setup.config.checkpoint.best == "keep" and math.isfinite(self.checks.best_nats):
             try:
                 scored["best"] = self.best_state()
-            except UserError as error:  # the last one is sound, and its scores must not be lost
+            except UserError as error:  # the scores of the last checkpoint must not be lost
                 not_scored["best"] = str(error)
         results, tables, examples = [], {}, []
         for which, each in scored.items():
@@ -351,11 +351,11 @@ class Recorder:
                 for protocol in setup.config.evaluation.protocols:
                     score = self.score(each, data, protocol)
                     results.append(summary.result_row(split, protocol, score, int(each.step) - 1, which))
-                    if score.confusion is not None:  # the same under each protocol
+                    if score.confusion is not None:  # does not depend on the protocol
                         tables[which, split] = score.confusion
                     if split == "test" and self.writes:
                         log_test_score(self.workdir, results[-1])
-                examples = self.examples(each, data)  # the last ones are kept
+                examples = self.examples(each, data)  # those of the last split are kept
         training = {
             "final_mean_loss": self.progress.last_loss,
             "lowest_running_perplexity": perplexity(self.progress.lowest_running_nats),

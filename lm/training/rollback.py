@@ -1,7 +1,7 @@
 """config.on_nan=rollback: restores the last checkpoint and halves the learning rate after a non-finite loss.
 
-A checkpoint may be ruined itself: its loss was finite, but measured before its last update. So each is tried once. If
-the loss becomes non-finite again before the next one is written, training returns to the one before it, or the start.
+A checkpoint may itself have bad parameters, because its loss was measured before its last update. So each is tried only
+once: if the next checkpoint is not reached either, training returns to the previous one, or to the start.
 """
 
 from lm.errors import NotFinite
@@ -13,7 +13,7 @@ MOST_ROLLBACKS = 10
 
 
 def count_rollback(on_nan: str, rollbacks: int, error: NotFinite) -> int:
-    """The number of rollbacks including the next. Raises `error` if the config asks for none, or too many were made."""
+    """Returns rollbacks + 1. Raises `error` if on_nan is not "rollback", or after MOST_ROLLBACKS rollbacks."""
     if on_nan != "rollback":
         raise NotFinite(f"{error} or set config.on_nan=rollback") from error
     if rollbacks >= MOST_ROLLBACKS:
@@ -22,7 +22,7 @@ def count_rollback(on_nan: str, rollbacks: int, error: NotFinite) -> int:
 
 
 def find_checkpoint(checkpoints: Checkpoints, template: TrainState) -> tuple[TrainState, dict, int] | None:
-    """The last checkpoint, or the one before it if the last was tried already; None for the start of the run."""
+    """Returns the last checkpoint, or the one before it if the last was tried; None to restart from step 0."""
     restored = checkpoints.restore(template)
     if restored and restored[1].get("tried", False):
         restored = checkpoints.restore(template, before=restored[2])

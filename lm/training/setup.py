@@ -1,4 +1,4 @@
-"""A training setup: a config checked against its corpus and made concrete, once, before anything is allocated."""
+"""A training setup: a config, checked against its corpus, and the task made from both, before anything is allocated."""
 
 import functools
 from typing import NamedTuple
@@ -18,15 +18,15 @@ from lm.training.state import TrainState, fresh_state, start_arguments, state_sh
 
 
 class Program(NamedTuple):
-    """What a compiled training step depends on; hashable, static under jit. Setups of one Program share its code."""
+    """What a compiled training step depends on; hashable, static under jit. Equal ones share code."""
 
-    config: ml_collections.FrozenConfigDict  # without the numbers that `Hyper` traces and what the host decides
+    config: ml_collections.FrozenConfigDict  # without traced numbers (`Hyper`) and keys that only the host reads
     task: Task
     total_steps: int  # 0 unless the learning rate depends on it
 
 
 class Setup:
-    """One run's config, corpus and everything made from both. `make_setup` makes and checks it.
+    """One run's config, corpus and everything made from both. `make_setup` checks and makes it.
 
     config: frozen; hyper: the traced scalars of the config; state_shapes: the state's arrays as ShapeDtypeStructs
     """
@@ -57,7 +57,7 @@ class Setup:
 
     @functools.cached_property
     def program(self) -> Program:
-        """Leaves out all that the compiled step does not read, so that setups which differ only there share it."""
+        """The program of the step. Excludes keys that the step does not read, so that setups may differ in them."""
         config = self.config
         needed = ml_collections.FrozenConfigDict(
             {
@@ -71,7 +71,7 @@ class Setup:
 
 
 def check_length(train: ml_collections.ConfigDict):
-    """Raises UserError unless config.train gives the length of training once."""
+    """Raises UserError unless exactly one of config.train.steps and config.train.epochs is positive."""
     if (train.steps > 0) == (train.epochs > 0):
         raise UserError(
             "exactly one of config.train.steps and config.train.epochs must be positive, "
@@ -82,7 +82,7 @@ def check_length(train: ml_collections.ConfigDict):
 def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start | None = None) -> Setup:
     """Checks the config against the corpus and makes the setup. Raises UserError naming the key at fault.
 
-    start: what a new run starts from; None draws all parameters
+    start: given initial parameters of a new run; None draws all at random
     """
     check_values(config)
     task, train = make_task(config, corpus), config.train
@@ -100,7 +100,7 @@ def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start |
             raise UserError(f"config.optim.unit_rows: {name} is not a matrix")
     if setup.total_steps >= 2**31:
         raise UserError(
-            f"config.train asks for {setup.total_steps} steps, more than 32 bits count: lower config.train.steps "
+            f"config.train asks for {setup.total_steps} steps, too many for a 32-bit counter: lower config.train.steps "
             "or config.train.epochs"
         )
     return setup

@@ -1,4 +1,4 @@
-"""The training state: everything that decides the next step, saved with every checkpoint."""
+"""The training state: everything that determines the next step. Saved in every checkpoint."""
 
 import functools
 from typing import NamedTuple
@@ -16,16 +16,16 @@ Array = jax.Array
 
 
 class TrainState(NamedTuple):
-    """Everything that decides the next step. Steps count from 0; `step` steps have been made."""
+    """Everything that determines the next step. Steps count from 0; `step` steps have been made."""
 
     step: Array  # int32 scalar
     cursor: Array  # int32 scalar: the next batch (lm/tasks/task.py)
     parameters: dict
     optimiser: optax.OptState
-    carry: tuple  # of a language model: one per layer, fields [B, H]; else empty
+    carry: tuple  # language models: one per layer, fields [B, H]; other tasks: empty
     key: Array  # PRNG key; the noise of step s comes from fold_in(key, s)
-    rate_factor: Array | None = None  # what plateau decays and rollbacks have made of the learning rate
-    average: Average | None = None  # asgd, nt_asgd
+    rate_factor: Array | None = None  # on the learning rate: product of plateau decays and rollbacks
+    average: Average | None = None  # only asgd and nt_asgd
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))  # one program for all seeds and rates of a model
@@ -34,7 +34,7 @@ def fresh_state(
 ) -> TrainState:
     """The state before the first step: parameters drawn from `key`, zero optimiser state, initial carry.
 
-    settings: {"optim": `optim.static_part`, "has_rate_factor": whether anything changes the rate during training}
+    settings: {"optim": `optim.static_part`, "has_rate_factor": whether plateau decays or rollbacks are possible}
     """
     parameter_key, noise_key = jax.random.split(key)
     parameters = model.draw(parameter_key)
@@ -60,7 +60,7 @@ def start_arguments(config: ml_collections.FrozenConfigDict, model: Model, hyper
 
 def state_shapes(config: ml_collections.FrozenConfigDict, model: Model, hyper: Hyper) -> TrainState:
     """The state's arrays as ShapeDtypeStructs."""
-    # The key is a real one: Checkpoints.restore reads its implementation.
+    # The key is a real array, because Checkpoints.restore reads its PRNG implementation.
     return fresh_state.eval_shape(*start_arguments(config, model, hyper))._replace(key=jax.random.key(0))
 
 

@@ -1,7 +1,7 @@
 """Training on the device: the pure step, and many steps per dispatch. The loop around it: lm/training/loop.py.
 
-The state holds everything that decides the next step; the data stays on the device and batches are cut from it inside
-jit; only one small array of metrics per dispatch returns to the host.
+The data stays on the device, and batches are cut from it inside jit. Only small arrays of metrics return to the host,
+once per dispatch.
 """
 
 import functools
@@ -22,15 +22,15 @@ Array = jax.Array
 
 
 class StepMetrics(NamedTuple):
-    """What a step measures; arrays [K] over the K steps of a dispatch."""
+    """Measurements of one step, or arrays [K] of the K steps of a dispatch."""
 
-    loss: Array  # mean nats over the targets that the objective weighs
+    loss: Array  # mean nats over targets with a weight above 0
     gradient_norm: Array  # global norm before clipping
     learning_rate: Array
 
 
 def train_step(program: Program, state: TrainState, data: PyTree, hyper: Hyper):
-    """One batch of the training split `data` -> (next state, StepMetrics of scalars)."""
+    """Makes a step on one batch of the training split `data`. Returns (next state, StepMetrics of scalars)."""
     config, task, total_steps = program
     noise = None
     if hyper.keep or hyper.zoneout or task.draws:
@@ -59,7 +59,7 @@ def train_step(program: Program, state: TrainState, data: PyTree, hyper: Hyper):
 
 
 def batch_gradients(program: Program, state: TrainState, data: PyTree, noise: Noise | None, hyper: Hyper):
-    """(gradients of the objective of the next batch, carry after it, mean nats of the targets it weighs)"""
+    """Returns (gradients of the next batch's objective, carry after the batch, mean nats of its weighted targets)."""
     config, task, _ = program
     carry = task.start_of(state.cursor, state.carry)
 
@@ -85,16 +85,16 @@ def batch_gradients(program: Program, state: TrainState, data: PyTree, noise: No
 
 
 def train_steps(setup: Setup, state: TrainState, data: PyTree, hyper: Hyper, count: Array | int):
-    """`count` steps (at most config.train.steps_per_dispatch) in one dispatch; the state is donated.
+    """Makes `count` steps (at most config.train.steps_per_dispatch) in one dispatch. Donates the state.
 
-    Returns (state, StepMetrics of arrays [steps_per_dispatch], of which the first `count` are filled). The count is
-    traced, so every dispatch of a run is the same compiled program.
+    Returns (state, StepMetrics of arrays [steps_per_dispatch]); only the first `count` entries are set. `count` is
+    traced, so every dispatch of a run uses the same compiled program.
     """
     return _train_steps(setup.program, state, data, hyper, count)
 
 
 def dispatch(program: Program, state: TrainState, data: PyTree, hyper: Hyper, count: Array):
-    """What `train_steps` compiles, for programs that contain it."""
+    """The function that `train_steps` compiles, for use inside other compiled functions."""
     capacity = program.config.train.steps_per_dispatch
     data = program.task.order(data, state.key, state.step)
 
@@ -111,5 +111,5 @@ _train_steps = jax.jit(dispatch, static_argnums=0, donate_argnums=1)
 
 
 def compile_steps(setup: Setup) -> jax.stages.Compiled:
-    """The compiled program of `train_steps`; nothing is run."""
+    """Compiles the program of `train_steps` without running it."""
     return _train_steps.lower(setup.program, setup.state_shapes, setup.data_shapes, setup.hyper, 1).compile()

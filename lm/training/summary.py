@@ -1,6 +1,6 @@
 """summary.json: the scores of a finished run under every protocol of its config, and their provenance.
 
-This is when the test split is read: after the last step, when no choice is left to be made.
+A run reads the test split only here, after its last step, so that the test split cannot affect training.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from lm.scoring.score import Score
 from lm.tasks.task import Split
 from lm.training.setup import Setup
 
-NO_TEST = "the corpus has no test part; of your own text, config.data.test_path names one"
+NO_TEST = "the corpus has no test split; for your own text, set config.data.test_path"
 
 
 def texts_to_score(
@@ -22,8 +22,8 @@ def texts_to_score(
 ) -> tuple[dict[str, Split], dict[str, str]]:
     """Reads the test split if the config scores it.
 
-    Returns {name: split} of those splits of config.evaluation.splits that the corpus has, and {split: reason} of
-    those that cannot be scored.
+    Returns ({name: split} to score, {name: reason} for splits that cannot be scored). Splits other than test that the
+    corpus lacks are in neither.
     """
     texts, not_scored = dict(setup.corpus.splits), {}
     wanted = setup.config.evaluation.splits

@@ -27,16 +27,16 @@ from lm.training.recorder import Recorder
 from lm.training.setup import Setup
 from lm.training.step import train_steps
 
-# Dispatches are timed until both are reached, or the time limit is. A dispatch is cut to the steps that fit.
+# Dispatches are timed until the number and the seconds are both reached, or the limit in seconds is.
 TIMED_DISPATCHES, TIMED_SECONDS, TIMED_LIMIT = 5, 4.0, 30.0
-# Targets at the start of a text on which scoring is timed; the rest costs as much per target.
+# Scoring is timed on this many targets at the start of a text; the rest is assumed to cost as much per target.
 TIMED_TARGETS = 4096
 
 
 def estimate(setup: Setup, startup: float = 0.0) -> Estimate:
-    """Times a trial run after checking that its memory suffices. The corpus comes without its test split.
+    """Estimates a run by timing a trial, after checking that it fits in memory. The corpus lacks its test split.
 
-    startup: seconds that the job spends on imports and reading the corpus. Raises UserError if the setup needs more
+    startup: seconds that the run spends on imports and reading the corpus. Raises UserError if the setup needs more
     memory than is free.
     """
     return make_estimate(setup, *_measure_cold(setup), startup)
@@ -54,16 +54,16 @@ def estimate_all(setups: Iterable[Setup]) -> list[Estimate]:
 
 
 def _measure_cold(setup: Setup) -> tuple[int, Times]:
-    """Peak bytes and times as a new process would find them."""
+    """Measures peak bytes and times as in a new process, without compiled programs in memory."""
     needed = memory.peak(setup)
     if compilation_cache.is_used():
-        compile_all(setup)  # the job will find all programs in that cache, and so must `measure`
-    jax.clear_caches()  # a new process starts without what this one holds compiled
+        compile_all(setup)  # the run will load all programs from that cache, so `measure` must, too
+    jax.clear_caches()  # a new process starts without compiled programs in memory
     return needed, measure(setup)
 
 
 def _shape(setup: Setup) -> tuple:
-    """Everything that the measured times depend on: equal for setups that differ in seeds, rates and the like."""
+    """Everything that the measured times depend on; equal for setups that differ only in seeds, rates and the like."""
     config, corpus = setup.config, setup.corpus
     texts = tuple((name, len(ids_of(split))) for name, split in sorted(corpus.splits.items()))
     program = setup.program._replace(total_steps=0)
@@ -82,7 +82,7 @@ def compile_all(setup: Setup):
 
 
 def measure(setup: Setup) -> Times:
-    """Does everything that a run does, once and once more, in a temporary directory."""
+    """Times the first and later calls of each operation of a run, in a temporary directory."""
     began = time.perf_counter()
     with raising(), tempfile.TemporaryDirectory(prefix="estimate-") as directory:
         trial = _Trial(setup, directory)
@@ -107,7 +107,7 @@ def _seconds(function: Callable) -> float:
 
 
 def _first_and_later(function: Callable, at_least: float = 0.0) -> tuple[float, float]:
-    """Seconds of the first call, and the median of later ones, as many as fill `at_least` seconds."""
+    """Seconds of the first call, and the median of one or more later calls of `at_least` seconds in total."""
     first, later = _seconds(function), [_seconds(function)]
     while sum(later) < at_least:
         later.append(_seconds(function))
@@ -115,7 +115,7 @@ def _first_and_later(function: Callable, at_least: float = 0.0) -> tuple[float, 
 
 
 class _Trial:
-    """A state on the device, and the operations of a run on it by the recorder of a run in `directory`."""
+    """A trial run in `directory`: its state on the device, its recorder, and the operations to time."""
 
     def __init__(self, setup: Setup, directory: str):
         self.setup, count = setup, setup.config.train.devices
@@ -134,11 +134,11 @@ class _Trial:
         return _seconds(dispatch)
 
     def time_steps(self) -> tuple[float, float]:
-        """(seconds of the first step, with compiling; of a later one, in dispatches as long as the job's)."""
+        """Seconds of the first step, with compiling, and of a later step, in dispatches as long as the run's."""
         typical = self.setup.total_steps // count_events(self.setup)["dispatch"]
         first, one = self.steps(1), self.steps(1)
         count = max(1, min(typical, int(TIMED_SECONDS / one)))
-        self.steps(count)  # allocates memory that all later dispatches use again
+        self.steps(count)  # allocates memory that all later dispatches reuse
         taken = []
         while (len(taken) < TIMED_DISPATCHES or sum(taken) < TIMED_SECONDS) and sum(taken) < TIMED_LIMIT:
             taken.append(self.steps(count))
@@ -148,16 +148,16 @@ class _Trial:
         self.recorder.sample(self.state)
 
     def save(self):
-        """A whole save, as the last one of a run is; the others are written beside training and cost no more."""
+        """Saves and waits, like the last save of a run. Earlier saves overlap with training and cost no more."""
         self.recorder.save(self.state, wait=True)
 
     def time_scores(self, at_least: float) -> dict[tuple[str, str], tuple[float, float]]:
-        """(first, later) for each split and protocol that the run scores, timed at the start of each text."""
+        """Seconds (first, later) for each split and protocol that the run scores, timed on the start of each text."""
         setup, splits, found = self.setup, self.setup.corpus.splits, {}
         for split, protocol in memory.scorings(setup.config, splits):
             found[split, protocol] = self.time_score(splits[split], protocol, at_least)
         for split, protocol in final_scores(setup):
-            if split not in splits:  # the test split: of another length, so another program, except a notebook's
+            if split not in splits:  # the test split: its length differs, so its program compiles too
                 measured = measured_split(splits)
                 first, later = found.get((measured, protocol)) or self.time_score(splits[measured], protocol, at_least)
                 scaled = later * (unread_share(setup.config, measured) or 0.0)
@@ -165,7 +165,7 @@ class _Trial:
         return found
 
     def time_score(self, split: Split, protocol: str, at_least: float) -> tuple[float, float]:
-        """(first, later) of scoring a split: a part of it is timed, and the time scaled."""
+        """Seconds (first, later) of scoring a split, scaled from the timing of a part."""
         part, times = self.setup.task.timed_part(split, protocol, self.setup.config.evaluation, TIMED_TARGETS)
         first, later = _first_and_later(lambda: self.recorder.score(self.state, part, protocol), at_least)
         return first - later + times * later, times * later

@@ -1,6 +1,6 @@
 """Decisions taken after validation: keep the best checkpoint, decay the rate, start averaging, stop early.
 
-They follow from `Checks`, which is saved with every checkpoint, so a resumed run takes the same ones.
+They depend on `Checks`, which is saved in every checkpoint, so a resumed run takes the same decisions.
 """
 
 import math
@@ -16,13 +16,13 @@ CRITERIA = ("loss", *MEASURES)
 
 
 class Checks(NamedTuple):
-    """The history of validation checks that decisions depend on. Losses are mean nats, or what `criterion` gives."""
+    """The history of validation checks that decisions depend on. All losses are values of `criterion`."""
 
     best_nats: float = math.inf  # lowest so far
-    best_step: int = 0  # the step (from 0) after which it was measured
-    since_best: int = 0  # checks since then
-    since_change: int = 0  # checks since then, or since the last decay of the rate
-    losses: tuple[float, ...] = ()  # nt_asgd: of every check before averaging began
+    best_step: int = 0  # the step (from 0) after which best_nats was measured
+    since_best: int = 0  # checks since best_step
+    since_change: int = 0  # checks since best_step or the last decay of the rate
+    losses: tuple[float, ...] = ()  # nt_asgd: losses of all checks before averaging began
     averaging: bool = False  # nt_asgd: whether averaging has begun
     stopped: bool = False  # whether training has ended early
 
@@ -37,15 +37,15 @@ class Decision(NamedTuple):
 
 
 def criterion(config: ml_collections.ConfigDict, score: Score) -> float:
-    """What validation compares, the lower the better: mean nats, or 1 - a measure (config.evaluation.best_by)."""
+    """The value that validation minimises: mean nats, or 1 - the measure config.evaluation.best_by."""
     name = config.evaluation.best_by
     return score.mean_nats if name == "loss" else 1 - score.measures[name]
 
 
 def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step: int) -> tuple[Checks, Decision]:
-    """Updates the history by a check's mean nats or other `criterion`, measured after `step` (from 0), and decides.
+    """Adds a check after step `step` (from 0) to the history and decides. nats: its value of `criterion`
 
-    best      nats is lower than ever; nan is never better
+    best      nats is the lowest so far; never true of nan
     decay     schedule plateau: `optim.patience` checks in a row without a new best since the last decay
     average   nt_asgd: nats is higher than the lowest of all earlier checks except the newest
               `optim.nonmonotone_checks` (Merity et al. 2017, algorithm 1, as in awd-lstm-lm)
@@ -70,7 +70,7 @@ def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step:
 
 
 def check_validation(config: ml_collections.ConfigDict, splits: dict):
-    """Raises UserError where config asks for validation and the corpus, with these splits, has no text for it."""
+    """Raises UserError if the config needs validation and `splits` has no validation split."""
     wanted = {
         f"train.patience={config.train.patience}": config.train.patience > 0,
         "optim.schedule=plateau": config.optim.schedule == "plateau",
@@ -79,4 +79,4 @@ def check_validation(config: ml_collections.ConfigDict, splits: dict):
     }
     for key in [key for key, used in wanted.items() if used]:
         if "valid" not in splits:
-            raise UserError(f"config.{key} needs a validation text, and this corpus has none")
+            raise UserError(f"config.{key} needs a validation text, but this corpus has none")

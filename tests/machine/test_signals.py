@@ -106,7 +106,7 @@ def test_a_signal_at_the_last_step_ends_before_the_scores(tmp_path):
         if step == 11:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted, match="stopped after all 12 steps, before they were scored"):
+    with pytest.raises(Interrupted, match="stopped after all 12 steps, before scoring"):
         train(make_setup(tiny.config(**CONFIG), tiny.corpus()), tmp_path, observe=send)
     assert not (tmp_path / "summary.json").exists()
     assert train(make_setup(tiny.config(**CONFIG), tiny.corpus()), tmp_path)["train"]["steps"] == 12

@@ -126,7 +126,7 @@ def test_a_best_checkpoint_that_is_not_the_best_is_not_scored(tmp_path):
         config = tiny.config(train__steps=steps, train__evaluate_every=8, checkpoint__best=best)
         summary = train(make_setup(config, tiny.corpus()), tmp_path)
     assert {row["which"] for row in summary["results"]} == {"final"}
-    said = "validation was best after 24 steps, but .*checkpoints/best is that of step 8: it was not"
+    said = "validation was best after 24 steps, but .*checkpoints/best holds step 8: the best checkpoint was not"
     assert re.match(said, summary["not_scored"]["best"])
     shutil.rmtree(tmp_path / "checkpoints" / "best")
     assert "checkpoints/best is missing" in train(make_setup(config, tiny.corpus()), tmp_path)["not_scored"]["best"]
@@ -151,4 +151,4 @@ def test_a_run_that_stopped_early_says_so(tmp_path, capsys):
     assert done < 12
     capsys.readouterr()
     assert run(tmp_path, train__steps=20, **early)["train"]["steps"] == done
-    assert "stopped early by config.train.patience=1: it trains no longer" in capsys.readouterr().out
+    assert "stopped early by config.train.patience=1: it will not train further" in capsys.readouterr().out

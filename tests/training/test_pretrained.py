@@ -142,7 +142,7 @@ def test_a_run_that_started_elsewhere_is_named(first, tmp_path):
     settings = config(tmp_path / "first.txt", init_from=str(first))
     train.run(settings, tmp_path / "tuned")
     settings.init_from = ""
-    with pytest.raises(UserError, match=r"it started from another run or from word vectors: set the config.init_from"):
+    with pytest.raises(UserError, match=r"it started from another run or from word vectors: set config.init_from"):
         train.run(settings, tmp_path / "tuned")
     settings.init_from = str(tmp_path / "tuned")
     with pytest.raises(
@@ -154,7 +154,7 @@ def test_a_run_that_started_elsewhere_is_named(first, tmp_path):
 def test_a_run_that_starts_elsewhere_is_another_run(first, tmp_path):
     train.run(config(tmp_path / "first.txt"), tmp_path / "drawn")
     with pytest.raises(
-        UserError, match=r"holds a run on other data: it started from nothing, not from config.init_from"
+        UserError, match=r"holds a run on other data: its parameters were drawn, not read from config.init_from"
     ):
         train.run(config(tmp_path / "first.txt", init_from=str(first), train__steps=20), tmp_path / "drawn")
 
