@@ -1,6 +1,6 @@
-"""Tasks: one file per kind of training. `task.py` says what a task provides.
+"""Tasks: one file per kind of training. `task.py` defines their interface.
 
-To add one, write its file and a row of TASKS. The trainer, resume, lanes, sweeps, the ledger and reports know no task.
+To add one, write its file and a row of TASKS. Trainer, resume, lanes, sweeps, ledger and reports work for any task.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,12 @@ from lm.tasks.word_updates import make_tagging
 
 
 class Definition(NamedTuple):
-    """purpose: in a few words
-    model: its model from a config and a vocabulary; task: the task from a config and a corpus. Both check.
-    tokens: (config, vocabulary, text) -> tokens that are looked up, also those that the vocabulary lacks
+    """purpose: one line for --help
+    model: makes the model of a config and a vocabulary; task: makes the task of a config and a corpus. Both check.
+    tokens: (config, vocabulary, text) -> tokens of the text, including those that the vocabulary lacks
     label: (config, vocabulary, model, parameters, text) -> (tokens, most probable labels, log-probabilities of all
-        labels), of tasks that label a text
-    write: (config, sample, vocabulary, model, parameters, lines) -> lines, of tasks that turn one into another
+        labels), for tasks that label a text
+    write: (config, sample, vocabulary, model, parameters, lines) -> translated lines, for tasks that translate
     """
 
     purpose: str
@@ -46,7 +46,7 @@ class Definition(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The command that uses a run of it on a text; "" for none."""
+        """The --experiment that applies a run of this task to a text; "" if there is none."""
         return "translate" if self.write else "score" if self.tokens else ""
 
 
@@ -64,14 +64,14 @@ TASKS = {
         "labels each token of a text", make_labels_model, make_tagging, labelled_tokens, label_sequence
     ),
     "windows": Definition(
-        "labels each token of a text by the window around it",
+        "labels each token of a text from the window around it",
         make_windows_model,
         make_window_classification,
         word_symbols,
         label_words,
     ),
     "translation": Definition(
-        "writes the sequence that a source becomes",
+        "translates a source sequence into a target sequence",
         make_translation_model,
         make_translation,
         line_tokens,
@@ -80,15 +80,15 @@ TASKS = {
     "vectors": Definition("labels vectors of numbers", make_vectors_model, make_vector_classification),
 }
 
-# Names of config.evaluation.protocols. A task refuses those that it has not.
+# Values of config.evaluation.protocols. A task rejects those that it does not support.
 PROTOCOLS: dict[str, Any] = translation.PROTOCOLS | protocols.PROTOCOLS
 
 
 def make_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> Any:
-    """The model of config.task. Raises UserError for values that do not fit each other or the vocabulary."""
+    """Makes the model of config.task. Raises UserError for values that do not fit each other or the vocabulary."""
     return lookup(TASKS, config.task, "config.task").model(config, vocabulary)
 
 
 def make_task(config: ml_collections.ConfigDict, corpus: Corpus) -> Task:
-    """The task of config.task. Raises UserError for values that do not fit each other or the corpus."""
+    """Makes the task of config.task. Raises UserError for values that do not fit each other or the corpus."""
     return lookup(TASKS, config.task, "config.task").task(config, corpus)

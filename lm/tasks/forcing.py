@@ -1,8 +1,8 @@
-"""How often a decoder in training reads the true symbol before, not its own: a probability that falls with the steps.
+"""Scheduled sampling: the probability that a decoder in training reads the true previous symbol, not its own output.
 
-Source: Bengio et al. (2015), scheduled sampling. Here all rows of a batch share the draw of a step.
+Source: Bengio et al. (2015). Here all rows of a batch share one draw per time step.
 
-config.loss.forcing_schedule: p = config.loss.teacher_forcing, k = config.loss.forcing_steps, at step i from 0
+config.loss.forcing_schedule at training step i (from 0): p = config.loss.teacher_forcing, k = config.loss.forcing_steps
   constant         p
   linear           p (1 - i / k), then 0
   exponential      p exp(-i / k)
@@ -26,7 +26,7 @@ SCHEDULES = {
 
 
 class Forcing(NamedTuple):
-    """first: the probability that falls; steps: k"""
+    """first: the initial probability p; steps: k"""
 
     first: float
     schedule: str
@@ -34,11 +34,11 @@ class Forcing(NamedTuple):
 
     @property
     def always(self) -> bool:
-        """Whether every step reads the true symbol."""
+        """Whether every time step reads the true symbol."""
         return self.first == 1.0 and self.schedule == "constant"
 
     def probability(self, step: Int[Array, ""]) -> Float[Array, ""] | float:
-        """At a training step, from 0."""
+        """Probability of reading the true symbol at a training step (from 0)."""
         return self.first * SCHEDULES[self.schedule](step, self.steps)
 
 
@@ -46,7 +46,7 @@ ALWAYS = Forcing(1.0, "constant", 0)
 
 
 def make_forcing(loss: ml_collections.ConfigDict) -> Forcing:
-    """That of config.loss. Raises UserError for a schedule without steps, or steps without one."""
+    """Reads config.loss. Raises UserError unless forcing_steps is 0 exactly for the constant schedule."""
     if (loss.forcing_schedule == "constant") != (loss.forcing_steps == 0):
         raise UserError(
             "config.loss.forcing_steps must be 0 with config.loss.forcing_schedule=constant, else at least 1, not "

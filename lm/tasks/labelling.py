@@ -24,14 +24,14 @@ from lm.tasks.separate import FIXED, LABEL_MEASURES, PROTOCOLS, UNPAIRED, Bucket
 
 @dataclasses.dataclass(frozen=True)
 class Labelling(Bucketed):
-    """A model and the batches it reads. labels: the names of the labels"""
+    """A model and the batches that it reads. labels: label names"""
 
     model: SequenceModel
     labels: tuple[str, ...]
 
     @property
     def has_entities(self) -> bool:
-        """Whether its labels mark entities, whose F1 is then scored."""
+        """Whether the labels mark entities. Their F1 is then scored."""
         return self.model.per_token and are_entities(self.labels)
 
     @property
@@ -40,7 +40,7 @@ class Labelling(Bucketed):
 
     @property
     def trained(self) -> SequenceModel:
-        """The model as training reads it."""
+        """The model that training uses."""
         return self.model
 
     # --- Batches ----------------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ class Labelling(Bucketed):
         return self.score_of(split, *predict(self, parameters, split))
 
     def score_of(self, split: Examples, nats: np.ndarray, predicted: np.ndarray) -> Score:
-        """nats, predicted: of every label, in the order of the split"""
+        """Scores a split from the nats and the prediction of every label, both in the order of the split."""
         measures = {"accuracy": float(np.mean(predicted == split.labels))}
         if self.has_entities:
             names = np.array(self.labels)
@@ -95,7 +95,7 @@ class Labelling(Bucketed):
         return _predict.lower(self.model, plan, max(plan.lengths), parameters, data, 0).compile()
 
     def plan_of(self, split: Examples) -> Plan:
-        """The batches of a split that is scored."""
+        """The batches for scoring a split."""
         return make_plan(self.plan.cut, split, self.buckets)
 
     # --- Checks -----------------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Labelling(Bucketed):
 
 
 def targets_of(model: SequenceModel, batch: examples.Batch) -> jax.Array:
-    """1 for each label of a batch that counts, [T, B] or [1, B]; 0 at padding and in empty rows."""
+    """Target mask [T, B] or [1, B] of a batch: 1 for each label, 0 at padding and in empty rows."""
     return token_mask(batch, batch.labels.shape[0]) if model.per_token else batch.present.astype(jnp.float32)[None]
 
 
@@ -123,22 +123,22 @@ def _predicted(model: SequenceModel, parameters, batch: examples.Batch) -> Any:
 
 
 def labelled_tokens(config, vocabulary: Vocabulary, text: str) -> list[str]:
-    """The tokens of a text, as config.data reads them."""
+    """Tokens of a text, cut as in config.data."""
     del vocabulary
     return tokens_of(config.data, text)
 
 
 def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, parameters: dict, text: str):
-    """(tokens [N], most probable labels, log-probabilities of all labels [C]) of the text, or of each of its tokens."""
+    """Returns (tokens [N], most probable labels, log-probabilities [., C]) of the text, or of each of its tokens."""
     tokens, symbols = tokens_of(config.data, text), vocabulary.symbols
     if not tokens:
         raise UserError("the text is empty")
     index, unknown = {symbol: number for number, symbol in enumerate(symbols)}, vocabulary.unknown
     if unknown is None and (missing := [token for token in tokens if token not in index]):
-        raise UserError(f"the model does not know {', '.join(map(in_short, dict.fromkeys(missing[:5])))}")
+        raise UserError(f"the vocabulary lacks {', '.join(map(in_short, dict.fromkeys(missing[:5])))}")
     ids = np.array([index.get(token, index[unknown or symbols[0]]) for token in tokens])
     one = Examples(ids, np.array([0, len(ids)]), np.zeros(1, np.int32))
-    if model.per_token:  # a second text, since labels of one text of one token could be those of texts
+    if model.per_token:  # a second text, because labels [1] of one text with one token would count as per text
         ids = np.array([*ids, ids[0], ids[0]])
         one = Examples(ids, np.array([0, len(tokens), len(ids)]), np.zeros(len(ids), np.int32))
     plan = make_plan(cut_of(config.data)._replace(batch_size=1), one, 1)
@@ -150,13 +150,13 @@ def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, paramet
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _predict(model: SequenceModel, plan: Plan, length: int, parameters, data: examples.Data, cursor):
-    """(nats, most probable label) of every label of a batch, [T, B] or [1, B]."""
+    """Returns (nats of every label of a batch, most probable labels), each [T, B] or [1, B]."""
     batch = read_batch(plan, data, length, cursor)
     return _predicted(model, parameters, batch)
 
 
 def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndarray, np.ndarray]:
-    """(nats, most probable label) of every label of a split, in its order."""
+    """Returns (nats of every label, most probable labels), in the order of the split."""
     plan = task.plan_of(split)
     data = examples.on_device(plan, split)
     nats, found = np.zeros(len(split.labels), np.float32), np.zeros(len(split.labels), np.int32)
@@ -170,22 +170,22 @@ def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndar
 
 
 def make_labels_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> SequenceModel:
-    """The model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
+    """Makes the model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
     shapes = shapes_of(vocabulary.symbols) if config.model.shape_size else b""
     return make_sequence_model(config, vocabulary.size, len(vocabulary.labels), shapes)
 
 
 def make_labelling(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelling:
-    """The task of a config on a corpus. Raises UserError for a corpus without such labels."""
+    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks labels of the needed kind."""
     train, data, pooling = corpus.splits["train"], config.data, config.model.pooling
     if not isinstance(train, Examples):
-        raise UserError(f"config.task={config.task} needs labels, and config.data.corpus={data.corpus} is a text")
+        raise UserError(f"config.task={config.task} needs labels, which config.data.corpus={data.corpus} lacks")
     tagged = len(train.labels) == len(train.tokens) != len(train)
     if tagged != (config.task == "tagging"):
         kind = "token: config.task=tagging" if tagged else "sequence: config.task=classification"
         raise UserError(f"config.task={config.task}: config.data.corpus={data.corpus} has one label per {kind}")
     if tagged != (pooling == "none"):
-        raise UserError(f"config.model.pooling must be {'none' if tagged else 'other than none'}, not {pooling}")
+        raise UserError(f"config.model.pooling must {'' if tagged else 'not '}be none with config.task={config.task}")
     if data.examples != "sequences" and not tagged:
         raise UserError(f"config.data.examples={data.examples} needs config.task=tagging")
     if tagged and (data.max_tokens or data.padding != "end"):

@@ -21,9 +21,9 @@ from lm.tasks.separate import UNPAIRED, check_fixed
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModelling:
-    """A model and the streams it reads. The carry is the state of the streams: per layer, fields [B, H].
+    """A model and the streams that it reads. The carry is the recurrent state of the streams: per layer, fields [B, H].
 
-    weighting, gradient: config.loss
+    weighting, gradient: keys of config.loss
     """
 
     model: LanguageModel
@@ -130,38 +130,38 @@ class LanguageModelling:
         context, unroll = self.model.context, self.streams.unroll
         check_sample(config.sample, corpus.vocabulary, context)
         for protocol in (config.evaluation.during, *config.evaluation.protocols):
-            check_name(protocol, PROTOCOLS, "config.evaluation: protocol of a text")
+            check_name(protocol, PROTOCOLS, "config.evaluation: protocol")
         check_evaluation(config.evaluation, self.model, corpus.splits)
         check_fixed(config, UNPAIRED)
         if config.penalty.l2:
-            raise UserError("config.penalty.l2 is of windows; of a language model: config.optim.weight_decay")
+            raise UserError("config.penalty.l2 is only for windows; language models use config.optim.weight_decay")
         if config.evaluation.best_by != "loss":
             raise UserError(f"config.evaluation.best_by must be loss for a text, not {config.evaluation.best_by}")
         if config.penalty.temporal_activation and unroll <= context:
             raise UserError(
-                "config.penalty.temporal_activation needs two time steps in a window: config.data.unroll "
-                f"of at least {context + 1}, not {unroll}"
+                "config.penalty.temporal_activation needs two time steps per window: config.data.unroll "
+                f"must be at least {context + 1}, not {unroll}"
             )
 
     def check_memory(self, config):
         evaluation = config.evaluation
         check_sample_memory(config.sample, self.model.vocabulary_size)
         if any(PROTOCOLS[name].extent == "predictions" for name in (evaluation.during, *evaluation.protocols)):
-            # Of every position: its place in the text, its symbol here and on the device, and in part its nats.
+            # Bytes per token: its position in the text, its id on the host and on the device, and the nats of some.
             needed = 24 * evaluation.predictions * (self.model.context + 1)
-            reject_above_free(needed, "at least", "a notebook's protocol", "config.evaluation.predictions")
+            reject_above_free(needed, "at least", "a notebook protocol", "config.evaluation.predictions")
 
 
 def make_language_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> LanguageModel:
-    """The model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
+    """Makes the model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
     return make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
 
 
 def make_language_modelling(config: ml_collections.ConfigDict, corpus: Corpus) -> LanguageModelling:
-    """The task of a config on a corpus. Raises UserError for sizes that leave no whole window of the text."""
+    """Makes the task of a config and a corpus. Raises UserError if the text is too short for the batch."""
     text = corpus.splits["train"]
     if not isinstance(text, np.ndarray):
-        raise UserError(f"config.task=language_modelling needs a text, and config.data.corpus={corpus.name} has labels")
+        raise UserError(f"config.task=language_modelling needs a text, but config.data.corpus={corpus.name} has labels")
     model, data = make_language_model(config, corpus.vocabulary), config.data
     streams = make_streams(data.batching, len(text), data.batch_size, data.unroll, model.context)
     return LanguageModelling(model, streams, config.loss.weighting, config.loss.gradient)

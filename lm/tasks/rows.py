@@ -1,9 +1,9 @@
-"""Classification of rows of one shape: vectors of numbers, in their order, or windows of tokens, shuffled each epoch.
+"""Classification of rows of one shape: vectors of numbers, in a fixed order, or windows of tokens, shuffled each epoch.
 
 protocol  the score
 exact     nats of every row
-batched   the mean over batches of evaluation.batch_size rows in order, of which the short last one counts as much as
-          the others, plus the penalty of config.penalty: what the starter code of CS224d prints as its loss
+batched   mean of the means of batches of evaluation.batch_size rows in order (a short last batch counts fully), plus
+          the penalty of config.penalty; the starter code of CS224d prints this value as its loss
 """
 
 import dataclasses
@@ -27,13 +27,13 @@ from lm.scoring.score import Score
 from lm.tasks.separate import FIXED, LABEL_MEASURES, UNPAIRED, Separate, check_settings
 
 PROTOCOLS = ("exact", "batched")
-OFF = {"keep_prob": 1.0, "zoneout": 0.0, "penalty": 0.0}  # groups of keys, and the value that switches each off
-READ = ("keep_prob.output", "penalty.l2")  # keys of these that windows read
+OFF = {"keep_prob": 1.0, "zoneout": 0.0, "penalty": 0.0}  # groups of keys, and the value that switches off each key
+READ = ("keep_prob.output", "penalty.l2")  # keys in the groups of OFF that windows may set
 CHUNK = 4096  # rows scored at once
 
 
 class Data(NamedTuple):
-    """Rows on the device. order [S B]: the rows of all batches of an epoch, -1 for none"""
+    """Rows on the device. order [S B]: row numbers of all batches of an epoch, -1 for an empty row"""
 
     x: Array
     labels: Integer[Array, " n"]
@@ -42,9 +42,9 @@ class Data(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RowClassification(Separate):
-    """A model and its batches of `batch_size` of `count` rows.
+    """A model and its batches: `count` rows in batches of `batch_size`.
 
-    labels: the names of the labels; l2: config.penalty.l2
+    labels: label names; l2: config.penalty.l2
     """
 
     model: SoftmaxClassifier | WindowClassifier
@@ -125,17 +125,17 @@ class RowClassification(Separate):
         return Score(total, len(nats), measures, confusion(split.labels, predicted, len(self.labels)))
 
     def penalty(self, parameters) -> float:
-        """What the objective adds to the nats."""
+        """The L2 penalty that the objective adds to the nats."""
         if not self.l2:
             return 0.0
         squares: Any = self.model.apply({"params": parameters}, method="half_squares")
         return self.l2 * float(squares)
 
     def predict(self, parameters, split: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """(nats, most probable label) of every row."""
+        """Returns (nats, most probable label) of every row."""
         size, found = min(CHUNK, len(split)), []
         for start in range(0, len(split), size):
-            rows = np.arange(start, start + size) % len(split)  # the last chunk begins again: one shape
+            rows = np.arange(start, start + size) % len(split)  # the last chunk wraps around, to keep one shape
             found.append(log_probabilities(self.model, parameters, jnp.asarray(split.x[rows])))
         log_probs = np.concatenate([np.asarray(each) for each in found])[: len(split)]
         return -log_probs[np.arange(len(split)), split.labels], log_probs.argmax(axis=1)
@@ -168,22 +168,22 @@ class RowClassification(Separate):
 
 
 def make_vectors_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> SoftmaxClassifier:
-    """The model of a config."""
+    """Makes the model of a config."""
     return SoftmaxClassifier(ml_collections.FrozenConfigDict(config.init), SIZE, len(vocabulary.labels))
 
 
 def make_windows_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> WindowClassifier:
-    """The model of a config. Raises UserError for values that do not fit each other."""
+    """Makes the model of a config. Raises UserError for values that do not fit each other."""
     return make_window_classifier(config, vocabulary.size, len(vocabulary.labels))
 
 
 def make_vector_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
-    """The task of a config on a corpus. Raises UserError for one of no vectors, and for too large a batch."""
+    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks vectors or is below batch size."""
     return _make(config, corpus, make_vectors_model(config, corpus.vocabulary), "f")
 
 
 def make_window_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
-    """The task of a config on a corpus. Raises UserError for one of no windows, and for too large a batch."""
+    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks windows or is below batch size."""
     return _make(config, corpus, make_windows_model(config, corpus.vocabulary), "iu")
 
 
@@ -198,7 +198,7 @@ def _make(config: ml_collections.ConfigDict, corpus: Corpus, model, kinds: str) 
 
 
 def word_symbols(config, vocabulary: Vocabulary, text: str) -> list[str]:
-    """The symbols of the words of a text; a word that has none stays as it is."""
+    """Vocabulary symbols of the words of a text. A word without a symbol is returned unchanged."""
     del config
     known = frozenset(vocabulary.symbols)
     symbols = [(word, normal_word(word, known)) for word in text.split()]
@@ -206,7 +206,7 @@ def word_symbols(config, vocabulary: Vocabulary, text: str) -> list[str]:
 
 
 def label_words(config, vocabulary: Vocabulary, model: WindowClassifier, parameters: dict, text: str):
-    """(words [N], most probable labels, log-probabilities [N, C]), for a sentence with spaces between words."""
+    """Returns (words [N], most probable labels, log-probabilities [N, C]) of a sentence, split at white space."""
     words, index = text.split(), {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
     ids = [index[normal_word(word, index)] for word in words]
     rows = windows_of([ids], [0] * len(ids), config.data.window, vocabulary)
@@ -221,7 +221,7 @@ def log_probabilities(model, parameters: dict, x: Array) -> Array:
 
 
 def _tag_scores(names: np.ndarray, split: Rows, predicted: np.ndarray) -> dict[str, float]:
-    """F1 of entities, and of single tokens, for each type; token_f1 is that of all tokens but OUTSIDE."""
+    """F1 of entities and of single tokens, in total and for each type. token_f1 leaves out OUTSIDE."""
     true, found = names[split.labels], names[predicted]
     sentences = zip(*(np.split(each, split.starts[1:]) for each in (true, found)), strict=True)
     scores = entity_scores((a.tolist(), b.tolist()) for a, b in sentences)

@@ -1,4 +1,4 @@
-"""What tasks share whose examples are separate: batches pass nothing on, and an epoch reads every example once."""
+"""Base classes of tasks with separate examples: batches share no carry, and an epoch reads every example once."""
 
 import abc
 import dataclasses
@@ -15,7 +15,7 @@ from lm.errors import UserError
 PROTOCOLS = ("exact",)  # every label once
 WEIGHTINGS = ("mean", "sum")
 LABEL_MEASURES = ("accuracy", "f1")
-# Keys of a language model, with the only value that separate examples allow.
+# Keys for language models, with the only value that is allowed with separate examples.
 FIXED = {
     "loss.gradient": "full",
     "penalty.activation": 0.0,
@@ -24,25 +24,25 @@ FIXED = {
     "data.train_tokens": 0,
     "data.reset": "",
 }
-# Keys that only texts read: the default, and what to set in its place.
+# Keys that only language modelling reads: the default value, and the keys to set instead.
 UNREAD = {
     "data.level": ("char", "config.data.tokenizer"),
     "data.fractions": ((0.9, 0.05, 0.05), "config.data.valid_share or config.data.valid_path"),
 }
-# Keys of pairs.
+# Keys for pairs, with the only value that other tasks allow.
 UNPAIRED = {
     "model.context": "start",
     "loss.teacher_forcing": 1.0,
     "loss.forcing_schedule": "constant",
     "loss.forcing_steps": 0,
 }
-# Random keys: step s folds in s for its noise, and epoch e folds in _ORDERS + e for its order. Steps stay below that.
+# The noise of step s uses the key folded with s, the order of epoch e the key folded with _ORDERS + e. s < _ORDERS.
 _ORDERS = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
 class Separate(abc.ABC):
-    """The carry is empty. weighting: config.loss.weighting"""
+    """A task whose carry is empty. weighting: config.loss.weighting"""
 
     model: Any
     weighting: str
@@ -53,7 +53,7 @@ class Separate(abc.ABC):
     @property
     @abc.abstractmethod
     def steps_per_epoch(self) -> int:
-        """Batches in which every example is read once."""
+        """Number of batches that read every example once."""
 
     def for_training(self):
         return dataclasses.replace(self, model=self.model.for_training())
@@ -77,7 +77,7 @@ class Separate(abc.ABC):
         del config  # scoring reads batches like those of training
 
     def order_key(self, key: jax.Array, step: jax.Array) -> jax.Array:
-        """What the order of the epoch that `step` belongs to follows from."""
+        """The random key of the order of the epoch of `step`."""
         epoch = jnp.asarray(step // self.steps_per_epoch, jnp.uint32)
         return jax.random.fold_in(key, jnp.uint32(_ORDERS) + epoch)
 
@@ -88,14 +88,14 @@ class Separate(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Bucketed(Separate):
-    """Batches by length. plan: those of the training split; buckets: config.data.buckets"""
+    """Batches sequences of similar length. plan: batches of the training split; buckets: config.data.buckets"""
 
     plan: Plan
     buckets: int
 
     @abc.abstractmethod
     def plan_of(self, split) -> Plan:
-        """The batches of a split that is scored."""
+        """The batches for scoring a split."""
 
     @property
     def batch_size(self) -> int:
@@ -133,13 +133,13 @@ def check_settings(
     fixed: Mapping[str, object],
     measures: tuple[str, ...],
 ):
-    """Raises UserError unless protocols and what selects a checkpoint are among these, and keys have fixed values."""
+    """Raises UserError for protocols, `best_by` or values of keys that the task does not allow."""
     if config.loss.weighting not in WEIGHTINGS:
         raise UserError(f"config.loss.weighting must be {' or '.join(WEIGHTINGS)}, not {config.loss.weighting}")
     if config.data.words != "train" and not (config.model.embedding_from or config.init_from):
         raise UserError(
-            f"config.data.words={config.data.words} needs config.model.embedding_from: a word that the training text "
-            "lacks would keep a vector drawn at random"
+            f"config.data.words={config.data.words} needs config.model.embedding_from: words that the training "
+            "text lacks would keep random vectors"
         )
     check_fixed(config, fixed)
     values = config.to_dict()
@@ -147,8 +147,8 @@ def check_settings(
         group, name = key.split(".")
         if values[group][name] != default:
             raise UserError(
-                f"config.{key} is not read with config.task={config.task}: leave it at {default!r}; own text reads "
-                f"{instead}"
+                f"config.{key} is not read with config.task={config.task}: leave it at {default!r}; for your own text, "
+                f"set {instead}"
             )
     if config.evaluation.best_by not in ("loss", *measures):
         known = " or ".join(("loss", *measures))
@@ -158,11 +158,11 @@ def check_settings(
     for protocol in (config.evaluation.during, *config.evaluation.protocols):
         if protocol not in protocols:
             known = ", ".join(protocols)
-            raise UserError(f"config.evaluation: config.task={config.task} has no protocol {protocol}, but {known}")
+            raise UserError(f"config.evaluation: config.task={config.task} has no protocol {protocol}; known: {known}")
 
 
 def check_fixed(config: ml_collections.ConfigDict, fixed: Mapping[str, object]):
-    """Raises UserError unless these keys have these values."""
+    """Raises UserError unless each key has its fixed value."""
     values = config.to_dict()
     for key, allowed in fixed.items():
         group, name = key.split(".")

@@ -1,8 +1,8 @@
-"""What a task is: everything that the trainer, its files and its estimates know about what is trained.
+"""The interface of a task: everything that the trainer, its files and its estimates need from what is trained.
 
 A task is hashable, and static under jit: it holds the model and how data is cut into batches, but no arrays. The
-training state's `cursor` says which batch comes next. Its `carry` is the state that batches pass on: that of a language
-model's streams; empty for separate examples.
+training state's `cursor` selects the next batch. Its `carry` is the recurrent state at the end of the last batch, for
+language models; it is empty for tasks with separate examples.
 """
 
 from collections.abc import Hashable
@@ -45,11 +45,11 @@ class Task(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which the training split is read once."""
+        """Number of steps that read the training split once."""
 
     @property
     def tokens_per_step(self) -> float:
-        """Tokens that a step reads on average, without padding."""
+        """Mean number of tokens per step, without padding."""
 
     @property
     def largest_batch(self) -> int:
@@ -57,39 +57,39 @@ class Task(Protocol):
 
     @property
     def activations(self) -> int:
-        """Numbers that the recurrent layers put out for the largest batch."""
+        """Number of output values of the recurrent layers for the largest batch."""
 
     @property
     def draws(self) -> bool:
-        """Whether its loss draws random numbers, even without dropout and zoneout."""
+        """Whether the loss draws random numbers even without dropout and zoneout."""
 
     @property
     def ends_epochs(self) -> bool:
-        """Whether an epoch has an end, at which its mean loss is reported."""
+        """Whether epochs have an end, at which their mean loss is reported."""
 
     @property
     def shapes(self) -> tuple[Hashable, ...]:
-        """The shapes of batches. Each is compiled."""
+        """All shapes that a batch can have. Each is compiled."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of metrics.jsonl that progress on screen shows."""
+        """Columns of metrics.jsonl that are printed as progress."""
 
     def for_training(self) -> "Task":
-        """The task without what no training step reads, so that configs which differ there share programs."""
+        """The task without settings that only scoring reads: configs that differ only in them share programs."""
 
     def on_device(self, split: Split) -> Data:
         """Copies a split to the device."""
 
     def order(self, data: Data, key: Key[Array, ""], step: Int[Array, ""]) -> Data:
-        """The data in the order of the epoch that `step` belongs to. Computed once a dispatch, which ends with its
-        epoch at the latest."""
+        """Orders the data for the epoch of `step`. Called once per dispatch, since no dispatch extends beyond its
+        epoch."""
 
     def start_of(self, cursor: Int[Array, ""], carry: Carry) -> Carry:
-        """The carry that the batch at `cursor` starts from: the given one, or the initial one where an epoch begins."""
+        """The carry before the batch at `cursor`: `carry`, or the initial carry at the start of an epoch."""
 
     def shape_index(self, data: Data, cursor: Int[Array, ""]) -> Int[Array, ""]:
-        """Which of `shapes` the batch at `cursor` has."""
+        """Index in `shapes` of the batch at `cursor`."""
 
     def batch(self, shape: Hashable, data: Data, cursor: Int[Array, ""]) -> tuple[PyTree, Array]:
         """The batch at `cursor`, and the weight of each of its targets in the objective."""
@@ -98,7 +98,7 @@ class Task(Protocol):
         """The cursor of the next batch."""
 
     def terms(self, step: Int[Array, ""]) -> dict[str, Float[Array, ""] | float]:
-        """What the objective reads that changes with the step: terms beside those of a config."""
+        """Terms of the objective that depend on the step. They are added to the terms of the config."""
 
     def loss(
         self,
@@ -109,7 +109,7 @@ class Task(Protocol):
         noise: Noise | None,
         terms: dict[str, Float[Array, ""]],
     ) -> tuple[Float[Array, ""], tuple[Carry, Array]]:
-        """(objective, (carry after the batch, nats of each target))"""
+        """Returns (objective, (carry after the batch, nats of each target))."""
 
     def score(self, parameters: Parameters, split: Split, protocol: str, settings: ml_collections.ConfigDict) -> Score:
         """Scores a split. protocol: a name of the task's protocols; settings: config.evaluation"""
@@ -118,12 +118,12 @@ class Task(Protocol):
         """-ln p of every target of a split under the exact protocol, in order."""
 
     def window_tokens(self, split: Split, protocol: str, settings: ml_collections.ConfigDict) -> int:
-        """Tokens that a program of `score` reads at a time."""
+        """Tokens that `score` reads in one call of its largest program."""
 
     def timed_part(
         self, split: Split, protocol: str, settings: ml_collections.ConfigDict, tokens: int
     ) -> tuple[Split, float]:
-        """A part of a split of about `tokens` tokens, and how many times longer scoring the whole takes."""
+        """Returns a part of a split, about `tokens` tokens, and the factor by which scoring all of it takes longer."""
 
     def compile_score(
         self, parameters: PyTree, split: Split, protocol: str, settings: ml_collections.ConfigDict
@@ -133,14 +133,14 @@ class Task(Protocol):
     def sample(
         self, parameters: Parameters, vocabulary: Any, settings: ml_collections.ConfigDict, key: Array | None = None
     ) -> list[str]:
-        """Texts generated as config.sample says; none if the task's model generates no text."""
+        """Generates texts with the settings of config.sample. Returns [] if the model generates no text."""
 
     def examples(self, parameters: Parameters, split: Split, settings: ml_collections.ConfigDict) -> list[dict]:
-        """What the model makes of the first examples of a split, for people to look at: source, written, target, and
-        attention if it has any; none for tasks that write nothing. settings: config.evaluation"""
+        """The first examples of a split with the model's outputs, for display: source, written, target, and attention
+        if the model has it. [] for tasks that do not write sequences. settings: config.evaluation"""
 
     def check(self, config: ml_collections.ConfigDict, corpus: Any) -> None:
         """Raises UserError for settings that do not fit the task."""
 
     def check_memory(self, config: ml_collections.ConfigDict) -> None:
-        """Raises UserError if scoring or sampling, as the config asks, needs more memory than there is."""
+        """Raises UserError if scoring or sampling with this config needs more than the free memory."""

@@ -1,4 +1,4 @@
-"""Sequence to sequence: a model reads a source and learns to write its target, given the true symbols before each."""
+"""Sequence to sequence: a model reads a source and predicts each target symbol from the true symbols before it."""
 
 import dataclasses
 import functools
@@ -29,13 +29,13 @@ class Protocol(NamedTuple):
 
 
 PROTOCOLS = {
-    "exact": Protocol("nats of each target symbol after the true ones before it; texts by greedy search"),
-    "beam": Protocol("pairs: nats as exact; texts by beam search with config.evaluation.beams"),
-    "free_running": Protocol("pairs: nats, no likelihood, after what the model itself finds likeliest; texts as exact"),
+    "exact": Protocol("nats of each target symbol given the true symbols before it; texts by greedy search"),
+    "beam": Protocol("pairs: nats as in exact; texts by beam search of width config.evaluation.beams"),
+    "free_running": Protocol("pairs: nats given the model's own greedy output, not a likelihood; texts as in exact"),
 }
-FOUR = 4  # BLEU compares runs of up to four words: it is 0 if every target is shorter
-EXAMPLES = 10  # pairs of a split that a summary shows
-# Keys with the only value that pairs allow, beside FIXED: sequences are whole, and padded at their ends.
+FOUR = 4  # BLEU compares n-grams of up to four words: it is 0 if every target is shorter
+EXAMPLES = 10  # number of pairs of a split that a summary shows
+# More keys than FIXED with the only value that pairs allow: sequences are not truncated, and are padded at the end.
 WHOLE = {
     "penalty.l2": 0.0,
     "data.digits": "kept",
@@ -48,7 +48,7 @@ WHOLE = {
 
 @dataclasses.dataclass(frozen=True)
 class Translation(Bucketed):
-    """A model and the batches it reads."""
+    """A model and the batches that it reads."""
 
     model: EncoderDecoder
     vocabulary: Vocabulary
@@ -116,7 +116,7 @@ class Translation(Bucketed):
         return Score(float(nats.sum(dtype=np.float64)), len(nats), measures)
 
     def predict(self, parameters, split: Pairs, forced: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """(nats, whether the likeliest symbol is right) of every target token of a split, in its order."""
+        """Returns (nats, whether the most probable symbol is right) of every target token, in split order."""
         plan, starts = self.plan_of(split), split.target.starts
         data = pairs.on_device(plan, split)
         nats, right = np.zeros(starts[-1], np.float32), np.zeros(starts[-1], bool)
@@ -130,19 +130,19 @@ class Translation(Bucketed):
         return nats, right
 
     def write(self, parameters, split: Pairs, beams: int, settings) -> list[np.ndarray]:
-        """What the search finds for each source, of at most settings.target_length symbols, filled with END."""
+        """Decodes each source by beam search: at most settings.target_length symbols, padded with END."""
         plan, written = self.plan_of(split), [np.zeros(0, np.int32)] * len(split)
         data = pairs.on_device(plan, split)
         for cursor, bucket, numbers in each_batch(data.source):
             batch = read_pairs(plan, data, plan.lengths[bucket], cursor).source
             arguments = (batch.tokens, batch.lengths, beams, settings.target_length, settings.length_penalty)
             rows = np.asarray(search(self.model, parameters, *arguments))
-            for row, number in zip(rows, numbers, strict=False):  # rows of no source come last
+            for row, number in zip(rows, numbers, strict=False):  # empty rows come last
                 written[number] = row
         return written
 
     def text(self, row: np.ndarray) -> str:
-        """The symbols before the first END as text."""
+        """Joins the symbols before the first END."""
         between = "" if self.vocabulary.level == "char" else " "
         return between.join(self.vocabulary.targets[i] for i in row[: first_end(row)])
 
@@ -163,7 +163,7 @@ class Translation(Bucketed):
         return rows
 
     def attention(self, parameters, source: np.ndarray, written: np.ndarray) -> np.ndarray:
-        """The weight of each token of a source, for each symbol written, [T, S]."""
+        """Attention weights [T, S] of each written symbol over the source tokens."""
         before = jnp.asarray([END, *written[:-1]], jnp.int32)[:, None]
         arguments = (jnp.asarray(source, jnp.int32)[:, None], jnp.array([len(source)]), before)
         return np.asarray(attention_of(self.model, parameters, *arguments))[..., 0]
@@ -174,7 +174,7 @@ class Translation(Bucketed):
         return _predict.lower(self.model, plan, max(plan.lengths), True, parameters, data, 0).compile()
 
     def plan_of(self, split: Pairs) -> Plan:
-        """The batches of a split that is scored."""
+        """The batches for scoring a split."""
         return make_plan(self.plan.cut, split.longer(), self.buckets)
 
     # --- Checks -----------------------------------------------------------------------------------------------------
@@ -188,12 +188,12 @@ class Translation(Bucketed):
 
 
 def targets_of(batch: PairBatch) -> jax.Array:
-    """1 for each symbol of a target, END included; 0 at padding and in empty rows, [T, B]."""
+    """Target mask [T, B]: 1 for each symbol, END included; 0 at padding and in empty rows."""
     return token_mask(batch.target, batch.target.tokens.shape[0])
 
 
 def symbols_before(batch: PairBatch) -> jax.Array:
-    """The true symbol before each of a target, [T, B]; END before the first."""
+    """The true symbol before each target symbol, [T, B]; END before the first."""
     return jnp.roll(batch.target.tokens, 1, axis=0).at[0].set(END)
 
 
@@ -211,7 +211,7 @@ def _predict(model: EncoderDecoder, plan: Plan, length: int, forced: bool, param
 
 
 def line_tokens(config, vocabulary: Vocabulary, text: str) -> list[str]:
-    """The tokens of a line to be translated."""
+    """Tokens of a line to translate."""
     del vocabulary
     return source_tokens(config.data, text)
 
@@ -219,12 +219,12 @@ def line_tokens(config, vocabulary: Vocabulary, text: str) -> list[str]:
 def translate_lines(
     config, sample, vocabulary: Vocabulary, model: EncoderDecoder, parameters, lines: list[str]
 ) -> list[str]:
-    """What the model writes for each line, by beam search with sample.beams beams; "" for an empty line."""
+    """Translates each line by beam search of width sample.beams; "" for an empty line."""
     read = [Pair(source_tokens(config.data, line), (), "") for line in lines]
     for number, pair in enumerate(read, 1):
         missing = sorted(set(pair.source) - set(vocabulary.symbols))
         if missing and vocabulary.unknown is None:
-            raise UserError(f"line {number}: the model does not know {', '.join(map(repr, missing[:5]))}")
+            raise UserError(f"line {number}: the vocabulary lacks {', '.join(map(repr, missing[:5]))}")
     if not any(pair.source for pair in read):
         return [""] * len(lines)
     split = encode_pairs(read, vocabulary)
@@ -236,21 +236,21 @@ def translate_lines(
 
 
 def first_end(row: np.ndarray) -> int:
-    """Symbols before the first END."""
+    """Number of symbols before the first END."""
     found = np.flatnonzero(row == END)
     return int(found[0]) if len(found) else len(row)
 
 
 def make_translation_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> EncoderDecoder:
-    """The model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
+    """Makes the model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
     return make_encoder_decoder(config, vocabulary.size, len(vocabulary.targets))
 
 
 def make_translation(config: ml_collections.ConfigDict, corpus: Corpus) -> Translation:
-    """The task of a config on a corpus. Raises UserError for a corpus without pairs."""
+    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks pairs."""
     train = corpus.splits["train"]
     if not isinstance(train, Pairs):
-        raise UserError(f"config.task=translation needs pairs, and config.data.corpus={corpus.name} has none")
+        raise UserError(f"config.task=translation needs pairs, which config.data.corpus={corpus.name} lacks")
     model = make_translation_model(config, corpus.vocabulary)
     plan = make_plan(cut_of(config.data), train.longer(), config.data.buckets)
     forcing = make_forcing(config.loss)

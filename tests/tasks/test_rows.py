@@ -205,7 +205,7 @@ def test_a_run_of_windows_reads_every_row_once_and_scores_by_both_protocols(tmp_
         ({"loss__label_smoothing": 0.1}, r"config\.loss\.label_smoothing must be 0\.0"),
         ({"model__output": "tied"}, r"config\.model\.output must be dense or dropped_logits"),
         ({"model__hidden": (4, 4)}, "one hidden layer"),
-        ({"evaluation__during": "notebook"}, "has no protocol notebook, but exact, batched"),
+        ({"evaluation__during": "notebook"}, "has no protocol notebook; known: exact, batched"),
         ({"data__batch_size": 73}, "at most 72"),
         ({"data__level": "word"}, r"config\.data\.level is not read with config\.task=windows"),
     ],

@@ -57,7 +57,7 @@ def test_a_small_model_learns_to_copy_sums_of_its_own(tmp_path, config):
     assert written.pop() == ""
     right = np.mean([a == b for a, b in zip(written, targets, strict=True)])
     assert summary["results"][0]["sequence_accuracy"] == right > 0.5
-    with pytest.raises(UserError, match="line 2: the model does not know 'a', 'b'"):
+    with pytest.raises(UserError, match="line 2: the vocabulary lacks 'a', 'b'"):
         run.translate(["1+2", "b+a", "c"])
 
 
@@ -73,7 +73,7 @@ def test_the_command(tmp_path, config, capsys, monkeypatch):
     assert "config.task=translation, and --experiment=sample needs" in capsys.readouterr().err
     for flags in ([], ["--per=line"]):
         assert launch.main(["launch.py", "--experiment=score", f"--workdir={tmp_path}/run", *flags]) == 2
-        said = r"and --experiment=score needs one of language_modelling( or \w+)*; --experiment=translate uses it"
+        said = r"and --experiment=score needs config.task=language_modelling( or \w+)*; use --experiment=translate"
         assert re.search(said, capsys.readouterr().err)
 
 
