@@ -46,7 +46,7 @@ ALWAYS = Forcing(1.0, "constant", 0)
 
 
 def make_forcing(loss: ml_collections.ConfigDict) -> Forcing:
-    """Reads config.loss. Raises UserError unless forcing_steps is 0 exactly for the constant schedule."""
+    """Reads config.loss. Raises UserError if a constant schedule has forcing_steps, or another lacks them."""
     if (loss.forcing_schedule == "constant") != (loss.forcing_steps == 0):
         raise UserError(
             "config.loss.forcing_steps must be 0 with config.loss.forcing_schedule=constant, else at least 1, not "

@@ -138,7 +138,7 @@ def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, paramet
         raise UserError(f"the vocabulary lacks {', '.join(map(in_short, dict.fromkeys(missing[:5])))}")
     ids = np.array([index.get(token, index[unknown or symbols[0]]) for token in tokens])
     one = Examples(ids, np.array([0, len(ids)]), np.zeros(1, np.int32))
-    if model.per_token:  # a second text, because labels [1] of one text with one token would count as per text
+    if model.per_token:  # a second text: for one text of one token, labels per token and per text look alike
         ids = np.array([*ids, ids[0], ids[0]])
         one = Examples(ids, np.array([0, len(tokens), len(ids)]), np.zeros(len(ids), np.int32))
     plan = make_plan(cut_of(config.data)._replace(batch_size=1), one, 1)

@@ -59,7 +59,7 @@ def check_schedule(optim: ml_collections.ConfigDict):
 
 
 def static_part(optim: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDict:
-    """Replaces each number of `config.optim` that is not compiled into the step by 1, but a weight decay of 0 by 0.
+    """Replaces by 1 the numbers of `config.optim` that are not compiled into the step, except a weight decay of 0.
 
     These numbers are traced (`Hyper`) or read only between dispatches (lm/training/validation.py). Configs that differ
     only in them share one compiled program.

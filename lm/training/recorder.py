@@ -80,7 +80,7 @@ class Recorder:
         return self._continue_from(restored)
 
     def _continue_from(self, restored: tuple[TrainState, dict, int] | None) -> TrainState:
-        """Raises UserError if the corpus has changed since the checkpoint, or the checkpoint's record is damaged."""
+        """Returns the state on the devices. Raises UserError if the corpus has changed or the record is damaged."""
         if restored is None:
             state, self.done, self.samples_bytes = self.setup.initial_state(), 0, 0
             self.progress, self.checks = Progress(), validation.Checks()
@@ -112,7 +112,7 @@ class Recorder:
             return f"{where}: it started from another run or from word vectors: set config.init_from as in its config"
         if not start:
             return f"{where}: its parameters were drawn, not read from {key}={value}: {remedy} value"
-        return f"{where}: {key}={value} is not what it started from: {remedy} value; it may be deleted by now"
+        return f"{where}: {key}={value} is not what it started from: {remedy} value; its file is not needed"
 
     def save(self, state: TrainState, best: bool = False, wait: bool = False, **more):
         """Saves a checkpoint. best: in best/, not last/; wait: until it is on disk; more: further keys of SAVED"""
@@ -156,7 +156,7 @@ class Recorder:
     # --- During training --------------------------------------------------------------------------------------------
 
     def open_log(self) -> MetricsLog:
-        """Opens metrics.jsonl, after removing the rows and samples that a killed run wrote too far; process 0 only."""
+        """Opens metrics.jsonl, after removing what a killed run wrote after its last checkpoint; process 0 only."""
         sampled_texts.cut(self.workdir, self.samples_bytes)
         hyperparameters = None if self.done else flat(plain(self.setup.config))
         shown = self.setup.task.columns

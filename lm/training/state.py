@@ -24,7 +24,7 @@ class TrainState(NamedTuple):
     optimiser: optax.OptState
     carry: tuple  # language models: one per layer, fields [B, H]; other tasks: empty
     key: Array  # PRNG key; the noise of step s comes from fold_in(key, s)
-    rate_factor: Array | None = None  # on the learning rate: product of plateau decays and rollbacks
+    rate_factor: Array | None = None  # factor on the learning rate from plateau decays and rollbacks
     average: Average | None = None  # only asgd and nt_asgd
 
 

@@ -27,7 +27,7 @@ from lm.training.recorder import Recorder
 from lm.training.setup import Setup
 from lm.training.step import train_steps
 
-# Dispatches are timed until the number and the seconds are both reached, or the limit in seconds is.
+# Dispatches are timed until the first two values are both reached, or the limit in seconds is.
 TIMED_DISPATCHES, TIMED_SECONDS, TIMED_LIMIT = 5, 4.0, 30.0
 # Scoring is timed on this many targets at the start of a text; the rest is assumed to cost as much per target.
 TIMED_TARGETS = 4096
@@ -107,7 +107,7 @@ def _seconds(function: Callable) -> float:
 
 
 def _first_and_later(function: Callable, at_least: float = 0.0) -> tuple[float, float]:
-    """Seconds of the first call, and the median of one or more later calls of `at_least` seconds in total."""
+    """Seconds of the first call, and the median of later calls, repeated for at least `at_least` seconds."""
     first, later = _seconds(function), [_seconds(function)]
     while sum(later) < at_least:
         later.append(_seconds(function))
