@@ -178,12 +178,12 @@ def make_windows_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary
 
 
 def make_vector_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
-    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks vectors or is smaller than a batch."""
+    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks vectors or fills no batch."""
     return _make(config, corpus, make_vectors_model(config, corpus.vocabulary), "f")
 
 
 def make_window_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
-    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks windows or is smaller than a batch."""
+    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks windows or fills no batch."""
     return _make(config, corpus, make_windows_model(config, corpus.vocabulary), "iu")
 
 
