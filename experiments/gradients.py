@@ -187,12 +187,12 @@ def run(config, workdir, data_dir=None):
     del data_dir
     workdir = make_directory(workdir)
     demo, has_run = demonstration(), (workdir / "config.json").exists()
+    trained = trained_norms(open_run(workdir)) if has_run else {}
     if not has_run:
         print_demonstration(demo)
     key = jax.random.key(config.seed)
     norms = {name: gradient_norms(name, config.model.hidden[0], STEPS, key) for name in CELLS}
-    if has_run:
-        norms |= trained_norms(open_run(workdir))
+    norms |= trained
     for name, values in norms.items():
         print(f"{name}: |d loss / d h| is {values[-1]:.3g} at the last step, {values[0]:.3g} {STEPS - 1} steps before")
     record = {"demonstration": demo, "norms": norms}

@@ -19,6 +19,7 @@ from lm.data.own_files import read_bytes
 from lm.data.text import plain_text
 from lm.errors import UserError, lookup
 from lm.run import Run, open_run
+from lm.runs.workdir import differences
 from lm.scoring.inspection import score_texts
 from lm.scoring.protocols import exact_nats
 from lm.scoring.score import perplexity
@@ -37,6 +38,12 @@ def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint
         raise UserError(f"--next must be at least 0, not {next}")
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
+    for key, change in differences(opened.config, config, ()).items():
+        if key.startswith("evaluation."):
+            raise UserError(
+                f"config.{key} ({change}) is not read by score, which always uses the exact protocol; "
+                "--experiment=evaluate scores the corpus under others"
+            )
     task = opened.config.task
     opened.check_task("--experiment=score", *(name for name, each in TASKS.items() if each.command == "score"))
     if task != "language_modelling" and (per != "text" or next):

@@ -57,6 +57,7 @@ def test_an_image_is_dark_below_its_median(tmp_path):
             {"a": "#.\n.#\n  \n##\n..\n"},
             "line 3, has only spaces: leave it empty between patterns, or draw .* as dots",
         ),
+        ({"a": "1,0\n\n0,1\n"}, "line 1, has a comma or a tab: draw each unit as one character"),
         ({"a": ""}, "the file has no text"),
         ({"a": "\n".join("#" * 100 for _ in range(100)) + "\n\n" + "\n".join("." * 100 for _ in range(100))}, "4096"),
         ({"a": b"\x89PNG\r\n\x1a\nbroken"}, "not"),

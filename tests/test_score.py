@@ -60,6 +60,14 @@ def test_score_sums_what_the_exact_protocol_sums(trained, monkeypatch, capsys):
     assert [line[0] for line in table[3:]] == [run.vocabulary.symbols[i] for i in best]
 
 
+def test_other_protocols_are_refused(trained, monkeypatch):
+    config = saved_config(trained[0])
+    config.evaluation.temperature = 0.5
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab")))
+    with pytest.raises(UserError, match=r"config\.evaluation\.temperature \(1\.0 -> 0\.5\) is not read by score"):
+        score.run(config, str(trained[0]))
+
+
 def test_lines_are_read_each_from_zero_if_asked(trained, monkeypatch):
     run = lm.open_run(trained[0])
     rows = rows_of(trained[0], monkeypatch, "abcd\na\n\nbcda", per="line_reset")

@@ -23,6 +23,8 @@ from lm.data.text import SPLITS, Vocabulary
 from lm.data.text_corpora import SYNTHETIC, TEXTS
 from lm.errors import UserError, lookup
 
+# Keys of config.data that corpora of plain text do not read, with their defaults.
+LABELLED_KEYS = {"tokenizer": "spaces", "min_count": 1, "words": "train", "digits": "kept"}
 CORPORA = TEXTS | OWN | LABELLED | CS224D | PAIRS | STATE_TRACKING | SYNTHETIC
 
 
@@ -61,6 +63,13 @@ def load(
                 f"{data.corpus}"
             )
 
+    for key, default in LABELLED_KEYS.items():
+        if data[key] != default and data.corpus in (*TEXTS, *SYNTHETIC, "textfile"):
+            raise UserError(
+                f"config.data.{key}={data[key]} is read only for labelled text and pairs, not with "
+                f"config.data.corpus={data.corpus}"
+            )
+
     def text(key: str) -> str:
         used[key] = definition.files[key]
         try:
@@ -72,6 +81,8 @@ def load(
     arrays = {name: ids for name, ids in arrays.items() if name in splits}
     if data.train_tokens and isinstance(arrays.get("train"), np.ndarray):
         arrays["train"] = arrays["train"][: data.train_tokens]
+        for counted in ("bytes", "words", "unknown_rate"):  # in all of the training text
+            more.get(counted, {}).pop("train", None)
     provenance = {
         "corpus": data.corpus,
         "checksum": _digest(data.corpus, more.pop("own", [])),
@@ -81,7 +92,8 @@ def load(
         "level": vocabulary.level,
         "vocabulary": vocabulary.size,
         "tokens": {name: len(ids_of(split)) for name, split in arrays.items()},
-        "unknown_rate": {name: vocabulary.unknown_rate(ids_of(split)) for name, split in arrays.items()},
+        "unknown_rate": {name: vocabulary.unknown_rate(ids_of(split)) for name, split in arrays.items()}
+        | more.pop("unknown_rate", {}),
         **more,
     }
     return Corpus(data.corpus, vocabulary, arrays, provenance)

@@ -97,6 +97,7 @@ def _labelled(data, text, splits, given) -> Built:
         own_warnings.warn_of_shared({name: [row[:2] for row in some] for name, some in read.items()}, data)
         tokens = {name: (token for row in some for token in row.tokens) for name, some in read.items()}
         own_warnings.warn_of_special(tokens, [UNKNOWN["word"]])
+        own_warnings.warn_of_header(read["train"], data)
     rows = labelled.with_valid(labelled.prepare_words(read, data), data)
     vocabulary = given or labelled.collect_vocabulary(rows, data)
     arrays = {name: labelled.encode_rows(some, vocabulary) for name, some in rows.items()}

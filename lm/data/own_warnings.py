@@ -58,6 +58,14 @@ def warn_of_special(tokens: Mapping[str, Iterable[str]], special: Collection[str
             _warn(f"config.data.{key}: tokens that spell special symbols are read as these: {shown}")
 
 
+def warn_of_header(train: Sequence, data):
+    """Warns if the first row of a table looks like a header: of three or more labels, only its own occurs once. train: Rows"""
+    first, counts = train[0].labels[0], collections.Counter(label for row in train for label in row.labels)
+    is_table = data.format in ("tsv", "csv") and data.header == "none"
+    if is_table and len(counts) > 2 and [label for label, count in counts.items() if count == 1] == [first]:
+        _warn(f"{train[0].where} alone has the label {first!r}: if it is a header, set config.data.header=first_line")
+
+
 def warn_of_special_in_text(texts: Mapping[str, str], vocabulary: Vocabulary):
     """`warn_of_special` for language-model texts. At level word, <eos> is special too: line ends become <eos>."""
     of_words = vocabulary.level == "word"

@@ -101,6 +101,11 @@ def parse_patterns(text: str, where: str) -> Float[np.ndarray, "P H W"]:
     """Parses patterns of -1 and 1, drawn with characters and separated by empty lines. Raises UserError for patterns of
     different sizes, and for a line with only spaces: it could be a separator or units that are off."""
     for number, line in enumerate(text.splitlines(), 1):
+        if "," in line or "\t" in line:
+            raise UserError(
+                f"{where}, line {number}, has a comma or a tab: draw each unit as one character; space, dot, 0 and - "
+                "are off, all others on"
+            )
         if line and not line.strip():
             remedy = "leave it empty between patterns, or draw units that are off as dots"
             raise UserError(f"{where}, line {number}, has only spaces: {remedy}")

@@ -82,7 +82,7 @@ def load_glove(data_dir: str | None, only: Collection[str] | None = None) -> Wor
         raise UserError(
             f"{GLOVE} is not in {data_dir or 'a data directory'}: download https://nlp.stanford.edu/data/glove.6B.zip "
             f"and put its member glove.6B.50d.txt alone into DIR/{GLOVE}, with --data_dir=DIR; or name a file of your "
-            "own by --vectors=FILE"
+            "own: --vectors=FILE, or config.model.embedding_from=FILE to train"
         )
     vectors = read_word_vectors(str(path), str(path), only)
     if vectors.sha256 != GLOVE_SHA256:

@@ -207,6 +207,8 @@ def word_symbols(config, vocabulary: Vocabulary, text: str) -> list[str]:
 
 def label_words(config, vocabulary: Vocabulary, model: WindowClassifier, parameters: dict, text: str):
     """Returns (words [N], most probable labels, log-probabilities [N, C]) of a sentence, split at white space."""
+    if not text.split():
+        raise UserError("the text is empty")
     words, index = text.split(), {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
     ids = [index[normal_word(word, index)] for word in words]
     rows = windows_of([ids], [0] * len(ids), config.data.window, vocabulary)

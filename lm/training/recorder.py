@@ -348,7 +348,7 @@ class Recorder:
         results, tables, examples = [], {}, []
         for which, each in scored.items():
             for split, data in texts.items():
-                for protocol in setup.config.evaluation.protocols:
+                for protocol in dict.fromkeys(setup.config.evaluation.protocols):
                     score = self.score(each, data, protocol)
                     results.append(summary.result_row(split, protocol, score, int(each.step) - 1, which))
                     if score.confusion is not None:  # does not depend on the protocol

@@ -84,6 +84,23 @@ def test_ptb_by_characters_drops_the_spaces_around_lines(data_dir, monkeypatch):
     assert corpus.provenance["words"] == {"train": 6, "valid": 3}  # with the end of each sentence
 
 
+def test_words_of_a_shortened_training_text_are_not_counted(data_dir, monkeypatch):
+    files = {n: place(data_dir, f"ptb/ptb.{n}.txt", b" a b \n" * 9) for n in ("train", "valid", "test")}
+    register(monkeypatch, "ptb_characters", **files)
+    corpus = load(data_config(corpus="ptb_characters", train_tokens=5), str(data_dir))
+    assert corpus.provenance["tokens"]["train"] == 5
+    assert corpus.provenance["words"] == {"valid": 27, "test": 27}
+
+
+@pytest.mark.parametrize(("key", "value"), [("tokenizer", "lower"), ("min_count", 5), ("words", "all_splits")])
+@pytest.mark.parametrize("corpus", ["textfile", "ptb", "synthetic"])
+def test_keys_of_labelled_text_are_refused_for_texts(corpus, key, value):
+    message = refusal(load, data_config(corpus=corpus, path="x" if corpus == "textfile" else "", **{key: value}), None)
+    assert message == (
+        f"config.data.{key}={value} is read only for labelled text and pairs, not with config.data.corpus={corpus}"
+    )
+
+
 def test_shakespeare_book_is_all_training_text(data_dir, monkeypatch):
     register(monkeypatch, "shakespeare_book", text=place(data_dir, "s/book.txt", b"ba\nAb"))
     corpus = load(data_config(corpus="shakespeare_book"), str(data_dir))

@@ -39,6 +39,15 @@ def test_three_files_of_odd_shape_train_by_config_keys_alone(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("first", "warned"), [("text\tlabel", True), ("one\tx", False)])
+def test_a_first_line_with_a_label_of_its_own_may_be_a_header(tmp_path, capsys, first, warned):
+    path = tmp_path / "a.tsv"
+    path.write_text(f"{first}\nin\tx\nout\ty\nup\tx\ndown\ty\n")
+    load_file(path, data__valid_share=0.0)
+    hint = "line 1 alone has the label 'label': if it is a header, set config.data.header=first_line"
+    assert (hint in capsys.readouterr().err) == warned
+
+
 def test_columns_are_sentences_with_a_label_per_token(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("-DOCSTART- -X- O\n\nEU NNP B-ORG\nrejects VBZ O\n\n\nPeter NNP B-PER\n")

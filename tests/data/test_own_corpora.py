@@ -236,6 +236,13 @@ def test_byte_pairs_are_learnt_from_train_and_encode_any_text(tmp_path):
     assert refusal(functools.partial(load_textfile, level="bpe"), tmp_path, b"abc" * 99) == message
 
 
+def test_bytes_and_unknown_symbols_of_a_shortened_training_text(tmp_path):
+    corpus = load_textfile(tmp_path, b"abcdefgh" * 9 + b"Z", train_tokens=5, fractions=(0.9, 0.1, 0.0))
+    assert corpus.provenance["tokens"]["train"] == 5
+    assert corpus.provenance["bytes"].keys() == {"valid"}
+    assert corpus.provenance["unknown_rate"] == {"train": 0.0, "valid": 1 / 8}
+
+
 def test_a_path_that_the_corpus_does_not_read_is_refused():
     message = refusal(load, data_config(corpus="text8", path="mine.txt"), None)
     assert (
