@@ -59,7 +59,7 @@ def warn_of_special(tokens: Mapping[str, Iterable[str]], special: Collection[str
 
 
 def warn_of_header(train: Sequence, data):
-    """Warns if the first row of a table looks like a header: of three or more labels, only its own occurs once. train: Rows"""
+    """Warns if the first row of a table looks like a header: of three or more labels, only its own occurs once."""
     first, counts = train[0].labels[0], collections.Counter(label for row in train for label in row.labels)
     is_table = data.format in ("tsv", "csv") and data.header == "none"
     if is_table and len(counts) > 2 and [label for label, count in counts.items() if count == 1] == [first]:
