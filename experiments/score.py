@@ -57,6 +57,9 @@ def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint
     if not reads_line_ends(opened):
         content = content.removesuffix("\n")
     report_unknown(opened, [content])
+    if per == "line" and "\n" in content and not reads_line_ends(opened):
+        message = "the vocabulary has no newline: each line continues the one before it, without a space"
+        print(f"warning: {message}", file=sys.stderr)
     joined = "".join(split_lines(opened, content)) if per.startswith("line") else content
     if len(opened.encode(joined)) <= opened.model.context:
         raise UserError(f"--text={text}: the text is too short to score: {opened.model.context + 1} tokens are needed")

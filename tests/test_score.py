@@ -52,7 +52,7 @@ def test_score_sums_what_the_exact_protocol_sums(trained, monkeypatch, capsys):
     lines = rows_of(trained[0], monkeypatch, TEXT.replace(" ", "\n"), per="line")
     without = float(run.nats(TEXT.replace(" ", "")).sum(dtype=np.float64))  # this vocabulary has no line end
     assert sum(each["nats"] for each in lines) == pytest.approx(without, rel=1e-6)
-    capsys.readouterr()
+    assert "no newline: each line continues the one before it" in capsys.readouterr().err
     rows_of(trained[0], monkeypatch, "abc\n", next=2)
     table = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert table[2] == ["next", "probability", "bits"]
