@@ -4,7 +4,7 @@ Run: python launch.py --experiment=benchmark --config=configs/benchmark.py --wor
      [--config.workloads=ptb_train,text8_train] [--config.peers=flax,torch]
 
 `pip install -r requirements-bench.txt` installs the other libraries; missing ones are listed as absent. Workloads and
-libraries are defined in experiments/peers/workload.py and worker.py. --config.workloads=core,labelled,sweeps is all.
+libraries are defined in experiments/peers/workload.py and worker.py. --config.workloads=core,labelled,sweeps runs all workloads.
 """
 
 import ml_collections
@@ -18,7 +18,7 @@ def get_config():
     config.workloads = ("core",)  # names of WORKLOADS in workload.py; core, labelled and sweeps are groups
     # names of IMPLEMENTATIONS in worker.py
     config.peers = ("flax", "torch", "torch_compile", "keras", "haiku", "torch_sorted", "keras_sorted")
-    config.rounds = 5  # measurements per implementation; each round measures all of them in turn
+    config.rounds = 5  # number of rounds; each round measures every implementation once, in turn
     config.seconds_per_measurement = 2.0
     config.threads = 0  # CPU threads of every implementation; 0: one per processor
     config.lm = base()  # config of this project's runs; workloads set the sizes

@@ -36,9 +36,9 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-# The sigmoid chain starts from sigmoid([1, 0.01]), as in the book's listing. The book's rectifier numbers do not follow
-# from that start. They follow, to every printed digit, from one sigmoid step and one more product: the book's listing
-# must have continued from the state of an earlier execution.
+# The sigmoid chain starts from sigmoid([1, 0.01]), as in the book's listing. The book's rectifier numbers do not. They
+# agree to every printed digit if the chain starts after one sigmoid step and one more product with the weights: the
+# book's code probably ran with a variable left over from an earlier execution.
 SIGMOID_START = sigmoid(np.array([1.0, 0.01]))
 RELU_START = sigmoid(SIGMOID_START @ WEIGHTS) @ WEIGHTS
 
@@ -91,8 +91,8 @@ def norms_back(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.
     """Computes the batch mean of |d loss / d h_t| [T] for a layer that reads `inputs` [T, B, I] from a zero carry.
 
     loss_of: (carry after the last step, output of the last step [B, P]) -> the loss, a sum over the batch
-    The derivative is taken with respect to zeros that are added after every step to h, or to all fields of the carry if
-    no step reads h.
+    A zero is added to h after every step; the derivative is taken with respect to these zeros. If no step reads h, zeros
+    are added to all fields of the carry.
     """
     steps, batch, _ = inputs.shape
     zeros = zero_carry(cell, batch, units)
@@ -109,11 +109,11 @@ def norms_back(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.
 
     start = {name: jnp.zeros((steps, *getattr(zeros, name).shape)) for name in nudged}
     gradients = np.concatenate([np.asarray(x, np.float64) for x in jax.jit(jax.grad(loss))(start).values()], axis=-1)
-    return np.linalg.norm(gradients, axis=-1).mean(axis=-1)  # of float64: squares of 1e-30 underflow in float32
+    return np.linalg.norm(gradients, axis=-1).mean(axis=-1)  # in float64: squares of 1e-30 underflow in float32
 
 
 def draw_parameters(cell: Cell, units: int, init, key) -> dict:
-    """Draws a layer with `units` inputs and `units` units by `init`, LSTM biases [4 * units] by FORGET_BIAS."""
+    """Draws the parameters of a layer with as many inputs as units by `init`; an LSTM's bias [4 * units] by FORGET_BIAS."""
     shapes = cell.parameters(units, units)
     keys = jax.random.split(key, len(shapes))
     biases = [shape for role, shape in shapes.values() if role == "bias"]
@@ -194,7 +194,9 @@ def run(config, workdir, data_dir=None):
     norms = {name: gradient_norms(name, config.model.hidden[0], STEPS, key) for name in CELLS}
     norms |= trained
     for name, values in norms.items():
-        print(f"{name}: |d loss / d h| is {values[-1]:.3g} at the last step, {values[0]:.3g} {STEPS - 1} steps before")
+        print(
+            f"{name}: |d loss / d h| is {values[-1]:.3g} at the last step and {values[0]:.3g} at {STEPS - 1} steps before"
+        )
     record = {"demonstration": demo, "norms": norms}
     write_json(workdir / "gradients.json", record)
     write_bytes(workdir / "gradients.png", plot({"How far a gradient reaches back": norms}))

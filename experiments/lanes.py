@@ -123,5 +123,6 @@ def _values(config: ml_collections.ConfigDict, key: str, text: str) -> list:
     except ValueError:
         values = []
     if not values:
-        raise UserError(f"--lanes: {key}={text} must be {kind.__name__}s separated by commas, or FIRST:END")
+        or_range = ", or FIRST:END" if kind is int else ""
+        raise UserError(f"--lanes: {key}={text} must be {kind.__name__}s separated by commas{or_range}")
     return values

@@ -1,4 +1,4 @@
-"""Classifies the sentiment of IMDB reviews with a simple RNN, LSTM or GRU of 100 units and 1,000 words.
+"""Classifies the sentiment of IMDB reviews with a simple RNN, LSTM or GRU of 100 units; 1,000 words are known.
 
 Source: Larson (2020). "13. RNN Basics", a notebook of the course "Machine Learning in Python".
 Variants, by argument, with reported validation accuracy after three and six epochs, one run each:
@@ -9,12 +9,12 @@ Variants, by argument, with reported validation accuracy after three and six epo
 
 Words and padding are as in configs/imdb/article.py, with 20% dropout of the inputs and of the recurrent inputs, one
 mask per review. Oddities kept: the validation reviews are IMDB's test half; Adam's epsilon equals its learning rate;
-gradients are not clipped, since `fit` of the notebook's TensorFlow (2.0 or 2.1) ignores its clipping at norm 1.
+gradients are not clipped: the notebook asks for norm 1, but `fit` of its TensorFlow (2.0 or 2.1) ignores that.
 Two differences: Keras adds epsilon before Adam's bias correction. And the source's models share one embedding table and
-one optimiser; they are trained in turn, three epochs each, then three more. Its lstm therefore starts from words that
-its simple_rnn learned, at a step count where Adam's bias correction has no effect. Here each variant has its own table
-and optimiser. In a separate test, the lstm with the source's words and step count reached 70.2% after three epochs, and
-61.2% with the words alone (config.model.embedding_from, a file of word vectors).
+one optimiser; they are trained in turn, three epochs each, then three more. Its lstm therefore starts with word vectors
+that simple_rnn has trained, and with so many steps made that Adam's bias correction has no effect. Here each variant has
+its own table and optimiser. Started in the source's way, our lstm reached 70.2% after three epochs in a separate test,
+and 61.2% with the word vectors alone (config.model.embedding_from).
 Run (9 minutes on two CPU cores): python launch.py --config=configs/imdb/larson.py:lstm --workdir=runs/larson_lstm
 """
 
@@ -33,7 +33,8 @@ class Variant(NamedTuple):
     reported: tuple[float, float]
 
 
-# Parameters: 1,000 x 50 + 101, and (50 + 100 + 1) x 100, times 1, 4, or 3 plus the candidate's second bias, 100.
+# Parameters: 1,000 x 50 (embedding) + 101 (output) + (50 + 100 + 1) x 100 for each gate: one in simple_rnn, four in lstm,
+# three in gru, whose candidate has a second bias of 100.
 # Keras's gru has 95,701: it also has a redundant second bias in the other two gates.
 VARIANTS = {
     "simple_rnn": Variant("elman_tanh", ("zeros",), 65_201, (0.5165, 0.5426)),

@@ -18,7 +18,7 @@ from lm.scoring.measures import MEASURES
 from lm.scoring.score import perplexity
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
-RECORDS = "records"  # the folder of a ledger's records, in its directory
+RECORDS = "records"  # the subfolder of a ledger's directory that holds its records
 
 # Columns of metrics.jsonl that a record keeps.
 CURVE = (
@@ -35,7 +35,7 @@ CURVE = (
     "learning_rate",
 )
 
-# The structure required of a summary, of a row of metrics.jsonl and of a record: forms of lm/runs/schema.py.
+# What a summary, a row of metrics.jsonl and a record must contain, in the notation of lm/runs/schema.py.
 SCORE = {
     "split": str,
     "protocol": str,
@@ -104,7 +104,7 @@ def make_record(workdir: str | Path) -> dict:
 
 
 def check_score(row: dict, where: str) -> None:
-    """Raises UserError unless a result's perplexity follows from its nats and its measures are in range."""
+    """Raises UserError if a result's perplexity does not follow from its nats, or a measure is out of range."""
     stated, found = row["perplexity"], perplexity(row["nats"] / row["targets"]) if row["nats"] >= 0 else math.nan
     if not math.isclose(math.inf if stated is None else stated, found, rel_tol=1e-6):
         raise UserError(
@@ -163,7 +163,7 @@ def config_today(record: dict) -> dict:
 
 
 def mismatches(record: dict, claims: Sequence[Claim]) -> list[str]:
-    """Reasons why no claim requires the record's run today: a different config, corpus or version of the numerics."""
+    """How the record's run differs from the run that its config asks for today: config, corpus or numerics version."""
     claim = next((claim for claim in claims if claim.config.name == record["name"]), None)
     if claim is None:
         return [f"no config with targets is named {record['name'][:80]!r}"]
@@ -186,7 +186,7 @@ def mismatches(record: dict, claims: Sequence[Claim]) -> list[str]:
 
 
 def repeated(records: Sequence[dict]) -> list[str]:
-    """One line for each record with the numbers of another seed: it is a copy, or the seed has no effect."""
+    """One line for each record whose numbers equal those of another seed: it is a copy, or the seed has no effect."""
     titles: dict[str, str] = {}
     wrong = []
     for record in records:
