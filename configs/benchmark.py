@@ -4,7 +4,8 @@ Run: python launch.py --experiment=benchmark --config=configs/benchmark.py --wor
      [--config.workloads=ptb_train,text8_train] [--config.peers=flax,torch]
 
 `pip install -r requirements-bench.txt` installs the other libraries; missing ones are listed as absent. Workloads and
-libraries are defined in experiments/peers/workload.py and worker.py. --config.workloads=core,labelled,sweeps runs all workloads.
+libraries are defined in experiments/peers/workload.py and worker.py. --config.workloads=core,labelled,sweeps runs all
+workloads.
 """
 
 import ml_collections

@@ -70,7 +70,7 @@ def check_tuples(config_flag: flags.Flag, overridden: list[str]) -> None:
 
 
 def load(config: str) -> ConfigDict:
-    """Loads the config that a value of --config names, without overrides."""
+    """Loads the config named by `config`, a value of --config. Applies no overrides."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[])
     values(["", f"--config={config}"])
@@ -99,7 +99,7 @@ def last_value(argv: list[str], flag: str, default: str) -> str:
 
 
 def saved_config(argv: list[str]) -> list[str]:
-    """Replaces --config=RUN/config.json in `argv` by lm/runs/saved_config.py:RUN/config.json, which reads it."""
+    """Replaces RUN/config.json in `argv` by lm/runs/saved_config.py:RUN/config.json: the flag loads only Python files."""
     argv = list(argv)
     for index, argument in enumerate(argv):
         name, equals, value = argument.partition("=")
@@ -128,7 +128,7 @@ def flatten(config: ConfigDict) -> dict:
 
 
 def similar_keys(key: str, known: list[str]) -> str:
-    """Suggests keys of any group whose last part resembles that of `key`: "; did you mean --config.A?", or ""."""
+    """Suggests known keys whose last part is like the last part of `key`: "; did you mean --config.A?", or ""."""
     last = key.rpartition(".")[2]
     parts = {other.rpartition(".")[2] for other in known}
     lasts = [part for part in parts if is_meant(last, part)] or difflib.get_close_matches(last, parts, n=3)
@@ -139,7 +139,7 @@ def similar_keys(key: str, known: list[str]) -> str:
 
 
 def is_meant(name: str, part: str) -> bool:
-    """True if `name` is `part`, the last part of a key, or its initials: lr for learning_rate."""
+    """True if `name` is `part`, the last part of a key, or the initials of `part`, as lr is of learning_rate."""
     return name == part or name == "".join(word[:1] for word in part.split("_"))
 
 

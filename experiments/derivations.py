@@ -150,8 +150,8 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def wrong_formulas() -> list[dict]:
-    """A row per wrong formula of Salvatore (2017) and parameter: the relative distances of the printed and of the
-    corrected gradient from automatic differentiation."""
+    """One row for each wrong formula of Salvatore (2017) and each parameter: how far the gradient as printed, and the
+    corrected gradient, are from automatic differentiation (relative distances)."""
     p, window = random_parameters(window_shapes()), functools.partial(derivations.window, tokens=TOKENS, label=1)
     q, two = random_parameters(network_shapes("elman_sigmoid")), derivations.last_of_two_steps
     pairs = {
@@ -178,8 +178,8 @@ def wrong_formulas() -> list[dict]:
 
 
 def operations(words: int = 2000, size: int = 50, units: int = 100) -> list[dict]:
-    """Counts additions and multiplications in one step of the network with a one-hot input: in its matrix products only
-    (question 3d), and in total by XLA. A vector-matrix product has two for each weight, an outer product one."""
+    """Counts additions and multiplications of one step of the network with a one-hot input: by formula in its matrix
+    products (question 3d), and by XLA in total. A vector-matrix product takes two per weight, an outer product one."""
 
     def loss(p, x, h, y):
         after = jax.nn.sigmoid(h @ p["w_h"] + x @ p["embedding"] @ p["w_x"] + p["b"])
@@ -222,5 +222,5 @@ def draw(right: list[dict], wrong: list[dict]) -> bytes:
         axes.legend(loc="lower right")
         axes.grid(alpha=0.3, axis="x")
     left.set_title("gradients by hand")
-    panel.set_title("two wrong formulas, to automatic differentiation")
+    panel.set_title("two wrong formulas: distance to automatic differentiation")
     return png_of(figure)

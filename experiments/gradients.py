@@ -91,8 +91,8 @@ def norms_back(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.
     """Computes the batch mean of |d loss / d h_t| [T] for a layer that reads `inputs` [T, B, I] from a zero carry.
 
     loss_of: (carry after the last step, output of the last step [B, P]) -> the loss, a sum over the batch
-    A zero is added to h after every step; the derivative is taken with respect to these zeros. If no step reads h, zeros
-    are added to all fields of the carry.
+    A zero is added to h after every step; the derivative is taken with respect to these zeros. If no step reads h,
+    zeros are added to all fields of the carry.
     """
     steps, batch, _ = inputs.shape
     zeros = zero_carry(cell, batch, units)
@@ -113,7 +113,7 @@ def norms_back(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.
 
 
 def draw_parameters(cell: Cell, units: int, init, key) -> dict:
-    """Draws the parameters of a layer with as many inputs as units by `init`; an LSTM's bias [4 * units] by FORGET_BIAS."""
+    """Draws the parameters of a layer with as many inputs as units by `init`; an LSTM's bias by FORGET_BIAS."""
     shapes = cell.parameters(units, units)
     keys = jax.random.split(key, len(shapes))
     biases = [shape for role, shape in shapes.values() if role == "bias"]
@@ -195,7 +195,7 @@ def run(config, workdir, data_dir=None):
     norms |= trained
     for name, values in norms.items():
         print(
-            f"{name}: |d loss / d h| is {values[-1]:.3g} at the last step and {values[0]:.3g} at {STEPS - 1} steps before"
+            f"{name}: |d loss / d h| is {values[-1]:.3g} at the last step and {values[0]:.3g} at the first of {STEPS}"
         )
     record = {"demonstration": demo, "norms": norms}
     write_json(workdir / "gradients.json", record)

@@ -3,8 +3,8 @@
 The imported run starts at step 0: evaluate and sample read its weights, train continues from them.
 
 PyTorch's word_language_model and awd-lstm-lm order embedding rows by first appearance in train, valid and test; ours
-are ordered by frequency. Pass --vocabulary=FILE (UTF-8, one token per line, in the file's order) to reorder the rows;
-otherwise row k is used for our token k. To create FILE, run this in the directory of their data.py:
+are ordered by frequency. To reorder the rows, pass --vocabulary=FILE: UTF-8, one token per line, in the order of the
+rows; otherwise row k is used for our token k. To create FILE, run this in the directory of their data.py:
 
     import data; words = data.Corpus("data/penn").dictionary.idx2word
     open("tokens.txt", "w", encoding="utf-8").write("\\n".join(words) + "\\n")

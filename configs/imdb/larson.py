@@ -12,7 +12,7 @@ mask per review. Oddities kept: the validation reviews are IMDB's test half; Ada
 gradients are not clipped: the notebook asks for norm 1, but `fit` of its TensorFlow (2.0 or 2.1) ignores that.
 Two differences: Keras adds epsilon before Adam's bias correction. And the source's models share one embedding table and
 one optimiser; they are trained in turn, three epochs each, then three more. Its lstm therefore starts with word vectors
-that simple_rnn has trained, and with so many steps made that Adam's bias correction has no effect. Here each variant has
+that simple_rnn has trained, and after so many steps that Adam's bias correction has no effect. Here each variant has
 its own table and optimiser. Started in the source's way, our lstm reached 70.2% after three epochs in a separate test,
 and 61.2% with the word vectors alone (config.model.embedding_from).
 Run (9 minutes on two CPU cores): python launch.py --config=configs/imdb/larson.py:lstm --workdir=runs/larson_lstm
@@ -33,8 +33,8 @@ class Variant(NamedTuple):
     reported: tuple[float, float]
 
 
-# Parameters: 1,000 x 50 (embedding) + 101 (output) + (50 + 100 + 1) x 100 for each gate: one in simple_rnn, four in lstm,
-# three in gru, whose candidate has a second bias of 100.
+# Parameters: 1,000 x 50 (embedding) + 101 (output) + (50 + 100 + 1) x 100 for each gate: one in simple_rnn, four in
+# lstm, three in gru, whose candidate has a second bias of 100.
 # Keras's gru has 95,701: it also has a redundant second bias in the other two gates.
 VARIANTS = {
     "simple_rnn": Variant("elman_tanh", ("zeros",), 65_201, (0.5165, 0.5426)),

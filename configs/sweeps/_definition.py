@@ -17,7 +17,7 @@ def sweep(name: str, run: ml_collections.ConfigDict) -> ml_collections.ConfigDic
     config.seed = 0  # seed of the sampler
     config.pruner = "none"  # none, median, asha
     config.pruner_warmup = 1  # validation checks before a trial can be pruned
-    config.lanes = 0  # most trials of one shape that train as one program; 0: automatic; 1: no lanes
+    config.lanes = 0  # maximum number of trials that train as one program; 0: automatic; 1: no lanes
     config.heartbeat_seconds = 60  # with --storage: a trial is taken over after twice this time without a heartbeat
     config.retries = 2  # how often a trial may be taken over
     return config

@@ -1,4 +1,4 @@
-"""A text8 LSTM with one input product and one recurrent product, each four times as wide.
+"""A text8 LSTM that computes its four gates with one input product and one recurrent product.
 
 Source: Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6, problem 1.
 Reported at step 7000: mean loss 1.575352, minibatch perplexity 4.88, validation perplexity 4.39.

@@ -143,7 +143,9 @@ def plan(claims: Sequence[Claim], seeds: int, corpus: str = "") -> list[PlannedR
     if corpus:
         check_name(corpus, CORPORA, "--corpus")
         if not any(suits(claim, corpus) for claim in claims):
-            raise UserError(f"--corpus={corpus} is built differently from the corpora of these targets")
+            raise UserError(
+                f"--corpus={corpus} cannot replace the corpus of any of these targets: it is built differently"
+            )
     runs = [
         planned_run(claim, seed, corpus if suits(claim, corpus) else "")
         for claim in claims

@@ -21,7 +21,7 @@ class Definition(NamedTuple):
 
     build: (data, text, splits, given) -> Built. data: config.data; text(key) reads the file of that key; given: the
         vocabulary to encode with, or None for the corpus's own. It may return more splits than requested
-    files: key -> file
+    files: key -> file; a key is a split, or begins with one, as train_de does
     licence: one line for records; homepage: the publisher of the text
     purpose: one line for --help; "": the first line of `build`'s docstring
     divides: keys of config.data that control how validation data is split off train; () if it has its own file
