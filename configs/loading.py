@@ -99,7 +99,7 @@ def last_value(argv: list[str], flag: str, default: str) -> str:
 
 
 def saved_config(argv: list[str]) -> list[str]:
-    """Replaces RUN/config.json in `argv` by lm/runs/saved_config.py:RUN/config.json: the flag loads only Python files."""
+    """Replaces RUN/config.json in `argv` by lm/runs/saved_config.py:RUN/config.json: flags load Python files alone."""
     argv = list(argv)
     for index, argument in enumerate(argv):
         name, equals, value = argument.partition("=")
