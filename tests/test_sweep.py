@@ -133,7 +133,7 @@ def test_a_dry_run_estimates_every_trial_without_the_test_split(monkeypatch, cap
     rates = [plan_trial(config, make_space(config), n)["optim.learning_rate"] for n in range(3)]
     assert ([run.optim.learning_rate for run in runs], jobs) == (rates, 2)
     assert all(run.evaluation.splits == ("valid",) for run in runs)
-    assert ("the estimate is for random ones" in capsys.readouterr().out) == (sampler == "tpe")
+    assert ("the estimate is for random trials" in capsys.readouterr().out) == (sampler == "tpe")
 
 
 def test_a_config_of_another_experiment_is_refused():

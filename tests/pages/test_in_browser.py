@@ -63,6 +63,8 @@ def test_the_report_of_a_sweep_in_the_browser(tmp_path):
         with opened(browser, tmp_path / "report.html") as page:
             assert page.title() == f"Sweep {EVIL}"
             assert len(page.query_selector_all("img")) == 3
+            values = [value.split()[0] for value in column(page, 0, 1 + len(space))]
+            assert values == [f"{value:.4f}" for value in sorted(trial.value for trial in study.trials)]
 
 
 def test_a_sample_of_script_is_inert_in_the_report(tmp_path):

@@ -1,4 +1,4 @@
-"""CS224d's random search on record: what its config plans, judged as it should be, with a report that opens."""
+"""CS224d's random search on record: what its config plans, judged as it should be."""
 
 import json
 import math
@@ -10,7 +10,6 @@ from experiments.ledger.records import RESULTS
 from experiments.sweeps.plan import number_of_trials, plan_trial
 from experiments.sweeps.space import make_space
 from lm.runs.plain import plain
-from tests.helpers.browser import check_page, chromium, column, opened
 from tests.helpers.sweep_runs import ROOT
 
 RECORD = RESULTS / "sweeps" / "cs224d_rnnlm"
@@ -59,16 +58,5 @@ def test_it_is_of_todays_config(config):
 
 def test_the_config_says_what_came_of_it(recorded):
     said = (ROOT / "configs" / "sweeps" / "cs224d_rnnlm.py").read_text(encoding="utf-8")
-    assert f"The best of {len(recorded['trials'])} trials had {recorded['best']['value']:.1f}" in said
+    assert f"The best of {len(recorded['trials'])} trials had a perplexity of {recorded['best']['value']:.1f}" in said
     assert f"batch {recorded['best']['parameters']['data.batch_size']}" in " ".join(said.split())
-
-
-@pytest.mark.slow
-def test_its_report_in_the_browser(recorded):
-    with chromium() as browser:
-        check_page(browser, RECORD / "report.html")
-        with opened(browser, RECORD / "report.html") as page:
-            assert page.title() == f"Sweep {recorded['name']}"
-            assert len(page.query_selector_all("img")) == 4
-            values = column(page, 0, len(recorded["best"]["parameters"]) + 1)
-            assert sorted(values) == sorted(f"{trial['value']:.4f}" for trial in recorded["trials"] if trial["value"])

@@ -181,7 +181,7 @@ def test_a_run_of_another_task_is_refused(first, tmp_path):
 
 
 def test_a_text_is_cut_as_in_the_run_that_it_starts_from(first, tmp_path):
-    with pytest.raises(UserError, match=r"config\.data\.level must be char, that of config\.init_from="):
+    with pytest.raises(UserError, match=r"config\.data\.level must be char, as in config\.init_from="):
         start(config(tmp_path / "first.txt", level="word", init_from=str(first)))
 
 
