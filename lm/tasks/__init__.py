@@ -46,7 +46,7 @@ class Definition(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The --experiment that applies a run of this task to a text; "" if there is none."""
+        """The --experiment that applies a run of this task to a text, or ""."""
         return "translate" if self.write else "score" if self.tokens else ""
 
 

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -21,6 +20,7 @@ from lm.training.loop import Trainer, train
 from lm.training.recorder import Recorder
 from lm.training.setup import make_setup
 from tests.helpers import tiny
+from tests.helpers.run_state import leaves_of, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,16 +30,6 @@ CONFIG = {
     "checkpoint__every_steps": 100,
     "keep_prob__output": 0.8,
 }
-
-
-def rows(workdir):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key != "tokens_per_s"} for line in lines]
-
-
-def leaves(trainer):
-    state = trainer.state._replace(key=jax.random.key_data(trainer.state.key))
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
 @pytest.fixture(autouse=True)
@@ -67,9 +57,9 @@ def test_a_signal_ends_a_run_that_goes_on_bitwise(tmp_path, number):
     again = Trainer(Recorder(make_setup(tiny.config(**CONFIG), tiny.corpus()), tmp_path / "cut"))
     assert again.recorder.done == 5
     again.run()
-    for a, b in zip(leaves(whole), leaves(again), strict=True):
+    for a, b in zip(leaves_of(whole), leaves_of(again), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
 
 
 def test_a_signal_ends_lanes_that_go_on(tmp_path, monkeypatch):
@@ -90,7 +80,7 @@ def test_a_signal_ends_lanes_that_go_on(tmp_path, monkeypatch):
     again = train_lanes(tiny.setups(configs), paths[1])
     for a, b in zip(whole, again, strict=True):
         assert a["results"] == b["results"]
-    assert [rows(path) for path in paths[1]] == [rows(path) for path in paths[0]]
+    assert [rows_of(path) for path in paths[1]] == [rows_of(path) for path in paths[0]]
 
 
 def test_a_second_interrupt_ends_at_once():

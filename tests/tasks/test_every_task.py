@@ -19,6 +19,7 @@ from lm.tasks import TASKS, make_task
 from lm.training.loop import Trainer
 from lm.training.recorder import Recorder
 from tests.helpers.few import few
+from tests.helpers.run_state import rows_of
 from tests.helpers.task_configs import CONFIGS, config_of, small_corpora
 
 SEEDS = (0, 1)
@@ -62,12 +63,6 @@ def trained(request, tmp_path_factory, corpora):
 
 def summary_of(workdir):
     return json.loads((workdir / "summary.json").read_text())
-
-
-def rows_of(workdir):
-    """metrics.jsonl without what a clock decides."""
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in rows]
 
 
 def assert_close(found, expected):

@@ -1,8 +1,5 @@
 """A loss or gradient that is not finite ends a run, or rolls it back to a checkpoint."""
 
-import json
-
-import jax
 import numpy as np
 import pytest
 
@@ -13,16 +10,7 @@ from lm.training.recorder import Recorder
 from lm.training.setup import make_setup
 from lm.training.step import StepMetrics
 from tests.helpers import tiny
-
-
-def rows(workdir):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key != "tokens_per_s"} for line in lines]
-
-
-def leaves(trainer):
-    state = trainer.state._replace(key=jax.random.key_data(trainer.state.key))
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+from tests.helpers.run_state import rows_of
 
 
 def diverging(**changes):
@@ -50,7 +38,7 @@ def test_a_rollback_halves_the_rate_and_goes_on(tmp_path, capsys):
     rollbacks = summary["train"]["rollbacks"]
     assert 1 <= rollbacks <= 10
     assert capsys.readouterr().out.count("at half the learning rate") == rollbacks
-    written = rows(tmp_path)
+    written = rows_of(tmp_path)
     assert [row["step"] for row in written] == list(range(12))
     rates = [row["learning_rate"] for row in written]
     assert rates[-1] == np.float32(3e38) * np.float32(0.5) ** rollbacks
@@ -78,7 +66,7 @@ def test_a_kill_after_a_rollback_changes_nothing(tmp_path, monkeypatch, every):
     monkeypatch.undo()
     again = train(make_setup(config, tiny.corpus()), tmp_path / "cut")
     assert again["results"] == whole["results"]
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("every", [1, 2, 4])
@@ -86,7 +74,7 @@ def test_a_checkpoint_of_ruined_parameters_is_left_for_the_one_before(tmp_path, 
     """The first step ruins the parameters, and its loss, taken before, is finite: it is saved."""
     summary = train(make_setup(diverging(on_nan="rollback", checkpoint__every_steps=every), tiny.corpus()), tmp_path)
     assert 1 <= summary["train"]["rollbacks"] <= 10
-    written = rows(tmp_path)
+    written = rows_of(tmp_path)
     assert [row["step"] for row in written] == list(range(12))
     assert written[-1]["learning_rate"] == np.float32(3e38) * np.float32(0.5) ** summary["train"]["rollbacks"]
 
@@ -118,7 +106,7 @@ def test_the_best_of_a_history_that_was_left_is_forgotten(tmp_path, monkeypatch)
     summary = train(make_setup(config, tiny.corpus()), tmp_path)
     assert failed == [7]
     assert {row["step"] for row in summary["results"] if row["which"] == "best"} == {3}
-    checks = [row for row in rows(tmp_path) if "valid_loss" in row]
+    checks = [row for row in rows_of(tmp_path) if "valid_loss" in row]
     assert min(checks, key=lambda row: row["valid_loss"])["step"] == 3
 
 

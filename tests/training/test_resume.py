@@ -1,7 +1,5 @@
 """A run that was interrupted and begun again ends where an uninterrupted one does, to the last bit."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from lm.training.loop import Trainer, train
 from lm.training.recorder import Recorder
 from lm.training.setup import make_setup
 from tests.helpers import tiny
+from tests.helpers.run_state import rows_of
 
 # Everything that a step's result may hang on: dropout, carried state, moments, a schedule, epochs, a best checkpoint.
 SETTINGS = {
@@ -69,12 +68,6 @@ def final_state(workdir):
     state = trainer.state._replace(key=jax.random.key_data(trainer.state.key))
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}, trainer.recorder.done
-
-
-def rows_of(workdir):
-    """metrics.jsonl without what a clock decides."""
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in rows]
 
 
 @pytest.fixture(scope="module")
