@@ -191,7 +191,7 @@ def _train() -> ml_collections.ConfigDict:
     train.epochs = 0  # exactly one of steps and epochs is positive
     train.report_every = 100  # steps; rows are written after steps 0, n, 2n, ...
     train.evaluate_every = 0  # steps; 0: at the end of every epoch
-    train.sample_every = 0  # steps; 0: only at the end
+    train.sample_every = 0  # steps; 0: after the first step and at the end
     train.patience = 0  # validation checks without improvement before training stops; 0: never
     train.threads = 0  # CPU threads; 0: one per core
     train.steps_per_dispatch = 100  # most training steps in one dispatch to the device

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 
 from experiments.train import load_corpus
-from lm.data.batches import on_device
 from lm.machine.cores import one_device_per_core
 from lm.runs.files import write_json
 from lm.runs.provenance import provenance, revision
@@ -51,7 +50,7 @@ def run(config, workdir, data_dir=None):
 
 def measure(setup: Setup, workdir: str, lanes: int) -> dict:
     """Times `lanes` runs one after another and as lanes. Returns the median speeds and the median of their ratio."""
-    steps, tokens = setup.config.train.steps_per_dispatch, on_device(setup.corpus.splits["train"])
+    steps, tokens = setup.config.train.steps_per_dispatch, jnp.asarray(setup.corpus.splits["train"])
     together = Lanes([Recorder(setup, workdir)] * lanes, tokens)
     state = setup.initial_state()
     states, counts = together.states, jnp.full(together.slots, steps, jnp.int32)

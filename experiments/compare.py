@@ -29,22 +29,14 @@ from lm.run import Run, open_run
 from lm.runs.files import make_own_directory, sha256_of, write_bytes, write_json
 from lm.runs.plain import flat, plain
 from lm.runs.workdir import VOCABULARY, log_test_score, read_config
-from lm.scoring.protocols import PROTOCOLS
+from lm.scoring.measures import MEASURES
 from lm.scoring.score import Score, perplexity
 from lm.scoring.uncertainty import paired_bootstrap
-from lm.tasks import make_task
+from lm.tasks import PROTOCOLS, make_task
 from lm.training.summary import result_row
 
 NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
 ABSENT = "(absent)"
-
-
-# The keys of config.evaluation that a protocol or a measure reads: scores are comparable only if these keys agree.
-SETTINGS = {
-    **{name: protocol.reads for name, protocol in PROTOCOLS.items()},
-    "beam": ("beams", "length_penalty"),
-    **dict.fromkeys(("bleu", "sequence_accuracy"), ("target_length",)),
-}
 
 
 class FinishedRun(NamedTuple):
@@ -200,9 +192,13 @@ def describe_score(row: dict, metric: str) -> str:
 
 
 def settings_of(run: FinishedRun, row: dict, metric: str) -> str:
-    """The settings of config.evaluation that a score depends on, such as "temperature=0.8"."""
+    """The settings of config.evaluation that a score's protocol and measure read, such as "temperature=0.8".
+
+    Scores are comparable only if these settings agree.
+    """
     values = flat(plain(base())) | flat(run.record["provenance"]["config"])
-    keys = (*SETTINGS.get(row["protocol"], ()), *SETTINGS.get(metric, ()))
+    readers = (PROTOCOLS.get(row["protocol"]), MEASURES.get(metric))
+    keys = [key for reader in readers if reader for key in reader.reads]
     return ", ".join(f"{key}={values.get(f'evaluation.{key}')}" for key in keys)
 
 

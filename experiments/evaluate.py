@@ -18,7 +18,7 @@ from lm.training.setup import make_setup
 
 
 def run(config, workdir, data_dir=None):
-    """Writes `workdir`/evaluation.json and returns its content. Does not change the run."""
+    """Writes `workdir`/evaluation.json and returns its content. Of the run itself, only test_log.jsonl changes."""
     opened = open_run(workdir)
     opened.check_config(config)
     if opened.is_export:
@@ -31,7 +31,8 @@ def run(config, workdir, data_dir=None):
     setup.task.check_memory(config)
 
     def read_test():
-        if recorder.done > 0 and not recorder.finished:  # an imported model is at step 0
+        """The test split. An error does not end the evaluation: the summary says why test was not scored."""
+        if recorder.done > 0 and not recorder.finished:  # 0: an imported model
             raise UserError(f"the run has made {recorder.done} of {setup.total_steps} steps: finish it first")
         return read_test_of(config, data_dir, setup.corpus)()
 

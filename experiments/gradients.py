@@ -36,9 +36,9 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-# The sigmoid chain starts from sigmoid([1, 0.01]), as in the book's listing. The book's rectifier numbers do not. They
-# agree to every printed digit if the chain starts after one sigmoid step and one more product with the weights: the
-# book's code probably ran with a variable left over from an earlier execution.
+# The sigmoid chain starts from sigmoid([1, 0.01]), as in the book's listing. The rectifier chain gives the book's
+# numbers, to every printed digit, if it starts one sigmoid step and one more product with the weights later: the book's
+# code probably ran with a variable left over from an earlier execution.
 SIGMOID_START = sigmoid(np.array([1.0, 0.01]))
 RELU_START = sigmoid(SIGMOID_START @ WEIGHTS) @ WEIGHTS
 
@@ -84,19 +84,18 @@ def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16)
     def loss(carry, outputs):
         return carry.h.sum() if hasattr(carry, "h") else sum(x.sum() for x in carry)
 
-    return norms_back(cell, units, parameters, inputs, loss)
+    return carry_gradient_norms(cell, units, parameters, inputs, loss)
 
 
-def norms_back(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.ndarray:
+def carry_gradient_norms(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.ndarray:
     """Computes the batch mean of |d loss / d h_t| [T] for a layer that reads `inputs` [T, B, I] from a zero carry.
 
     loss_of: (carry after the last step, output of the last step [B, P]) -> the loss, a sum over the batch
-    A zero is added to h after every step; the derivative is taken with respect to these zeros. If no step reads h,
-    zeros are added to all fields of the carry.
+    A zero is added to h after every step; the derivative is taken with respect to these zeros. If the next step does
+    not read h, zeros are added to all fields of the carry.
     """
     steps, batch, _ = inputs.shape
     zeros = zero_carry(cell, batch, units)
-    nudged = ("h",) if "h" in (cell.read or zeros._fields) else zeros._fields
 
     def loss(nudges):
         def step(carry, x):
@@ -107,13 +106,18 @@ def norms_back(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.
         carry, outputs = jax.lax.scan(step, zeros, (inputs, nudges))
         return loss_of(carry, outputs[-1])
 
-    start = {name: jnp.zeros((steps, *getattr(zeros, name).shape)) for name in nudged}
+    start = {name: jnp.zeros((steps, *getattr(zeros, name).shape)) for name in measured_fields(cell, zeros)}
     gradients = np.concatenate([np.asarray(x, np.float64) for x in jax.jit(jax.grad(loss))(start).values()], axis=-1)
     return np.linalg.norm(gradients, axis=-1).mean(axis=-1)  # in float64: squares of 1e-30 underflow in float32
 
 
+def measured_fields(cell: Cell, carry) -> tuple[str, ...]:
+    """The fields of the carry whose gradients are measured: h, or all of them if the next step does not read h."""
+    return ("h",) if "h" in (cell.read or carry._fields) else carry._fields
+
+
 def draw_parameters(cell: Cell, units: int, init, key) -> dict:
-    """Draws the parameters of a layer with as many inputs as units by `init`; an LSTM's bias by FORGET_BIAS."""
+    """Draws a layer's parameters by `init`, an LSTM's bias by FORGET_BIAS. The layer has `units` inputs."""
     shapes = cell.parameters(units, units)
     keys = jax.random.split(key, len(shapes))
     biases = [shape for role, shape in shapes.values() if role == "bias"]
@@ -127,7 +131,7 @@ def draw_parameters(cell: Cell, units: int, init, key) -> dict:
 def trained_norms(run: Run, batch: int = 16) -> dict[str, np.ndarray]:
     """Computes |d loss / d h_t| in each layer of a trained model for the last STEPS steps, averaged over `batch` texts.
 
-    The model generates the texts. The loss is -ln p of the last token. For a carry without h, all its fields count.
+    The model generates the texts. The loss is -ln p of the last token. If no step reads h, the whole carry counts.
     """
     run.check_task("--experiment=gradients", "language_modelling")
     model, context = run.model, run.model.context
@@ -149,8 +153,8 @@ def trained_norms(run: Run, batch: int = 16) -> dict[str, np.ndarray]:
     gradients = jax.jit(jax.grad(loss))(nudges)
     norms = {}
     for index, layer in enumerate(gradients):
-        parts = [layer.h] if hasattr(layer, "h") else list(layer)
-        state = np.concatenate([np.asarray(part, np.float64) for part in parts], axis=-1)
+        fields = measured_fields(model.cell, layer)
+        state = np.concatenate([np.asarray(getattr(layer, field), np.float64) for field in fields], axis=-1)
         norms[f"layer {index}, trained"] = np.linalg.norm(state, axis=-1).mean(axis=-1)
     return norms
 

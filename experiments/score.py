@@ -136,7 +136,7 @@ def score_row(nats: np.ndarray, size: int) -> dict:
         "targets": targets,
         "perplexity": perplexity(mean) if targets else math.nan,
         "bits_per_symbol": mean * BITS,
-        "bits_per_byte": total * BITS / size if size else math.nan,
+        "bits_per_byte": total * BITS / size if size and targets else math.nan,
     }
 
 
@@ -163,7 +163,8 @@ def per_line(run: Run, text: str) -> list[dict]:
     nats = exact_nats(run.model, run.parameters, np.concatenate(ids))
     for number, (line, own) in enumerate(zip(lines, ids, strict=True), 1):
         start, end = end, end + len(own)
-        size = size_of_targets(run, line) if number == 1 else size_of(line)
+        unscored = min(max(-start, 0), len(own))  # the text's first tokens may reach past its first line
+        size = size_of(line) - run.vocabulary.bytes_of(line, unscored)
         rows.append({"line": number} | score_row(nats[max(start, 0) : max(end, 0)], size))
     return rows
 

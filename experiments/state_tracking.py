@@ -20,7 +20,7 @@ import numpy as np
 
 from configs import state_tracking
 from experiments import lanes
-from experiments.gradients import STEPS, norms_back, plot
+from experiments.gradients import STEPS, carry_gradient_norms, plot
 from experiments.pages import png_of
 from experiments.pages.markdown import table
 from lm.cells.table import CELLS
@@ -76,7 +76,9 @@ def reach(directory: Path, batch: int = 16) -> dict[str, list[float]]:
     for when, parameters in {"before": run.model.draw(jax.random.key(0)), "after": run.parameters}.items():
         margin = parameters["output_kernel"] @ jnp.array([-1.0, 1.0])
         arguments = (parameters["layer_0"], parameters["embedding"][tokens], lambda _, y, m=margin: (y @ m).sum())
-        values = norms_back(run.model.cell, run.config.model.hidden[0], *arguments)[:-1]  # the last state is not read
+        values = carry_gradient_norms(run.model.cell, run.config.model.hidden[0], *arguments)[
+            :-1
+        ]  # the last state is not read
         norms[when] = [float(f"{value:.3g}") for value in values]
     return norms
 

@@ -31,7 +31,7 @@ DYNAMIC = {
     "dynamic_decay": (0.0, 0.0001, 0.001, 0.003, 0.01),
     "dynamic_segment": (5, 10, 20, 50),
 }
-# What a protocol adapts -> the keys of config.evaluation that it reads, and the values to try.
+# Protocol.adapts -> {key of config.evaluation that the protocol reads: values to try}.
 GRIDS = {"temperature": TEMPERATURE, "cache": CACHE, "dynamic": DYNAMIC, "both": CACHE | DYNAMIC}
 
 

@@ -11,6 +11,7 @@
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs.rules import check_values
 from lm.data.subwords import BYTES, is_bpe
-from lm.data.text import LEVELS, Vocabulary
-from lm.errors import UserError, check_name, in_short
+from lm.data.text import LEVELS, Vocabulary, one_line_end
+from lm.errors import UserError, check_name, first_line, in_short
+from lm.machine import numerics
 from lm.model.weights import load_weights
 from lm.runs import origin, schema
 from lm.runs.checkpoint import Checkpoints
@@ -80,6 +82,7 @@ class Run:
 
     def tokens(self, text: str) -> list[str]:
         """Tokens of a text, including tokens that the vocabulary lacks."""
+        check_text(text, "run.tokens")
         reading = {name: task.tokens for name, task in TASKS.items() if task.tokens}
         self.check_task("run.tokens", *reading)
         return reading[self.config.task](self.config, self.vocabulary, text)
@@ -99,6 +102,7 @@ class Run:
         """
         labelling = {name: task.label for name, task in TASKS.items() if task.label}
         self.check_task("labelling a text", *labelling)
+        check_text(text, "labelling a text")
         label = labelling[self.config.task]
         tokens, labels, log_probs = label(self.config, self.vocabulary, self.model, self.parameters, text)
         return tokens, [self.vocabulary.labels[number] for number in labels], np.exp(log_probs)
@@ -108,14 +112,20 @@ class Run:
         Raises UserError for symbols that the vocabulary lacks, and for another task."""
         writing = {name: task.write for name, task in TASKS.items() if task.write}
         self.check_task("run.translate", *writing)
+        if isinstance(lines, str):
+            raise UserError("run.translate needs a list of lines, not a single text")
+        for line in lines:
+            check_text(line, "run.translate")
         write = writing[self.config.task]
         return write(self.config, sample or self.config.sample, self.vocabulary, self.model, self.parameters, lines)
 
     def encode(self, text: str) -> np.ndarray:
-        """Encodes a text as ids [N]. Raises UserError for a text shorter than the model's context, and for symbols that
-        the vocabulary lacks if it has no unknown symbol."""
+        """Encodes a text as ids [N], read like a file in training: except at level byte, drops a byte-order mark and
+        turns line ends into \\n. Raises UserError for a text shorter than the model's context, and for symbols that the
+        vocabulary lacks if it has no unknown symbol."""
         self.check_task("encoding a text", "language_modelling")
-        ids = self.vocabulary.encode(text)
+        check_text(text, "run.encode")
+        ids = self.vocabulary.encode(text if self.vocabulary.level == "byte" else one_line_end(text))
         if len(ids) < self.model.context:
             raise UserError(f"the text has {len(ids)} tokens; this model reads at least {self.model.context}")
         return ids
@@ -159,9 +169,12 @@ class Run:
         self.check_task("sampling", "language_modelling")
         config = restore(self.config.to_dict(), self.workdir)
         try:
-            config.sample.update({"prompt": prompt or config.sample.prompt, **settings})
-        except (KeyError, TypeError) as error:
+            plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in settings.items()}
+            config.sample.update({"prompt": prompt or config.sample.prompt, **plain})
+        except KeyError as error:
             raise UserError(f"run.sample: {error.args[0]}; known: {', '.join(config.sample)}") from error
+        except TypeError as error:
+            raise UserError(f"run.sample: {first_line(error)}") from error
         check_values(config)
         return generate(self.model, self.parameters, self.vocabulary, config.sample)
 
@@ -176,11 +189,22 @@ class Run:
             )
 
 
+def check_text(text, use: str):
+    """Raises UserError unless `text` is a string. use: what reads it, for the message"""
+    if not isinstance(text, str):
+        raise UserError(f"{use} needs a text, not a {type(text).__name__}")
+
+
 def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     """Opens the run in directory `path` at its last or its best checkpoint, or opens an export.
 
-    Raises UserError if the directory holds neither, or is damaged.
+    Prints a warning if JAX's settings are not those that runs are made with. Raises UserError if the directory holds
+    neither, or is damaged.
     """
+    if changed := numerics.other_settings():
+        print(f"warning: {changed}: with other settings than in training, numbers may differ", file=sys.stderr)
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"open_run needs the directory of a run, not {path!r}")
     check_name(checkpoint, CHECKPOINTS, "--checkpoint")
     path = Path(path)
     file = path / "config.json"

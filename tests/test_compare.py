@@ -15,6 +15,7 @@ from experiments import compare
 from experiments.pages import comparison_page
 from lm.data.corpora import load
 from lm.errors import UserError
+from lm.scoring.measures import MEASURES
 from lm.tasks import PROTOCOLS
 from lm.training.loop import train
 from lm.training.setup import make_setup
@@ -149,8 +150,8 @@ def test_scores_of_different_settings_have_rows_of_their_own():
     assert compare.score_rows(runs) == [{f"{name}; temperature=0.5": 2.0}, {f"{name}; temperature=0.8": 2.0}]
     runs = [finished(name, evaluation={"temperature": t}) for name, t in (("a", 0.5), ("b", 0.8))]
     assert compare.score_rows(runs) == [{NAME: 2.0}] * 2
-    assert set(compare.SETTINGS) <= set(PROTOCOLS) | {"bleu", "sequence_accuracy"}
-    assert {key for keys in compare.SETTINGS.values() for key in keys} <= set(base().evaluation)
+    readers = (*PROTOCOLS.values(), *MEASURES.values())
+    assert {key for reader in readers for key in reader.reads} <= set(base().evaluation)
 
 
 def test_too_few_targets_for_an_interval_name_no_winner():

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -342,6 +343,25 @@ def test_the_api_samples_and_looks_inside(trained):
         run.sample(temperature=0.0)
     with pytest.raises(UserError, match="has 0 tokens; this model reads at least 1"):
         run.log_probs("")
+    assert run.sample("ab", length=9, seed=np.int64(2)) == run.sample("ab", length=9, seed=2)
+    np.testing.assert_array_equal(run.nats("\ufeffab cd"), run.nats("ab cd"))  # as `score` reads a file
+    for wrong in (["ab"], b"ab", Path("ab"), None):
+        for read in (run.nats, run.tokens, run.log_probs):
+            with pytest.raises(UserError, match=f"needs a text, not a {type(wrong).__name__}"):
+                read(wrong)
+    with pytest.raises(UserError, match="needs the directory of a run, not None"):
+        lm.open_run(None)
+
+
+def test_settings_of_jax_that_change_numbers_are_named(trained, capsys):
+    lm.open_run(trained[0])
+    assert capsys.readouterr().err == ""
+    jax.config.update("jax_random_seed_offset", 5)
+    try:
+        lm.open_run(trained[0])
+    finally:
+        jax.config.update("jax_random_seed_offset", 0)
+    assert "warning: jax_random_seed_offset=5: " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from tests.helpers.few import few
 from tests.helpers.finished_run import make_finished_run, saved_config
 
 TEXT = "ab cd abcd abc dabcdabcd"
+MODELS = Path(__file__).parents[1] / "docs" / "models"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,19 @@ def test_score_sums_what_the_exact_protocol_sums(trained, monkeypatch, capsys):
     assert [line[0] for line in table[3:]] == [run.vocabulary.symbols[i] for i in best]
 
 
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [("text8_lstm_fused", "\nthe cat"), ("text8_bigram", "\nthe cat"), ("text8_bigram", "a\nthe cat")],
+)
+def test_first_tokens_without_a_score_may_reach_past_the_first_line(model, text):
+    """Each symbol is a byte, so that bits per byte are bits per symbol."""
+    first, second = score.per_line(lm.open_run(MODELS / model), text)
+    assert first["targets"] == 0
+    assert math.isnan(first["bits_per_byte"])
+    assert second["targets"] in (5, 6)
+    assert second["bits_per_byte"] == pytest.approx(second["bits_per_symbol"], rel=1e-12)
+
+
 def test_other_protocols_are_refused(trained, monkeypatch):
     config = saved_config(trained[0])
     config.evaluation.temperature = 0.5
@@ -93,6 +107,7 @@ def test_levels_compare_in_bits_per_byte(tmp_path, monkeypatch, capsys, level):
     assert "\ufffd" not in "".join(summary["samples"])
 
 
+@pytest.mark.slow
 def test_lines_of_byte_pairs_are_scored_each_by_its_own_tokens(tmp_path, monkeypatch):
     """A byte pair that crosses a line end would give one line's nats to the next."""
     text = "a cat\n\n    sat on\n\n    the mat\n" * 40
@@ -109,6 +124,7 @@ def test_lines_of_byte_pairs_are_scored_each_by_its_own_tokens(tmp_path, monkeyp
     assert sum(row["nats"] for row in rows) == pytest.approx(float(nats.sum()), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_bytes_are_scored_as_they_are_trained_on(tmp_path, monkeypatch):
     """No UTF-8 is needed, and neither a byte-order mark nor a carriage return is dropped."""
     (tmp_path / "text.bin").write_bytes(b"\xef\xbb\xbfab\r\n\xe9\x00" * 60)
@@ -170,6 +186,7 @@ def test_the_whole_test_text_of_ptb_scores_as_the_exact_protocol_says(tmp_path, 
     assert whole["nats"] == row["nats"]
 
 
+@pytest.mark.slow
 def test_torch_gives_the_same_nats_from_the_exported_weights(tmp_path):
     torch = pytest.importorskip("torch")
     changes = {"model__input": "embedding", "model__embedding_size": 5, "model__hidden": (4, 6)}

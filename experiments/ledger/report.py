@@ -16,13 +16,13 @@ COLUMNS = (*POINT_COLUMNS, "protocol", "scored")
 SOURCE_COLUMNS = ("config", "what", "source", "where")
 COST_COLUMNS = ("config", "corpus", "cost of a run", "command")
 OTHER_COLUMNS = ("config", "corpus", "split", "protocol", "scored", "perplexity", "seeds")
-RUN_COLUMNS = ("run", "identity", "revision", "jax", "device", "minutes", "scores of the test split")
+RUN_COLUMNS = ("run", "identity", "revision", "jax", "device", "minutes", "times test was scored")
 LEGEND = (
-    "Verdicts follow from the numbers alone. Worse: the mean over seeds is above the reported value plus the tolerance "
-    "that the config states, and so is the whole 95% interval over seeds. Not distinguishable: the mean is above, the "
-    "interval is not. Better: the whole interval is more than 5% below. Reproduced: everything else. One seed has no "
-    "interval: its value alone decides. An aim is this project's own, not a number that a source reports. The column "
-    "scored gives the number of targets that a score is a mean over."
+    "Verdicts follow from the numbers alone. The bound is the reported value plus the config's tolerance. "
+    "Worse: the whole 95% interval over seeds is above the bound. Not distinguishable: only the mean is above it. "
+    "Better: the whole interval is more than 5% below the reported value. Reproduced: everything else. A single seed's "
+    "value counts as its interval. Where higher is better, 1 - value is compared, for BLEU -value. An aim is this "
+    "project's own number, not one that a source reports. Scored: the number of predictions that a score averages."
 )
 
 
@@ -63,7 +63,7 @@ def select(rows: Iterable[dict], columns: Sequence[str]) -> list[list]:
 
 
 def other_cells(score: dict) -> list:
-    """Cells of OTHER_COLUMNS. score: of the ledger's other_scores"""
+    """Cells of OTHER_COLUMNS. score: one of ledger.json's other_scores"""
     split, scored = f"{score['split']} ({score['which']})", f"{score['targets_scored']:,}"
     values = score["values"]
     return [score["config"], score["corpus"], split, score["protocol"], scored, mean_and_sd(values), len(values)]
@@ -111,14 +111,16 @@ def summary_line(rows: Sequence[dict]) -> str:
 
 
 def detail_tables(content: dict, records: Sequence[dict]) -> list[tuple[str, Sequence[str], list]]:
-    """(title, columns, rows) of each table behind the verdicts. content: of ledger.json; records: its records."""
+    """(title, columns, rows) of each table after the verdicts. content: ledger.json; records: its records"""
     rows = content["rows"]
-    costs = {(row["config"], row["corpus"]): row for row in reversed(rows)}  # the first row of each
+    costs: dict[tuple, dict] = {}
+    for row in rows:
+        costs.setdefault((row["config"], row["corpus"]), row)
     others = [other_cells(score) for score in content["other_scores"]]
     tables = [
         ("The same models under protocols that their sources do not report", OTHER_COLUMNS, others),
         ("Sources", SOURCE_COLUMNS, select(rows, SOURCE_COLUMNS)),
-        ("Costs and commands", COST_COLUMNS, select(reversed(costs.values()), COST_COLUMNS)),
+        ("Costs and commands", COST_COLUMNS, select(costs.values(), COST_COLUMNS)),
         ("Where the numbers come from", RUN_COLUMNS, [run_cells(record) for record in records]),
         ("Not run, and why", ("run", "why"), list(content["not_run"].items())),
     ]

@@ -11,7 +11,6 @@ import numpy as np
 
 from experiments.peers.sequences import draw_sequences
 from experiments.peers.workload import Program, Workload, draw_parameters, draw_text, mean_nats, windows
-from lm.data.batches import on_device
 from lm.data.corpora import Corpus
 from lm.data.examples import Examples
 from lm.data.text import Vocabulary
@@ -83,7 +82,7 @@ def build(workload: Workload, config: ml_collections.ConfigDict, **changes) -> P
 
 
 def _training(setup: Setup, parameters: dict, text: np.ndarray) -> Program:
-    tokens, steps_per_dispatch = on_device(text), setup.config.train.steps_per_dispatch
+    tokens, steps_per_dispatch = jnp.asarray(text), setup.config.train.steps_per_dispatch
     state = setup.initial_state()._replace(parameters=parameters)
 
     def run(n: int) -> float:

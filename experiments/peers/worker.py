@@ -2,8 +2,8 @@
 
 So libraries cannot disturb each other, and each has its own peak memory. Between requests the process is idle.
 
-    {"implementation", "workload", "threads", "config", "batches"}  first
-                          -> {"nats", "compile_s", "versions", "batches"} or {"absent"}
+    first: {"implementation", "workload", "threads", and "config" or "batches"}
+                          -> {"nats", "compile_s", "versions"} or {"absent"}; this project adds "provenance", "batches"
     {"measure": seconds}  -> {"tokens", "seconds"}: the work done in about that time
     {"finish": true}      -> {"peak_rss_mb"}, and ends
 """
@@ -55,24 +55,24 @@ VARIANTS = ("lm_padded", "lm_single")  # measured in every workload of their kin
 OWN = ("lm", "floor", *VARIANTS)
 
 # Units of work before measuring; the first one compiles. Their mean nats are compared between implementations. Three
-# training steps thereby also compare gradient, clipping and update.
+# training steps also check gradient, clipping and update.
 FIRST_UNITS = {"train": 3, "evaluate": 2, "sample": 2, **dict.fromkeys(LABELLED, 3)}
 
 
 def main() -> int:
     """Serves the parent until it finishes or closes the pipe."""
-    parent, program = to_parent(), None
+    parent, started = to_parent(), None
     while (request := parent.receive()) is not None:
         if "implementation" in request:
             try:
-                program, message = start(request)
+                started, message = start(request)
             except Exception as error:  # a library may raise anything; the parent prints the reason
                 traceback.print_exc()
                 message = {"absent": first_line(error)}
             parent.send(message)
         elif "measure" in request:
-            assert program is not None  # the benchmark starts it first
-            parent.send(program.measure(request["measure"]))
+            assert started is not None  # the benchmark starts it first
+            parent.send(started.measure(request["measure"]))
         else:
             parent.send({"peak_rss_mb": peak_rss_mb()})
             break
@@ -88,7 +88,9 @@ class Started:
     def measure(self, wanted: float) -> dict:
         """Runs for about `wanted` seconds. Returns {"tokens", "seconds"}."""
         units = max(1, round(wanted / self.unit_seconds))
-        took = seconds(self.program.run, units)
+        began = time.perf_counter()
+        self.program.run(units)
+        took = time.perf_counter() - began
         tokens = unit_tokens(self.workload, self.program, self.done, units)
         self.done += units
         return {"tokens": tokens, "seconds": took}
@@ -119,24 +121,24 @@ def start(request: dict) -> tuple[Started, dict]:
     elif "batches" in request:
         arguments["first"] = request["batches"]
     program = module.build(workload, **arguments)
-    first, times, nats = FIRST_UNITS[workload.kind], [], []
-    for _ in range(first):
+    units, times, nats = FIRST_UNITS[workload.kind], [], []
+    for _ in range(units):
         began = time.perf_counter()
         nats.append(program.run(1))
         times.append(time.perf_counter() - began)
     if program.first_nats is not None:
         nats = [program.first_nats()]
-    unit = min(
+    unit_seconds = min(
         took * workload.tokens / unit_tokens(workload, program, index, 1) for index, took in enumerate(times) if index
     )
     versions = getattr(module, "VERSIONS", {})
     nats = [None if math.isnan(x) else x for x in nats]
-    message = {"nats": nats, "compile_s": max(0.0, times[0] - unit), "versions": versions}
+    message = {"nats": nats, "compile_s": max(0.0, times[0] - unit_seconds), "versions": versions}
     if name == "lm":
         message["provenance"] = module.describe()
         if program.batches is not None:
-            message["batches"] = [program.batches(index).tolist() for index in range(first)]
-    return Started(workload, program, unit, first), message
+            message["batches"] = [program.batches(index).tolist() for index in range(units)]
+    return Started(workload, program, unit_seconds, units), message
 
 
 def environment(scratch: str, threads: int) -> dict[str, str]:
@@ -155,12 +157,6 @@ def use_threads(threads: int):
     """Pins the process to `threads` processors, the only way to limit JAX's CPU threads."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-
-
-def seconds(run, units: int) -> float:
-    began = time.perf_counter()
-    run(units)
-    return time.perf_counter() - began
 
 
 def peak_rss_mb() -> float:

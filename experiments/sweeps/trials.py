@@ -1,4 +1,4 @@
-"""Reads a trial's place in the plan, directory and failure from the study.
+"""Reads from the study a trial's directory, its failure and its place in the plan.
 
 A trial whose machine stops responding is repeated under a new number, at the place of the original. If two workers take
 the last trial at the same time, one of them gets a surplus trial, which has no place.
@@ -51,7 +51,7 @@ def failure_of(trial: FrozenTrial) -> str | None:
 
 
 def describe_state(trial: FrozenTrial) -> str:
-    """384.3491, running, or fail: the reason"""
+    """A complete trial's value, or the state, with the reason of a failure."""
     if trial.state == TrialState.COMPLETE:
         return f"{trial.value:.4f}"
     failure = failure_of(trial)

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float
 from lm.cells.kinds import Gates, HiddenCarry, LSTMCarry, Mask, Product, Step, StepCell, Vector, masked, squash
 
 EPSILON = 1e-5
-AnyVector = Float[Array, "..."]  # the cell's parameters that are not matrices: gains and biases
+AnyVector = Float[Array, "..."]  # gains and biases, of different lengths
 
 
-def norm(u: Float[Array, "B N"], gain: Vector) -> Float[Array, "B N"]:
+def scaled_norm(u: Float[Array, "B N"], gain: Vector) -> Float[Array, "B N"]:
     """gain * norm(u)."""
     centred = u - u.mean(axis=-1, keepdims=True)
     return gain[None] * centred / jnp.sqrt((centred * centred).mean(axis=-1, keepdims=True) + EPSILON)
@@ -22,7 +22,7 @@ def norm(u: Float[Array, "B N"], gain: Vector) -> Float[Array, "B N"]:
 
 def normalised_sum(product: Product, z_x: Gates, h: Float[Array, "B H"], p: dict[str, AnyVector]) -> Gates:
     """gain_x * norm(x w_x) + gain_h * norm(h w_h) + b_z."""
-    return norm(z_x, p["gain_x"]) + norm(product("w_h", h), p["gain_h"]) + p["b_z"][None]
+    return scaled_norm(z_x, p["gain_x"]) + scaled_norm(product("w_h", h), p["gain_h"]) + p["b_z"][None]
 
 
 def lstm_norm(
@@ -43,7 +43,7 @@ def lstm_norm(
     z = normalised_sum(product, z_x, masked(hidden, carry.h), p)
     i, f, g, o = squash(z, "ssts")
     c = f * carry.c + i * masked(update, g)
-    return LSTMCarry(c, o * jnp.tanh(norm(c, p["gain_c"]) + p["b_c"][None])), {"i": i, "f": f, "g": g, "o": o}
+    return LSTMCarry(c, o * jnp.tanh(scaled_norm(c, p["gain_c"]) + p["b_c"][None])), {"i": i, "f": f, "g": g, "o": o}
 
 
 def lstm_coupled_norm(
@@ -63,7 +63,7 @@ def lstm_coupled_norm(
     z = normalised_sum(product, z_x, masked(hidden, carry.h), p)
     i, g, o = squash(z, "sts")
     c = (1 - i) * carry.c + i * masked(update, g)
-    return LSTMCarry(c, o * jnp.tanh(norm(c, p["gain_c"]) + p["b_c"][None])), {"i": i, "g": g, "o": o}
+    return LSTMCarry(c, o * jnp.tanh(scaled_norm(c, p["gain_c"]) + p["b_c"][None])), {"i": i, "g": g, "o": o}
 
 
 def gru_norm(
@@ -81,19 +81,18 @@ def gru_norm(
 
     Ba, Kiros and Hinton (2016). "Layer Normalization", supplement, equations 23 to 25.
     """
-    units = 2 * carry.h.shape[-1]  # pre-activations of r and z
+
+    def split(u):
+        """Splits pre-activations, gains or biases into those of r and z, and those of g."""
+        return jnp.split(u, [2 * carry.h.shape[-1]], axis=-1)
+
     z_h = product("w_h", masked(hidden, carry.h))
-    x_rz, x_g = (norm(u, gain) for u, gain in zip(split(z_x, units), split(p["gain_x"], units), strict=True))
-    h_rz, h_g = (norm(u, gain) for u, gain in zip(split(z_h, units), split(p["gain_h"], units), strict=True))
-    b_rz, b_g = split(p["b_z"][None], units)
+    x_rz, x_g = map(scaled_norm, split(z_x), split(p["gain_x"]))
+    h_rz, h_g = map(scaled_norm, split(z_h), split(p["gain_h"]))
+    b_rz, b_g = split(p["b_z"][None])
     r, z = squash(x_rz + h_rz + b_rz, "ss")
     g = jnp.tanh(x_g + b_g + r * (h_g + p["b_h"][None]))
     return HiddenCarry(z * carry.h + (1 - z) * masked(update, g)), {"r": r, "z": z, "g": g}
-
-
-def split(u: Float[Array, "..."], at: int) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Splits the last axis in two."""
-    return u[..., :at], u[..., at:]
 
 
 def _shapes(gates: int, *more: tuple[str, str, str]) -> tuple[tuple[str, str, str], ...]:

@@ -11,16 +11,12 @@ from jaxtyping import Array, Float
 
 @jax.custom_vjp
 def rows_times(x: Float[Array, "*rows M"], weight: Float[Array, "M N"]) -> Float[Array, "*rows N"]:
-    """x weight, with the weight's gradient by `weight_gradient`."""
-    return _rows_times(x, weight)
-
-
-def _rows_times(x, weight):
+    """x @ weight, with the weight's gradient by `weight_gradient`."""
     return (_flat(x) @ weight).reshape(*x.shape[:-1], weight.shape[-1])
 
 
 def _forward(x, weight):
-    return _rows_times(x, weight), (x, weight)
+    return rows_times(x, weight), (x, weight)
 
 
 def _backward(saved, d):
@@ -32,7 +28,7 @@ rows_times.defvjp(_forward, _backward)
 
 
 def multiplier(weight: Float[Array, "M N"], rows: int) -> Callable[[Float[Array, "R M"]], Float[Array, "R N"]]:
-    """Returns the function u [rows, M] -> u weight, for use in a loop.
+    """Returns the function u [rows, M] -> u @ weight, for use in a loop.
 
     For a single row, the function uses a transposed copy of the weight, so that each sum reads contiguous memory.
     """
@@ -43,7 +39,7 @@ def multiplier(weight: Float[Array, "M N"], rows: int) -> Callable[[Float[Array,
 
 
 def weight_gradient(u: Float[Array, "*rows M"], d: Float[Array, "*rows N"]) -> Float[Array, "M N"]:
-    """u^T d, summed over all axes except the last: the gradient of weight, if d is the gradient of u weight."""
+    """u^T d, summed over all rows: the loss's gradient by weight, if d is its gradient by u @ weight."""
     return jax.lax.platform_dependent(_flat(u), _flat(d), cpu=_by_transposed_copy, default=lambda u, d: u.T @ d)
 
 

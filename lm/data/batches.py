@@ -12,7 +12,6 @@ A window holds W = unroll + 1 tokens; its last token is also the first of the ne
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Int, Integer
 
 from lm.errors import UserError
@@ -76,8 +75,3 @@ def advance(streams: Streams, cursor: Int[Array, ""]) -> Int[Array, ""]:
 def starts_epoch(streams: Streams, cursor: Int[Array, ""]) -> Bool[Array, ""]:
     """True if the window at `cursor` is read from zero state. Never with heads: they wrap and keep their state."""
     return (cursor == 0) if streams.batching == "rows" else jnp.zeros((), bool)
-
-
-def on_device(tokens: Integer[np.ndarray, "..."]) -> Integer[Array, "..."]:
-    """Copies tokens to the device, in their own integer type."""
-    return jnp.asarray(tokens)

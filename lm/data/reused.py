@@ -7,19 +7,16 @@ from lm.errors import UserError
 
 
 def trained_on(ours, theirs, checksum: str) -> str:
-    """Says which validation or test text of config.data `ours` was training text of the earlier run's `theirs`.
+    """Says which validation or test text of config.data `ours` the run of config.data `theirs` was trained on.
 
-    checksum: of the earlier run's corpus, at training time. Returns "" if no text is reused. Also returns "" if the
-    earlier run's files have changed or are gone, unless this run reads the same files under other paths.
+    checksum: of the earlier run's corpus, at training time. Returns "" if no text is reused, or if nobody can know:
+    the earlier run's files have changed or are gone, and this run's have another checksum.
     """
-    try:
-        here, there = _digests(ours), _digests(theirs)
-        if theirs.corpus in corpora.OWN and checksum != corpora.checksum(theirs):
-            raise UserError("its files have changed")
-    except UserError:
+    here, there = _digests(ours), _unchanged_digests(theirs, checksum)
+    if there is None:
         if not checksum or ours.corpus != theirs.corpus or checksum != corpora.checksum(ours):
             return ""
-        there = here = _digests(ours)  # the same files under other paths
+        there = here  # the same files under other paths
     trained = set(there.get("train", ()))
     for split in ("valid", "test"):
         if trained & set(here.get(split, ())):
@@ -32,6 +29,15 @@ def trained_on(ours, theirs, checksum: str) -> str:
         return "that run divided the training files differently, or trained on all of them"
     keys = _changed(division, ours, theirs)
     return "; ".join(f"config.data.{key} is {theirs[key]} there, {ours[key]} here" for key in keys)
+
+
+def _unchanged_digests(data, checksum: str) -> dict[str, list[str]] | None:
+    """`_digests` if the files still have the checksum; None if they have changed or are gone."""
+    try:
+        unchanged = data.corpus not in corpora.OWN or checksum == corpora.checksum(data)
+        return _digests(data) if unchanged else None
+    except UserError:
+        return None
 
 
 def _digests(data) -> dict[str, list[str]]:
@@ -59,7 +65,7 @@ def division_keys(data) -> tuple[str, ...]:
 
 
 def _changed(division: tuple[str, ...], ours, theirs) -> list[str]:
-    """Keys of config.data whose change makes training text of `theirs` validation or test text of `ours`."""
+    """Keys of config.data by whose change `ours` holds out text that `theirs` trained on."""
     if division == ("fractions",):  # train comes first
         return ["fractions"] if ours.fractions[0] < theirs.fractions[0] - 1e-9 else []
     if division == ("valid_chars",):  # valid comes first
@@ -69,5 +75,5 @@ def _changed(division: tuple[str, ...], ours, theirs) -> list[str]:
     if not ours.valid_share:
         return []
     changed = [key for key in DRAWN_BY if ours[key] != theirs[key]]
-    # With the same seed, a smaller share is a subset of a larger one.
+    # With the same seed, a smaller share holds out a subset of a larger one's text.
     return [] if changed == ["valid_share"] and ours.valid_share < theirs.valid_share else changed

@@ -185,9 +185,9 @@ def decode_utf8(content: bytes, name: str) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{name}: byte {error.start} (0x{content[error.start]:02x}) is not UTF-8: convert the file to UTF-8"
-        ) from error
+        packed = content.startswith((b"\x1f\x8b", b"PK\x03\x04"))
+        remedy = "the file is compressed: unpack it" if packed else "convert the file to UTF-8"
+        raise UserError(f"{name}: byte {error.start} (0x{content[error.start]:02x}) is not UTF-8: {remedy}") from error
 
 
 def plain_text(content: bytes, name: str) -> str:
@@ -195,14 +195,18 @@ def plain_text(content: bytes, name: str) -> str:
 
     Raises UserError with `name` for invalid UTF-8, for NUL, and for a file without text.
     """
-    text = decode_utf8(content, name).removeprefix("\ufeff")
+    text = one_line_end(decode_utf8(content, name))
     if "\0" in text:
         raise UserError(f"{name}: byte {content.index(0)} is NUL: this is not a text file")
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise UserError(f"{name}: the file has no text")
     return text
+
+
+def one_line_end(text: str) -> str:
+    """Drops a byte-order mark and turns every line end into \\n."""
+    text = text.removeprefix("\ufeff")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def divide(text: str, fractions: tuple[float, ...], level: str) -> dict[str, str]:

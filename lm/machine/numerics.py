@@ -20,3 +20,12 @@ def fix_numerics() -> None:
 
     for name, value in SETTINGS.items():
         jax.config.update(name, value)
+
+
+def other_settings() -> str:
+    """The settings of JAX that differ from SETTINGS, such as "jax_enable_x64=True"; "" if none does."""
+    import jax
+
+    return ", ".join(
+        f"{name}={now}" for name, fixed in SETTINGS.items() if (now := getattr(jax.config, name)) not in (None, fixed)
+    )

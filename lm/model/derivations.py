@@ -35,8 +35,8 @@ def tanh_slope(h: np.ndarray) -> np.ndarray:
 
 
 def salvatore_tanh_slope(h: np.ndarray) -> np.ndarray:
-    """Salvatore (2017), question 2a, last line: twice the derivative. His fourth line, 4 s (4 - 4 s) in place of
-    4 s (1 - s), is four times too large. His last line drops a factor of 2."""
+    """Salvatore (2017), question 2a, last line: twice the derivative, 4 s (1 - s) with s = (h + 1) / 2. His fourth
+    line, 4 s (4 - 4 s), is four times the derivative; his last line drops a factor of 2."""
     return 2 * (h + 1) * (2 - (h + 1))
 
 
@@ -153,24 +153,6 @@ def network(cell: str, p: Parameters, tokens: Sequence[int], targets: Sequence[i
     return loss, gradient
 
 
-def last_of_two_steps(
-    p: Parameters, tokens: Sequence[int], target: int, paths: Callable | None = None
-) -> tuple[float, Parameters]:
-    """Loss at the second of two steps of the sigmoid network, and its gradient by w_h, w_x and b. The initial state is
-    a constant.
-
-    paths: (w_h, d_z, slope) -> the gradient that reaches z of the first step; None: `all_paths`
-    """
-    (h0,), (x1, x2) = p["initial"], p["embedding"][tokens]
-    h1 = sigmoid(x1 @ p["w_x"] + h0 @ p["w_h"] + p["b"])
-    h2 = sigmoid(x2 @ p["w_x"] + h1 @ p["w_h"] + p["b"])
-    loss, d_logits = softmax_error(h2 @ p["output_kernel"] + p["output_bias"], target)
-    d_z2 = p["output_kernel"] @ d_logits * h2 * (1 - h2)
-    d_z1 = (paths or all_paths)(p["w_h"], d_z2, h1 * (1 - h1))
-    w_h, w_x = np.outer(h1, d_z2) + np.outer(h0, d_z1), np.outer(x2, d_z2) + np.outer(x1, d_z1)
-    return loss, {"w_h": w_h, "w_x": w_x, "b": d_z2 + d_z1}
-
-
 def all_paths(w_h: np.ndarray, d_z: np.ndarray, slope: np.ndarray) -> np.ndarray:
     """Unit j of the first step reaches every unit k of the second, by w_h[j, k]."""
     return w_h @ d_z * slope
@@ -179,3 +161,21 @@ def all_paths(w_h: np.ndarray, d_z: np.ndarray, slope: np.ndarray) -> np.ndarray
 def salvatore_paths(w_h: np.ndarray, d_z: np.ndarray, slope: np.ndarray) -> np.ndarray:
     """Salvatore (2017), equations 48, 50 and 52: unit j reaches only itself, by w_h[j, j]."""
     return np.diag(w_h) * d_z * slope
+
+
+def last_of_two_steps(
+    p: Parameters, tokens: Sequence[int], target: int, paths: Callable = all_paths
+) -> tuple[float, Parameters]:
+    """Loss at the second of two steps of the sigmoid network, and its gradient by w_h, w_x and b. The initial state is
+    a constant.
+
+    paths: (w_h, d_z of step 2, slope of step 1) -> d_z of step 1
+    """
+    (h0,), (x1, x2) = p["initial"], p["embedding"][tokens]
+    h1 = sigmoid(x1 @ p["w_x"] + h0 @ p["w_h"] + p["b"])
+    h2 = sigmoid(x2 @ p["w_x"] + h1 @ p["w_h"] + p["b"])
+    loss, d_logits = softmax_error(h2 @ p["output_kernel"] + p["output_bias"], target)
+    d_z2 = p["output_kernel"] @ d_logits * h2 * (1 - h2)
+    d_z1 = paths(p["w_h"], d_z2, h1 * (1 - h1))
+    w_h, w_x = np.outer(h1, d_z2) + np.outer(h0, d_z1), np.outer(x2, d_z2) + np.outer(x1, d_z1)
+    return loss, {"w_h": w_h, "w_x": w_x, "b": d_z2 + d_z1}

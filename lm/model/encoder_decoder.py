@@ -30,7 +30,7 @@ from lm.cells.kinds import Cell, zero_carry
 from lm.cells.table import check_bias, check_roles, make_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop
-from lm.model.initialisers import initialiser
+from lm.model.initialisers import initialiser, without_initialisers
 from lm.model.layer import RecurrentLayer, check_noise, mask_of
 from lm.model.losses import softmax_loss
 from lm.model.sequence_model import reverse_sequences
@@ -66,8 +66,7 @@ class EncoderDecoder(nn.Module):
     target_size: int
 
     def for_training(self) -> "EncoderDecoder":
-        """The same model without its initialisers, which training does not read."""
-        return self.clone(init_config=ml_collections.FrozenConfigDict(dict.fromkeys(self.init_config, ("zeros",))))
+        return without_initialisers(self)
 
     @property
     def cell(self) -> Cell:

@@ -1,9 +1,11 @@
 """Parameter initialisers by name: a specification is a tuple (name, *numbers), such as ("uniform", -0.1, 0.1)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 from jaxtyping import Array, Float, Key
 
 PRNGKey = Key[Array, ""]
@@ -107,3 +109,13 @@ def initialiser(specification: tuple) -> Callable[..., Values]:
         return INITIALISERS[name](key, shape, dtype, *map(float, numbers))
 
     return initialise
+
+
+def without_initialisers(model: Any, **changes) -> Any:
+    """A copy of a model for training, which reads no initialiser, so that configs share compiled programs.
+
+    changes: other fields that training does not read
+    """
+    return model.clone(
+        init_config=ml_collections.FrozenConfigDict(dict.fromkeys(model.init_config, ("zeros",))), **changes
+    )

@@ -17,7 +17,7 @@ from lm.cells.recurrence import cell_gates
 from lm.cells.table import check_bias, check_roles, make_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop, drop_rows
-from lm.model.initialisers import initialiser
+from lm.model.initialisers import initialiser, without_initialisers
 from lm.model.layer import RecurrentLayer, check_noise
 from lm.model.losses import GRADIENTS, penalties, softmax_loss, softmax_nats
 
@@ -52,9 +52,7 @@ class LanguageModel(nn.Module):
     reset: int | None = None
 
     def for_training(self) -> "LanguageModel":
-        """The same model without the fields that training does not read, so that configs share compiled programs."""
-        unread = ml_collections.FrozenConfigDict(dict.fromkeys(self.init_config, ("zeros",)))
-        return self.clone(zoneout=(), init_config=unread)
+        return without_initialisers(self, zoneout=())
 
     @property
     def cell(self) -> Cell:

@@ -23,7 +23,7 @@ from lm.data.word_shapes import SHAPES
 from lm.errors import UserError
 from lm.model import crf
 from lm.model.dropout import Noise, drop, drop_rows
-from lm.model.initialisers import initialiser
+from lm.model.initialisers import initialiser, without_initialisers
 from lm.model.layer import RecurrentLayer, check_noise, mask_of
 from lm.model.losses import softmax_loss
 
@@ -51,9 +51,7 @@ class SequenceModel(nn.Module):
     shapes: bytes = b""
 
     def for_training(self) -> "SequenceModel":
-        """The same model without the fields that training does not read."""
-        unread = ml_collections.FrozenConfigDict(dict.fromkeys(self.init_config, ("zeros",)))
-        return self.clone(zoneout=(), init_config=unread)
+        return without_initialisers(self, zoneout=())
 
     @property
     def cell(self) -> Cell:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float, Integer, Key
 
-from lm.model.initialisers import initialiser
+from lm.model.initialisers import initialiser, without_initialisers
 from lm.model.losses import softmax_loss
 
 
@@ -18,8 +18,7 @@ class SoftmaxClassifier(nn.Module):
     labels: int
 
     def for_training(self) -> "SoftmaxClassifier":
-        """The same model without its initialisers, which training does not read."""
-        return self.clone(init_config=ml_collections.FrozenConfigDict(dict.fromkeys(self.init_config, ("zeros",))))
+        return without_initialisers(self)
 
     def setup(self):
         init = self.init_config

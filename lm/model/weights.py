@@ -295,7 +295,7 @@ def reorder(parameters: dict[str, np.ndarray], order: Integer[np.ndarray, " V"])
 def vocabulary_order(path: str, symbols: tuple[str, ...]) -> Integer[np.ndarray, " V"]:
     """Row of each of our symbols in a file with one token per line. Raises UserError if the tokens differ."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             theirs = file.read().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Integer, Key
 
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop
-from lm.model.initialisers import initialiser
+from lm.model.initialisers import initialiser, without_initialisers
 
-# config.model.output. dropped_logits: config.keep_prob.output drops tanh units and logits.
+# config.model.output. config.keep_prob.output drops tanh units; in dropped_logits, also logits.
 OUTPUTS = ("dense", "dropped_logits")
 
 
@@ -29,8 +29,7 @@ class WindowClassifier(nn.Module):
     window: int
 
     def for_training(self) -> "WindowClassifier":
-        """The same model without its initialisers, which training does not read."""
-        return self.clone(init_config=ml_collections.FrozenConfigDict(dict.fromkeys(self.init_config, ("zeros",))))
+        return without_initialisers(self)
 
     def setup(self):
         init, size, units = self.init_config, self.config.embedding_size, self.config.hidden[0]
@@ -43,8 +42,8 @@ class WindowClassifier(nn.Module):
     def __call__(self, x: Integer[Array, "B D"], noise: Noise | None = None) -> Float[Array, "B C"]:
         """Log-probabilities of the labels."""
         joined = jnp.take(self.embedding, x, axis=0, mode="clip").reshape(x.shape[0], -1)
-        hidden = jnp.tanh(joined @ self.input_kernel + self.bias[None])
-        logits = drop(noise, "output", hidden[None]) @ self.output_kernel + self.output_bias[None, None]
+        hidden = jnp.tanh(joined @ self.input_kernel + self.bias[None])[None]  # as one time step: drop reads [T, B, H]
+        logits = drop(noise, "output", hidden) @ self.output_kernel + self.output_bias[None, None]
         if self.config.output == "dropped_logits":
             logits = drop(noise, "output", logits, layer=1)  # layer=1: a separate mask
         return jax.nn.log_softmax(logits[0])

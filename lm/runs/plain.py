@@ -5,17 +5,12 @@ import numbers
 import os
 from collections.abc import Mapping
 
-import numpy as np
-
 
 def plain(value):
     """Converts `value` to types of strict JSON: dicts, lists, strings, numbers, booleans, None.
 
-    Tuples, sets and arrays become lists, configs dicts, scalars of NumPy and JAX become Python's, numbers that are
-    not finite become None. So plain(x) == json.loads(json.dumps(plain(x))), and a config in memory can be compared
-    with one read from a file.
-
-    Raises TypeError for a value that JSON cannot represent.
+    Tuples, sets, arrays -> lists; configs -> dicts; paths -> strings; NumPy and JAX scalars -> Python's; numbers that
+    are not finite -> None. Raises TypeError for a value that JSON cannot represent.
     """
     if value is None or isinstance(value, str | bool):
         return value
@@ -29,8 +24,6 @@ def plain(value):
         return [plain(item) for item in value]
     if hasattr(value, "tolist") and not isinstance(value, numbers.Number):  # an array
         return plain(value.tolist())
-    if isinstance(value, np.bool_):
-        return bool(value)
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):

@@ -44,6 +44,7 @@ FREE = (
     *("evaluation.protocols", "evaluation.splits"),
 )
 LENGTH = ("train.steps", "train.epochs")  # a run may train longer
+OVER_THE_RUN = ("cosine",)  # values of config.optim.schedule whose rates depend on the length of the run
 
 
 def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
@@ -113,11 +114,12 @@ def _check_same_run(workdir: Path, old: dict, new: dict) -> str:
     changed = differences(old, new, FREE, but=("checkpoint.every_steps", "checkpoint.keep") if rolls_back else ())
     before, after = flat(old), flat(new)
     longer = [key for key in changed if key in LENGTH and _grows(before.get(key), after.get(key))]
-    decays = after.get("optim.schedule") == "cosine"
-    if longer and decays and list(changed) == longer:
+    schedule = after.get("optim.schedule")
+    if longer and schedule in OVER_THE_RUN and list(changed) == longer:
         raise UserError(
-            f"directory {workdir} holds a run of a different config ({shown(changed)}): config.optim.schedule=cosine "
-            f"depends on the length of training; --config.init_from={workdir} starts a new run from its weights"
+            f"directory {workdir} holds a run of a different config ({shown(changed)}): "
+            f"config.optim.schedule={schedule} depends on the length of training; "
+            f"--config.init_from={workdir} starts a new run from its weights"
         )
     if list(changed) != longer:
         raise UserError(

@@ -19,8 +19,6 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 
 from lm.model.language_model import LanguageModel, read_tokens
 
-ADAPTS = ("temperature", "cache", "dynamic", "both")
-
 
 class Adaptation(NamedTuple):
     """config.evaluation: temperature; theta and lambda (share) of the cache; rate and decay of the gradient steps."""
@@ -49,7 +47,7 @@ def adaptive_nats(
     cached: int,
     adaptation: Adaptation,
 ) -> Float[Array, "K R-{model.context} 1"]:
-    """Nats of the targets of consecutive windows, each one segment. adapts: one of ADAPTS; cached: W."""
+    """Nats of the targets of consecutive windows, each one segment. adapts: as in the table above; cached: W"""
 
     def read(changed: dict, window, carry) -> Any:
         return model.apply({"params": changed}, window, carry, method="scored")

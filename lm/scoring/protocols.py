@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 from ml_collections import ConfigDict
 
-from lm.data.batches import make_streams, on_device
+from lm.data.batches import make_streams
 from lm.errors import UserError
 from lm.model.language_model import LanguageModel
 from lm.scoring.adaptive import Adaptation, adaptive_nats
@@ -107,7 +108,7 @@ class Protocol(NamedTuple):
     extent: what sets the number of windows: "text" (its length) or "predictions" (settings.predictions)
     most_nats: upper bound on the nats of one target
     reads: keys of config.evaluation that affect the score
-    adapts: how the model adapts to the text: a name of lm/scoring/adaptive.py: ADAPTS, or "" if it does not
+    adapts: how the model adapts to the text (lm/scoring/adaptive.py), or "" if it does not
     """
 
     windows: Callable[[int, int, ConfigDict], Windows]
@@ -148,7 +149,7 @@ def _target_nats(windows: Windows, tokens: Tokens, stream: Callable) -> Nats:
     count, size, rows, hop, targets = windows
     starts = hop * np.arange(count)[:, None, None] + len(tokens) // rows * np.arange(rows)  # [K, 1, B]
     read = tokens.take(starts + np.arange(size)[:, None], mode="wrap")  # [K, W, B]
-    return np.asarray(stream(on_device(read))).reshape(-1)[:targets]
+    return np.asarray(stream(jnp.asarray(read))).reshape(-1)[:targets]
 
 
 def _adaptive(protocol: str, settings: ConfigDict) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Source: Bengio et al. (2015). Here all rows of a batch share one draw per time step.
 
-config.loss.forcing_schedule at training step i (from 0): p = config.loss.teacher_forcing, k = config.loss.forcing_steps
+The probability at training step i (from 0), by config.loss.forcing_schedule; p is teacher_forcing, k forcing_steps:
   constant         p
   linear           p (1 - i / k), then 0
   exponential      p exp(-i / k)
@@ -26,7 +26,7 @@ SCHEDULES = {
 
 
 class Forcing(NamedTuple):
-    """first: the initial probability p; steps: k"""
+    """first: p; steps: k"""
 
     first: float
     schedule: str
@@ -49,7 +49,7 @@ def make_forcing(loss: ml_collections.ConfigDict) -> Forcing:
     """Reads config.loss. Raises UserError if a constant schedule has forcing_steps, or another lacks them."""
     if (loss.forcing_schedule == "constant") != (loss.forcing_steps == 0):
         raise UserError(
-            "config.loss.forcing_steps must be 0 with config.loss.forcing_schedule=constant, else at least 1, not "
-            f"{loss.forcing_steps} with {loss.forcing_schedule}"
+            f"config.loss.forcing_steps={loss.forcing_steps} does not fit forcing_schedule={loss.forcing_schedule}: "
+            "constant needs 0, the others at least 1"
         )
     return Forcing(loss.teacher_forcing, loss.forcing_schedule, loss.forcing_steps)

@@ -73,10 +73,7 @@ class Labelling(Bucketed):
     # --- Scores -----------------------------------------------------------------------------------------------------
 
     def score(self, parameters, split, protocol, settings):
-        return self.score_of(split, *predict(self, parameters, split))
-
-    def score_of(self, split: Examples, nats: np.ndarray, predicted: np.ndarray) -> Score:
-        """Scores a split from the nats and the prediction of every label, both in the order of the split."""
+        nats, predicted = predict(self, parameters, split)
         measures = {"accuracy": float(np.mean(predicted == split.labels))}
         if self.has_entities:
             names = np.array(self.labels)
@@ -92,10 +89,9 @@ class Labelling(Bucketed):
     def compile_score(self, parameters, split, protocol, settings):
         plan = self.plan_of(split)
         data = jax.eval_shape(lambda: examples.on_device(plan, split))
-        return _predict.lower(self.model, plan, max(plan.lengths), parameters, data, 0).compile()
+        return _predict_batch.lower(self.model, plan, max(plan.lengths), parameters, data, 0).compile()
 
     def plan_of(self, split: Examples) -> Plan:
-        """The batches for scoring a split."""
         return make_plan(self.plan.cut, split, self.buckets)
 
     # --- Checks -----------------------------------------------------------------------------------------------------
@@ -116,12 +112,6 @@ def _log_probs(model: SequenceModel, parameters, batch: examples.Batch) -> Any:
     return model.apply({"params": parameters}, batch.tokens, batch.lengths)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _predicted(model: SequenceModel, parameters, batch: examples.Batch) -> Any:
-    labels = batch.labels if model.per_token else batch.labels[None]
-    return model.apply({"params": parameters}, batch.tokens, batch.lengths, labels, method="predict")
-
-
 def labelled_tokens(config, vocabulary: Vocabulary, text: str) -> list[str]:
     """Tokens of a text, cut as in config.data."""
     del vocabulary
@@ -129,30 +119,33 @@ def labelled_tokens(config, vocabulary: Vocabulary, text: str) -> list[str]:
 
 
 def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, parameters: dict, text: str):
-    """Returns (tokens [N], most probable labels, log-probabilities [., C]) of the text, or of each of its tokens."""
+    """Returns (tokens [N], most probable labels [n], log-probabilities [n, C]): n is N for a tagger, else 1."""
     tokens, symbols = tokens_of(config.data, text), vocabulary.symbols
     if not tokens:
         raise UserError("the text is empty")
-    index, unknown = {symbol: number for number, symbol in enumerate(symbols)}, vocabulary.unknown
+    index = {symbol: number for number, symbol in enumerate(symbols)}
+    unknown = None if vocabulary.unknown is None else index[vocabulary.unknown]
     if unknown is None and (missing := [token for token in tokens if token not in index]):
         raise UserError(f"the vocabulary lacks {', '.join(map(in_short, dict.fromkeys(missing[:5])))}")
-    ids = np.array([index.get(token, index[unknown or symbols[0]]) for token in tokens])
+    ids = np.array([index.get(token, unknown) for token in tokens])
     one = Examples(ids, np.array([0, len(ids)]), np.zeros(1, np.int32))
-    if model.per_token:  # a second text: for one text of one token, labels per token and per text look alike
+    if model.per_token:  # a second text: alone, the label of a one-token text would be read as one per text
         ids = np.array([*ids, ids[0], ids[0]])
         one = Examples(ids, np.array([0, len(tokens), len(ids)]), np.zeros(len(ids), np.int32))
     plan = make_plan(cut_of(config.data)._replace(batch_size=1), one, 1)
-    batch = read_batch(plan, examples.on_device(plan, one), plan.lengths[0], 0)
-    labels, log_probs = _predicted(model, parameters, batch)[1], _log_probs(model, parameters, batch)
+    data, length = examples.on_device(plan, one), plan.lengths[0]
+    _, labels = _predict_batch(model, plan, length, parameters, data, 0)
+    log_probs = _log_probs(model, parameters, read_batch(plan, data, length, 0))
     count = len(tokens) if model.per_token else 1
     return tokens, np.asarray(labels)[:count, 0], np.asarray(log_probs)[:count, 0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _predict(model: SequenceModel, plan: Plan, length: int, parameters, data: examples.Data, cursor):
+def _predict_batch(model: SequenceModel, plan: Plan, length: int, parameters, data: examples.Data, cursor) -> Any:
     """Returns (nats of every label of a batch, most probable labels), each [T, B] or [1, B]."""
     batch = read_batch(plan, data, length, cursor)
-    return _predicted(model, parameters, batch)
+    labels = batch.labels if model.per_token else batch.labels[None]
+    return model.apply({"params": parameters}, batch.tokens, batch.lengths, labels, method="predict")
 
 
 def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndarray, np.ndarray]:
@@ -161,7 +154,7 @@ def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndar
     data = examples.on_device(plan, split)
     nats, found = np.zeros(len(split.labels), np.float32), np.zeros(len(split.labels), np.int32)
     for cursor, bucket, numbers in each_batch(data):
-        values = _predict(task.model, plan, plan.lengths[bucket], parameters, data, cursor)
+        values = _predict_batch(task.model, plan, plan.lengths[bucket], parameters, data, cursor)
         for column, number in enumerate(numbers):
             first, last = split.starts[number : number + 2] if task.model.per_token else (number, number + 1)
             for array, value in zip((nats, found), values, strict=True):
@@ -182,8 +175,9 @@ def make_labelling(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelli
         raise UserError(f"config.task={config.task} needs labels, which config.data.corpus={data.corpus} lacks")
     tagged = len(train.labels) == len(train.tokens) != len(train)
     if tagged != (config.task == "tagging"):
-        kind = "token: config.task=tagging" if tagged else "sequence: config.task=classification"
-        raise UserError(f"config.task={config.task}: config.data.corpus={data.corpus} has one label per {kind}")
+        fits, unit = ("tagging", "token") if tagged else ("classification", "sequence")
+        why = f"config.data.corpus={data.corpus} has one label per {unit}"
+        raise UserError(f"config.task must be {fits}, not {config.task}: {why}")
     if tagged != (pooling == "none"):
         raise UserError(f"config.model.pooling must {'' if tagged else 'not '}be none with config.task={config.task}")
     if data.examples != "sequences" and not tagged:

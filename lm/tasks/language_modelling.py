@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from lm.data.batches import Streams, advance, make_streams, on_device, starts_epoch, window
+from lm.data.batches import Streams, advance, make_streams, starts_epoch, window
 from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
 from lm.errors import UserError, check_name
@@ -72,7 +72,7 @@ class LanguageModelling:
         return jnp.zeros((), jnp.int32)
 
     def on_device(self, split):
-        return on_device(split)
+        return jnp.asarray(split)
 
     def order(self, data, key, step):
         return data

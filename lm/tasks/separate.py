@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ UNPAIRED = {
     "loss.forcing_schedule": "constant",
     "loss.forcing_steps": 0,
 }
-# The noise of step s uses the key folded with s, the order of epoch e the key folded with _ORDERS + e. s < _ORDERS.
+# fold_in(key, s) gives the noise of step s < _ORDERS, fold_in(key, _ORDERS + e) the order of epoch e.
 _ORDERS = 2**31
 
 
@@ -74,7 +75,7 @@ class Separate(abc.ABC):
         return []
 
     def check_memory(self, config):
-        del config  # scoring reads batches like those of training
+        del config  # scoring needs no more than training
 
     def order_key(self, key: jax.Array, step: jax.Array) -> jax.Array:
         """The random key of the order of the epoch of `step`."""
@@ -122,8 +123,8 @@ class Bucketed(Separate):
         return max(plan.lengths) * plan.cut.batch_size
 
     def timed_part(self, split, protocol, settings, tokens):
-        count = max(4 * self.batch_size, tokens * len(split) // max(1, len(split.tokens)))
-        part = split.first(count)
+        examples = max(4 * self.batch_size, tokens * len(split) // max(1, len(split.tokens)))
+        part = split.first(examples)
         return part, len(split) / len(part)
 
 
@@ -142,10 +143,8 @@ def check_settings(
             "text lacks would keep random vectors"
         )
     check_fixed(config, fixed)
-    values = config.to_dict()
     for key, (default, instead) in UNREAD.items():
-        group, name = key.split(".")
-        if values[group][name] != default:
+        if operator.attrgetter(key)(config) != default:
             raise UserError(
                 f"config.{key} is not read with config.task={config.task}: leave it at {default!r}; for your own text, "
                 f"set {instead}"
@@ -163,8 +162,6 @@ def check_settings(
 
 def check_fixed(config: ml_collections.ConfigDict, fixed: Mapping[str, object]):
     """Raises UserError unless each key has its fixed value."""
-    values = config.to_dict()
     for key, allowed in fixed.items():
-        group, name = key.split(".")
-        if values[group][name] != allowed:
+        if operator.attrgetter(key)(config) != allowed:
             raise UserError(f"config.{key} must be {allowed!r} with config.task={config.task}")

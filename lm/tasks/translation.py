@@ -25,12 +25,17 @@ from lm.tasks.separate import FIXED, Bucketed, check_settings
 
 
 class Protocol(NamedTuple):
+    """purpose: for --help; reads: keys of config.evaluation that affect the score"""
+
     purpose: str
+    reads: tuple[str, ...] = ()
 
 
 PROTOCOLS = {
     "exact": Protocol("nats of each target symbol given the true symbols before it; texts by greedy search"),
-    "beam": Protocol("pairs: nats as in exact; texts by beam search of width config.evaluation.beams"),
+    "beam": Protocol(
+        "pairs: nats as in exact; texts by beam search of width config.evaluation.beams", ("beams", "length_penalty")
+    ),
     "free_running": Protocol("pairs: nats given the model's own greedy output, not a likelihood; texts as in exact"),
 }
 FOUR = 4  # BLEU compares n-grams of up to four words: it is 0 if every target is shorter

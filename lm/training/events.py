@@ -1,10 +1,12 @@
 """Decides after which steps a run reports, validates, samples and saves."""
 
+from lm.errors import UserError
+from lm.runs.workdir import read_config
 from lm.training.setup import Setup
 
 
 def happens(step: int, every: int, epoch: int, total: int) -> bool:
-    """Whether an event with period `every` follows step `step` (from 0): after steps 0, every, 2 every, …
+    """Whether an event with period `every` follows step `step` (from 0): if `every` divides it.
 
     A period of 0 means the end of every epoch (of `epoch` steps). The last step triggers every event.
     """
@@ -19,11 +21,7 @@ def next_stop(setup: Setup, done: int) -> int:
     epoch, total = setup.task.steps_per_epoch, setup.total_steps
     stop = min(done + train.steps_per_dispatch, total)
     for made in range(done + 1, stop):
-        step = made - 1
-        periods = (train.report_every, train.evaluate_every, train.sample_every or total, 0)
-        if any(happens(step, every, epoch, total) for every in periods):
-            return made
-        if made % setup.config.checkpoint.every_steps == 0:
+        if made % epoch == 0 or due(setup, made):
             return made
     return stop
 
@@ -42,7 +40,32 @@ def due(setup: Setup, done: int) -> set[str]:
         "epoch": ends_epoch,
         "validation": validates,
         "report": ends_epoch or validates or happens(step, train.report_every, epoch, total),
-        "sample": last or happens(step, train.sample_every or total, epoch, total),
+        "sample": happens(step, train.sample_every or total, epoch, total),
         "checkpoint": last or done % setup.config.checkpoint.every_steps == 0,
     }
     return {name for name, is_due in when.items() if is_due}
+
+
+def check_longer(setup: Setup, workdir, done: int):
+    """Raises UserError if `workdir` holds a finished, shorter run whose last validation has decided how to train on.
+
+    Every run validates after its last step. Unless that step is on schedule, the longer run has no such check, so it
+    would differ from a run of its length if validation decides the rate, the averaging or an early stop.
+    """
+    old, config = read_config(workdir), setup.config
+    if old is None or done == setup.total_steps:
+        return
+    epoch = setup.task.steps_per_epoch
+    ended = done == (old["train"]["steps"] or old["train"]["epochs"] * epoch)
+    if not ended or happens(done - 1, config.train.evaluate_every, epoch, setup.total_steps):
+        return
+    decides = {
+        "config.optim.schedule=plateau": config.optim.schedule == "plateau",
+        "config.optim.name=nt_asgd": config.optim.name == "nt_asgd",
+        f"config.train.patience={config.train.patience}": config.train.patience > 0,
+    }
+    for key in [key for key, reads in decides.items() if reads]:
+        raise UserError(
+            f"directory {workdir} holds a run of {done} steps, and {key} has read the validation after its last step, "
+            f"which a longer run would not make: choose another directory"
+        )

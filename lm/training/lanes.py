@@ -25,9 +25,9 @@ from lm.errors import UserError
 from lm.machine import signals
 from lm.machine.signals import Interrupted
 from lm.runs import lock
-from lm.runs.workdir import lengthen, prepare_workdir
+from lm.runs.workdir import OVER_THE_RUN, lengthen, prepare_workdir
 from lm.training import memory, optim
-from lm.training.events import next_stop
+from lm.training.events import check_longer, next_stop
 from lm.training.optim import Hyper
 from lm.training.recorder import ReadTest, Recorder
 from lm.training.setup import Program, Setup
@@ -60,7 +60,7 @@ def _shared(config: ml_collections.ConfigDict) -> dict:
     shared = {key: value for key, value in config.to_dict().items() if key not in FREE}
     for group, free in FREE_IN.items():
         shared[group] = {key: value for key, value in shared[group].items() if key not in free}
-    length = (config.train.steps, config.train.epochs) if config.optim.schedule == "cosine" else ()
+    length = (config.train.steps, config.train.epochs) if config.optim.schedule in OVER_THE_RUN else ()
     return shared | {"optim": optim.static_part(config.optim).to_dict(), "length": length}
 
 
@@ -242,6 +242,8 @@ def train_lanes(
         data = setups[0].task.on_device(setups[0].corpus.splits["train"])
         recorders = [Recorder(setup, workdir, read_test) for setup, workdir in zip(setups, workdirs, strict=True)]
         lanes = Lanes(recorders, data, within)
+        for recorder in recorders:
+            check_longer(recorder.setup, recorder.workdir, recorder.done)
         for setup, workdir in zip(setups, workdirs, strict=True):
             lengthen(workdir, setup.config)
         return lanes.run()

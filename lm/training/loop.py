@@ -13,7 +13,7 @@ from lm.machine.signals import Interrupted
 from lm.runs import lock
 from lm.runs.workdir import lengthen, prepare_workdir
 from lm.training import devices, memory
-from lm.training.events import next_stop
+from lm.training.events import check_longer, next_stop
 from lm.training.recorder import Observe, ReadTest, Recorder
 from lm.training.setup import Setup
 from lm.training.step import train_steps
@@ -89,5 +89,10 @@ def train(setup: Setup, workdir, read_test: ReadTest | None = None, observe: Obs
 
         devices.first_does(prepare)
         trainer = Trainer(Recorder(setup, workdir, read_test, observe))  # raises UserError for other data
-        devices.first_does(lambda: lengthen(workdir, setup.config))
+
+        def prolong():
+            check_longer(setup, workdir, trainer.recorder.done)
+            lengthen(workdir, setup.config)
+
+        devices.first_does(prolong)
         return trainer.run()

@@ -9,6 +9,7 @@ import ml_collections
 from configs.rules import check_values
 from lm.data.corpora import Corpus
 from lm.errors import UserError, check_name
+from lm.runs.workdir import OVER_THE_RUN
 from lm.tasks import make_task
 from lm.tasks.task import Task
 from lm.training import devices, optim, validation
@@ -66,8 +67,8 @@ class Setup:
                 "train": {"steps_per_dispatch": config.train.steps_per_dispatch, "devices": config.train.devices},
             }
         )
-        decays_over_run = config.optim.schedule == "cosine"
-        return Program(needed, self.task.for_training(), self.total_steps if decays_over_run else 0)
+        length = self.total_steps if config.optim.schedule in OVER_THE_RUN else 0
+        return Program(needed, self.task.for_training(), length)
 
 
 def check_length(train: ml_collections.ConfigDict):

@@ -14,7 +14,9 @@ from lm.scoring.score import Score
 from lm.tasks.task import Split
 from lm.training.setup import Setup
 
-NO_TEST = "the corpus has no test split; for your own text, set config.data.test_path"
+NO_TEST = (
+    "the corpus has no test split; for your own text, set config.data.test_path, or the last of config.data.fractions"
+)
 
 
 def texts_to_score(

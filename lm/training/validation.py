@@ -79,4 +79,7 @@ def check_validation(config: ml_collections.ConfigDict, splits: dict):
     }
     for key in [key for key, used in wanted.items() if used]:
         if "valid" not in splits:
-            raise UserError(f"config.{key} needs a validation text, but this corpus has none")
+            raise UserError(
+                f"config.{key} needs a validation text, but this corpus has none; for your own text, set "
+                "config.data.valid_path, fractions or valid_share"
+            )

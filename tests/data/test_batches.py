@@ -13,7 +13,7 @@ from tests.helpers import references
 def windows(batching, text, batch_size, unroll, count):
     """The first `count` windows [count, T + 1, B] and, for each, whether it starts an epoch."""
     streams = batches.make_streams(batching, len(text), batch_size, unroll)
-    tokens, cursor, found, starts = batches.on_device(text), jnp.int32(0), [], []
+    tokens, cursor, found, starts = jnp.asarray(text), jnp.int32(0), [], []
     read = jax.jit(lambda tokens, cursor: batches.window(streams, tokens, cursor))
     for _ in range(count):
         found.append(np.asarray(read(tokens, cursor)))
@@ -75,7 +75,7 @@ def test_positions_of_100_million_tokens_do_not_overflow():
     assert streams.row == 1_562_484
     positions = (np.arange(batch_size) * 1_562_484 + 99_998_995 + np.arange(unroll + 1)[:, None]) % length
     tokens = np.resize(np.arange(256, dtype=np.uint8), length)
-    found = batches.window(streams, batches.on_device(tokens), jnp.int32(99_998_995))
+    found = batches.window(streams, jnp.asarray(tokens), jnp.int32(99_998_995))
     np.testing.assert_array_equal(np.asarray(found), positions % 256)
 
 

@@ -16,3 +16,4 @@ def few(values: Iterable, *quick) -> list:
 
 # One cell of each kind that the time loop knows: lm/cells/kinds.py.
 EACH_CELL = few(CELLS, "lstm", "gru", "min_gru")
+LSTM_FIRST = few(CELLS, "lstm")

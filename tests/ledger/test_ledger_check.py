@@ -192,6 +192,7 @@ def test_a_finished_run_goes_on_record_with_its_ledger(ledger, claims, tmp_path,
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_record_that_is_replaced_is_named_with_both_values(ledger, claims, tmp_path, monkeypatch, capsys):
     """Of a run and of a ledger; the same record again replaces nothing."""
     monkeypatch.setattr(record, "all_claims", lambda: claims)

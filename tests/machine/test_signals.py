@@ -62,6 +62,7 @@ def test_a_signal_ends_a_run_that_goes_on_bitwise(tmp_path, number):
     assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_signal_ends_lanes_that_go_on(tmp_path, monkeypatch):
     configs = [tiny.config(**CONFIG, seed=seed) for seed in (0, 1)]
     paths = [[tmp_path / name / str(seed) for seed in (0, 1)] for name in ("whole", "cut")]

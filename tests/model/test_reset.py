@@ -17,13 +17,13 @@ from lm.scoring.protocols import exact_nats
 from lm.training.loop import train
 from lm.training.setup import make_setup
 from tests.helpers import tiny
-from tests.helpers.few import EACH_CELL
+from tests.helpers.few import LSTM_FIRST
 
 SPACE = 0  # tiny.SYMBOLS[0] ends the sentences
 T, B, H = 9, 3, 4
 
 
-@pytest.mark.parametrize("name", EACH_CELL)
+@pytest.mark.parametrize("name", LSTM_FIRST)
 def test_every_cell_runs_each_part_as_if_alone_with_the_gradient_of_autodiff(name):
     config = tiny.config(model__cell=name, model__projection=4)
     cell = make_cell(config.model)
@@ -94,6 +94,7 @@ def test_a_reset_that_does_not_fit_is_refused(changes, message):
         make_setup(tiny.config(**changes), tiny.corpus())
 
 
+@pytest.mark.slow
 def test_training_with_a_reset_differs_and_resumes_bit_for_bit(tmp_path):
     def parameters(name, **changes):
         train(make_setup(tiny.config(**changes), tiny.corpus()), tmp_path / name)

@@ -41,6 +41,7 @@ def test_it_shows_scores_beside_the_reported_numbers_with_verdicts(tmp_path, cap
     assert EVIL not in page, "what a run holds is text, not HTML"
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_run_is_not_judged_by_the_numbers_of_its_config(tmp_path, capsys):
     train.run(settings(tmp_path), tmp_path / "first")
     assert "the source reports" in capsys.readouterr().out

@@ -49,6 +49,7 @@ def test_the_cache_is_the_loop_of_its_equation(case):
     np.testing.assert_allclose(protocol_nats("cache", model, parameters, text, chosen), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", few(CASES, "bigram"))
 def test_a_temperature_divides_the_logits(case):
     model, parameters = tiny.model(**CASES[case])
@@ -78,7 +79,7 @@ def test_dynamic_evaluation_is_the_loop_of_its_equation():
     assert total < exact_nats(model, trained, text).sum() + 5.0
 
 
-@pytest.mark.parametrize("protocol", ADAPTIVE)
+@pytest.mark.parametrize("protocol", few(ADAPTIVE, "dynamic_cache"))
 def test_probabilities_sum_to_one_and_no_score_depends_on_later_tokens(protocol):
     """Texts that differ in the last symbol alone: the scores before are equal, and the last probabilities sum to 1."""
     model, parameters = tiny.model()
@@ -90,7 +91,7 @@ def test_probabilities_sum_to_one_and_no_score_depends_on_later_tokens(protocol)
     assert sum(np.exp(-nats[-1]) for nats in found) == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("protocol", ADAPTIVE)
+@pytest.mark.parametrize("protocol", few(ADAPTIVE, "cache"))
 def test_without_adaptation_it_is_the_exact_score_and_nothing_is_kept(protocol):
     model, parameters = tiny.model()
     text, exact = tiny.text(40), exact_nats(*tiny.model(), tiny.text(40)).sum()

@@ -8,7 +8,7 @@ import pytest
 from lm.scoring import inspection
 from lm.scoring.protocols import exact_nats
 from tests.helpers import tiny
-from tests.helpers.few import EACH_CELL
+from tests.helpers.few import LSTM_FIRST
 
 TEXT = tiny.text(37)
 
@@ -46,7 +46,7 @@ def test_texts_scored_side_by_side_equal_each_alone():
             np.testing.assert_allclose(nats, exact_nats(model, parameters, tokens), rtol=1e-5)
 
 
-@pytest.mark.parametrize("cell", EACH_CELL)
+@pytest.mark.parametrize("cell", LSTM_FIRST)
 def test_states_are_those_of_the_model_read_step_by_step(cell):
     model, parameters = tiny.model(model__cell=cell, model__hidden=(3, 4), model__projection=2)
     found = inspection.trace(model, parameters, TEXT)

@@ -108,6 +108,7 @@ def test_a_killed_run_resumes_bit_for_bit(trained, tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+@pytest.mark.slow
 def test_each_lane_is_the_run_alone(trained, tmp_path, monkeypatch):
     config, directory, _ = trained
     monkeypatch.setattr(lanes, "one_device_per_core", lambda: None)  # JAX has begun already

@@ -59,8 +59,13 @@ def test_a_small_model_learns_to_copy_sums_of_its_own(tmp_path, config):
     assert summary["results"][0]["sequence_accuracy"] == right > 0.5
     with pytest.raises(UserError, match="line 2: the vocabulary lacks 'a', 'b'"):
         run.translate(["1+2", "b+a", "c"])
+    with pytest.raises(UserError, match="needs a list of lines, not a single text"):
+        run.translate("1+2")
+    with pytest.raises(UserError, match=r"run\.translate needs a text, not a int"):
+        run.translate(["1+2", 3])
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, config, capsys, monkeypatch):
     train(load_setup(config, None), tmp_path / "run")
     (tmp_path / "lines").write_text("1+2\n\n" + "1" * 400 + "\n")
@@ -110,7 +115,7 @@ def test_forcing_that_has_fallen_to_nothing_is_none(tmp_path, config):
 
 def test_a_schedule_needs_steps(config):
     config.loss.forcing_schedule = "linear"
-    with pytest.raises(UserError, match=r"config\.loss\.forcing_steps must be 0 with .*=constant, else at least 1"):
+    with pytest.raises(UserError, match=r"forcing_steps=0 does not fit forcing_schedule=linear: constant needs 0"):
         load_setup(config, None)
 
 

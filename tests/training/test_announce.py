@@ -16,6 +16,7 @@ from lm.training import estimates, memory, timing
 from lm.training.loop import train
 from lm.training.setup import Setup, make_setup
 from tests.helpers import tiny
+from tests.helpers.few import few
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +74,7 @@ def test_it_says_nothing_without_being_asked_or_where_it_goes_on(tmp_path, corpu
     assert "in all" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("is_long", [False, True])
+@pytest.mark.parametrize("is_long", few([False, True], False))
 def test_the_run_compiles_no_program_again(tmp_path, corpus, is_long):
     config = tiny.config(model__hidden=(4 + is_long,))  # no other test has compiled it
     with tiny.compilations() as before:

@@ -91,6 +91,35 @@ def test_a_finished_run_trains_longer_bit_for_bit(tmp_path, more):
     assert json.loads((tmp_path / "a" / "summary_of_7_steps.json").read_text())["train"]["steps"] == 7
 
 
+DECIDED = {
+    "plateau": {"optim__schedule": "plateau", "optim__decay_rate": 0.5, "optim__learning_rate": 50.0},
+    "nt_asgd": {"optim__name": "nt_asgd", "optim__nonmonotone_checks": 1},
+    "patience": {"train__patience": 1},
+}
+
+
+@pytest.mark.parametrize("decided", DECIDED)
+def test_a_run_is_not_made_longer_if_its_last_validation_was_off_schedule_and_decided(tmp_path, decided):
+    """Steps 0, 3, 6, ... are validated: 7 steps end on schedule, 8 steps do not."""
+    more = {"train__evaluate_every": 3} | DECIDED[decided]
+    run(tmp_path / "a", train__steps=8, **more)
+    before = (tmp_path / "a" / "config.json").read_text()
+    with pytest.raises(UserError, match=f"8 steps, and config.*{decided}.* has read the validation after its last"):
+        run(tmp_path / "a", train__steps=12, **more)
+    assert (tmp_path / "a" / "config.json").read_text() == before
+    assert run(tmp_path / "a", train__steps=8, **more)["train"]["steps"] <= 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decided", DECIDED)
+def test_on_schedule_the_last_validation_is_one_of_the_longer_run(tmp_path, decided):
+    more = {"train__evaluate_every": 3} | DECIDED[decided]
+    run(tmp_path / "a", train__steps=7, **more)
+    longer = run(tmp_path / "a", train__steps=12, **more)
+    assert longer["results"] == run(tmp_path / "b", train__steps=12, **more)["results"]
+    assert_equal(lm.open_run(tmp_path / "a").parameters, lm.open_run(tmp_path / "b").parameters)
+
+
 def test_epochs_can_be_added_too(tmp_path):
     run(tmp_path, train__steps=0, train__epochs=1)
     assert run(tmp_path, train__steps=0, train__epochs=2)["train"]["steps"] == 2 * 33

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lm.training.optim import hyper_of, learning_rate, transformation
+from lm.runs.workdir import OVER_THE_RUN
+from lm.training.optim import AVERAGED, OPTIMISERS, SCHEDULES, hyper_of, learning_rate, transformation
 from lm.training.setup import make_setup
 from lm.training.step import train_steps
 from tests.helpers import references, tiny
@@ -90,6 +91,13 @@ def test_cosine_by_hand():
     assert found[-1] == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_rates_that_depend_on_the_length_of_a_run_are_known(schedule):
+    """Programs, lanes and resumed runs of other lengths differ exactly if the schedule is in OVER_THE_RUN."""
+    short, long = (rates([1, 20, 50], total_steps=total, schedule=schedule, decay_rate=0.5) for total in (100, 200))
+    assert (schedule in OVER_THE_RUN) == (short.tolist() != long.tolist())
+
+
 def test_constant():
     np.testing.assert_array_equal(rates([0, 10, 10**6], 0.5), [0.5] * 3)
 
@@ -150,6 +158,10 @@ def adam_l2(gradients, parameters):
 
 PLAIN = (sgd, momentum, nesterov, rmsprop, adam)
 DECAYED = {"sgd": sgd_l2, "adam": adam_l2, "adamw": adamw}
+
+
+def test_every_optimiser_has_a_reference():
+    assert {f.__name__ for f in PLAIN} | DECAYED.keys() == OPTIMISERS.keys() - set(AVERAGED)
 
 
 def test_optimisers_are_their_papers():
@@ -226,6 +238,7 @@ def test_training_steps_are_those_of_a_float64_implementation():
             np.testing.assert_allclose(layer.h, h, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_sweep_varies_compiles_nothing():
     """Rate, clip threshold, keep probabilities, seed and length: the same program serves all."""
     settings = {"model__input": "embedding", "model__embedding_size": 6}

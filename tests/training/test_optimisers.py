@@ -184,6 +184,7 @@ def run(tmp_path_factory):
         return *trained(tmp_path_factory.mktemp("run")), compiled
 
 
+@pytest.mark.slow
 def test_the_average_is_that_of_all_parameters_since_its_trigger(run):
     trainer, *_ = run
     assert int(trainer.state.average.count) == len(SCRIPT) - AVERAGED_FROM
@@ -279,6 +280,7 @@ def test_asgd_averages_from_its_step_on():
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, plain.parameters), seen[3])
 
 
+@pytest.mark.slow
 def test_strengths_of_regularisers_compile_nothing():
     off = {"model__input": "embedding", "model__embedding_size": 3, "optim__weight_decay": 0.01}
     sites = tiny.config().keep_prob

@@ -52,6 +52,7 @@ def start(settings):
     return train.load_setup(settings, None)
 
 
+@pytest.mark.slow
 def test_parameters_and_vocabulary_come_from_a_run_or_its_export(first, tmp_path, capsys):
     run = lm.open_run(first)
     directory = export.run(run.config, str(first))
@@ -159,6 +160,7 @@ def test_a_run_that_starts_elsewhere_is_another_run(first, tmp_path):
         train.run(config(tmp_path / "first.txt", init_from=str(first), train__steps=20), tmp_path / "drawn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -185,6 +187,7 @@ def test_a_text_is_cut_as_in_the_run_that_it_starts_from(first, tmp_path):
         start(config(tmp_path / "first.txt", level="word", init_from=str(first)))
 
 
+@pytest.mark.slow
 def test_symbols_that_the_vocabulary_lacks_are_named_or_become_unknown(first, tmp_path):
     with pytest.raises(UserError, match="characters that are not in the vocabulary: 'z'"):
         start(config(write(tmp_path / "z.txt", "the zoo\n" * 60), init_from=str(first)))
@@ -258,6 +261,7 @@ def test_a_word_that_training_lacks_keeps_its_vector_or_zeros(tmp_path):
     assert table["dog"].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", few(["sgd", "adam", "adamw"], "adamw"))
 def test_frozen_vectors_stay_and_all_else_learns(tmp_path, optimiser):
     settings = embedded(tmp_path, optim__frozen=("embedding",), optim__name=optimiser, optim__weight_decay=0.1)
