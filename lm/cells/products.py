@@ -12,11 +12,15 @@ from jaxtyping import Array, Float
 @jax.custom_vjp
 def rows_times(x: Float[Array, "*rows M"], weight: Float[Array, "M N"]) -> Float[Array, "*rows N"]:
     """x @ weight, with the weight's gradient by `weight_gradient`."""
+    return _rows_times(x, weight)
+
+
+def _rows_times(x, weight):
     return (_flat(x) @ weight).reshape(*x.shape[:-1], weight.shape[-1])
 
 
 def _forward(x, weight):
-    return rows_times(x, weight), (x, weight)
+    return _rows_times(x, weight), (x, weight)
 
 
 def _backward(saved, d):
