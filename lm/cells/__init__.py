@@ -1,7 +1,7 @@
 """Recurrent cells: their equations by family, the table that names them, and the loop that runs them over time.
 
 Shapes are written in signatures, as in `Float[Array, "T B H"]`, and checked in tests (tests/conftest.py). A letter
-means the same dimension in every folder of lm/:
+means the same dimension in every folder of lm/, unless a docstring gives it another meaning:
 
     T  time steps of a window                  V  symbols of the vocabulary
     B  rows of a batch                         E  embedding dimension

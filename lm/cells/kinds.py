@@ -1,6 +1,6 @@
 """The types of cells that lm/cells/recurrence.py can run, and their carries.
 
-lm/cells/recurrence.py has the time loop, lm/model/layer.py draws the parameters and lm/model/dropout.py the noise.
+lm/model/layer.py draws the parameters; lm/model/dropout.py draws the noise.
 The carry's field `h` is the layer's output. Notation and conventions: lm/cells/__init__.py.
 """
 
@@ -32,7 +32,7 @@ Parameters = dict[str, tuple[str, Shape]]  # name -> (role, shape); config.init 
 class Cell:
     """A cell of any type.
 
-    carry:      NamedTuple type of the state, fields [B, H]
+    carry:      NamedTuple type of the state; its fields are [B, H], except h and p: [B, P]
     equations:  a pure function, whose arguments depend on the type of cell
     shapes:     (name, role, shape) of each parameter; a shape is a string of D, H and P, such as "D 4H"
     masks:      masks from recurrence.RecurrentNoise that the equations can apply
@@ -72,8 +72,8 @@ class StepCell(Cell):
     """A cell whose step has matrix products other than h w_h.
 
     equations: (product, z_x [B, *], carry, **vectors {name: [*]}, **masks {name: [B, H]}) -> Step. They may
-    call `product` once per matrix and step, and must apply both masks. `vectors` are the parameters that are not
-    matrices. z_x = x w_x + b is computed for the whole window outside the loop; if the cell has no b, z_x = x w_x.
+    call `product` once per matrix and step, and must apply the cell's `masks`. `vectors` are the parameters that are
+    not matrices. z_x = x w_x + b is computed for the whole window outside the loop; if the cell has no b, z_x = x w_x.
     """
 
 
@@ -138,7 +138,7 @@ def squash(z: Gates, activations: str) -> list[Float[Array, "B H"]]:
     """
     group = jnp.arange(z.shape[-1])[None] // (z.shape[-1] // len(activations))
     tanhs = (group == g for g, activation in enumerate(activations) if activation == "t")
-    is_tanh = functools.reduce(operator.or_, tanhs, group < 0)
+    is_tanh = functools.reduce(operator.or_, tanhs, group < 0)  # group < 0: False everywhere
     slope = jnp.where(is_tanh, 1.0, 0.5).astype(z.dtype)
     offset = jnp.where(is_tanh, 0.0, 0.5).astype(z.dtype)
     return jnp.split(slope * jnp.tanh(slope * z) + offset, len(activations), axis=-1)

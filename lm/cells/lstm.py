@@ -255,24 +255,24 @@ def slstm(z_x: Gates, z_h: Gates, carry: StabilisedCarry, update: Mask = None) -
 def mogrifier(
     rounds: int, product: Product, x: Rows, carry: LSTMCarry, b: Vector, hidden: Mask = None, update: Mask = None
 ) -> Step[LSTMCarry]:
-    """LSTM whose input and state gate each other before each step, in rounds i = 1, 2, ...
+    """LSTM whose input and state gate each other before each step, in rounds k = 1, 2, ...
 
-        x <- 2 sigmoid(h w_mutual_i) * x      for odd i
-        h <- 2 sigmoid(x w_mutual_i) * h      for even i
+        x <- 2 sigmoid(h w_mutual_k) * x      for odd k
+        h <- 2 sigmoid(x w_mutual_k) * h      for even k
         then i, f, g, o, c', h' as in `lstm`, from z = x w_x + h w_h + b
 
     The number of rounds is config.model.mogrifier_rounds.
-    Parameters: w_mutual_i [H, D] for odd i, [D, H] for even i; w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o.
+    Parameters: w_mutual_k [H, D] for odd k, [D, H] for even k; w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o.
     One bias.
 
     Melis, Kočiský and Blunsom (2020). "Mogrifier LSTM". Here without the paper's low-rank factors.
     """
     h = masked(hidden, carry.h)
-    for i in range(1, rounds + 1):
-        if i % 2:
-            x = 2 * jax.nn.sigmoid(product(f"w_mutual_{i}", h)) * x
+    for k in range(1, rounds + 1):
+        if k % 2:
+            x = 2 * jax.nn.sigmoid(product(f"w_mutual_{k}", h)) * x
         else:
-            h = 2 * jax.nn.sigmoid(product(f"w_mutual_{i}", x)) * h
+            h = 2 * jax.nn.sigmoid(product(f"w_mutual_{k}", x)) * h
     return lstm(product("w_x", x) + b[None], product("w_h", h), carry, update)
 
 
@@ -286,7 +286,7 @@ def lstm_projection_cell(projection: int) -> StepCell:
 def mogrifier_cell(rounds: int) -> UnprojectedCell:
     """`mogrifier` with this number of rounds."""
     shapes = (
-        *((f"w_mutual_{i}", *(("recurrent", "H D") if i % 2 else ("input", "D H"))) for i in range(1, rounds + 1)),
+        *((f"w_mutual_{k}", *(("recurrent", "H D") if k % 2 else ("input", "D H"))) for k in range(1, rounds + 1)),
         ("w_x", "input", "D 4H"),
         ("w_h", "recurrent", "H 4H"),
         ("b", "bias", "4H"),

@@ -1,7 +1,7 @@
 """Cells with layer normalisation. Notation and conventions: lm/cells/__init__.py.
 
-norm(u) = (u - mean of u) / sqrt(variance of u + 1e-5), over one row, such as all 4H pre-activations.
-Inputs, state and memory are normalised separately, each with its own gain, as in the supplement of
+norm(u) = (u - mean of u) / sqrt(variance of u + 1e-5), with mean and variance over the last axis.
+x w_x, h w_h and the memory c are normalised separately, each with its own gain, as in the supplement of
 Ba, Kiros and Hinton (2016). "Layer Normalization". arXiv:1607.06450.
 """
 
@@ -15,13 +15,13 @@ AnyVector = Float[Array, "..."]  # gains and biases, of different lengths
 
 
 def scaled_norm(u: Float[Array, "B N"], gain: Vector) -> Float[Array, "B N"]:
-    """gain * norm(u)."""
+    """Normalises each row of u (`norm` at the top of this file), then multiplies each column by its gain."""
     centred = u - u.mean(axis=-1, keepdims=True)
     return gain[None] * centred / jnp.sqrt((centred * centred).mean(axis=-1, keepdims=True) + EPSILON)
 
 
 def normalised_sum(product: Product, z_x: Gates, h: Float[Array, "B H"], p: dict[str, AnyVector]) -> Gates:
-    """gain_x * norm(x w_x) + gain_h * norm(h w_h) + b_z."""
+    """The pre-activations z = gain_x * norm(x w_x) + gain_h * norm(h w_h) + b_z."""
     return scaled_norm(z_x, p["gain_x"]) + scaled_norm(product("w_h", h), p["gain_h"]) + p["b_z"][None]
 
 

@@ -69,12 +69,12 @@ def lru(project, parameters: dict, carry: ComplexCarry, solve) -> tuple[ComplexC
         y = Re(s' (c_real + 1j c_imaginary)) + x w_skip
         h = (y w_value + b_value) * sigmoid(y w_gate + b_gate)
 
-    The factor sqrt(1 - |a|^2) is computed from a; the paper initialises it so and then trains it. The last line is the
+    Here the factor sqrt(1 - |a|^2) always follows a; in the paper, this is only its initial value. The last line is the
     gated linear unit of the paper's block, the layer's only non-linearity. The rest of the block is left out.
     To draw a on a ring as in the paper, set config.init.ring = ("lru_ring", least |a|, greatest |a|) and
     config.init.phase = ("lru_phase", greatest angle).
     Parameters: ring, phase [H]; w_real, w_imaginary, w_skip [D, H]; c_real, c_imaginary [H, H]; w_glu [H, 2H],
-    which joins w_value and w_gate; b [2H] in the same order. One bias.
+    which joins w_value and w_gate; b [2H], which joins b_value and b_gate. One bias.
 
     Orvieto, Smith, Gu, Fernando, Gulcehre, Pascanu and De (2023). "Resurrecting Recurrent Neural Networks for Long
     Sequences", equations 5 to 8.

@@ -1,6 +1,6 @@
 """Matrix products over time and batch, in the forms that run fastest (docs/speed.md).
 
-Time and batch are flattened into rows: on a CPU, a product over two separate axes takes 1.5 times as long.
+Time and batch are flattened into rows: on a CPU, a product with an unflattened x [T, B, M] takes 1.5 times as long.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def multiplier(weight: Float[Array, "M N"], rows: int) -> Callable[[Float[Array,
 
 
 def weight_gradient(u: Float[Array, "*rows M"], d: Float[Array, "*rows N"]) -> Float[Array, "M N"]:
-    """u^T d, summed over all rows: the loss's gradient by weight, if d is its gradient by u @ weight."""
+    """The loss's gradient by weight: u^T d, summed over all rows. d: the loss's gradient by u @ weight"""
     return jax.lax.platform_dependent(_flat(u), _flat(d), cpu=_by_transposed_copy, default=lambda u, d: u.T @ d)
 
 

@@ -2,7 +2,7 @@
 
 `run_cell` takes inputs [T, B, D] and a carry, and returns the next carry and the outputs [T, B, P].
 
-A cell's equations call `product(name, u)` for u @ weights[name]. `scan_plain` leaves its gradient to autodiff; sampling
+A cell's equations call `product(name, u)` for u @ weights[name]. `scan_plain` leaves the gradient to autodiff; sampling
 uses it, and tests compare with it. `scan_steps`, used in training, has one backward pass for all cells. This pass
 recomputes only the elementwise parts, since the forward pass stores the products. It collects both factors of each
 weight gradient over time, so that the gradient is one product after the loop instead of T small ones inside it.
@@ -24,9 +24,10 @@ Inputs = Float[Array, "T B D"] | Integer[Array, "T B"]  # integers are indices o
 
 
 class RecurrentNoise(NamedTuple):
-    """Randomness inside the time loop of one layer. A field that is None (or {}) is off and costs nothing.
+    """Masks inside the time loop of one layer. A field that is None (or {}) is off and costs nothing.
 
-    Masks are inverted: 1 / keep or 0. A mask over T steps may have T = 1; all steps then share it.
+    `hidden`, `update` and `carried` are dropout masks: 0, or 1 / keep probability. A mask over T steps may have T = 1;
+    all steps then share it.
 
     reset:    0 at steps that start from the zero state, else 1; also used in evaluation
     inside:   False at padding, which leaves the state unchanged; also used in evaluation
@@ -124,7 +125,7 @@ def split_noise(noise: RecurrentNoise, steps: int) -> tuple[dict, dict]:
             continue
         if jnp.ndim(value) < 3:
             fixed[name] = value
-        elif value.shape[0] == 1 != steps:
+        elif value.shape[0] == 1 and steps != 1:
             fixed[name] = value[0]
         else:
             timed[name] = value
@@ -135,7 +136,7 @@ def _noisy_step(step, product, x, carry, vectors, noise: dict):
     """Runs one step with its noise. Returns the new carry."""
     before = carry
     if "reset" in noise:
-        carry = jax.tree.map(lambda x: noise["reset"] * x, carry)
+        carry = jax.tree.map(lambda leaf: noise["reset"] * leaf, carry)
     masks = {name: noise[name] for name in ("hidden", "update") if name in noise}
     after, _ = step(product, x, carry, **vectors, **masks)
     for field in after._fields:
@@ -198,7 +199,7 @@ def _forward(step, x, weights, carry, vectors, fixed, timed):
 
 @jax.custom_vjp
 def _stored(value, shift, u, w_transposed):
-    """Returns `value`, which equals u @ w + shift, and gives it the gradient of that expression."""
+    """Returns `value`, u @ w, with the gradient of u @ w + shift. shift is 0; its gradient is the product's."""
     del shift, u, w_transposed
     return value
 
@@ -231,7 +232,7 @@ def _backward(step, saved, cotangents):
         _, pullback, read = jax.vjp(recomputed, x_t, carry, vectors, shifts, has_aux=True)
         d_carry = d_carry._replace(h=d_carry.h + d_h_t)
         d_x, d_carry, d_vectors_t, d_products = pullback(d_carry)
-        # If a cell reads only the sum x_t + product, both have the same cotangent: store it once. Also carry.h.
+        # Equal arrays are stored once: d is d_x if a cell reads only the sum x_t + product, and u may be carry.h.
         d_products = {name: None if d is d_x else d for name, d in d_products.items()}
         read = {name: None if u is carry.h else u for name, u in read.items()}
         return (d_carry, jax.tree.map(jnp.add, d_vectors, d_vectors_t)), (d_x, d_products, read)

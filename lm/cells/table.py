@@ -28,7 +28,7 @@ def jordan_softmax_of(model: ml_collections.ConfigDict) -> Cell:
 
 
 def mogrifier_of(model: ml_collections.ConfigDict) -> Cell:
-    """LSTM whose input and state gate each other first, config.model.mogrifier_rounds times."""
+    """LSTM whose input and state gate each other before each step, in config.model.mogrifier_rounds rounds."""
     return mogrifier_cell(model.mogrifier_rounds)
 
 

@@ -41,7 +41,7 @@ class Streams(NamedTuple):
 
 
 def make_streams(batching: str, tokens: int, batch_size: int, unroll: int, context: int = 1) -> Streams:
-    """Returns valid Streams. Raises UserError if the text is too long or too short, or if `unroll` < `context`."""
+    """Raises UserError if the text is too long or too short, or if `unroll` is below the model's `context`."""
     if tokens >= 2**30:  # window() adds two positions in int32
         raise UserError(f"the text is too long: it has {tokens} tokens, and a run can read fewer than {2**30}")
     if unroll < context:

@@ -31,7 +31,7 @@ CORPORA = TEXTS | OWN | LABELLED | CS224D | PAIRS | STATE_TRACKING | SYNTHETIC
 class Corpus(NamedTuple):
     """A corpus in memory.
 
-    splits: those of train, valid and test that exist and were requested: ids [N], Examples, Pairs or Rows
+    splits: {split: ids [N], Examples, Pairs or Rows} of the requested splits that exist
     provenance: description of the data for records; JSON-serialisable
     """
 
@@ -81,7 +81,7 @@ def load(
     arrays = {name: ids for name, ids in arrays.items() if name in splits}
     if data.train_tokens and isinstance(arrays.get("train"), np.ndarray):
         arrays["train"] = arrays["train"][: data.train_tokens]
-        for counted in ("bytes", "words", "unknown_rate"):  # in all of the training text
+        for counted in ("bytes", "words", "unknown_rate"):  # counted before train was shortened
             more.get(counted, {}).pop("train", None)
     provenance = {
         "corpus": data.corpus,

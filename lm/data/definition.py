@@ -21,11 +21,11 @@ class Definition(NamedTuple):
 
     build: (data, text, splits, given) -> Built. data: config.data; text(key) reads the file of that key; given: the
         vocabulary to encode with, or None for the corpus's own. It may return more splits than requested
-    files: key -> file; a key is a split, or begins with one, as train_de does
-    licence: one line for records; homepage: the publisher of the text
+    files: key -> file; the keys of valid and test files begin with the split, as valid_de does
+    licence: one line for records; homepage: the publisher's address
     purpose: one line for --help; "": the first line of `build`'s docstring
     divides: keys of config.data that control how validation data is split off train; () if it has its own file
-    tokenizer, start: tokenizer for new texts, and the symbol put before them; if "", config.data.tokenizer, no symbol
+    tokenizer: for new texts; "": config.data.tokenizer. start: symbol put before each new text; "": no symbol
     """
 
     build: Callable[[ml_collections.ConfigDict, Callable[[str], str], tuple[str, ...], Vocabulary | None], Built]

@@ -4,7 +4,7 @@ All sequences are concatenated in one array. A batch has B rows, each padded to 
 similar length share a bucket, so there is little padding. Each epoch is shuffled with a PRNG key: the sequences within
 each bucket are shuffled and grouped into batches, then the batches of all buckets are shuffled.
 
-padding         a row of length n in a bucket of length T
+padding         layout of a row
 end             tokens, then padding that the model masks
 front_unmasked  padding (token 0), then tokens; the model reads both as tokens (Keras's pad_sequences)
 """
@@ -138,13 +138,12 @@ def bucket_lengths(cut: Cut, examples: Examples, buckets: int) -> tuple[int, ...
     One bucket, or front padding, pads all sequences to max_tokens, or to the longest sequence if max_tokens is 0.
     """
     kept = np.sort(kept_lengths(cut, examples))
-    longest = max(cut.max_tokens, 1) if cut.max_tokens else int(kept[-1])
+    longest = int(kept[-1])
     if buckets == 1 or cut.padding != "end":
-        return (longest,)
+        return (cut.max_tokens or longest,)
     shares = np.cumsum(kept) / kept.sum()
     ends = kept[np.searchsorted(shares, np.arange(1, buckets) / buckets)]
     rounded = {int(-(-end // LENGTH_UNIT) * LENGTH_UNIT) for end in ends}
-    longest = int(kept[-1])
     return (*sorted(length for length in rounded if length < longest), longest)
 
 
@@ -225,7 +224,7 @@ def _with_neighbours(plan: Plan, data: Data, numbers: Array, lengths: Array, len
 
 
 def each_batch(data: Data) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yields (cursor, bucket, sequence indices) of every batch. Leaves out empty rows, the last rows of a batch."""
+    """Yields (cursor, bucket, sequence indices) of every batch. Leaves out the empty rows at a batch's end."""
     rows, buckets = np.asarray(data.rows), np.asarray(data.bucket)
     for cursor, (numbers, bucket) in enumerate(zip(rows, buckets, strict=True)):
         yield cursor, int(bucket), numbers[numbers >= 0]

@@ -1,6 +1,6 @@
 """Finds or downloads registered files, verifies and caches them.
 
-All files except the user's own are read through tensorflow-datasets (TFDS). One TFDS builder per file declares its
+The files of registered corpora are read through tensorflow-datasets (TFDS). One TFDS builder per file declares its
 address, checksum, features and licence; TFDS downloads, verifies and caches the file. Four TFDS defaults are replaced,
 because they need TensorFlow or do not fit single files:
 

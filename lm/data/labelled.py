@@ -35,8 +35,7 @@ DIGITS = ("kept", "DIGIT")
 WORDS = ("train", "all_splits")
 DOCUMENT_START = "-DOCSTART-"  # separates documents in CoNLL files
 
-
-T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 class Row(NamedTuple):
@@ -218,7 +217,7 @@ def collect_vocabulary(
 ) -> Vocabulary:
     """Collects the vocabulary: training words by (-count, word), labels in alphabetical order.
 
-    rows: the rows of each split; words that only valid or test has come last, sorted (config.data.words=all_splits)
+    rows: of each split; with config.data.words=all_splits, words that only valid or test has come last, with count 0
     special: symbols that come first; labels: the label list of the corpus, added to the training labels
     Always includes <unk>, for words of later texts. Raises UserError if all training examples have the same label.
     """
@@ -261,15 +260,15 @@ def encode_rows(rows: Sequence[Row], vocabulary: Vocabulary, start: str = "") ->
 DRAWN_BY = ("seed", "valid_share", "format", "header")
 
 
-def with_valid(rows: Mapping[str, Sequence[T]], data) -> dict[str, Sequence[T]]:
-    """Holds out valid as the share config.data.valid_share of train, unless valid has its own file."""
+def with_valid(rows: Mapping[str, Sequence[Item]], data) -> dict[str, Sequence[Item]]:
+    """Moves the share config.data.valid_share of train to valid, unless valid has its own file."""
     rows = dict(rows)
     if "valid" not in rows and data.valid_share:
         rows["train"], rows["valid"] = hold_out(rows["train"], data.valid_share, data.seed)
     return rows
 
 
-def hold_out(rows: Sequence[T], share: float, seed: int) -> tuple[list[T], list[T]]:
+def hold_out(rows: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
     """Returns (kept rows, a random share of the rows), both in file order. Raises UserError if either is empty."""
     count = round(share * len(rows))
     if not 0 < count < len(rows):
@@ -283,9 +282,10 @@ def check_labels(splits: dict[str, Examples], vocabulary: Vocabulary, drawn: boo
 
     drawn: whether valid was drawn from the training examples
     """
-    remedy = "set another config.data.seed, a larger config.data.valid_share, or config.data.valid_path"
-    remedy = remedy if drawn else "add one to the file of config.data.valid_path"
-    for name in set(splits) & {"valid"}:
-        present = set(splits[name].labels.tolist())
-        if missing := [label for n, label in enumerate(vocabulary.labels) if n not in present]:
-            raise UserError(f"config.data: no example of {name} has the label {in_short(missing[0])}: {remedy}")
+    if "valid" not in splits:
+        return
+    present = set(splits["valid"].labels.tolist())
+    if missing := [label for n, label in enumerate(vocabulary.labels) if n not in present]:
+        remedy = "set another config.data.seed, a larger config.data.valid_share, or config.data.valid_path"
+        remedy = remedy if drawn else "add one to the file of config.data.valid_path"
+        raise UserError(f"config.data: no example of valid has the label {in_short(missing[0])}: {remedy}")

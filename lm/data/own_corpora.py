@@ -21,8 +21,8 @@ from lm.errors import UserError
 def _textfile(data, text, splits, given) -> Built:
     """Your own text file config.data.path, read at config.data.level. Vocabulary: the symbols of train.
 
-    Divides config.data.path by config.data.fractions in file order; if config.data.valid_path or test_path is set, all
-    of it is training text. Encodes all parts, also those not requested, because the vocabulary needs an unknown symbol
+    Divides this text by config.data.fractions in file order. If config.data.valid_path or test_path is set, the whole
+    text is for training. Encodes all parts, also those not requested, because the vocabulary needs an unknown symbol
     if any part has a symbol that train lacks.
     """
     files = own_files(data)
@@ -49,7 +49,7 @@ def _textfile(data, text, splits, given) -> Built:
 
 
 def own_files(data) -> dict[str, list[OwnFile]]:
-    """Reads {split: its files}. Raises UserError if two splits have a file with the same text."""
+    """Reads and returns {split: its files}. Raises UserError if two splits have a file with the same text."""
     files = {"train": read_own(data.path, "config.data.path")}
     if data.valid_path:
         files["valid"] = read_own(data.valid_path, "config.data.valid_path")

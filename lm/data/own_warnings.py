@@ -33,7 +33,7 @@ def warn_of_shared_lines(parts: Mapping[str, str], is_divided: bool):
     is_divided: whether the parts come from one text
     """
     lines = {name: [hash(line) for line in _long_lines(part)] for name, part in parts.items() if name != "train"}
-    wanted = set().union(*lines.values())  # without the lines of train, which may be 100 MB
+    wanted = set().union(*lines.values())  # small, whereas train may have 100 MB
     shared = {line for line in map(hash, _long_lines(parts["train"])) if line in wanted} if wanted else set()
     for name, some in lines.items():
         if (count := sum(line in shared for line in some)) > len(some) / 2:
@@ -59,7 +59,7 @@ def warn_of_special(tokens: Mapping[str, Iterable[str]], special: Collection[str
 
 
 def warn_of_header(train: Sequence, data):
-    """Warns if the first row of a table looks like a header: of three or more labels, only its own occurs once."""
+    """Warns if the first row of a table looks like a header: its label alone, of three or more, occurs once."""
     first, counts = train[0].labels[0], collections.Counter(label for row in train for label in row.labels)
     is_table = data.format in ("tsv", "csv") and data.header == "none"
     if is_table and len(counts) > 2 and [label for label, count in counts.items() if count == 1] == [first]:

@@ -1,7 +1,7 @@
-"""Corpora of pairs: sums, Multi30k, the user's own. `PAIRS`: the registered ones in CORPORA (lm/data/corpora.py).
+"""Corpora of pairs: sums and Multi30k (`PAIRS`, a part of CORPORA in lm/data/corpora.py), and the user's own.
 
-Sources and targets have separate vocabularies, except in `addition`. The symbol END ends every sequence and has id 0 in
-both vocabularies.
+Sources and targets have separate vocabularies, except in `addition`. The symbol that ends every sequence has id END
+in both vocabularies.
 """
 
 import collections
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
 
 
 def collect_pair_vocabulary(train: Iterable[Pair], level: str, data) -> Vocabulary:
-    """Collects the symbols of each side by (-count, symbol), after END and the unknown symbol.
+    """Collects the symbols of each side by (-count, symbol), after the end and the unknown symbol.
 
     Leaves out symbols that occur fewer than config.data.min_count times on their side. If positive,
     config.data.max_vocabulary limits the number of symbols of each side.

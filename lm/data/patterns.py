@@ -11,7 +11,7 @@ from lm.data.own_files import OwnFile, read_own
 from lm.data.text import plain_text
 from lm.errors import UserError
 
-MOST_UNITS = 4096  # N at most; the weights need 4 N^2 bytes
+MOST_UNITS = 4096  # units of a pattern; N units need 4 N^2 bytes of weights
 SIDE = 64  # images are resized to SIDE x SIDE
 OFF = " .0-"  # characters for -1; all others mean 1
 
@@ -98,8 +98,10 @@ DIGITS = """\
 
 
 def parse_patterns(text: str, where: str) -> Float[np.ndarray, "P H W"]:
-    """Parses patterns of -1 and 1, drawn with characters and separated by empty lines. Raises UserError for patterns of
-    different sizes, and for a line with only spaces: it could be a separator or units that are off."""
+    """Parses P patterns of -1 and 1, drawn with characters in H lines of W, separated by empty lines.
+
+    Raises UserError for different sizes, and for a line of spaces, which could be a separator or units that are off.
+    """
     for number, line in enumerate(text.splitlines(), 1):
         if "," in line or "\t" in line:
             raise UserError(

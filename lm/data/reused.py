@@ -7,10 +7,10 @@ from lm.errors import UserError
 
 
 def trained_on(ours, theirs, checksum: str) -> str:
-    """Says which validation or test text of config.data `ours` the run of config.data `theirs` was trained on.
+    """Says which validation or test text of this run the earlier run was trained on; "" if none is known.
 
-    checksum: of the earlier run's corpus, at training time. Returns "" if no text is reused, or if nobody can know:
-    the earlier run's files have changed or are gone, and this run's have another checksum.
+    ours, theirs: config.data of this and of the earlier run; checksum: of the earlier run's corpus, at training time
+    Nothing is known if the earlier run's files have changed or are gone, and this run's have another checksum.
     """
     here, there = _digests(ours), _unchanged_digests(theirs, checksum)
     if there is None:
@@ -65,7 +65,7 @@ def division_keys(data) -> tuple[str, ...]:
 
 
 def _changed(division: tuple[str, ...], ours, theirs) -> list[str]:
-    """Keys of config.data by whose change `ours` holds out text that `theirs` trained on."""
+    """Keys of config.data whose change makes `ours` hold out text that `theirs` trained on."""
     if division == ("fractions",):  # train comes first
         return ["fractions"] if ours.fractions[0] < theirs.fractions[0] - 1e-9 else []
     if division == ("valid_chars",):  # valid comes first
@@ -75,5 +75,5 @@ def _changed(division: tuple[str, ...], ours, theirs) -> list[str]:
     if not ours.valid_share:
         return []
     changed = [key for key in DRAWN_BY if ours[key] != theirs[key]]
-    # With the same seed, a smaller share holds out a subset of a larger one's text.
+    # With the same seed, a smaller share holds out a subset of what a larger one holds out.
     return [] if changed == ["valid_share"] and ours.valid_share < theirs.valid_share else changed

@@ -78,7 +78,7 @@ def _sentences(content: str, where: str) -> Iterable[list[tuple[str, str]]]:
 
 
 def normal_word(word: str, known: Iterable[str]) -> str:
-    """Symbol of a word: the word in lower case; for an unknown number, DG per digit, without commas; else UNKNOWN."""
+    """Lower-cases a word; an unknown number gets DG per digit and no commas. Returns UNKNOWN if it is still unknown."""
     word = word.lower()
     if word not in known and not any(map(str.isalpha, word)):
         word = re.sub("[0-9]", DIGIT, word)

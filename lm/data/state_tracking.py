@@ -27,7 +27,7 @@ SPLITS = {"train": (1, 40, None), "valid": (1, 40, 500), "test": (40, 256, 500)}
 
 
 class StateTask(NamedTuple):
-    """purpose: one line for --help; symbols, labels; draw(rng, length) -> (symbol ids, id of the state after each)"""
+    """purpose: one line for --help; labels: states; draw(rng, length) -> (symbol ids, id of the state after each)"""
 
     purpose: str
     symbols: tuple[str, ...]
@@ -35,24 +35,24 @@ class StateTask(NamedTuple):
     draw: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
 
-def parity(draw: np.random.Generator, length: int):
-    bits = draw.integers(2, size=length)
+def parity(rng: np.random.Generator, length: int):
+    bits = rng.integers(2, size=length)
     return bits, np.cumsum(bits) % 2
 
 
-def even_pairs(draw: np.random.Generator, length: int):
-    symbols = draw.integers(2, size=length)
+def even_pairs(rng: np.random.Generator, length: int):
+    symbols = rng.integers(2, size=length)
     return symbols, (symbols == symbols[0]).astype(int)
 
 
-def cycle(draw: np.random.Generator, length: int):
-    moves = draw.integers(3, size=length)
+def cycle(rng: np.random.Generator, length: int):
+    moves = rng.integers(3, size=length)
     return moves, np.cumsum(moves - 1) % PLACES
 
 
-def modular(draw: np.random.Generator, length: int):
+def modular(rng: np.random.Generator, length: int):
     """An operator leaves the sum unchanged."""
-    digits, minus = draw.integers(PLACES, size=length), draw.integers(2, size=length)
+    digits, minus = rng.integers(PLACES, size=length), rng.integers(2, size=length)
     is_digit = np.arange(length) % 2 == 0
     signs = np.where(np.roll(minus, 1) == 1, -1, 1)  # of the operator before each digit
     signs[0] = 1
@@ -77,9 +77,9 @@ def build(data, text, splits, given) -> tuple:
     vocabulary = given or Vocabulary("word", task.symbols, labels=task.labels)
     for number, (name, (shortest, longest, count)) in enumerate(SPLITS.items()):
         if name in splits or name == "train":
-            draw = np.random.default_rng([data.seed, number])
-            lengths = draw.integers(shortest, longest + 1, size=count or data.size)
-            drawn = [task.draw(draw, length) for length in lengths.tolist()]
+            rng = np.random.default_rng([data.seed, number])
+            lengths = rng.integers(shortest, longest + 1, size=count or data.size)
+            drawn = [task.draw(rng, length) for length in lengths.tolist()]
             tokens, states = (np.concatenate(side).astype(np.uint8) for side in zip(*drawn, strict=True))
             arrays[name] = Examples(tokens, np.concatenate([[0], np.cumsum(lengths)]), states)
     return vocabulary, arrays, {"examples": {name: len(some) for name, some in arrays.items()}}

@@ -68,7 +68,7 @@ def bpe_tokens(bpe: str) -> tuple[bytes, ...]:
 def _byte_of_character() -> dict[str, int]:
     """Maps each character of a byte-level token to its byte.
 
-    Printable Latin-1 characters are their own bytes; the characters from U+0100 on are the remaining bytes, in order.
+    Printable Latin-1 characters stand for their own bytes, the characters from U+0100 on for the other bytes, in order.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in printable]
@@ -76,7 +76,7 @@ def _byte_of_character() -> dict[str, int]:
 
 
 def _pieces(text: str):
-    """Splits a text after newlines into pieces of about a million characters or one line."""
+    """Splits a text after newlines into pieces of about a million characters, or more if a line is longer."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + _PIECE) + 1 or len(text)

@@ -7,7 +7,7 @@ those classes follow each word, and their probabilities.
 Every word is followed by a space, and all words are distinct. So a text can be split into words in only one way, and
 its probability is the product of its transition probabilities:
 
-    entropy rate per character = H(next word | word) / E[characters of a word, space included],
+    entropy rate per character = entropy(next word | word) / mean(characters of a word, space included),
 
 both under the chain's stationary distribution (Cover & Thomas 2006, section 4.2). No model can have a lower expected
 loss in nats per character; exp(entropy rate) is the perplexity floor.
@@ -40,7 +40,7 @@ WORDS = {
     "link": "and but while because so when",
 }
 
-# Class -> class that may follow -> probabilities in 64ths, one per successor that each word has in that class.
+# Class -> class that may follow -> probabilities, in 64ths, of the successors that each word has in that class.
 GRAMMAR = {
     "article": {"trait": (10, 8, 6), "creature": (14, 12, 8, 6)},
     "trait": {"creature": (24, 18, 14, 8)},

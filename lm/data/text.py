@@ -253,7 +253,7 @@ def bpe_vocabulary(text: str, size: int) -> Vocabulary:
 
 
 def character_vocabulary(text: str, limit: int = 0, unknown: bool = False) -> Vocabulary:
-    """Collects the characters of a text in code-point order. See `word_vocabulary`; the unknown symbol is U+FFFD."""
+    """Collects characters in code-point order. limit, unknown: as in `word_vocabulary`, with U+FFFD for <unk>"""
     counts = np.zeros(_CODE_POINTS, np.int64)
     for start in range(0, len(text), _PIECE):
         found = np.bincount(_code_points(text[start : start + _PIECE]))

@@ -25,7 +25,8 @@ def _text8(data, text, splits, given) -> Built:
     cut = data.valid_chars
     if cut >= len(ids):
         raise UserError(f"config.data.valid_chars must be below {len(ids)}, the characters of the text, not {cut}")
-    return vocabulary, {"train": ids[cut:], "valid": ids[:cut]} if cut else {"train": ids}, {}
+    arrays = {"train": ids[cut:], "valid": ids[:cut]} if cut else {"train": ids}
+    return vocabulary, arrays, {}
 
 
 def _ptb(data, text, splits, given) -> Built:

@@ -51,7 +51,7 @@ def read_vectors(
 
     path: a file, or GLOVE_NAME for the GloVe file in data_dir
     case: one of CASES. lower: a symbol without a vector gets the vector of its lower-case form
-    Raises UserError as `read_word_vectors` and `load_glove`, if the vectors have another size or no symbol has one.
+    Raises UserError as `read_word_vectors` and `load_glove` do, if no symbol has a vector, and if the size is not E.
     """
     where, symbols = f"config.model.embedding_from={path}", vocabulary.symbols
     lower = [symbol.lower() for symbol in symbols] if case == "lower" else symbols
@@ -59,9 +59,8 @@ def read_vectors(
     vectors = load_glove(data_dir, only) if path == GLOVE_NAME else read_word_vectors(path, where, only)
     if not vectors.words:
         raise UserError(f"{where}: no symbol of the corpus has a vector in this file")
-    if vectors.table.shape[1] != size:
-        found = vectors.table.shape[1]
-        raise UserError(f"{where}: its vectors have {found} numbers, but config.model.embedding_size is {size}")
+    if (numbers := vectors.table.shape[1]) != size:
+        raise UserError(f"{where}: its vectors have {numbers} numbers, but config.model.embedding_size is {size}")
     known = dict(zip(vectors.words, vectors.table, strict=True))
     table, found = np.full((vocabulary.size, size), np.nan, np.float32), 0
     for row, (symbol, other) in enumerate(zip(symbols, lower, strict=True)):
@@ -96,7 +95,7 @@ def read_word_vectors(path: str, where: str, only: Collection[str] | None = None
     Raises UserError if the file cannot be read, lines have vectors of different sizes, or a number of a kept word is
     not finite.
     """
-    digest, rows, size, again = hashlib.sha256(), {}, 0, {}
+    digest, rows, size, repeated = hashlib.sha256(), {}, 0, {}
     try:
         with _opened(path) as file:
             for number, line in enumerate(file, 1):
@@ -114,14 +113,14 @@ def read_word_vectors(path: str, where: str, only: Collection[str] | None = None
                 if only is not None and text not in only:
                     continue
                 if rows.setdefault(text, numbers) != numbers:
-                    again[text] = None
+                    repeated[text] = None
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{where}: {getattr(error, 'strerror', None) or first_line(error)}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not a file of word vectors: {error}") from error
-    if again:
-        found = f"the first of several vectors counts for {len(again)} word{'s' if len(again) > 1 else ''}"
-        print(f"warning: {where}: {found}, such as {in_short(next(iter(again)))}", file=sys.stderr)
+    if repeated:
+        found = f"the first of several vectors counts for {len(repeated)} word{'s' if len(repeated) > 1 else ''}"
+        print(f"warning: {where}: {found}, such as {in_short(next(iter(repeated)))}", file=sys.stderr)
     return WordVectors(tuple(rows), _table(rows, size, where), digest.hexdigest())
 
 
@@ -169,7 +168,7 @@ def parse_expression(text: str, words: dict[str, int]) -> list[tuple[float, str]
     for a sign without a word after it, and for an empty expression."""
     terms, sign = [], ""
     for token in text.split():
-        if token in ("+", "-") and token not in (text.strip(),):
+        if token in ("+", "-") and token != text.strip():  # alone, it is a word
             if sign:
                 break
             sign = token
@@ -187,7 +186,7 @@ def parse_expression(text: str, words: dict[str, int]) -> list[tuple[float, str]
 
 
 def unit(vector: Float[np.ndarray, " E"]) -> Float[np.ndarray, " E"]:
-    """Scales a vector to length 1; zero stays zero. In float64, where squares of float32 numbers cannot overflow."""
+    """Scales a vector to length 1; zero stays zero. Uses float64, where squares of float32 numbers cannot overflow."""
     vector = vector.astype(np.float64)
     return vector / (np.linalg.norm(vector) or 1.0)
 

@@ -1,4 +1,4 @@
-"""The shape of a word: its case, or whether it is a number or punctuation. Known also for unknown words.
+"""The shape of a word: its case, or whether it is a number or punctuation. Unknown words have a shape too.
 
 Source: Collobert et al. (2011). "Natural Language Processing (Almost) from Scratch", whose capitalisation feature has
 the first four values. `number` and `other` are added here.
