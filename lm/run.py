@@ -72,7 +72,7 @@ class Run:
         return (self.workdir / WEIGHTS).exists()
 
     def check_task(self, use: str, *tasks: str):
-        """Raises UserError unless config.task is in `tasks`. use: what needs such a task, for the message"""
+        """Raises UserError unless config.task is in `tasks`. use: what needs one of them, for the message"""
         if self.config.task not in tasks:
             command, needed = TASKS[self.config.task].command, " or ".join(tasks)
             raise UserError(
@@ -199,7 +199,7 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     """Opens the run in directory `path` at its last or its best checkpoint, or opens an export.
 
     Prints a warning if JAX's settings are not those that runs are made with. Raises UserError if the directory holds
-    neither, or is damaged.
+    neither a run nor an export, or is damaged.
     """
     if changed := numerics.other_settings():
         print(f"warning: {changed}: with other settings than in training, numbers may differ", file=sys.stderr)
@@ -236,9 +236,9 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
 
 def _open_export(path: Path, config: FrozenConfigDict, description: dict) -> Run:
     vocabulary = vocabulary_of(description["vocabulary"], path / "config.json")
-    if description.get("run", run := origin.run_of(config)) != run:
+    if description.get("run") not in (None, origin.run_of(config)):
         raise UserError(f"{path}/config.json was changed: its config is not the one that the weights were trained with")
-    if description.get("weights_sha256", digest := sha256_of(path / WEIGHTS)) != digest:
+    if description.get("weights_sha256") not in (None, sha256_of(path / WEIGHTS)):
         raise UserError(f"{path}/{WEIGHTS} is not the file that was exported with config.json: one was replaced")
     model = make_model(config, vocabulary)
     parameters, _ = load_weights(str(path / WEIGHTS), model, vocabulary)

@@ -10,10 +10,10 @@ Recognition".
 All functions use one backward pass over time, which needs no special case for padding at the end:
 
     after[t, y]            = ln of the sum over all later tags of exp(score after token t), if y_t = y
-    p(y_t | y_t-1)         = softmax over y_t of transitions[y_t-1] + scores[t] + after[t]; y_0 reads start instead
+    p(y_t | y_t-1)         = softmax over y_t of transitions[y_t-1] + scores[t] + after[t]; for y_0, start + ...
     -ln p(y)               = sum_t -ln p(y_t | y_t-1): each token gets a part of the sequence's nats
 
-T: steps, B: sequences, C: tags. Sequences have lengths [B]; results at padding are meaningless.
+T: steps, B: sequences of lengths [B], C: tags. The network computes the scores. Results at padding are meaningless.
 """
 
 from typing import NamedTuple

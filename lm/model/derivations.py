@@ -1,7 +1,8 @@
 """Gradients derived by hand, in NumPy: a window model, and recurrent networks over T steps.
 
 `window`, `network` and `last_of_two_steps` return a loss and its gradient by parameter, derived in docs/derivations.md.
-The command `derivations` checks gradients with autodiff and finite differences. Vectors are rows: z = x W + b.
+The command `derivations` checks them with autodiff and finite differences. Vectors are rows: z = x W + b. d_z is the
+gradient of the loss with respect to z.
 
 Source: Socher et al. (2015), CS224d, assignment 2, questions 2a, 3b and 3c. For LSTM and GRU: the chain rule on the
 equations of lm/cells.
@@ -35,8 +36,8 @@ def tanh_slope(h: np.ndarray) -> np.ndarray:
 
 
 def salvatore_tanh_slope(h: np.ndarray) -> np.ndarray:
-    """Salvatore (2017), question 2a, last line: twice the derivative, 4 s (1 - s) with s = (h + 1) / 2. His fourth
-    line, 4 s (4 - 4 s), is four times the derivative; his last line drops a factor of 2."""
+    """Salvatore (2017), question 2a, last line: twice the derivative, which is 4 s (1 - s) with s = (h + 1) / 2. His
+    fourth line, 4 s (4 - 4 s), is four times the derivative; his last line drops a factor of 2."""
     return 2 * (h + 1) * (2 - (h + 1))
 
 
@@ -89,7 +90,7 @@ def lstm_forward(p, x, state):
 
 def lstm_backward(p, x, state, values, d_state):
     (c, h), (i, f, g, o, t), (d_c, d_h) = state, values, d_state
-    d_c = d_c + d_h * o * (1 - t**2)  # h' depends on c'
+    d_c = d_c + d_h * o * (1 - t**2)  # the loss also depends on the new c through the new h
     d_z = np.concatenate([
         d_c * g * i * (1 - i),
         d_c * c * f * (1 - f),

@@ -8,7 +8,7 @@ site         what is dropped                                mask       source
 input        embedding -> first layer                       [T, B, D]  Zaremba et al. 2014
 between      layer -> next layer                            [T, B, P]  Zaremba et al. 2014
 output       last layer -> softmax                          [T, B, P]  Zaremba et al. 2014
-recurrent    the candidate g, before its gate                [T, B, H]  Semeniuta et al. 2016
+recurrent    the candidate g, before its gate               [T, B, H]  Semeniuta et al. 2016
 carried      h of a layer, as output and as state           [T, B, P]  Socher et al. 2015, CS224d, assignment 2
 hidden       h[t-1] where the recurrent product reads it    [B, P]     Gal and Ghahramani 2016
 embedding    whole rows of the embedding table              [V]        Gal and Ghahramani 2016, Merity et al. 2017
@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key
 
-# STREAMS: all sources of noise. The position selects the random stream, so append new sources to STREAMS.
+# STREAMS: all sources of noise. Their positions and number select the random streams (`noise_key`).
 SITES = ("input", "between", "output", "recurrent", "carried", "hidden", "embedding", "weight_drop")
 STREAMS = (*SITES, "zoneout_memory", "zoneout_output")
 
@@ -42,7 +42,7 @@ class Noise:
     keep: keep probability of each active site of SITES
     zoneout: rate of each active zoneout, `memory` or `output`
     mask: a name of MASKS, for sites whose masks have a time axis
-    part, parts: the model sees part number `part` of the batch's `parts` equal parts (lm/training/devices.py)
+    parts, part: the batch is split into `parts` equal parts; the model sees number `part` (lm/training/devices.py)
     """
 
     key: Key[Array, ""]
@@ -71,7 +71,7 @@ def inverted_mask(
 
 
 def draw_rows(noise: Noise, draw: Callable, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """draw(shape) for shape [..., B, H]. For a part of the batch, draws for the full batch and returns its rows."""
+    """draw(shape) for shape [..., B, H]. For a part of the batch, draws for the full batch and cuts out its rows."""
     if noise.part is None or noise.parts == 1:
         return draw(shape)
     rows = shape[-2]
@@ -114,10 +114,9 @@ def drop(noise: Noise | None, site: str, x: Float[Array, "T B D"], layer: int = 
 def drop_rows(
     noise: Noise | None, x: Float[Array, "T B E"], ids: Integer[Array, "T B"], rows: int
 ) -> Float[Array, "T B E"]:
-    """Masks the embeddings x of ids like rows of their embedding table, which has `rows` rows.
+    """Drops all occurrences of a symbol in a window together. x: embeddings of ids; rows: number of symbols
 
-    All occurrences of a symbol in a window are dropped together. Masking the looked-up rows gives the same result as
-    masking the table and is cheaper.
+    Masking the looked-up rows gives the same result as masking the table and is cheaper.
     """
     if not active(noise, "embedding"):
         return x

@@ -37,13 +37,13 @@ from lm.model.sequence_model import reverse_sequences
 
 CONTEXTS = ("start", "every_step", "additive", "multiplicative", "fed")
 STEPWISE = ("additive", "fed")  # a step reads results of the previous step: run one step at a time
-JOINED = ("every_step", "additive")
+JOINED = ("every_step", "additive")  # the softmax reads [s'; c; x]
 ATTENDS = ("additive", "multiplicative", "fed")
 ATTENTION = "attention"
 
 
 class Memory(NamedTuple):
-    """An encoded source. outputs: of the last layer; inside: False at padding; summary: output at the last token"""
+    """An encoded source of S tokens. outputs: the last layer's; inside: False at padding; summary: the last output"""
 
     outputs: Float[Array, "S B P"]
     inside: Bool[Array, "S B"]
@@ -167,11 +167,11 @@ class EncoderDecoder(nn.Module):
     def decode(
         self, tokens: Integer[Array, "T B"], state: DecoderState, memory: Memory, noise: Noise | None = None
     ) -> tuple[DecoderState, Float[Array, "T B F"]]:
-        """Reads the symbols before the targets; T = 1 if `stepwise`. Returns (state after them, features)."""
-        x, fed = self._embed(tokens, noise), state.fed
+        """Reads the symbols before the targets; T = 1 if `stepwise`. Returns (state after them, softmax inputs)."""
+        x, fed, carries = self._embed(tokens, noise), state.fed, []
         context = self._context_before(state, memory)
         beside = [] if context is None else [jnp.broadcast_to(context[None], (tokens.shape[0], *context.shape))]
-        y, carries = jnp.concatenate([x, *beside], axis=-1) if beside else x, []
+        y = jnp.concatenate([x, *beside], axis=-1) if beside else x
         for index, layer in enumerate(self.decoder):
             if index:
                 y = drop(noise, "between", y, index + len(self.decoder))
@@ -265,7 +265,7 @@ def make_encoder_decoder(config: ml_collections.ConfigDict, source_size: int, ta
         if model[key] not in allowed:
             raise UserError(f"config.model.{key} must be {' or '.join(allowed)} with pairs, not {model[key]}")
     if (model.input == "embedding") != (model.embedding_size > 0):
-        raise UserError("config.model.embedding_size must be positive with config.model.input=embedding, else 0")
+        raise UserError("config.model.embedding_size must be positive with input=embedding, and 0 with input=one_hot")
     if model.output == "tied":
         check_tied(config)
     if model.context == "additive" and "h" not in cell.carry._fields:

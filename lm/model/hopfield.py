@@ -1,6 +1,6 @@
 """Hopfield networks store patterns in symmetric weights and recall them from corrupted states.
 
-A state is [N]; a pattern is a state of -1 and 1. W = X^T X without its diagonal, for patterns X [P, N] (Hebb's rule).
+A state is [N]; a pattern is a state of -1 and 1. W = X^T X without its diagonal, for P patterns X [P, N] (Hebb's rule).
 
 rule      new value of a unit          source
 sign      sign(W a), or a if W a = 0   Hopfield 1982
@@ -31,8 +31,8 @@ def activate(rule: str, field: Array, state: Array) -> Array:
 
 
 def energy(weights: Float[Array, "N N"], state: Float[Array, "... N"]) -> Float[Array, "..."]:
-    """1/2 a.a - 1/2 a.W a (Hopfield 1984). Updating a single unit never raises it, either
-    with satlins, or with sign if the state consists of -1 and 1."""
+    """1/2 a.a - 1/2 a.W a (Hopfield 1984). Updating a single unit never raises the energy: with satlins from
+    states in [-1, 1], with sign from states of -1 and 1."""
     return 0.5 * jnp.sum(state**2 - state * (state @ weights), axis=-1)
 
 
@@ -106,5 +106,5 @@ def overlap_curve(points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
     """
     y = np.linspace(1.0, 6.0, points)
     loads = 0.5 * (erf(y) / y - 2 / math.sqrt(math.pi) * np.exp(-(y**2))) ** 2
-    stable = slice(int(np.argmax(loads)), None)  # the other branch is unstable
+    stable = slice(int(np.argmax(loads)), None)  # solutions with smaller y are unstable
     return loads[stable], erf(y[stable])

@@ -58,7 +58,7 @@ def he_normal(key: PRNGKey, shape: Shape, dtype) -> Values:
 
 
 def orthogonal(key: PRNGKey, shape: Shape, dtype) -> Values:
-    """Orthonormal rows or columns; [H, k H] joins k orthogonal squares, one for each gate (Saxe et al. 2014)."""
+    """Orthonormal rows or columns (Saxe et al. 2014). A shape [H, k H] gets k orthogonal matrices, one per gate."""
     rows, columns = shape
     make = jax.nn.initializers.orthogonal()
     parts = max(1, columns // rows)
@@ -75,13 +75,13 @@ def lstm_bias(key: PRNGKey, shape: Shape, dtype, forget: float) -> Values:
 
 
 def lru_ring(key: PRNGKey, shape: Shape, dtype, least: float, greatest: float) -> Values:
-    """ln(-ln r) for r^2 uniform in [least^2, greatest^2]: r exp(1j t) is uniform on a ring (Orvieto et al. 2023)."""
+    """ln(-ln r) for r^2 uniform in [least^2, greatest^2] (Orvieto et al. 2023)."""
     square = jax.random.uniform(key, shape, dtype, least**2, greatest**2)
     return jnp.log(-0.5 * jnp.log(square))
 
 
 def lru_phase(key: PRNGKey, shape: Shape, dtype, greatest: float) -> Values:
-    """ln t for t uniform in (0, greatest]: t is the angle in `lru_ring`."""
+    """ln t for an angle t uniform in (0, greatest]. At 2 pi, r exp(1j t) is uniform on a ring (r: see `lru_ring`)."""
     return jnp.log(greatest * (1 - jax.random.uniform(key, shape, dtype)))
 
 
@@ -112,9 +112,9 @@ def initialiser(specification: tuple) -> Callable[..., Values]:
 
 
 def without_initialisers(model: Any, **changes) -> Any:
-    """A copy of a model for training, which reads no initialiser, so that configs share compiled programs.
+    """Copies a model for training. Sets all initialisers to zeros, so that configs share compiled programs.
 
-    changes: other fields that training does not read
+    changes: new values of other fields that training does not read
     """
     return model.clone(
         init_config=ml_collections.FrozenConfigDict(dict.fromkeys(model.init_config, ("zeros",))), **changes

@@ -159,7 +159,7 @@ class LanguageModel(nn.Module):
         self, window: Integer[Array, "W B"], carry: tuple
     ) -> tuple[Float[Array, ""], tuple[tuple, Array, Array]]:
         """Scores a window without noise. Returns (total, (carry after it, the last layer's outputs [W - context, B, P],
-        -ln p of every target)). Only total, the sum of -ln p, has a gradient."""
+        -ln p of every target)). total is the sum of -ln p and has a gradient; -ln p of single targets have none."""
         carry, x = self.features(window[:-1], carry)
         targets = window[self.context :]
         ones = jnp.ones(targets.size, x.dtype)
@@ -233,10 +233,9 @@ def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, feature
     """Raises UserError for settings that do not fit config.model.input. features: size of the softmax's input."""
     model = config.model
     if model.input == "one_hot":
-        needs = "needs config.model.input=embedding or bigram, not one_hot"
         for site in ("input", "embedding"):
             if config.keep_prob[site] < 1:
-                raise UserError(f"config.keep_prob.{site} < 1 {needs}")
+                raise UserError(f"config.keep_prob.{site} < 1 needs config.model.input=embedding or bigram")
     elif not model.embedding_size:
         raise UserError(f"config.model.embedding_size must be at least 1 with config.model.input={model.input}, not 0")
     if vocabulary_size ** CONTEXT[model.input] >= 2**31:

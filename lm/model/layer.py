@@ -42,7 +42,7 @@ class RecurrentLayer(nn.Module):
         """Returns (carry after the window, outputs h). Integers in x are indices of one-hot vectors.
 
         reset: 0 at steps that start from the zero state, else 1
-        lengths: steps of each row; None: T. After them, the carry stays constant and outputs are meaningless.
+        lengths: steps of each row (None: T). After its last one, a row keeps its carry; its outputs are meaningless.
         """
         roles = self.cell.parameters(self.inputs, self.units)
         parameters = {

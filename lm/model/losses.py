@@ -109,13 +109,13 @@ def softmax_nats(
 
 
 def _with_bias(features, kernel, bias):
-    """Extends features [..., P] and kernel [P, V] so that their product has the bias, saving a pass over logits."""
+    """Extends features [..., P] and kernel [P, V] so that their product includes the bias: saves a pass over logits."""
     ones = jnp.ones((*features.shape[:-1], 1), features.dtype)
     return jnp.concatenate([features, ones], axis=-1), jnp.concatenate([kernel, bias[None]])
 
 
 def _chunk_forward(features, kernel, targets):
-    """Returns exp(logits - highest) [R, V], its sum over V [R, 1], nats [R], and mean of -ln p over V [R]."""
+    """For R targets: exp(logits - highest) [R, V], its sum over V [R, 1], nats [R] and mean of -ln p over V [R]."""
     logits = features @ kernel
     highest = jnp.max(logits, axis=-1, keepdims=True)
     picked = jnp.take_along_axis(logits, targets[:, None].astype(jnp.int32), axis=-1)
@@ -143,7 +143,7 @@ def _chunked_loss(features, kernel, bias, targets, weights, smoothing):
 
 
 def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
-    narrow = kernel
+    kernel_alone = kernel
     features, kernel = _with_bias(features, kernel, bias)
 
     def chunk(sums, inputs):
@@ -151,7 +151,7 @@ def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
         features_c, targets_c, weights_c = inputs
         scaled, total, nats_c, mean_nats = _chunk_forward(features_c, kernel, targets_c)
         # The gradient of the logits is (weight / total) (scaled - total q), where q is the target distribution. Both
-        # products apply the factor weight / total to their narrow side, so that the wide array is written only once.
+        # products apply the factor weight / total to an array [R, P], so that the array [R, V] is written only once.
         rows = jnp.arange(targets_c.shape[0])
         kept = 1.0 if smoothing is None else 1.0 - smoothing
         difference = scaled.at[rows, targets_c.astype(jnp.int32)].add(-kept * total[:, 0])
@@ -162,7 +162,7 @@ def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
             objective + jnp.sum(weights_c * _smoothed(nats_c, mean_nats, smoothing)),
             d_kernel + weight_gradient(factor * features_c, difference),
         )
-        return sums, (nats_c, factor * (difference @ narrow.T))
+        return sums, (nats_c, factor * (difference @ kernel_alone.T))
 
     start = (jnp.zeros((), features.dtype), jnp.zeros_like(kernel))
     if features.shape[0] == 1:  # one chunk needs no loop

@@ -4,7 +4,7 @@ The output is a softmax, or a CRF over the tags of all tokens (lm/model/crf.py).
 
 Sequences have lengths [B] and are padded at the end to T. Padding does not affect results: a forward layer reads it
 after the last token, a backward layer starts at the last token, and pooling ignores it. With pooling=none, every token
-gets a label, else every sequence.
+has a label; otherwise, every sequence has one.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ from lm.model.losses import softmax_loss
 
 DIRECTIONS = ("forward", "both")  # both: the outputs of a forward and a backward layer, concatenated
 POOLINGS = ("last", "mean", "max", "attention", "none")
-# learned: a vector for each field of a layer's carry, initialised by config.init.vector
+# learned: a vector for each field of a layer's carry that the cell reads, initialised by config.init.vector
 INITIAL_CARRIES = ("zeros", "first_unit_one", "learned")
 
 
@@ -39,7 +39,7 @@ class SequenceModel(nn.Module):
     config, init_config: config.model and config.init; vocabulary_size: V; labels: C
     window: number of adjacent tokens that a step reads (config.data.window)
     zoneout: as in LanguageModel
-    shapes: the shape of each symbol (lm/data/word_shapes.py), if config.model.shape_size is positive
+    shapes: the word shape of each symbol (lm/data/word_shapes.py), if config.model.shape_size is positive
     """
 
     config: ml_collections.FrozenConfigDict
@@ -154,7 +154,7 @@ class SequenceModel(nn.Module):
         before = (width - 1) // 2
         padded = jnp.pad(x, ((before, width - 1 - before), (0, 0), (0, 0)))
         y = jax.nn.relu(side_by_side(padded, width) @ self.filter + self.filter_bias[None, None])
-        y = jnp.where(mask_of(lengths, steps)[..., None], y, 0.0)  # 0 is the minimum of relu
+        y = jnp.where(mask_of(lengths, steps)[..., None], y, 0.0)  # relu is at least 0: padding changes no maximum
         y = jnp.pad(y, ((0, -steps % pool), (0, 0), (0, 0)))
         return y.reshape(-1, pool, *y.shape[1:]).max(axis=1), -(-lengths // pool)
 
@@ -254,7 +254,7 @@ class SequenceModel(nn.Module):
 
 
 def side_by_side(x: Float[Array, "R B E"], width: int) -> Float[Array, "R-{width}+1 B E*{width}"]:
-    """Concatenates every `width` consecutive rows into one."""
+    """Concatenates the vectors of every `width` consecutive steps."""
     steps = x.shape[0] - width + 1
     return jnp.concatenate([x[offset : offset + steps] for offset in range(width)], axis=-1)
 

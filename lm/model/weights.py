@@ -12,9 +12,9 @@ A .pt file is a pickle, which runs code when loaded. If you trust it, convert it
 
 awd-lstm-lm saves a list, whose first item is the model: `model[0].state_dict()`.
 
-Torch has our order of gates, i, f, g, o (LSTM) and r, z, n (GRU). Its matrices are transposed. It has two biases per
-layer; we store their sum, except for the candidate of a GRU, which keeps both. The file of a tied model has
-encoder.weight or decoder.weight, or two equal copies.
+Torch has our order of gates: i, f, g, o (LSTM) and r, z, g (GRU, with g named n). Its matrices are transposed. It has
+two biases per layer; we store their sum, except for the candidate g of a GRU, which keeps both. The file of a tied
+model has encoder.weight or decoder.weight, or two equal copies.
 """
 
 import os
@@ -127,7 +127,7 @@ def load_weights(
 ) -> tuple[dict, str]:
     """Reads a file of any layout. Returns (parameters of `model`, the layout).
 
-    vocabulary: of the corpus; order: row of each of its tokens in a PyTorch file, or None if the order is equal
+    vocabulary: the corpus's; order: row of each of its tokens in a PyTorch file, or None for the same order
     Raises UserError, naming the file and the wrong tensor or config key, if file, model and vocabulary do not match.
     """
     try:
@@ -176,7 +176,7 @@ def check_model(model: LanguageModel, torch: TorchModel):
     """Raises UserError if the config does not fit the file, naming each wrong key, its value and the allowed values."""
     config, (symbols, embedding_size) = model.config, torch.encoder.shape
     if symbols != model.vocabulary_size:
-        raise UserError(f"the file has {symbols} tokens, the corpus (config.data.corpus) {model.vocabulary_size}")
+        raise UserError(f"the file has {symbols} tokens, the corpus (config.data.corpus) has {model.vocabulary_size}")
     if config.cell not in TORCH_CELLS:
         known = ", ".join(TORCH_CELLS)
         raise UserError(f"config.model.cell={config.cell} has no PyTorch counterpart; cells that have one: {known}")
@@ -234,7 +234,7 @@ def _layer_names(tensors: dict[str, np.ndarray], layout: str) -> tuple[dict[tupl
 
 
 def _check_shapes(tensors: dict[str, np.ndarray], layers: list[list[str]], encoder: str, decoder: str) -> int:
-    """Returns the number of gates. Raises UserError for inconsistent shapes. layers: names of _LAYER_PARTS.
+    """Returns the number of gates. Raises UserError for inconsistent shapes. layers: names in the order of _LAYER_PARTS
 
     Every shape is checked, since broadcasting would turn a short bias into plausible weights.
     """

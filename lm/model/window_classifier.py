@@ -15,7 +15,7 @@ from lm.errors import UserError
 from lm.model.dropout import Noise, drop
 from lm.model.initialisers import initialiser, without_initialisers
 
-# config.model.output. config.keep_prob.output drops tanh units; in dropped_logits, also logits.
+# Values of config.model.output. config.keep_prob.output drops tanh units and, with dropped_logits, also logits.
 OUTPUTS = ("dense", "dropped_logits")
 
 

@@ -1,11 +1,12 @@
-"""Scores a text with a model that adapts as it reads. A score depends only on earlier tokens of the same text.
+"""Scores a text with a model that adapts as it reads. The score of a token depends only on earlier tokens.
 
 temperature  divides the logits by a number (Melis et al. 2018); no adaptation
-cache     mixes in a distribution over the tokens that followed similar states (Grave et al. 2017):
-          p(w) = (1 - lambda) p_model(w) + lambda sum_i softmax_i(theta h_i . h)[w followed h_i], i: the last W tokens
-dynamic   after each segment, takes a gradient step on the sum of its nats, with decay toward the trained parameters
-          (Krause et al. 2018): p <- p - rate * gradient + decay * (trained - p)
-both      dynamic evaluation, with a cache on top
+cache        mixes in a distribution over the tokens that followed similar states (Grave et al. 2017):
+             p(w) = (1 - lambda) p_model(w) + lambda sum_i softmax_i(theta h_i . h); the softmax is over the last W
+             states h_i, the sum is over those that w followed
+dynamic      after each segment, takes a gradient step on the sum of its nats, with decay toward the trained parameters
+             (Krause et al. 2018): p <- p - rate * gradient + decay * (trained - p)
+both         dynamic evaluation, with a cache on top
 
 h is the last layer's output. The state is carried over the whole text.
 """
@@ -49,24 +50,24 @@ def adaptive_nats(
 ) -> Float[Array, "K R-{model.context} 1"]:
     """Nats of the targets of consecutive windows, each one segment. adapts: as in the table above; cached: W"""
 
-    def read(changed: dict, window, carry) -> Any:
-        return model.apply({"params": changed}, window, carry, method="scored")
+    def read(adapted: dict, window, carry) -> Any:
+        return model.apply({"params": adapted}, window, carry, method="scored")
 
     def step(before, window):
-        changed, carry, cache = before
+        adapted, carry, cache = before
         if adapts == "temperature":
-            carry, logits = read_tokens(model, changed, window[:-1], carry)
+            carry, logits = read_tokens(model, adapted, window[:-1], carry)
             log_probs = jax.nn.log_softmax(logits / adaptation.temperature)
             targets = window[model.context :, :, None].astype(jnp.int32)
-            return (changed, carry, cache), -jnp.take_along_axis(log_probs, targets, axis=-1)[..., 0]
+            return (adapted, carry, cache), -jnp.take_along_axis(log_probs, targets, axis=-1)[..., 0]
         if adapts == "cache":
-            _, (carry, h, nats) = read(changed, window, carry)
+            _, (carry, h, nats) = read(adapted, window, carry)
         else:
-            (_, (carry, h, nats)), gradients = jax.value_and_grad(read, has_aux=True)(changed, window, carry)
-            changed = jax.tree.map(functools.partial(_descend, adaptation), changed, gradients, parameters)
+            (_, (carry, h, nats)), gradients = jax.value_and_grad(read, has_aux=True)(adapted, window, carry)
+            adapted = jax.tree.map(functools.partial(_descend, adaptation), adapted, gradients, parameters)
         if adapts != "dynamic":
             cache, nats = _mix(cache, h[:, 0], window[model.context :, 0].astype(jnp.int32), nats[:, 0], adaptation)
-        return (changed, carry, cache), nats.reshape(-1, 1)
+        return (adapted, carry, cache), nats.reshape(-1, 1)
 
     size = model.cell.output_size(model.config.hidden[-1])
     cache = Cache(jnp.zeros((cached, size)), jnp.zeros(cached, jnp.int32), jnp.zeros(cached, bool))
@@ -94,5 +95,5 @@ def _mix(
     matching = jnp.where(after[None] == targets[:, None], scores, -jnp.inf)
     log_cache = jax.nn.logsumexp(matching, axis=1) - jax.nn.logsumexp(scores, axis=1)
     mixed = -jnp.logaddexp(jnp.log1p(-adaptation.share) - nats, jnp.log(adaptation.share) + log_cache)
-    mixed = jnp.where(jnp.any(seen, axis=1), mixed, nats)  # before the first token, the model alone
+    mixed = jnp.where(jnp.any(seen, axis=1), mixed, nats)  # with an empty cache, the model alone
     return Cache(h_all[steps:], after[steps:], filled[steps:]), mixed

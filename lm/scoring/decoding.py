@@ -1,6 +1,6 @@
 """Runs decoders: teacher forcing, greedy search and beam search.
 
-END begins and ends every target: a decoder reads END to predict the first symbol.
+END is the last symbol of every target. A decoder also reads it to predict the first symbol.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ def forced_features(
 ) -> Float[Array, "T B F"]:
     """Features for the softmax at each step. tokens: the symbol before each target.
 
-    true: whether a step reads the true previous symbol, in all rows, or the one that the model predicts. The first step
-        always reads the true symbol. None: all steps do
+    true: True at steps that read the true previous symbols; the others read the model's own predictions. The first step
+        always reads the true symbols. None: all steps do
     """
     if not model.stepwise and true is None:
         return decode_step(model, parameters, tokens, state, memory, noise)[1]
@@ -49,8 +49,8 @@ def forced_features(
         state, guess = before
         number, token, is_true = inputs
         read = token if is_true is None else jnp.where(is_true, token, guess)
-        own = noise and dataclasses.replace(noise, key=jax.random.fold_in(noise.key, number))
-        state, features = decode_step(model, parameters, read[None], state, memory, own)
+        step_noise = noise and dataclasses.replace(noise, key=jax.random.fold_in(noise.key, number))
+        state, features = decode_step(model, parameters, read[None], state, memory, step_noise)
         if is_true is not None:
             guess = jnp.argmax(logits_of(model, parameters, features)[0], axis=-1).astype(tokens.dtype)
         return (state, guess), features[0]
@@ -82,10 +82,10 @@ def search(
     steps: int,
     penalty: Float[Array, ""] | float = 1.0,
 ) -> Int[Array, "B T"]:
-    """Finds the most probable target for each source, of at most `steps` symbols, padded with END.
+    """Searches for the most probable target of each source, of at most `steps` symbols, padded with END.
 
     Beam search: keeps the `beams` most probable prefixes at every step; one beam is greedy search. Finally chooses the
-    target with the largest ln p / length ** penalty, where length includes END. Unfinished targets compete equally.
+    target with the largest ln p / length ** penalty, where length includes END, even if that target is unfinished.
     """
     state, memory = encode(model, parameters, tokens, lengths)
     rows = memory.summary.shape[0]

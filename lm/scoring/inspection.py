@@ -18,7 +18,8 @@ from lm.scoring.protocols import EXACT_UNROLL
 
 Tokens = Integer[np.ndarray, " N"]
 Row = Integer[np.ndarray, "..."]  # one of several texts, of any length
-SHORTEST = 16
+SHORTEST = 16  # tokens or targets of the shortest padded text
+TEXTS_PER_BATCH = 16
 
 
 class TokenScores(NamedTuple):
@@ -57,10 +58,10 @@ def score_texts(model: LanguageModel, parameters: dict, texts: list[Row]) -> lis
     """Nats of the targets of many texts, each read from the initial state. Empty for a text without targets."""
     nats = [np.zeros(0, np.float32)] * len(texts)
     order = sorted((i for i, tokens in enumerate(texts) if len(tokens) > model.context), key=lambda i: len(texts[i]))
-    for start in range(0, len(order), SHORTEST):
-        rows = order[start : start + SHORTEST]
+    for start in range(0, len(order), TEXTS_PER_BATCH):
+        rows = order[start : start + TEXTS_PER_BATCH]
         size = _padded(len(texts[rows[-1]]) - model.context) + model.context
-        window = np.zeros((size, SHORTEST), np.int32)
+        window = np.zeros((size, TEXTS_PER_BATCH), np.int32)
         for column, i in enumerate(rows):
             window[: len(texts[i]), column] = texts[i]
         found = np.asarray(_score_windows(model, parameters, jnp.asarray(window[None])).nats[0])

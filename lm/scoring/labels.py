@@ -18,7 +18,7 @@ MOST_LABELS = 100  # in a readable confusion matrix
 def confusion(
     true: Integer[np.ndarray, " N"], predicted: Integer[np.ndarray, " N"], labels: int
 ) -> Int[np.ndarray, "C C"] | None:
-    """Counts of each pair (true label, predicted label), C = labels. None unless C lies in 2 to MOST_LABELS."""
+    """Counts of each pair (true label, predicted label), C = labels. None if C is below 2 or above MOST_LABELS."""
     if not 2 <= labels <= MOST_LABELS:
         return None
     pairs = true.astype(np.int64) * labels + predicted
@@ -41,7 +41,8 @@ def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     found, kind, first = set(), "", 0
     for index, tag in enumerate((*tags, OUTSIDE)):
         prefix, _, rest = tag.partition("-")
-        prefix, rest = (prefix, rest) if prefix in ("B", "I") and rest else ("I", "" if tag == OUTSIDE else tag)
+        if prefix not in ("B", "I") or not rest:  # a tag without a prefix
+            prefix, rest = "I", "" if tag == OUTSIDE else tag
         if kind and (prefix == "B" or rest != kind):
             found.add((kind, first, index))
             kind = ""

@@ -1,4 +1,4 @@
-"""Measures that a score may have beside nats. Higher is better for all measures; all other numbers are losses."""
+"""Measures that a score may have beside nats. For measures, higher is better; for nats and perplexity, lower."""
 
 from typing import NamedTuple
 

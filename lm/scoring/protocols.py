@@ -54,8 +54,8 @@ def _notebook(context: int, tokens: int, settings: ConfigDict, stride: int = 1) 
 def _batched(context: int, tokens: int, settings: ConfigDict) -> Windows:
     """Laid out as in training: evaluation.batch_size contiguous rows in windows of evaluation.unroll + 1 tokens.
 
-    Used by TensorFlow's ptb_word_lm, Salvatore 2017 and Cognitive Class 2018. Up to B * W tokens are not scored, and
-    each of the B rows starts from the initial state.
+    Used by TensorFlow's ptb_word_lm, Salvatore 2017 and Cognitive Class 2018. Each of B rows starts from the initial
+    state. Fewer than B * W tokens are not scored; bigrams also skip one target per window and row.
     """
     rows, unroll = settings.batch_size, settings.unroll
     if unroll < context or tokens // rows < unroll + 1:
@@ -145,7 +145,7 @@ def _stream_nats(
 
 
 def _target_nats(windows: Windows, tokens: Tokens, stream: Callable) -> Nats:
-    """Cuts the windows and returns the nats of their targets, in order. stream: [K, W, B] -> nats"""
+    """Cuts the windows from tokens. Returns the nats of their targets, in order. stream: windows [K, W, B] -> nats"""
     count, size, rows, hop, targets = windows
     starts = hop * np.arange(count)[:, None, None] + len(tokens) // rows * np.arange(rows)  # [K, 1, B]
     read = tokens.take(starts + np.arange(size)[:, None], mode="wrap")  # [K, W, B]
@@ -182,7 +182,7 @@ def protocol_nats(protocol: str, model: LanguageModel, parameters: dict, tokens:
 
 
 def evaluate(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Score:
-    """Sums `protocol_nats` in float64, so that the order of summation does not affect the result."""
+    """Sums `protocol_nats`, in float64 to keep rounding errors negligible."""
     nats = protocol_nats(protocol, model, parameters, tokens, settings)
     return Score(float(nats.sum(dtype=np.float64)), len(nats))
 

@@ -25,7 +25,7 @@ STARTS = ("line", "random")
 # Level -> symbols after which a text may start; the first one in the vocabulary is used.
 LINE_ENDS = {"char": ("\n", " "), "word": (END_OF_SENTENCE,), "byte": ("\n",), "bpe": ("\n",)}
 
-# Largest vocabulary for which one product with V^2 ones is faster than two products over blocks of sqrt(V) symbols.
+# Largest vocabulary for which `cumulative` is faster with one [V, V] matrix than in blocks of sqrt(V) symbols.
 MOST_IN_ONE_BLOCK = 128
 
 Tokens = Integer[np.ndarray, " _N"]
@@ -78,7 +78,7 @@ def next_token(
     # Compares one uniform number per row with the cumulative distribution: V Gumbel draws would cost more time.
     reached = cumulative(jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)))  # unnormalised
     passed = jnp.sum(reached <= uniform[:, None] * reached[:, -1:], axis=-1)
-    # If rounding lets the draw reach the total, takes the first symbol that reaches it: never one with p = 0.
+    # If rounding makes the draw equal to the total, all symbols are passed: takes the last one that adds to the total.
     return jnp.minimum(passed, jnp.argmax(reached >= reached[:, -1:], axis=-1)).astype(jnp.int32)
 
 
@@ -105,7 +105,7 @@ class Settings(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _generate(model: LanguageModel, rule: SamplingRule, length: int, parameters, prompts, key, settings: Settings):
-    """Continues prompts [P, B], with P >= context: returns the next tokens [length, B]."""
+    """Continues prompts [R, B], with R >= context: returns the next tokens [length, B]."""
     carry, logits = read_tokens(model, parameters, prompts, model.initial_carry(prompts.shape[1]))
 
     def step(state, uniform):
@@ -151,7 +151,7 @@ def check_sample_memory(sample: ConfigDict, vocabulary_size: int) -> None:
 
 def start_tokens(
     key: Array, sample: ConfigDict, vocabulary: Vocabulary, context: int
-) -> tuple[Int[Array, "P {sample.number}"], int]:
+) -> tuple[Int[Array, "R {sample.number}"], int]:
     """Returns (the first tokens of all texts, number of these tokens that are not shown).
 
     Returns sample.prompt if it is set. Otherwise sample.start="line" returns the symbol that ends a line, or else the

@@ -31,8 +31,8 @@ class Score(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        return perplexity(self.nats / self.targets)
+        return perplexity(self.mean_nats)
 
     @property
     def bits_per_symbol(self) -> float:
-        return self.nats / self.targets / math.log(2)
+        return self.mean_nats / math.log(2)

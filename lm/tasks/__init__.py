@@ -30,7 +30,7 @@ from lm.tasks.word_updates import make_tagging
 
 class Definition(NamedTuple):
     """purpose: one line for --help
-    model: makes the model of a config and a vocabulary; task: makes the task of a config and a corpus. Both check.
+    model: (config, vocabulary) -> model; task: (config, corpus) -> task. Both raise UserError if values do not fit.
     tokens: (config, vocabulary, text) -> tokens of the text, including those that the vocabulary lacks
     label: (config, vocabulary, model, parameters, text) -> (tokens, most probable labels, log-probabilities of all
         labels), for tasks that label a text

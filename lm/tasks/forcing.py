@@ -26,7 +26,7 @@ SCHEDULES = {
 
 
 class Forcing(NamedTuple):
-    """first: p; steps: k"""
+    """Settings of config.loss. first, steps: p and k of the formulas at the top of this file"""
 
     first: float
     schedule: str

@@ -99,7 +99,7 @@ class Labelling(Bucketed):
     def check(self, config, corpus):
         check_settings(config, PROTOCOLS, FIXED | UNPAIRED | {"penalty.l2": 0.0}, LABEL_MEASURES)
         if config.evaluation.best_by == "f1" and not self.has_entities:
-            raise UserError("config.evaluation.best_by=f1 needs config.task=tagging with labels O, B-X and I-X")
+            raise UserError("config.evaluation.best_by=f1 needs config.task=tagging with labels O and B-X, I-X, or X")
 
 
 def targets_of(model: SequenceModel, batch: examples.Batch) -> jax.Array:
@@ -129,7 +129,7 @@ def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, paramet
         raise UserError(f"the vocabulary lacks {', '.join(map(in_short, dict.fromkeys(missing[:5])))}")
     ids = np.array([index.get(token, unknown) for token in tokens])
     one = Examples(ids, np.array([0, len(ids)]), np.zeros(1, np.int32))
-    if model.per_token:  # a second text: alone, the label of a one-token text would be read as one per text
+    if model.per_token:  # adds a second text: a single token's label would look like one per text
         ids = np.array([*ids, ids[0], ids[0]])
         one = Examples(ids, np.array([0, len(tokens), len(ids)]), np.zeros(len(ids), np.int32))
     plan = make_plan(cut_of(config.data)._replace(batch_size=1), one, 1)

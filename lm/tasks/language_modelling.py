@@ -134,7 +134,7 @@ class LanguageModelling:
         check_evaluation(config.evaluation, self.model, corpus.splits)
         check_fixed(config, UNPAIRED)
         if config.penalty.l2:
-            raise UserError("config.penalty.l2 is only for windows; language models use config.optim.weight_decay")
+            raise UserError("config.penalty.l2 is only for config.task=windows; a text uses config.optim.weight_decay")
         if config.evaluation.best_by != "loss":
             raise UserError(f"config.evaluation.best_by must be loss for a text, not {config.evaluation.best_by}")
         if config.penalty.temporal_activation and unroll <= context:
@@ -147,7 +147,7 @@ class LanguageModelling:
         evaluation = config.evaluation
         check_sample_memory(config.sample, self.model.vocabulary_size)
         if any(PROTOCOLS[name].extent == "predictions" for name in (evaluation.during, *evaluation.protocols)):
-            # Bytes per token: its position in the text, its id on the host and on the device, and the nats of some.
+            # 24 bytes per token read: its position in the text, its id on the host and on the device, and nats.
             needed = 24 * evaluation.predictions * (self.model.context + 1)
             reject_above_free(needed, "at least", "a notebook protocol", "config.evaluation.predictions")
 

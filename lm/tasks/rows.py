@@ -33,7 +33,7 @@ CHUNK = 4096  # rows scored at once
 
 
 class Data(NamedTuple):
-    """Rows on the device. order [S B]: row numbers of all batches of an epoch, -1 for an empty row"""
+    """Rows on the device. order [S * B]: row numbers of an epoch's S batches, -1 for an empty row"""
 
     x: Array
     labels: Integer[Array, " n"]
@@ -188,6 +188,7 @@ def make_window_classification(config: ml_collections.ConfigDict, corpus: Corpus
 
 
 def _make(config: ml_collections.ConfigDict, corpus: Corpus, model, kinds: str) -> RowClassification:
+    """Makes the task of a model. kinds: the dtype kinds that the corpus's rows may have in NumPy"""
     train, batch_size = corpus.splits["train"], config.data.batch_size
     if not isinstance(train, Rows) or train.x.dtype.kind not in kinds:
         raise UserError(f"config.task={config.task}: config.data.corpus={corpus.name} has no {config.task}")
@@ -207,9 +208,9 @@ def word_symbols(config, vocabulary: Vocabulary, text: str) -> list[str]:
 
 def label_words(config, vocabulary: Vocabulary, model: WindowClassifier, parameters: dict, text: str):
     """Returns (words [N], most probable labels, log-probabilities [N, C]) of a sentence, split at white space."""
-    if not text.split():
-        raise UserError("the text is empty")
     words, index = text.split(), {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
+    if not words:
+        raise UserError("the text is empty")
     ids = [index[normal_word(word, index)] for word in words]
     rows = windows_of([ids], [0] * len(ids), config.data.window, vocabulary)
     log_probs = np.asarray(log_probabilities(model, parameters, jnp.asarray(rows.x)))

@@ -78,7 +78,7 @@ class Separate(abc.ABC):
         del config  # scoring needs no more than training
 
     def order_key(self, key: jax.Array, step: jax.Array) -> jax.Array:
-        """The random key of the order of the epoch of `step`."""
+        """The random key that shuffles the epoch of `step`."""
         epoch = jnp.asarray(step // self.steps_per_epoch, jnp.uint32)
         return jax.random.fold_in(key, jnp.uint32(_ORDERS) + epoch)
 
@@ -139,8 +139,8 @@ def check_settings(
         raise UserError(f"config.loss.weighting must be {' or '.join(WEIGHTINGS)}, not {config.loss.weighting}")
     if config.data.words != "train" and not (config.model.embedding_from or config.init_from):
         raise UserError(
-            f"config.data.words={config.data.words} needs config.model.embedding_from: words that the training "
-            "text lacks would keep random vectors"
+            f"config.data.words={config.data.words} needs config.model.embedding_from or config.init_from: words that "
+            "the training text lacks would keep random vectors"
         )
     check_fixed(config, fixed)
     for key, (default, instead) in UNREAD.items():

@@ -1,4 +1,4 @@
-"""The interface of a task: everything that the trainer, its files and its estimates need from what is trained.
+"""The interface of a task: everything that training, checkpoints, estimates and scoring need from it.
 
 A task is hashable, and static under jit: it holds the model and how data is cut into batches, but no arrays. The
 training state's `cursor` selects the next batch. Its `carry` is the recurrent state at the end of the last batch, for
@@ -123,7 +123,7 @@ class Task(Protocol):
     def timed_part(
         self, split: Split, protocol: str, settings: ml_collections.ConfigDict, tokens: int
     ) -> tuple[Split, float]:
-        """Returns a part of a split, about `tokens` tokens, and the factor by which scoring all of it takes longer."""
+        """Returns a part of a split, about `tokens` tokens, and the factor by which the whole split takes longer."""
 
     def compile_score(
         self, parameters: PyTree, split: Split, protocol: str, settings: ml_collections.ConfigDict

@@ -38,9 +38,9 @@ PROTOCOLS = {
     ),
     "free_running": Protocol("pairs: nats given the model's own greedy output, not a likelihood; texts as in exact"),
 }
-FOUR = 4  # BLEU compares n-grams of up to four words: it is 0 if every target is shorter
+FOUR = 4  # BLEU compares n-grams of up to four words: 0 if every target is shorter. Lengths include END
 EXAMPLES = 10  # number of pairs of a split that a summary shows
-# More keys than FIXED with the only value that pairs allow: sequences are not truncated, and are padded at the end.
+# Keys beyond FIXED, with the only value that pairs allow: sequences are not truncated, and are padded at the end.
 WHOLE = {
     "penalty.l2": 0.0,
     "data.digits": "kept",

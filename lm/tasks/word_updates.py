@@ -1,7 +1,7 @@
 """Tagging word by word: an example is a word with the words before it, and its target is the label of that word.
 
-As in Mesnil, He, Deng and Bengio (2013), an example has at most config.data.unroll words; only windows read earlier
-ones. Every example starts from the initial carry. Scoring reads complete sentences.
+As in Mesnil, He, Deng and Bengio (2013), an example has at most config.data.unroll words; its windows
+(config.data.window) may read more. Every example starts from the initial carry. Scoring reads complete sentences.
 """
 
 import dataclasses
@@ -53,12 +53,12 @@ def words_on_device(plan: Plan, split: Examples) -> Data:
 
 def shuffle_sentences(plan: Plan, data: Data, key: jax.Array) -> Data:
     """Shuffles the sentences of the data; words keep their order within a sentence."""
-    ranks = jax.random.permutation(key, len(data.by_bucket))[data.first]  # one per sentence
+    ranks = jax.random.permutation(key, len(data.by_bucket))[data.first]  # equal for all words of a sentence
     return data._replace(rows=_rows(plan, jnp.argsort(ranks, stable=True), jnp))
 
 
 def _rows(plan: Plan, words, xp):
-    """Word numbers in each batch [S, B], with -1 in empty rows of the last batch. xp: numpy or jax.numpy"""
+    """Indices of the words in S batches [S, B], with -1 in empty rows of the last batch. xp: numpy or jax.numpy"""
     size = plan.cut.batch_size
     return xp.pad(words, (0, -len(words) % size), constant_values=-1).reshape(-1, size)
 

@@ -169,7 +169,7 @@ def test_incomplete_or_inconsistent_files_end_in_one_clear_error(state, message)
         ({"output": "tied", "hidden": (D,)}, r"hidden is \(4,\) and .*; config.model.output is tied and must be dense"),
         ({"output": "dense_without_bias"}, "config.model.output is dense_without_bias and must be dense"),
         ({"initial_carry": "first_unit_one"}, "config.model.initial_carry is first_unit_one and must be zeros"),
-        ({"symbols": 9}, r"the file has 7 tokens, the corpus \(config.data.corpus\) 9"),
+        ({"symbols": 9}, r"the file has 7 tokens, the corpus \(config.data.corpus\) has 9"),
     ],
 )
 def test_the_error_for_a_config_that_does_not_fit_says_what_would(changes, message):
@@ -194,7 +194,7 @@ def test_rows_are_reordered_to_our_vocabulary(tmp_path):
     np.testing.assert_array_equal(parameters["embedding"][0], state["encoder.weight"][6])
     np.testing.assert_array_equal(parameters["output_kernel"][:, 1], state["decoder.weight"][5])
     assert parameters["output_bias"][2] == state["decoder.bias"][4]
-    with pytest.raises(UserError, match=r"the file has 7 tokens, the corpus .* 6"):  # no token is dropped silently
+    with pytest.raises(UserError, match=r"the file has 7 tokens, the corpus .* has 6"):  # no token is dropped silently
         weights.convert(state, our_model(symbols=6), order[1:])
     for content, message in (
         ("a\nb\n", "lacks the corpus's token 'c'"),
