@@ -62,9 +62,9 @@ def _data() -> ml_collections.ConfigDict:
     data.max_tokens = 0  # labels: cut longer sequences to N tokens; 0: never
     data.keep = "first"  # labels: which tokens max_tokens keeps, first or last
     data.padding = "end"  # labels: end (masked) or front_unmasked: lm/data/examples.py
-    data.examples = "sequences"  # tagging: sequences, or words: each with those before it, data.unroll in all
+    data.examples = "sequences"  # tagging: sequences; words: one per word, with up to data.unroll - 1 words before it
     data.window = 1  # labels, windows: words read side by side, the labelled one in the middle
-    data.buckets = 1  # labels, pairs: number of length buckets; the sequences of one are padded to one length
+    data.buckets = 1  # labels, pairs: number of length buckets; a bucket's sequences are padded to one length
     data.batching = "heads"  # how a text is cut into streams: heads or rows (lm/data/batches.py)
     data.batch_size = 64  # B, rows of a batch
     data.unroll = 10  # T, tokens a stream advances per step
@@ -138,10 +138,10 @@ def _zoneout() -> ml_collections.ConfigDict:
 
 
 def _penalty() -> ml_collections.ConfigDict:
-    """Terms added to the objective; 0: none."""
+    """Terms added to the objective; 0: none. Both activation terms: Merity et al. 2017."""
     penalty = ml_collections.ConfigDict()
-    penalty.activation = 0.0  # coefficient of mean(h^2) of the last layer, after dropout (Merity et al. 2017)
-    penalty.temporal_activation = 0.0  # coefficient of its mean((h[t] - h[t-1])^2), before dropout (Merity et al. 2017)
+    penalty.activation = 0.0  # coefficient of mean(h^2) of the last layer, after dropout
+    penalty.temporal_activation = 0.0  # coefficient of the last layer's mean((h[t] - h[t-1])^2), before dropout
     penalty.l2 = 0.0  # windows: coefficient of half the sum of the squared weights of both matrices
     return penalty
 
@@ -189,7 +189,7 @@ def _train() -> ml_collections.ConfigDict:
     train = ml_collections.ConfigDict()
     train.steps = 0  # exactly one of steps and epochs is positive
     train.epochs = 0  # exactly one of steps and epochs is positive
-    train.report_every = 100  # steps; rows are written after steps 0, n, 2n, ...
+    train.report_every = 100  # steps between rows of metrics.jsonl, from step 0 on
     train.evaluate_every = 0  # steps; 0: at the end of every epoch
     train.sample_every = 0  # steps; 0: after the first step and at the end
     train.patience = 0  # validation checks without improvement before training stops; 0: never
@@ -205,7 +205,7 @@ def _evaluation() -> ml_collections.ConfigDict:
     evaluation.during = "exact"  # protocol of validation during training, which also chooses the best checkpoint
     evaluation.protocols = ("exact",)  # protocols of the final scores
     evaluation.splits = ("valid",)  # splits of the final scores
-    evaluation.best_by = "loss"  # what chooses the best: lowest loss, or highest accuracy, f1, sequence_accuracy, bleu
+    evaluation.best_by = "loss"  # best means: lowest loss, or highest accuracy, f1, sequence_accuracy or bleu
     evaluation.predictions = 1000  # notebook protocols: number of predictions
     evaluation.batch_size = 20  # batched protocol: B
     evaluation.unroll = 20  # batched protocol: T
@@ -218,7 +218,7 @@ def _evaluation() -> ml_collections.ConfigDict:
     evaluation.dynamic_decay = 0.001  # dynamic protocols: decay to the trained parameters, a fraction per step
     evaluation.target_length = 50  # translation: most symbols written
     evaluation.beams = 5  # beam protocol: beam width
-    evaluation.length_penalty = 1.0  # beam protocol: exponent of the length by which ln p is divided
+    evaluation.length_penalty = 1.0  # beam protocol: ln p is divided by length to this power
     return evaluation
 
 
@@ -237,7 +237,7 @@ def _sample() -> ml_collections.ConfigDict:
     sample.top_p = 1.0  # nucleus sampling: the smallest set of likeliest symbols with this total probability; 1: all
     sample.seed = 0  # seed of the sampled texts
     sample.beams = 1  # translate: beam width; 1: greedy
-    sample.length_penalty = 1.0  # translate: exponent of the length by which ln p is divided
+    sample.length_penalty = 1.0  # translate: ln p is divided by length to this power
     return sample
 
 
@@ -265,7 +265,7 @@ def target(
 
     split, protocol: names of the split and the scoring protocol (protocol "train": read off the training log)
     metric: such as perplexity or loss; value: the reported number; where: table, row or line of the source
-    tolerance: how far above value still counts as reproduced
+    tolerance: how much worse than value still counts as reproduced (lower for accuracy, F1 and BLEU)
     at: when the source reports it: "final", or a place on the training curve such as "epoch 5"
     """
     numbers = dict(split=split, protocol=protocol, metric=metric, value=value, where=where, tolerance=tolerance, at=at)
@@ -280,6 +280,6 @@ def aim(**number) -> ml_collections.ConfigDict:
 
 
 def set_targets(config: ml_collections.ConfigDict, **targets: ml_collections.ConfigDict):
-    """Writes the reported numbers, each under a name of its own, into config.targets."""
+    """Writes reported numbers or aims into config.targets, as {name: number}."""
     with config.unlocked():
         config.targets = ml_collections.ConfigDict(targets)

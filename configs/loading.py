@@ -99,7 +99,7 @@ def last_value(argv: list[str], flag: str, default: str) -> str:
 
 
 def saved_config(argv: list[str]) -> list[str]:
-    """Replaces RUN/config.json in `argv` by lm/runs/saved_config.py:RUN/config.json: flags load Python files alone."""
+    """Replaces RUN/config.json by lm/runs/saved_config.py:RUN/config.json, because flags load only Python files."""
     argv = list(argv)
     for index, argument in enumerate(argv):
         name, equals, value = argument.partition("=")
@@ -139,7 +139,7 @@ def similar_keys(key: str, known: list[str]) -> str:
 
 
 def is_meant(name: str, part: str) -> bool:
-    """True if `name` is `part`, the last part of a key, or the initials of `part`, as lr is of learning_rate."""
+    """Whether `name` is the last part of a key, `part`, or its initials: lr means learning_rate."""
     return name == part or name == "".join(word[:1] for word in part.split("_"))
 
 

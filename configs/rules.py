@@ -107,9 +107,9 @@ class TupleOf:
 
     @property
     def words(self) -> str:
-        if self.most in (self.least, None):
-            return f"a tuple of {self.least if self.least == self.most else f'at least {self.least}'}"
-        return f"a tuple of {self.least} to {self.most}"
+        if self.most == self.least:
+            return f"a tuple of {self.least}"
+        return f"a tuple of at least {self.least}" if self.most is None else f"a tuple of {self.least} to {self.most}"
 
     def check(self, key: str, value: object) -> None:
         if not isinstance(value, tuple):
@@ -347,7 +347,7 @@ TARGET_RULES: dict[str, Rule] = {
 
 
 def check_targets(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for an entry of config.targets that configs.base.target or aim cannot have made."""
+    """Raises UserError unless every entry of config.targets has the form of configs.base.target or aim."""
     for name, target in config.targets.items():
         if not isinstance(target, Mapping | ml_collections.ConfigDict) or set(target) != TARGET_RULES.keys():
             raise UserError(f"config.targets.{name} must be made by configs.base.target or aim, not {in_short(target)}")

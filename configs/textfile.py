@@ -1,7 +1,7 @@
 """Trains a language model on your own text: --config.data.path=FILE, by characters, words, bytes or byte pairs.
 
 Run: python launch.py --config=configs/textfile.py --config.data.path=FILE --workdir=runs/mine
-     (others: --config.data.level=word, byte or bpe)
+     (reads characters, unless --config.data.level is word, byte or bpe)
 """
 
 from configs.base import base

@@ -5,8 +5,8 @@ teacher forcing, but its decoder reads its own symbols in training. With teacher
 17% of the sums right, and flax's own cells get 48% of a batch right.
 
 The log reports a sequence accuracy of 1.0 after 1,800 steps, on a batch of 128 training sums. Ours is measured on 1,000
-sums that are not in the training data. A model with 2.3% wrong sums gets all 128 right with a probability of 5%; this
-is the tolerance. The example's decoder reads a symbol drawn from its prediction, ours reads the most probable symbol.
+sums that are not in the training data. A model with 2.3% wrong sums gets all 128 right with a probability of 5%, so
+the tolerance is 2.3%. The example's decoder reads a symbol drawn from its prediction, ours reads the most probable one.
 Run (5 minutes on two CPU cores): python launch.py --config=configs/addition/lstm.py --workdir=runs/addition
 """
 

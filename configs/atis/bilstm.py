@@ -1,8 +1,8 @@
 """Tags slots in flight queries (ATIS) with a bidirectional LSTM.
 
 Source: Mesnil, He, Deng and Bengio (2013). "Investigation of Recurrent-Neural-Network Architectures and Learning
-Methods for Spoken Language Understanding". A log of its code has a test F1 of 93.9 for an Elman network. Papers report
-95.06 to 95.87 for bidirectional LSTMs. The aim is 95.0.
+Methods for Spoken Language Understanding". A log of their code has a test F1 of 93.9 for an Elman network. Papers
+report 95.06 to 95.87 for bidirectional LSTMs. The aim is 95.0.
 A random fifth of the training sentences is held out for validation. F1 counts slots as conlleval does.
 Run (3 minutes on two CPU cores): python launch.py --config=configs/atis/bilstm.py --workdir=runs/atis
 """

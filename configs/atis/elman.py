@@ -2,8 +2,8 @@
 
 Source: Mesnil, He, Deng and Bengio (2013). "Investigation of Recurrent-Neural-Network Architectures and Learning
 Methods for Spoken Language Understanding", with the settings of its code. A log in a copy of that code has a validation
-F1 of 85.71, 91.78, 93.54, 95.12 and 95.40 after the first five epochs and 97.54 at best, and a test F1 of 93.90. The
-code's option to decay the learning rate is off. For the Jordan network we know of no reported number.
+F1 of 85.71, 91.78, 93.54, 95.12 and 95.40 after the first five epochs. The best epoch has a validation F1 of 97.54 and
+a test F1 of 93.90. The code's option to decay the learning rate is off. We know of no number for the Jordan network.
 Variants, by argument:
 
   elman   the hidden units feed back

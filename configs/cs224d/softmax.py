@@ -3,8 +3,8 @@
 Source: Salvatore (2017). "Report: assignment 2", a solution of the Stanford course CS224d (Socher et al. 2015).
 The data are 1,024 vectors of 100 random numbers, all of class 1 of 5. W and b start at zero. Gradient descent at rate
 1e-4, on the loss summed over batches of 64, runs for 50 epochs without shuffling. The exercise asks for a mean loss per
-batch below 0.5 at the end. Computed independently in float64, it is 59.2055, 20.3375, 2.34995 and 0.41478 in epochs 1,
-2, 10 and 50. Our losses are per vector, so the targets are these numbers divided by 64.
+batch below 0.5 at the end. Computed independently in float64, this loss is 59.2055, 20.3375, 2.34995 and 0.41478 in
+epochs 1, 2, 10 and 50. Our losses are per vector, so the targets are these numbers divided by 64.
 The course's starter code divides by the last batch's index, 15, not by 16. Its printed 0.44243 is a separate target.
 Run (0.1 minutes on two CPU cores): python launch.py --config=configs/cs224d/softmax.py --workdir=runs/softmax
 """

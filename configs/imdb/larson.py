@@ -11,10 +11,10 @@ Words and padding are as in configs/imdb/article.py, with 20% dropout of the inp
 mask per review. Oddities kept: the validation reviews are IMDB's test half; Adam's epsilon equals its learning rate;
 gradients are not clipped: the notebook asks for norm 1, but `fit` of its TensorFlow (2.0 or 2.1) ignores that.
 Two differences: Keras adds epsilon before Adam's bias correction. And the source's models share one embedding table and
-one optimiser; they are trained in turn, three epochs each, then three more. So its lstm starts with the word vectors
-of simple_rnn, at a step count where Adam's bias correction has no effect. Here each variant has its own table and
-optimiser. Started in the source's way, our lstm reached 70.2% after three epochs in a separate test,
-and 61.2% with the word vectors alone (config.model.embedding_from).
+one optimiser; they are trained in turn, three epochs each, then three more. So its lstm starts with the word vectors of
+simple_rnn, at a step count where Adam's bias correction has no effect. Here each variant has its own table and
+optimiser. In a separate test, our lstm reached 70.2% after three epochs when it started like the source's, and 61.2%
+when it started with the word vectors alone (config.model.embedding_from).
 Run (9 minutes on two CPU cores): python launch.py --config=configs/imdb/larson.py:lstm --workdir=runs/larson_lstm
 """
 

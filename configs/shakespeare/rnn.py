@@ -4,8 +4,8 @@ Source: Trask (2019). "Grokking Deep Learning", chapter 14. Manning.
 Reported training perplexity of the last time step of each window: 148.0, 20.59, 15.28, 4.99 and 3.66 in epochs 0, 1, 2,
 30 and 40. After two restarts that keep weights and learning rate (42 + 74 + 31 = 147 epochs): 1.0534.
 Oddities kept: only the loss of each window's last time step is back-propagated and reported; gradients are summed over
-the batch, but the reported loss is a mean; two biases, b_ih and b_hh, double the bias's learning rate. There
-is no held-out text.
+the batch, but the reported loss is a mean; two biases, b_ih and b_hh, learn their sum at twice the rate. There is no
+held-out text.
 Run (6 minutes on two CPU cores): python launch.py --config=configs/shakespeare/rnn.py --workdir=runs/shakespeare_rnn
 """
 

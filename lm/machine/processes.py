@@ -72,7 +72,7 @@ class Supervisor:
                 self._running.discard(child)
 
     def interrupt(self):
-        """Sends SIGINT to all commands and starts no more. A training run saves on the first, ends on the second."""
+        """Sends SIGINT to all commands and starts no more. Training saves and stops; a second call stops it at once."""
         with self._lock:
             for child in self._running:
                 child.send_signal(signal.SIGINT)
@@ -106,7 +106,7 @@ class Child(Channel):
     """A child that exchanges messages with this process; the child calls `to_parent()` for its side."""
 
     def __init__(self, script: str, errors: IO | int | None = None, environment: Mapping[str, str] = {}):
-        """errors: receives the child's output; environment: additional environment variables"""
+        """errors: receives standard error, and all text printed after `to_parent`; environment: additional variables"""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors, "text": True}
         self.process = start([script], signal.SIGKILL, env=os.environ | environment, **pipes)
         assert self.process.stdout is not None
@@ -156,6 +156,6 @@ def _end_with(parent: int, orphaned: int) -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with, args=(int(sys.argv[1]), int(sys.argv[2])), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes background processes ignore SIGINT
     sys.argv = sys.argv[3:]
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -7,9 +7,9 @@ A save copies the state to the host and returns; one background thread writes it
 directory and renames it, so a kill at any moment leaves the earlier steps intact.
 
 Each step holds two items. `state` is one array: the concatenated bytes of all leaves. `record` is JSON: the caller's
-`extra`, the layout of the bytes ([path, shape, dtype, PRNG implementation] by leaf), the step, and two SHA-256 hashes.
-`record_sha256` covers layout and `extra`; `sha256` also covers the bytes. restore() checks `record_sha256` and the
-layout before it reads the array, so an untrusted checkpoint cannot allocate more memory than the model needs.
+`extra`, the layout of the bytes ([path, shape, dtype, PRNG implementation] of each leaf), the step and two SHA-256
+hashes. `record_sha256` covers layout and `extra`; `sha256` also covers the bytes. restore() checks `record_sha256` and
+the layout before it reads the array, so an untrusted checkpoint cannot allocate more memory than the model needs.
 The state is one array because orbax is slow per array: a small LSTM takes 20 ms as one array, 50 ms leaf by leaf.
 """
 
@@ -97,7 +97,7 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:  # orbax, tensorstore and json each raise their own types
-                if _steps(directory)[-1:] != listed[-1:]:  # a training process replaced it by a newer one
+                if _steps(directory)[-1:] != listed[-1:]:  # a training process has saved a newer one meanwhile
                     return self.restore(template, which, before)
                 warning = f"warning: checkpoint {path} is damaged ({first_line(error)}): trying the one before it"
                 print(warning, file=sys.stderr, flush=True)
@@ -188,7 +188,8 @@ class Checkpoints:
 
         record = item(record=ocp.args.JsonRestore())["record"]
         layout, extra = record["layout"], record["extra"]
-        if record.get("step", step := int(path.name)) != step:  # older versions did not write the step
+        step = int(path.name)
+        if record.get("step", step) != step:  # older versions did not write the step
             raise ValueError(f"it was saved at step {record['step']} and renamed")
         # Older versions did not write record_sha256; the check of sha256 below finds their damage.
         if record.get("record_sha256") not in (None, _digest(layout, _text(extra))):

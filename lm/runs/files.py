@@ -52,8 +52,8 @@ def make_directory(path: str | Path) -> Path:
 
 
 def make_own_directory(path: str | Path, *names: str) -> Path:
-    """`make_directory` for a command that writes the files `names`. Raises UserError if the directory holds a run, or
-    some of these files without the first one: another command wrote them."""
+    """Creates a directory for a command that writes the files `names`. Raises UserError if it holds a run, or if it
+    holds some of these files but not the first one, because then another command wrote them."""
     path = Path(path)
     if (path / "config.json").exists():
         raise UserError(f"--workdir={path} holds a run: name another directory")

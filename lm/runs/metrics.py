@@ -149,7 +149,7 @@ def _short(value: int | float) -> str:
 
 
 def _keep_rows(path: Path, start_step: int) -> None:
-    """Removes rows of `start_step` and later steps, and a truncated last line. Warns about other lost rows.
+    """Removes rows of `start_step` and later steps, and a truncated last line. Warns if other rows are lost.
 
     Raises UserError if steps do not ascend: some rows are from another run.
     """

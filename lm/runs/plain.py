@@ -32,7 +32,7 @@ def plain(value):
 
 
 def flat(config: dict, prefix: str = "") -> dict:
-    """Flattens nested dicts to one dict with dotted keys. An empty dict is kept as a value, so that it is compared."""
+    """Flattens nested dicts to one dict with dotted keys. Keeps empty dicts as values, so that comparisons see them."""
     leaves = {}
     for key, value in config.items():
         if isinstance(value, dict) and value:

@@ -23,15 +23,16 @@ from lm.runs.plain import flat, plain
 # `python -m tests.numerics`, which updates tests/numerics.json.
 NUMERICS = 1
 
-# Config keys that do not affect results: descriptions, devices and threads. Paths are left out because the identity
-# has the files' checksums.
+# Config keys that do not affect results: descriptions, devices and threads. Paths are among them because
+# the identity includes a checksum of the files.
 DECIDES_NOTHING = (
     *("name", "source", "parameters", "train.devices", "train.threads"),
     *("data.path", "data.valid_path", "data.test_path", "init_from", "model.embedding_from"),
 )
 # Values of config.model.embedding_from that count by name, because these word vectors have a registered checksum.
 REGISTERED_VECTORS = ("glove.6B.50d",)
-# Keys added after the first records, with their defaults. At its default, a key is left out of the identity.
+# Keys added after the first records, with their defaults. The identity leaves out a key at its default, so that
+# older records keep their identity.
 ADDED_LATER = {
     "task": "language_modelling",
     **{"data.format": "tsv", "data.columns": [0, 1], "data.header": "none", "data.tokenizer": "spaces"},

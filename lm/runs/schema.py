@@ -116,8 +116,10 @@ def _is_container(value, form) -> bool:
 
 
 def _is(value, form) -> bool:
-    if form is None or form is bool or form is str:
-        return value is None if form is None else isinstance(value, form)
+    if form is None:
+        return value is None
+    if form is bool or form is str:
+        return isinstance(value, form)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if form is NUMBER:

@@ -1,8 +1,8 @@
 """Writes tensorboard/train/ and tensorboard/valid/. TensorBoard shows them as two curves in the same charts.
 
-Each has files events.out.tfevents.NUMBER, a new one each time the run starts or resumes. Writes happen in the calling
-thread: TensorBoard's own EventFileWriter uses another thread. If that thread dies on a full disk, its queue fills and
-the run hangs.
+Each directory holds files events.out.tfevents.NUMBER, a new one each time the run starts or resumes. Writes happen in
+the calling thread. TensorBoard's own EventFileWriter uses another thread: if this thread dies on a full disk, its queue
+fills and the run hangs.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ class TensorBoard:
         self._runs["train"].write(0, hparams_pb(shown))
 
     def close(self):
-        with contextlib.ExitStack() as both:  # closes the second if the first fails
+        with contextlib.ExitStack() as both:  # closes the second even if the first fails
             for events in self._runs.values():
                 both.callback(events.close)
 

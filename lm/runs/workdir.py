@@ -50,7 +50,7 @@ OVER_THE_RUN = ("cosine",)  # values of config.optim.schedule whose rates depend
 def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     """Creates `workdir` and writes config.json, or checks that it holds a run of this config. Returns `workdir`.
 
-    If the config only trains a run longer, config.json stays unchanged until `lengthen`, after the data is checked.
+    If the config only trains a run longer, config.json stays unchanged: call `lengthen` once the data is checked.
     vocabulary: lm.data.text.Vocabulary, written to vocabulary.json; None writes no file
     Raises UserError if `workdir` cannot be written, holds a run of another config (the message names the differing
     keys, old -> new), or holds files of a run without config.json.

@@ -61,8 +61,8 @@ def over_rows(count: int, gradients_of: Callable) -> Callable:
     """Returns `gradients_of` with the rows of the batch split over `count` devices.
 
     gradients_of(parameters, window [T + 1, B], carry, weights [T + 1 - context, B], noise, terms) -> (gradients,
-    carry, nats [T + 1 - context, B]). Its objective must be a sum over rows, except for the terms of MEANS, which must
-    be means over rows.
+    carry, nats [T + 1 - context, B]), with terms {name: factor of a term in the objective}. The objective must be a sum
+    over rows, except for the terms named in MEANS, which must be means over rows.
     """
     if count == 1:
         return gradients_of
@@ -118,7 +118,7 @@ def gather(count: int, state):
 
 
 def local(count: int, x):
-    """Returns the copy of replicated arrays x (a pytree) on this process's first device, without copying."""
+    """Returns replicated arrays x (a pytree) as arrays of this process's first device alone. Copies nothing."""
     return x if count == 1 else jax.tree.map(lambda leaf: leaf.addressable_data(0), x)
 
 

@@ -30,7 +30,7 @@ COUNTED_STEPS = 300_000
 class Times(NamedTuple):
     """Measured durations as (first, later) in seconds: the first includes one-time costs, such as compiling.
 
-    scores: {(split, protocol): ...}; for an unread test split, those of `measured_split`, scaled to its length
+    scores: durations by (split, protocol); an unread test split has those of `measured_split`, scaled to its length
     """
 
     setup: float
@@ -80,7 +80,7 @@ def guess_seconds(setup: Setup) -> float:
     parameters = setup.state_shapes.parameters
     looked_up = {} if setup.config.model.output == "tied" else parameters.get("embedding", {})
     weights = count_parameters(parameters) - count_parameters(looked_up)
-    operations = 6 * weights * setup.task.tokens_per_step  # a product forward and two backward
+    operations = 6 * weights * setup.task.tokens_per_step  # per weight, 2 in the forward and 4 in the backward pass
     on_cpu = jax.default_backend() == "cpu"
     speed = CORE_SPEED * available() if on_cpu else ACCELERATOR_SPEED * setup.config.train.devices
     return setup.total_steps * operations / speed

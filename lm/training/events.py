@@ -6,7 +6,7 @@ from lm.training.setup import Setup
 
 
 def happens(step: int, every: int, epoch: int, total: int) -> bool:
-    """Whether an event with period `every` follows step `step` (from 0): if `every` divides it.
+    """Whether an event follows step `step` (from 0): yes if its period `every` divides `step`.
 
     A period of 0 means the end of every epoch (of `epoch` steps). The last step triggers every event.
     """
@@ -16,7 +16,7 @@ def happens(step: int, every: int, epoch: int, total: int) -> bool:
 
 
 def next_stop(setup: Setup, done: int) -> int:
-    """Number of completed steps at the end of the next dispatch: at the next event, or after steps_per_dispatch."""
+    """Completed steps after the next dispatch, which ends at an event, an epoch's end or after steps_per_dispatch."""
     train = setup.config.train
     epoch, total = setup.task.steps_per_epoch, setup.total_steps
     stop = min(done + train.steps_per_dispatch, total)
@@ -47,10 +47,10 @@ def due(setup: Setup, done: int) -> set[str]:
 
 
 def check_longer(setup: Setup, workdir, done: int):
-    """Raises UserError if `workdir` holds a finished, shorter run whose last validation has decided how to train on.
+    """Raises UserError if a finished run in `workdir`, made longer, could differ from a new run of the longer length.
 
-    Every run validates after its last step. Unless that step is on schedule, the longer run has no such check, so it
-    would differ from a run of its length if validation decides the rate, the averaging or an early stop.
+    Every run validates after its last step. If that step is not on the longer run's schedule, the new run would skip
+    this validation, and training differs if validation decides the rate, the averaging or an early stop.
     """
     old, config = read_config(workdir), setup.config
     if old is None or done == setup.total_steps:
@@ -66,6 +66,6 @@ def check_longer(setup: Setup, workdir, done: int):
     }
     for key in [key for key, reads in decides.items() if reads]:
         raise UserError(
-            f"directory {workdir} holds a run of {done} steps, and {key} has read the validation after its last step, "
-            f"which a longer run would not make: choose another directory"
+            f"directory {workdir} holds a run of {done} steps, and {key} has used the validation after its last step, "
+            "which a longer run would skip: choose another directory"
         )

@@ -41,7 +41,7 @@ AXIS = "lanes"
 
 # --- Which runs may be lanes of one program -------------------------------------------------------------------------
 
-# Groups and keys of a config that lanes need not share.
+# Parts of a config that lanes need not share: groups and top-level keys (FREE), and keys of other groups (FREE_IN).
 FREE = ("name", "seed", "targets", "parameters", "init", "keep_prob", "zoneout", "penalty", "sample", "evaluation")
 FREE_IN = {
     "loss": ("label_smoothing",),
@@ -69,8 +69,7 @@ def _shared(config: ml_collections.ConfigDict) -> dict:
 
 def lane_mesh(lanes: int) -> Mesh:
     """Mesh over all devices, or over one device per lane if there are fewer lanes."""
-    devices = jax.devices()[:lanes]
-    return Mesh(np.array(devices), (AXIS,))
+    return Mesh(np.array(jax.devices()[:lanes]), (AXIS,))
 
 
 def stack_hypers(hypers: Sequence[Hyper]) -> Hyper:
@@ -182,11 +181,12 @@ class Lanes:
     def _dispatch(self, active: list[int]):
         """Advances the active lanes to the next event. Lanes that lag behind after a kill catch up first."""
         done = {lane: self.recorders[lane].done for lane in active}
-        moving = [lane for lane in active if done[lane] == min(done.values())]
-        stops = [next_stop(self.recorders[lane].setup, done[lane]) for lane in moving]
-        stop = min(stops + [steps for steps in done.values() if steps > min(done.values())])
+        least = min(done.values())
+        moving = [lane for lane in active if done[lane] == least]
+        stops = [next_stop(self.recorders[lane].setup, least) for lane in moving]
+        stop = min(stops + [steps for steps in done.values() if steps > least])
         counts = np.zeros(self.slots, np.int32)
-        counts[moving] = count = stop - min(done.values())
+        counts[moving] = count = stop - least
         began = time.perf_counter()
         self.states, measured = lane_steps(
             self.program, self.mesh, self.within, self.states, self.data, self.hypers, jnp.asarray(counts)

@@ -41,7 +41,7 @@ class Trainer:
         Raises Interrupted on a signal, after saving a checkpoint.
         """
         recorder = self.recorder
-        alone = jax.process_count() == 1  # several processes would all have to stop at the same step
+        alone = jax.process_count() == 1  # several processes do not listen: all would have to stop at one step
         listening = signals.listening() if alone else contextlib.nullcontext(lambda: None)
         with listening as pending, recorder.checkpoints:  # finishes pending saves on any exit
             while not recorder.finished:
@@ -88,7 +88,7 @@ def train(setup: Setup, workdir, read_test: ReadTest | None = None, observe: Obs
             prepare_workdir(workdir, setup.config, setup.corpus.vocabulary)
 
         devices.first_does(prepare)
-        trainer = Trainer(Recorder(setup, workdir, read_test, observe))  # raises UserError for other data
+        trainer = Trainer(Recorder(setup, workdir, read_test, observe))  # raises UserError for another corpus
 
         def prolong():
             check_longer(setup, workdir, trainer.recorder.done)

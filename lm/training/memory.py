@@ -41,7 +41,7 @@ def peak(setup: Setup, all_programs: bool = True) -> int:
     """Estimates the peak bytes of a run: data, state and its largest program; on a CPU also the process and a save.
 
     Compiles the programs to learn their sizes; the run reuses them. Allocates no arrays.
-    all_programs: also compile scoring; if False, only if scoring could need more than a quarter of the free memory
+    all_programs: always compile scoring; False: only if it could need more than a quarter of the free memory
     Raises UserError if the run needs more than the free memory.
     """
     check_memory(setup)
@@ -57,10 +57,10 @@ def peak(setup: Setup, all_programs: bool = True) -> int:
         above = max([training, *(_above_arguments(program.memory_analysis()) for program in programs)])
     copies = CHECKPOINT_COPIES * size_of(state)
     on_cpu = jax.default_backend() == "cpu"
-    each = config.train.devices if on_cpu else 1  # virtual devices of a CPU share one memory
-    adds = size_of(setup.data_shapes) + each * (size_of(state) + above) + (LIBRARIES + copies if on_cpu else 0)
-    reject_model(setup, adds, "about")
-    return adds + (before if on_cpu else 0)
+    replicas = config.train.devices if on_cpu else 1  # virtual devices of a CPU share one memory
+    added = size_of(setup.data_shapes) + replicas * (size_of(state) + above) + (LIBRARIES + copies if on_cpu else 0)
+    reject_model(setup, added, "about")
+    return added + (before if on_cpu else 0)
 
 
 def _scoring_share(setup: Setup, scored: list[tuple[str, str]]) -> float:

@@ -27,8 +27,8 @@ class Hyper(NamedTuple):
     clip: Array
     weight_decay: Array
     keep: dict[str, Array]  # keep probability of each dropout site: lm/model/dropout.py
-    zoneout: dict[str, Array]  # rate of zoneout: memory, output
-    objective: dict[str, Array]  # activation, temporal_activation, label_smoothing: lm/model/losses.py
+    zoneout: dict[str, Array]  # rate of zoneout by site: memory, output
+    objective: dict[str, Array]  # factors of config.penalty and label_smoothing
 
 
 def hyper_of(config: ml_collections.ConfigDict) -> Hyper:
@@ -59,10 +59,10 @@ def check_schedule(optim: ml_collections.ConfigDict):
 
 
 def static_part(optim: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDict:
-    """Replaces by 1 the numbers of `config.optim` that are not compiled into the step, except a weight decay of 0.
+    """Returns `config.optim` with 1 in place of each number that is not compiled into the step.
 
     These numbers are traced (`Hyper`) or read only between dispatches (lm/training/validation.py). Configs that differ
-    only in them share one compiled program.
+    only in them share one compiled program. A weight decay of 0 stays 0, because its program has no weight decay.
     """
     host = {"patience": 1, "nonmonotone_checks": 1} | ({"decay_rate": 1.0} if optim.schedule == "plateau" else {})
     traced = {"learning_rate": 1.0, "clip": 1.0, "weight_decay": float(optim.weight_decay > 0)}
@@ -188,7 +188,7 @@ SCHEDULES = {
     "staircase": _staircase,
     "epochs": _epochs,
     "cosine": _cosine,
-    "plateau": _constant,  # validation decays the rate through `factor` below: lm/training/validation.py
+    "plateau": _constant,  # decays after validation, through argument `factor` of learning_rate
 }
 
 
@@ -196,12 +196,12 @@ def learning_rate(
     optim: ml_collections.ConfigDict,
     base: Array,
     step: Array,
-    windows_per_epoch: int,
+    steps_per_epoch: int,
     total_steps: int,
     factor: Array | None = None,
 ) -> Array:
     """The rate at `step` (from 0): base x schedule x factor (of plateau and rollbacks) x linear warm-up."""
-    rate = base * SCHEDULES[optim.schedule](optim, step, step // windows_per_epoch, total_steps)
+    rate = base * SCHEDULES[optim.schedule](optim, step, step // steps_per_epoch, total_steps)
     if factor is not None:
         rate = rate * factor
     if optim.warmup_steps:

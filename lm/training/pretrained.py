@@ -46,7 +46,7 @@ def start_from_run(config, path: str, theirs, parameters: dict) -> Start:
 def start_from_vectors(config, corpus: Corpus, data_dir: str | None = None) -> Start:
     """Starts from the word vectors of config.model.embedding_from; draws all other parameters at random.
 
-    A word without a vector is drawn, too, or zero if it is only in the vocabulary because of config.data.words.
+    A word without a vector gets a random one, or zeros if config.data.words adds it and the training text lacks it.
     data_dir: directory of the registered vectors
     """
     vocabulary, path, model = corpus.vocabulary, config.model.embedding_from, config.model

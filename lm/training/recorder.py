@@ -101,7 +101,7 @@ class Recorder:
         return progress, checks, extra.get("samples_bytes", math.inf)  # absent from older checkpoints
 
     def _other_data(self, saved: str) -> str:
-        """Explains a checksum mismatch: another corpus, or other initial parameters. saved: the old checksum"""
+        """Explains a checksum mismatch. saved: the checkpoint's checksum, "CORPUS" or "CORPUS+INITIAL_PARAMETERS"."""
         where, remedy = f"{self.workdir} holds a run on other data", "use another directory, or the old"
         (text, _, start), config = saved.partition("+"), self.setup.config
         if text != self._checksum.partition("+")[0]:
@@ -136,8 +136,8 @@ class Recorder:
     def roll_back(self, error: NotFinite) -> TrainState:
         """Returns the state to continue from after a non-finite loss, at half the learning rate.
 
-        Raises `error` unless config.on_nan=rollback and rollbacks are left. A run that is killed in here rolls back
-        again when it resumes.
+        Raises `error` unless config.on_nan=rollback and rollbacks are left. A run that is killed during a rollback
+        meets the non-finite loss again when it resumes, and rolls back again.
         """
         rollbacks = rollback.count_rollback(self.setup.config.on_nan, self.progress.rollbacks, error)
         self.checkpoints.wait()
@@ -149,7 +149,7 @@ class Recorder:
         state = state._replace(rate_factor=state.rate_factor * np.float32(0.5**halvings))
         if self.writes:
             self.checkpoints.forget_best_after(self.done)
-        self.save(state, wait=True, tried=True)  # a kill from here on resumes at the lower rate
+        self.save(state, wait=True, tried=True)  # a run killed after this resumes at the lower rate
         self.say(f"{error}: back to step {self.done} at half the learning rate (rollback {rollbacks})")
         return state
 
@@ -255,11 +255,10 @@ class Recorder:
         protocol = config.evaluation.during
         score = self.score(state, self.setup.corpus.splits["valid"], protocol)
         score = score._replace(nats=devices.as_first(score.nats))
-        mean = score.mean_nats
         self.checks, decision = validation.decide(config, self.checks, validation.criterion(config, score), step)
         if decision.best and config.checkpoint.best == "keep":
             self.save(state, best=True)
-        row = {"valid_loss": mean, "valid_perplexity": score.perplexity, "valid_protocol": protocol}
+        row = {"valid_loss": score.mean_nats, "valid_perplexity": score.perplexity, "valid_protocol": protocol}
         row |= {f"valid_{name}": value for name, value in score.measures.items()}
         return self._apply(state, decision), row
 
@@ -326,7 +325,7 @@ class Recorder:
         """Returns the state with the best validation. Raises UserError if its checkpoint is missing or damaged."""
         best, done = self.checkpoints.restore(self.setup.state_shapes, which="best"), self.checks.best_step + 1
         if best is not None:
-            self._read_record(*best[1:])  # raises if it is from another run
+            self._read_record(*best[1:])  # raises UserError if it is from another run
         if best is None or best[2] != done:
             found = "is missing" if best is None else f"holds step {best[2]}"
             raise UserError(

@@ -1,7 +1,8 @@
 """config.on_nan=rollback: restores the last checkpoint and halves the learning rate after a non-finite loss.
 
-A checkpoint may itself have bad parameters: its loss was measured before its last update. So each is tried once. If the
-loss becomes non-finite before the next checkpoint is written, training returns to the previous one, or to the start.
+A checkpoint may itself have bad parameters: its loss was measured before its last update. So each checkpoint
+is tried once. If the loss becomes non-finite before the next one is written, training returns to the one before it, or
+to the start.
 """
 
 from lm.errors import NotFinite

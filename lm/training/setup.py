@@ -19,7 +19,7 @@ from lm.training.state import TrainState, fresh_state, start_arguments, state_sh
 
 
 class Program(NamedTuple):
-    """What a compiled training step depends on; hashable, static under jit. Equal ones share code."""
+    """Everything that a compiled training step depends on. Static under jit: equal programs share one compiled step."""
 
     config: ml_collections.FrozenConfigDict  # without traced numbers (`Hyper`) and keys that only the host reads
     task: Task
@@ -27,7 +27,7 @@ class Program(NamedTuple):
 
 
 class Setup:
-    """One run's config, corpus and everything made from both. `make_setup` checks and makes it.
+    """One run's config, corpus and everything made from both. Use `make_setup`, which checks the config first.
 
     config: frozen; hyper: the traced scalars of the config; state_shapes: the state's arrays as ShapeDtypeStructs
     """
@@ -58,7 +58,7 @@ class Setup:
 
     @functools.cached_property
     def program(self) -> Program:
-        """The program of the step. Excludes keys that the step does not read, so that setups may differ in them."""
+        """The program of the step, without keys that the step does not read: setups that differ in them share it."""
         config = self.config
         needed = ml_collections.FrozenConfigDict(
             {

@@ -37,6 +37,7 @@ def train_step(program: Program, state: TrainState, data: PyTree, hyper: Hyper):
         noise = Noise(jax.random.fold_in(state.key, state.step), hyper.keep, hyper.zoneout, config.dropout.mask)
     gradients, carry, loss = batch_gradients(program, state, data, noise, hyper)
     settings, epoch = config.optim, task.steps_per_epoch
+    # Frozen parameters must not count in the gradient norm, by which clipping scales the gradients of the others.
     gradients |= {name: jax.tree.map(jnp.zeros_like, gradients[name]) for name in settings.frozen}
     rate = optim.learning_rate(settings, hyper.learning_rate, state.step, epoch, total_steps, state.rate_factor)
     updates, optimiser = optim.transformation(settings, hyper).update(gradients, state.optimiser, state.parameters)
@@ -59,7 +60,7 @@ def train_step(program: Program, state: TrainState, data: PyTree, hyper: Hyper):
 
 
 def batch_gradients(program: Program, state: TrainState, data: PyTree, noise: Noise | None, hyper: Hyper):
-    """Returns (gradients of the next batch's objective, carry after the batch, mean nats of its weighted targets)."""
+    """Returns (gradients of the next batch's objective, carry after it, mean nats of targets with a weight above 0)."""
     config, task, _ = program
     carry = task.start_of(state.cursor, state.carry)
 

@@ -24,8 +24,8 @@ def texts_to_score(
 ) -> tuple[dict[str, Split], dict[str, str]]:
     """Reads the test split if the config scores it.
 
-    Returns ({name: split} to score, {name: reason} for splits that cannot be scored). Splits other than test that the
-    corpus lacks are in neither.
+    Returns ({name: split} to score, {"test": reason} if the test split cannot be scored). Leaves out other splits that
+    the corpus lacks.
     """
     texts, not_scored = dict(setup.corpus.splits), {}
     wanted = setup.config.evaluation.splits

@@ -27,14 +27,14 @@ from lm.training.recorder import Recorder
 from lm.training.setup import Setup
 from lm.training.step import train_steps
 
-# Dispatches are timed until the first two values are both reached, or the limit in seconds is.
+# Times at least this many dispatches for at least this many seconds, but stops at the limit in seconds.
 TIMED_DISPATCHES, TIMED_SECONDS, TIMED_LIMIT = 5, 4.0, 30.0
 # Scoring is timed on this many targets at the start of a text; the rest is assumed to cost as much per target.
 TIMED_TARGETS = 4096
 
 
 def estimate(setup: Setup, startup: float = 0.0) -> Estimate:
-    """Estimates a run by timing a trial, after checking that it fits in memory. The corpus lacks its test split.
+    """Estimates a run by timing a trial, after checking that it fits in memory. The test split need not be loaded.
 
     startup: seconds that the run spends on imports and reading the corpus. Raises UserError if the setup needs more
     memory than is free.
@@ -58,7 +58,7 @@ def _measure_cold(setup: Setup) -> tuple[int, Times]:
     needed = memory.peak(setup)
     if compilation_cache.is_used():
         compile_all(setup)  # the run will load all programs from that cache, so `measure` must, too
-    jax.clear_caches()  # a new process starts without compiled programs in memory
+    jax.clear_caches()
     return needed, measure(setup)
 
 
@@ -157,7 +157,7 @@ class _Trial:
         for split, protocol in memory.scorings(setup.config, splits):
             found[split, protocol] = self.time_score(splits[split], protocol, at_least)
         for split, protocol in final_scores(setup):
-            if split not in splits:  # the test split: its length differs, so its program compiles too
+            if split not in splits:  # the test split: its length differs, so compiling (first - later) counts again
                 measured = measured_split(splits)
                 first, later = found.get((measured, protocol)) or self.time_score(splits[measured], protocol, at_least)
                 scaled = later * (unread_share(setup.config, measured) or 0.0)

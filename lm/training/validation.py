@@ -45,7 +45,7 @@ def criterion(config: ml_collections.ConfigDict, score: Score) -> float:
 def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step: int) -> tuple[Checks, Decision]:
     """Adds a check after step `step` (from 0) to the history and decides. nats: its value of `criterion`
 
-    best      nats is the lowest so far; never true of nan
+    best      nats is the lowest so far; never if nats is nan
     decay     schedule plateau: `optim.patience` checks in a row without a new best since the last decay
     average   nt_asgd: nats is higher than the lowest of all earlier checks except the newest
               `optim.nonmonotone_checks` (Merity et al. 2017, algorithm 1, as in awd-lstm-lm)

@@ -104,7 +104,7 @@ def test_a_run_is_not_made_longer_if_its_last_validation_was_off_schedule_and_de
     more = {"train__evaluate_every": 3} | DECIDED[decided]
     run(tmp_path / "a", train__steps=8, **more)
     before = (tmp_path / "a" / "config.json").read_text()
-    with pytest.raises(UserError, match=f"8 steps, and config.*{decided}.* has read the validation after its last"):
+    with pytest.raises(UserError, match=f"8 steps, and config.*{decided}.* has used the validation after its last"):
         run(tmp_path / "a", train__steps=12, **more)
     assert (tmp_path / "a" / "config.json").read_text() == before
     assert run(tmp_path / "a", train__steps=8, **more)["train"]["steps"] <= 8
