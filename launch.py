@@ -208,7 +208,7 @@ def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def check_kind(values: flags.FlagValues) -> None:
-    """Raises UserError if the command cannot use this kind of config."""
+    """Raises UserError if the command does not accept the config's kind."""
     name, config = value_of(values, "experiment"), value_of(values, "config")
     kind, wanted = config.get("kind", "run"), COMMANDS[name].config
     check_name(kind, KINDS, f"--config={config_file(values['config'])}: config.kind")
@@ -249,7 +249,7 @@ def data_directory(values: flags.FlagValues) -> str | None:
 
 
 def work_directory(values: flags.FlagValues, command: Command) -> str:
-    """--workdir, or its default for the command. Raises UserError if a new run has a saved config but no --workdir."""
+    """--workdir, or its default for the command. Raises UserError for a new run of a saved config without --workdir."""
     if values["workdir"].value or command.workdir:
         return values["workdir"].value or command.workdir
     config = config_file(values["config"])
@@ -260,7 +260,7 @@ def work_directory(values: flags.FlagValues, command: Command) -> str:
 
 
 def default_workdir(config: str) -> str:
-    """configs/ptb/zaremba.py:medium -> runs/ptb/zaremba_medium"""
+    """The path of a config in runs/: runs/ptb/zaremba_medium for configs/ptb/zaremba.py:medium."""
     file, _, argument = config.partition(":")
     path = Path(file).resolve()
     name = path.relative_to(CONFIGS) if path.is_relative_to(CONFIGS) else Path(path.name)
@@ -276,8 +276,8 @@ def one_of_several_processes(argv: list[str], values: flags.FlagValues):
     """Connects this process to the others of a distributed run and waits for all of them, before jax is first used.
 
     A failure inside the with block ends this process immediately. At a normal exit jax.distributed would wait minutes
-    for the other processes, which wait for this process in a collective sum. Once it has ended, they fail within
-    seconds. Raises UserError if the processes cannot connect.
+    for the other processes, which wait for this process in a collective sum. Once this process has ended, they fail
+    within seconds. Raises UserError if the processes cannot connect.
     """
     import jax
 
@@ -331,7 +331,7 @@ def import_jax() -> None:
 
 
 def use_threads(config: ConfigDict) -> None:
-    """Limits the CPU to config.train.threads threads, before jax starts."""
+    """Limits the CPU to config.train.threads threads, before JAX's first computation."""
     threads = config.train.threads if "train" in config else 0
     RULES["train.threads"].check("config.train.threads", threads)
     if threads:

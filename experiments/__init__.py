@@ -21,7 +21,7 @@ CHECKPOINT = Flag(flags.DEFINE_string, "checkpoint", "last", "Checkpoint of a ru
 CORPUS = Flag(flags.DEFINE_string, "corpus", "", "Corpus to use if a config allows it, such as text8_prefix.")
 BUDGET = Flag(flags.DEFINE_string, "budget", "", "Time to train, such as 30m; runs that do not fit are left out.")
 DRY_RUN = Flag(flags.DEFINE_boolean, "dry_run", False, "Print the time and memory that the command needs, and stop.")
-ETA = Flag(flags.DEFINE_boolean, "eta", True, "Print no time estimate before a long run.")
+ETA = Flag(flags.DEFINE_boolean, "eta", True, "Print no time estimate before a long run.")  # describes --noeta
 JOBS = Flag(flags.DEFINE_integer, "jobs", 1, "Number of processes that train trials on this machine.")
 LANES = Flag(flags.DEFINE_string, "lanes", None, "Keys and values of the runs: 'seed=0:4 optim.clip=1.0,5.0'.")
 FLIP = Flag(flags.DEFINE_float, "flip", 0.2, "Probability of flipping each unit at the start, at most 0.5.")
@@ -46,7 +46,7 @@ class Command(NamedTuple):
     """A value of --experiment. `module` has run(config, workdir, data_dir, **{flag.name: its value for flag in flags}).
 
     arguments: keyword of run() for the positional arguments, a tuple of strings; "": none are allowed
-    config: kind of config that the command reads: run (trains one run), another value of config.kind, any, or none.
+    config: value of config.kind that the command accepts, any, or none
         saved: the config of the run in --workdir; --config may name that config but no other
     distributed: several processes can run the command together
     workdir: default of --workdir; "": runs/ and the config's path

@@ -9,7 +9,7 @@ Writes benchmark.json after every workload. Run the same command again to measur
             tokens_per_s: median over the rounds; spread: lowest and highest round; rounds: speed of each round;
             ratio: our speed / this row's; fraction_of_floor: this row's speed / the floor's (medians over rounds);
             peak_rss_mb: 10^6 bytes; compile_s: time of the first call minus the time of one compiled unit of work
-    absent  implementations without a row: {name: reason}
+    absent  implementations without a row: {name, or "NAME on WORKLOAD": reason}
 """
 
 import contextlib
@@ -38,7 +38,8 @@ SWEEP_PEERS = ("flax", "torch")
 GROUPS = {"core": CORE, "labelled": LABELLED_WORKLOADS, "sweeps": tuple(SWEEPS)}
 
 # The same parameters give the same first loss up to rounding. Later losses differ more: torch, and the GRU of Keras,
-# have a second bias, so each step changes the sum of both by twice as much. Dropout masks differ between libraries.
+# have a second bias with the same gradient, so a step changes the sum of both twice as much. Dropout masks differ
+# between libraries.
 FIRST_LOSS_TOLERANCE = 1e-4
 LATER_LOSS_TOLERANCE = 1e-2
 DROPOUT_TOLERANCE = 5e-2
@@ -174,7 +175,7 @@ def request_answer(worker: Child, request: dict) -> dict:
 
 
 def explain_mismatch(workload: Workload, theirs: list, ours: list) -> str:
-    """Names the first loss that differs from ours, "" if all agree. A loss that is not finite is None."""
+    """Names the first loss that differs from ours, "" if all agree. None stands for NaN."""
     first, later = FIRST_LOSS_TOLERANCE, LATER_LOSS_TOLERANCE
     if workload.keep_prob < 1:
         first = later = DROPOUT_TOLERANCE

@@ -2,12 +2,12 @@
 
     python launch.py --experiment=benchmark_lanes --config=configs/text8/lstm_fused.py --config.data.corpus=text8_prefix
 
-Both variants run the dispatches of training, alternating over several rounds. Compilation and the work between
+Both variants run the dispatches of training, and take turns over several rounds. Compilation and the work between
 dispatches are not timed. "One after another" uses one thread, the fastest way to train a single model as small as
 text8's (config.train.threads).
 
 Complete runs are timed once: one command that trains 16 seeds as lanes, and 16 commands that train one seed each. Their
-times include the start of Python, loading, compilation or its cache, validation and checkpoints.
+times include the start of Python, loading, compilation or reading its cache, validation and checkpoints.
 """
 
 import statistics

@@ -138,7 +138,7 @@ class Model(NamedTuple):
 
 
 def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
-    """{metric: its value in each run, or None}: final scores, then training."""
+    """{metric: its value in each run, or None}: scores, then numbers of the training."""
     scores = score_rows(runs)
     training = [
         {
@@ -153,14 +153,9 @@ def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
     return side_by_side(scores, None) | side_by_side(training, None)
 
 
-def shown_metrics(row: dict) -> list[str]:
-    """The metrics that a table shows for a row of the results in summary.json."""
-    return measures_of(row) or ["perplexity"]
-
-
 def score_rows(runs: list[FinishedRun]) -> list[dict[str, float]]:
-    """{description: score} for each run. Scores on different texts or under different settings get different
-    descriptions, which name the settings or the first run scored on that text."""
+    """{description: score} for each run. If texts or settings differ between runs, a description also names the
+    settings, or the first run that was scored on the same text."""
     named = [
         (
             number,
@@ -171,7 +166,7 @@ def score_rows(runs: list[FinishedRun]) -> list[dict[str, float]]:
         )
         for number, each in enumerate(runs)
         for row in each.record["results"]
-        for metric in shown_metrics(row)
+        for metric in measures_of(row) or ["perplexity"]
     ]
     texts: dict[str, dict[str, str]] = {}
     settings: dict[str, set[str]] = {}
@@ -203,9 +198,9 @@ def settings_of(run: FinishedRun, row: dict, metric: str) -> str:
 
 
 def text_of(run: FinishedRun, split: str, metric: str) -> str:
-    """Identifies the text of a score by the checksum of its file, or by the corpus and the keys that divide the corpus.
+    """Identifies a score's text by the checksum of its file, or of its corpus and the keys that draw or divide it.
 
-    For perplexity also by the vocabulary: perplexities per character and per word are not comparable.
+    For perplexity, also by the vocabulary: perplexities per character and per word are not comparable.
     """
     values, source = flat(plain(base())) | flat(run.config), run.record["provenance"]["data"]
     data = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("data.")}

@@ -21,7 +21,7 @@ from lm.cells.table import CELLS
 from lm.model import derivations
 from lm.runs.files import make_own_directory, write_bytes, write_json
 
-WORDS, SIZE, UNITS, STEPS = 7, 4, 5, 3
+WORDS, SIZE, UNITS, STEPS = 7, 4, 5, 3  # vocabulary, embedding, hidden units, time steps
 TOKENS, TARGETS = [2, 5, 2], [5, 2, 0]  # a word occurs twice: its row gets two gradients
 WIDTH = 1e-5  # step of the central differences
 CARRIES = {"elman_sigmoid": HiddenCarry, "lstm": LSTMCarry, "gru": HiddenCarry}
@@ -114,7 +114,7 @@ def agreements() -> list[dict]:
 
 
 def compare(model: str, by_hand, loss, p: derivations.Parameters) -> list[dict]:
-    """by_hand: p -> (loss, gradient), in NumPy; loss: the same loss in JAX"""
+    """Rows of `agreements` for one model. by_hand: p -> (loss, gradient), in NumPy; loss: the same loss in JAX"""
     _, gradient = by_hand(p)
     automatic = jax.grad(loss)(jax.tree.map(jnp.asarray, p))
     numeric = differences(lambda changed: by_hand(changed)[0], p, gradient)
@@ -178,8 +178,8 @@ def wrong_formulas() -> list[dict]:
 
 
 def operations(words: int = 2000, size: int = 50, units: int = 100) -> list[dict]:
-    """Counts additions and multiplications of one step of the network with a one-hot input: by formula in its matrix
-    products (question 3d), and by XLA in total. A vector-matrix product takes two per weight, an outer product one."""
+    """Counts additions and multiplications of one step of the network with a one-hot input (CS224d, question 3d). XLA
+    counts all; the formula, two per weight of a vector-matrix product and one per element of an outer product."""
 
     def loss(p, x, h, y):
         after = jax.nn.sigmoid(h @ p["w_h"] + x @ p["embedding"] @ p["w_x"] + p["b"])

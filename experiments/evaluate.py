@@ -32,7 +32,7 @@ def run(config, workdir, data_dir=None):
 
     def read_test():
         """The test split. An error does not end the evaluation: the summary says why test was not scored."""
-        if recorder.done > 0 and not recorder.finished:  # 0: an imported model
+        if recorder.done > 0 and not recorder.finished:  # a run of 0 steps is an imported model
             raise UserError(f"the run has made {recorder.done} of {setup.total_steps} steps: finish it first")
         return read_test_of(config, data_dir, setup.corpus)()
 

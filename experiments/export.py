@@ -40,7 +40,7 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
 
 
 def results(run: Run) -> list[dict]:
-    """The rows of summary.json for the run's checkpoint; empty if the run is unfinished."""
+    """The rows of summary.json for the run's checkpoint, whose last one is named final; empty for an unfinished run."""
     path = run.workdir / "summary.json"
     if not path.exists():
         return []

@@ -36,9 +36,9 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-# The sigmoid chain starts from sigmoid([1, 0.01]), as in the book's listing. The rectifier chain gives the book's
-# numbers, to every printed digit, if it starts one sigmoid step and one more product with the weights later: the book's
-# code probably ran with a variable left over from an earlier execution.
+# The sigmoid chain starts from sigmoid([1, 0.01]), as in the book's listing. To give every digit that the book prints,
+# the rectifier chain must start after one more sigmoid step and one product with the weights. The book's code probably
+# ran with a variable left over from an earlier execution.
 SIGMOID_START = sigmoid(np.array([1.0, 0.01]))
 RELU_START = sigmoid(SIGMOID_START @ WEIGHTS) @ WEIGHTS
 
@@ -88,7 +88,7 @@ def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16)
 
 
 def carry_gradient_norms(cell: Cell, units: int, parameters: dict, inputs, loss_of) -> np.ndarray:
-    """Computes the batch mean of |d loss / d h_t| [T] for a layer that reads `inputs` [T, B, I] from a zero carry.
+    """Computes the batch mean of |d loss / d h_t| [T] for a layer that reads `inputs` [T, B, D] from a zero carry.
 
     loss_of: (carry after the last step, output of the last step [B, P]) -> the loss, a sum over the batch
     A zero is added to h after every step; the derivative is taken with respect to these zeros. If the next step does

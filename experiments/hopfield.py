@@ -27,7 +27,7 @@ from lm.scoring.uncertainty import summarize_seeds
 
 UPDATES = 20
 BETA = 1.0
-# Loads P / N, and the error probabilities of Hertz, Krogh and Palmer (1991), table 2.1.
+# Load (patterns per unit) -> error probability in Hertz, Krogh and Palmer (1991), table 2.1.
 LOADS = {0.105: 0.001, 0.138: 0.0036, 0.185: 0.01, 0.37: 0.05, 0.61: 0.1}
 ERROR_UNITS, ERROR_DRAWS = 2000, 10
 CAPACITY_LOADS = (0.05, 0.08, 0.1, 0.11, 0.12, 0.125, 0.13, 0.135, 0.14, 0.145, 0.15, 0.155, 0.16, 0.17, 0.18, 0.2)
@@ -35,7 +35,7 @@ CAPACITY_UNITS, CAPACITY_DRAWS, STARTS, SWEEPS = 1000, 8, 20, 30
 
 
 class Recall(NamedTuple):
-    """States [steps + 1, P, N] and their energies [steps + 1, P] under one rule."""
+    """States [steps + 1, patterns, units] and their energies [steps + 1, patterns] under one rule."""
 
     states: np.ndarray
     energy: np.ndarray
@@ -65,7 +65,7 @@ def run(config, workdir, data_dir=None, patterns="", flip=0.2):
 
 
 def recall(stored: np.ndarray, start: np.ndarray, key) -> dict[str, Recall]:
-    """Recalls from the starts [P, N] under each rule. Returns {rule: Recall}."""
+    """Recalls from the starts [patterns, units] under each rule. Returns {rule: Recall}."""
     x, a = jnp.asarray(stored), jnp.asarray(start)
     weights, states = hopfield.hebb(x), {}
     for rule in ("sign", "satlins"):
@@ -107,7 +107,7 @@ def _error_rate(patterns):
 
 
 def capacity(key) -> list[dict]:
-    """A row per load of CAPACITY_LOADS: the overlap x.a / N of the final state with the pattern it started from."""
+    """A row per load of CAPACITY_LOADS: the overlap (mean product) of final states with their patterns."""
     rows = []
     for number, load in enumerate(CAPACITY_LOADS):
         overlaps = []

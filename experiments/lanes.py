@@ -1,4 +1,4 @@
-"""Trains several runs of one shape in parallel as one program: seeds, learning rates, dropout and the like.
+"""Trains runs of one shape in parallel, as one program. They may differ in seed, learning rate, dropout and the like.
 
     python launch.py --experiment=lanes --config=configs/text8/lstm_fused.py --lanes='seed=0:16'
     python launch.py --experiment=lanes --config=... --lanes='seed=0:2 optim.learning_rate=5.0,10.0'

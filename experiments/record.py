@@ -1,5 +1,6 @@
 """Puts the results in --workdir on record under docs/results/, from which `make results` generates tables.
 
+in --workdir                          written to docs/results/
 a finished run that a config claims   records/TITLE.json, ledger.json and reports
 a ledger of `reproduce`               its records, ledger.json and reports
 a benchmark                           benchmark.DEVICE.json
@@ -42,8 +43,8 @@ def run(config, workdir, data_dir=None):
         "ledger.json": put_ledger_on_record,
         "sweep.json": put_sweep_on_record,
     }
-    found = [put for name, put in kinds.items() if Path(workdir, name).is_file()]
-    return [*found, put_run_on_record][0](Path(workdir))
+    put = next((put for name, put in kinds.items() if Path(workdir, name).is_file()), put_run_on_record)
+    return put(Path(workdir))
 
 
 def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:

@@ -9,9 +9,9 @@
     WORKDIR/ledger.json               one row per reported number
     WORKDIR/report.md, report.html
 
-Run the command again to train missing runs and resume unfinished ones. A run is done if its directory or a record has
-its identity (lm/runs/provenance.py). A run that fails or does not fit in the budget is listed as "not run" with the
-reason, and the other runs continue. The ledger is written however the command ends.
+Run the command again to train missing runs and resume unfinished ones. A run is done if a finished directory or a
+record has its identity (lm/runs/provenance.py). A run that fails or does not fit in the budget is listed as "not run"
+with the reason, and the other runs continue. The ledger is written even if the command fails or is interrupted.
 """
 
 import concurrent.futures
@@ -55,7 +55,7 @@ class Request(NamedTuple):
 class Job(NamedTuple):
     """State that the runs of one command share.
 
-    deadline: a time.monotonic(), infinite without a budget; reasons: {title: why a run has no result}, filled here
+    deadline: by time.monotonic(), infinite without a budget; reasons: {title: why a run has no result}, filled here
     """
 
     workdir: Path
@@ -118,7 +118,7 @@ def train_and_judge(job: Job, runs: list[PlannedRun]) -> dict:
 def record_of(workdir: Path, each: PlannedRun) -> dict | None:
     """The record of a run that is finished in workdir/runs or has a record in workdir; otherwise None.
 
-    Compares identities: config keys that are newer than the run may have changed the name of its directory.
+    Compares today's identities: a config key added after the run changes the identity in the directory's name.
     """
     directories = sorted((workdir / "runs").glob(f"{each.title}.*"))
     records = [make_record(directory) for directory in directories if (directory / "summary.json").is_file()]

@@ -42,7 +42,7 @@ def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint
         if key.startswith("evaluation."):
             raise UserError(
                 f"config.{key} ({change}) is not read by score, which always uses the exact protocol; "
-                "--experiment=evaluate scores the corpus under others"
+                "--experiment=evaluate scores the corpus under other protocols"
             )
     task = opened.config.task
     opened.check_task("--experiment=score", *(name for name, each in TASKS.items() if each.command == "score"))
@@ -163,7 +163,7 @@ def per_line(run: Run, text: str) -> list[dict]:
     nats = exact_nats(run.model, run.parameters, np.concatenate(ids))
     for number, (line, own) in enumerate(zip(lines, ids, strict=True), 1):
         start, end = end, end + len(own)
-        unscored = min(max(-start, 0), len(own))  # the text's first tokens may reach past its first line
+        unscored = min(max(-start, 0), len(own))  # the text's unscored tokens may fill its first line and more
         size = size_of(line) - run.vocabulary.bytes_of(line, unscored)
         rows.append({"line": number} | score_row(nats[max(start, 0) : max(end, 0)], size))
     return rows

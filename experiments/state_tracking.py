@@ -3,10 +3,10 @@
     python launch.py --experiment=state_tracking
     python launch.py --experiment=state_tracking --cells=lstm,min_gru --workdir=runs/two
 
-lm/data/state_tracking.py has the tasks, configs/state_tracking.py the settings. The SEEDS seeds of each cell and task
-train as lanes of one program in WORKDIR/CELL/TASK. Run the same command again to resume after an interruption. Writes
-state_tracking.json and two pictures: the accuracy of each cell and task on texts of 40 to 256 symbols, and how far
-gradients reach back in each cell before and after training on parity.
+lm/data/state_tracking.py defines the tasks, and configs/state_tracking.py the settings. The SEEDS seeds of each cell
+and task train as lanes of one program in WORKDIR/CELL/TASK. Run the same command again to resume after an interruption.
+Writes state_tracking.json and two pictures: the accuracy of each cell and task on texts of 40 to 256 symbols, and how
+far gradients reach back in each cell before and after training on parity.
 """
 
 import contextlib
@@ -76,10 +76,8 @@ def reach(directory: Path, batch: int = 16) -> dict[str, list[float]]:
     for when, parameters in {"before": run.model.draw(jax.random.key(0)), "after": run.parameters}.items():
         margin = parameters["output_kernel"] @ jnp.array([-1.0, 1.0])
         arguments = (parameters["layer_0"], parameters["embedding"][tokens], lambda _, y, m=margin: (y @ m).sum())
-        values = carry_gradient_norms(run.model.cell, run.config.model.hidden[0], *arguments)[
-            :-1
-        ]  # the last state is not read
-        norms[when] = [float(f"{value:.3g}") for value in values]
+        values = carry_gradient_norms(run.model.cell, run.config.model.hidden[0], *arguments)
+        norms[when] = [float(f"{value:.3g}") for value in values[:-1]]  # no step reads the last state
     return norms
 
 

@@ -110,4 +110,4 @@ def print_best(content: dict, run_name: str):
     if best := content["best"]:
         flags = [f"--config.{key}={value}" for keys, value in best["parameters"].items() for key in keys.split("+")]
         print(f"best: trial {best['number']}, validation perplexity {best['value']:.4f}")
-        print(f"      of {run_name}: {shlex.join(flags)}")
+        print(f"      flags for {run_name}: {shlex.join(flags)}")

@@ -101,7 +101,7 @@ def setup_on(config, corpus: Corpus, data_dir: str | None = None) -> Setup:
     if start:
         print(start.description)
         more = {"start": start.description}
-        if config.model.embedding_from not in REGISTERED_VECTORS:  # these are identified by name
+        if config.model.embedding_from not in REGISTERED_VECTORS:  # registered vectors are identified by name
             more["checksum"] = f"{corpus.provenance['checksum']}+{start.checksum}"
         corpus = corpus._replace(provenance=corpus.provenance | more)
     return make_setup(config, corpus, start)
@@ -167,7 +167,7 @@ def announce(setup: Setup, long_seconds: float) -> Estimate | None:
     Returns the estimate, or None for a run of less than `long_seconds`. Raises UserError if memory is too small.
     """
     is_long = estimates.guess_seconds(setup) > long_seconds
-    if setup.config.train.devices > 1 and not is_long:  # memory.peak compiles the program of a single device
+    if setup.config.train.devices > 1 and not is_long:  # memory.peak compiles one-device programs
         return None
     needed = memory.peak(setup, all_programs=is_long)
     if not is_long:

@@ -65,7 +65,7 @@ def announce(workdir, protocol: str, found: dict):
     for key, values in GRIDS[PROTOCOLS[protocol].adapts].items():
         value = found["settings"][key]
         if value != 0 and not min(values) < value < max(values):
-            print(f"config.evaluation.{key}={value} is at the edge of the values tried: one beyond may be better")
+            print(f"config.evaluation.{key}={value} is at the edge of the values tried: a value beyond may be better")
     chosen = "".join(f" --config.evaluation.{key}={value}" for key, value in found["settings"].items())
     print(
         f"{protocol}: perplexity {found['perplexity']:.2f}. To score it:\n  python launch.py --experiment=evaluate "

@@ -105,7 +105,8 @@ def make_record(workdir: str | Path) -> dict:
 
 def check_score(row: dict, where: str) -> None:
     """Raises UserError if a result's perplexity does not follow from its nats, or a measure is out of range."""
-    stated, found = row["perplexity"], perplexity(row["nats"] / row["targets"]) if row["nats"] >= 0 else math.nan
+    stated = row["perplexity"]
+    found = perplexity(row["nats"] / row["targets"]) if row["nats"] >= 0 else math.nan
     if not math.isclose(math.inf if stated is None else stated, found, rel_tol=1e-6):
         raise UserError(
             f"{where} was changed: {row['nats']:g} nats over {row['targets']} targets ({row['split']}) do "
@@ -163,7 +164,7 @@ def config_today(record: dict) -> dict:
 
 
 def mismatches(record: dict, claims: Sequence[Claim]) -> list[str]:
-    """How the record's run differs from the run that its config asks for today: config, corpus or numerics version."""
+    """Up to four differences between the record's run and the run that its config asks for today."""
     claim = next((claim for claim in claims if claim.config.name == record["name"]), None)
     if claim is None:
         return [f"no config with targets is named {record['name'][:80]!r}"]

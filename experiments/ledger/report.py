@@ -89,7 +89,7 @@ def number(value: float) -> str:
 
 
 def mean_and_sd(values: Sequence[float]) -> str:
-    """4.080 ± 0.041; for one seed, its value alone."""
+    """The mean and standard deviation as text, such as 4.080 ± 0.041; for one seed, its value alone."""
     if not values:
         return ""
     seeds = summarize_seeds(values)
@@ -97,7 +97,7 @@ def mean_and_sd(values: Sequence[float]) -> str:
 
 
 def summary_line(rows: Sequence[dict]) -> str:
-    """Reported numbers: 49 (35 reproduced, 4 better, 4 worse, 6 not run). Aims: 2 (2 met)."""
+    """Counts the verdicts in words, such as: Reported numbers: 49 (35 reproduced, 14 worse). Aims: 2 (2 met)."""
     parts = []
     for kind, title in (("reported", "Reported numbers"), ("aim", "Aims")):
         verdicts = [shown_verdict(row) for row in rows if row["kind"] == kind]

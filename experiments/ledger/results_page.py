@@ -16,7 +16,7 @@ from experiments.pages.markdown import README, ROOT, table, write_section
 PAGE = ROOT / "docs" / "results.md"
 README_COLUMNS = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
 PAGE_COLUMNS = ("config", "what", "reported", "ours", "95% interval", "seeds", "verdict", "protocol", "corpus")
-_SPLITS = ("test", "valid", "train")  # README has the reported number of the first of these that has one
+_SPLITS = ("test", "valid", "train")  # README shows the number of the first of these splits that has one
 
 
 def sections() -> dict:

@@ -20,7 +20,7 @@ from lm.runs.files import make_directory, write_bytes, write_json
 from lm.runs.schema import read_json
 
 SUPERSEDED = "superseded"
-# The structure required of ledger.json: a form of lm/runs/schema.py.
+# The structure required of ledger.json, in the notation of lm/runs/schema.py.
 LEDGER = {
     "numerics": int,
     "rows": [{"config": str, "target": str, "corpus": str, "verdict": str}],

@@ -16,7 +16,7 @@ COLUMNS = 2
 def draw_attention(examples: Sequence[dict], where: str) -> "Figure":
     """Draws a panel per pair: a row for each written symbol, a column for each source token; darker is more.
 
-    examples: of a run's record (experiments/ledger/records.py), with attention; where: names its file in errors
+    examples: those of a run's record (experiments/ledger/records.py), with attention; where: its file, for errors
     Raises UserError if the shape of the weights does not match the tokens.
     """
     from matplotlib.figure import Figure

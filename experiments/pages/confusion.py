@@ -16,7 +16,7 @@ COLUMNS = 2
 def draw_confusion(confusion: dict, where: str) -> "Figure":
     """Draws counts, coloured by their share of the row (the true label).
 
-    confusion: of a run's record (experiments/ledger/records.py); where: names its file in errors
+    confusion: that of a run's record (experiments/ledger/records.py); where: its file, for errors
     Raises UserError if the shape of a matrix does not match the labels.
     """
     from matplotlib.figure import Figure

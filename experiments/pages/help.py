@@ -93,7 +93,7 @@ def entries(table: str, key: str) -> str:
 
 
 def first_line(entry: Any) -> str:
-    """An entry's purpose, or the first line of the docstring of a module, a function, or an entry's function."""
+    """The entry's `purpose`, or the first line of its docstring; for a tuple, that of the function it holds."""
     if purpose := getattr(entry, "purpose", ""):
         return purpose
     for name in ("equations", "windows", "build"):

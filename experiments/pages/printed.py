@@ -49,9 +49,9 @@ def targets_of(config: dict) -> dict:
 
 
 def other_units(row: dict, provenance: dict) -> str:
-    """ ", X bits per byte, perplexity Y per word", which are comparable between tokenisations; "" if unknown.
+    """Units that are comparable between tokenisations: ", X bits per byte, perplexity Y per word"; "" if unknown.
 
-    Only for the exact protocol, which scores all tokens except the first ones. Those are counted with the mean score.
+    Only for the exact protocol, which scores all tokens except the first ones. Each of these gets the mean score.
     """
     data, context = provenance["data"], CONTEXT[provenance["config"]["model"]["input"]]
     if row["protocol"] != "exact":

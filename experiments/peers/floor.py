@@ -31,7 +31,7 @@ class Product(NamedTuple):
 
 
 class Softmax(NamedTuple):
-    """The three products of a softmax training step, in chunks of `rows` features [R, H].
+    """The three products of a softmax training step, in chunks of `rows` features [rows, H].
 
     They give the logits, the gradient of the features and the gradient of the kernel [H, V].
     """
@@ -91,8 +91,8 @@ def _training(workload: Workload) -> list[Product | Softmax]:
 def operands(product: Product | Softmax) -> tuple:
     """Left and right operands for `multiply`.
 
-    Each result feeds the next left operand. An identity in the right operand keeps its values from growing
-    or vanishing; otherwise values do not affect speed.
+    Each result feeds the next left operand. An identity in the right operand keeps the values from
+    growing or vanishing, which could change the speed.
     """
     rng = np.random.default_rng(0)
 
@@ -118,14 +118,14 @@ def multiply(product: Product | Softmax, left, right):
     _, k, n, times = product
     if times == 1:
         return result
-    if k <= n:  # keep the full result: XLA would compute only the slice that is read
+    if k <= n:  # keep the full result, or XLA computes only the slice that is read
         return jax.lax.fori_loop(1, times, lambda _, y: y[:, :k] @ right, result)
     left = left.at[:, :n].set(result)
     return jax.lax.fori_loop(1, times, lambda _, x: x.at[:, :n].set(x @ right), left)
 
 
 def _multiply_softmax(features, kernel):
-    """features [C, R, H], kernel [H, V]. The kernel's gradient overwrites that of the previous chunk."""
+    """features [chunks, rows, H], kernel [H, V]. The kernel's gradient overwrites that of the previous chunk."""
 
     def chunk(_, rows):
         logits = rows @ kernel

@@ -34,7 +34,7 @@ def caption(name: str) -> str:
 
 
 def plot_all(record: dict, prefix: str) -> list[str]:
-    """Writes PREFIXcost_*.png for each sweep with measured points, and PREFIXpadding.png. Returns the paths."""
+    """Writes PREFIXcost_*.png for each measured sweep and, if measured, PREFIXpadding.png. Returns the paths."""
     paths = []
     for sweep in SWEEPS:
         if times := milliseconds(record, sweep):

@@ -19,7 +19,7 @@ LOG_MEAN, LOG_DEVIATION = -1.0114, 0.7336
 
 
 class Sequences(NamedTuple):
-    """tokens: ids [N] of all sequences, from 1 (0 is padding); starts: [n + 1]; labels: 0 or 1 [n]"""
+    """tokens: ids [N] of all n sequences, from 1, because 0 is padding; starts: [n + 1]; labels: 0 or 1 [n]"""
 
     tokens: np.ndarray
     starts: np.ndarray

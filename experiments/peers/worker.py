@@ -1,6 +1,6 @@
 """Measures one implementation of one workload, in its own process that answers requests from the benchmark.
 
-So libraries cannot disturb each other, and each has its own peak memory. Between requests the process is idle.
+So libraries cannot disturb each other, and each gets its own peak memory. Between requests the process is idle.
 
     first: {"implementation", "workload", "threads", and "config" or "batches"}
                           -> {"nats", "compile_s", "versions"} or {"absent"}; this project adds "provenance", "batches"
@@ -154,7 +154,7 @@ def environment(scratch: str, threads: int) -> dict[str, str]:
 
 
 def use_threads(threads: int):
-    """Pins the process to `threads` processors, the only way to limit JAX's CPU threads."""
+    """Pins the process to `threads` processors, which limits the threads of every library."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 

@@ -25,7 +25,7 @@ class Workload(NamedTuple):
         sample (a unit generates `batch` texts), classify (a unit is a step of Adam on labelled sequences) or padding
         (the same, only for this project)
     cell: lstm, gru (reset after the product, as in flax, torch and keras) or elman (tanh)
-    embedding: D; 0: one-hot input
+    embedding: E; 0: one-hot input
     unroll: T, tokens per window; evaluate: the peers' T (this project's is lm.scoring.protocols.EXACT_UNROLL);
         classify: mean length of a sequence, which is the floor's T
     keep_prob: keep probability of the input, between layers and of the output (Zaremba et al. 2014)
@@ -34,7 +34,7 @@ class Workload(NamedTuple):
     threads: config.train.threads of this project
     length: evaluate: targets in the text; sample: tokens in each text, including its random start; classify: maximum
         length of a sequence
-    buckets, sequences: classify: number of this project's buckets, and of sequences in the corpus
+    buckets, sequences: classify: numbers of this project's buckets and of the corpus's sequences
     """
 
     name: str
@@ -83,7 +83,7 @@ class Workload(NamedTuple):
 def draw_parameters(workload: Workload) -> dict[str, np.ndarray]:
     """Draws all parameters from U(-0.1, 0.1); the keys are this project's names, with dots between parts.
 
-    embedding [V, D] unless one-hot; layer_i.w_x [D, G*H], w_h [H, G*H], b [G*H], and b_h [H] for a gru; gates in the
+    embedding [V, E] unless one-hot; layer_i.w_x [D, G*H], w_h [H, G*H], b [G*H], and b_h [H] for a gru; gates in the
     order i, f, g, o (lstm) or r, z, g (gru); output_kernel [H, V], output_bias [V]; V is workload.outputs.
     """
     rng = np.random.default_rng(0)
@@ -130,7 +130,7 @@ def draw_text(workload: Workload) -> np.ndarray:
 
 
 def windows(workload: Workload, text: np.ndarray) -> np.ndarray:
-    """Cuts a text as lm/data/batches.py does: [W, T + 1, B] int32 for W windows of each of B rows (evaluate: one row).
+    """Cuts a text as lm/data/batches.py does: int32 [windows, T + 1, B], where B is 1 in evaluation.
 
     In evaluation the last window is padded with token 0; the padding is not scored.
     """

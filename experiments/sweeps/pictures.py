@@ -70,7 +70,7 @@ def write_report(study: optuna.Study, workdir: str | Path):
 
 
 def rank(trial: FrozenTrial) -> float:
-    """The value of a complete trial; infinity for any other trial, so that it comes last in the table."""
+    """The finite value of a complete trial; infinity for any other trial, so that it comes last in the table."""
     return value_of(trial) if trial.state == TrialState.COMPLETE and math.isfinite(value_of(trial)) else math.inf
 
 
@@ -100,7 +100,7 @@ def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict
             try:
                 draw(study, ceiling)
                 images[name] = (title, current_png())
-            except Exception as error:  # a picture that fails must not cost the report
+            except Exception as error:  # the report is written without the picture
                 print(f"{name}.png cannot be drawn: {describe_error(error)}", file=sys.stderr)
     return images
 

@@ -26,7 +26,7 @@ class Progress:
                 print("  ".join(filter(None, parts)) + f"  ({self._summary(trials)})", flush=True)
 
     def _summary(self, trials: list[FrozenTrial]) -> str:
-        """3 of 40 done, best 161.2 (trial 1), 0:12:30 left"""
+        """The progress in one line, such as: 3 of 40 done, best 161.2 (trial 1), 0:12:30 left"""
         finished = sum(trial.state in FINISHED for trial in trials)
         values = [(trial.value, trial.number) for trial in trials if trial.state == TrialState.COMPLETE]
         best = "best {:.4g} (trial {})".format(*min(values)) if values else "no value yet"
@@ -39,7 +39,7 @@ class Progress:
 
 
 def describe_parameters(trial: FrozenTrial) -> str:
-    """batch_size=32 learning_rate=0.00217"""
+    """The parameters of a trial in one line, such as: batch_size=32 learning_rate=0.00217"""
     names = {key: key.split("+")[0].rpartition(".")[2] for key in trial.params}
     return " ".join(f"{names[key]}={format_value(value)}" for key, value in trial.params.items())
 

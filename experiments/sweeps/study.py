@@ -21,7 +21,7 @@ from lm.runs.schema import NUMBER, check
 RECONNECT_SECONDS = 60  # how long to retry a lost connection, as when a server restarts
 # Keys of a sweep's config that may differ between commands that share the sweep.
 FREE = ("trials", "lanes", "heartbeat_seconds", "retries")
-# The structure required of a trial's attributes: forms of lm/runs/schema.py.
+# The structure required of a trial's attributes, in the notation of lm/runs/schema.py.
 USER_ATTRIBUTES = {"worker?": str, "seconds?": (NUMBER, None), "failure?": (str, None), "surplus?": str}
 SYSTEM_ATTRIBUTES = {"failed_trial?": int, "retry_history?": [int]}
 
@@ -153,7 +153,7 @@ def open_storage(config: ConfigDict, place: Place) -> optuna.storages.RDBStorage
 
 
 def reconnect_patiently(engine: Engine):
-    """Retries lost connections for RECONNECT_SECONDS. The first one must have succeeded."""
+    """Retries lost connections for RECONNECT_SECONDS. Call it after a first successful connection."""
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect, record, arguments, keywords):
@@ -173,7 +173,7 @@ def storage_errors(place: Place) -> Generator[None]:
         reason = first_line(error.__cause__ or error)
         raise UserError(
             f"the study in {hide_password(place.storage)} cannot be used: {reason}; "
-            "run the same command again once it can"
+            "run the same command again when the database works"
         ) from error
 
 

@@ -51,7 +51,7 @@ def train_trials(sweep: Sweep, trials: list[Trial], corpora: dict[str, Corpus]):
             wait_until_free(run.directory)
         began = time.monotonic()
         failures = train_group(sweep, group, corpora)
-        seconds = round((time.monotonic() - began) / len(group), 2)  # lanes share their time
+        seconds = round((time.monotonic() - began) / len(group), 2)  # an equal part for each lane
         for run, failure in zip(group, failures, strict=True):
             tell_result(sweep, run, failure, seconds)
 
@@ -108,7 +108,7 @@ def concerns_one_trial(error: Exception) -> bool:
 
 
 def reporter(run: TrialRun) -> Callable[[int, float], None]:
-    """Returns a function that reports a validation check to the pruner, and raises TrialPruned if it decides so."""
+    """Returns a function that reports a validation check, and raises TrialPruned if the pruner ends the trial."""
 
     def observe(step: int, perplexity: float):
         check = 1 + sum(row["step"] < step for row in read_validations(run.directory))

@@ -25,7 +25,7 @@ from lm.machine.cores import limit_threads, one_device_per_core
 from lm.machine.processes import to_parent
 from lm.runs.files import writing
 
-GAVE_UP, ASKED = 2, 75  # exit statuses: after an error, sent to the supervisor; after a signal, once saved
+GAVE_UP, ASKED = 2, 75  # exit status after an error that the supervisor gets; after a signal
 
 
 def main() -> int:
