@@ -80,6 +80,17 @@ def test_images_of_different_sizes_are_refused(tmp_path):
         load_patterns(str(tmp_path))
 
 
+@pytest.mark.parametrize("what", ["too large", "damaged"])
+def test_an_image_that_cannot_be_read_is_refused(tmp_path, monkeypatch, what):
+    Image.fromarray(np.eye(90, dtype=np.uint8) * 200).save(tmp_path / "a.png")
+    if what == "too large":
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90 * 90 // 3)  # Pillow refuses more than twice as many
+    else:
+        (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-60])
+    with pytest.raises(UserError, match=r"a\.png cannot be read as an image: "):
+        load_patterns(str(tmp_path / "a.png"))
+
+
 def test_flags_out_of_range(capsys):
     assert launch.main(["launch.py", "--experiment=hopfield", "--flip=0.7"]) == 2
     assert "--flip=0.7 must be between 0 and 0.5" in capsys.readouterr().err

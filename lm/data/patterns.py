@@ -122,12 +122,18 @@ def parse_patterns(text: str, where: str) -> Float[np.ndarray, "P H W"]:
     return np.array(rows, np.float32).reshape(len(blocks), height, width)
 
 
-def read_image(file: OwnFile) -> Float[np.ndarray, "1 H W"]:
-    """Reads an image and resizes it to SIDE x SIDE. Pixels darker than the median become 1, all others -1."""
+def read_image(file: OwnFile) -> Image.Image | None:
+    """Reads an image in grey; None if the file is no image. Raises UserError for a damaged or too large one."""
     try:
-        image = Image.open(io.BytesIO(file.content)).convert("L")
+        return Image.open(io.BytesIO(file.content)).convert("L")
+    except UnidentifiedImageError:
+        return None
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"--patterns: {file.path} cannot be read as an image: {error}") from error
+
+
+def pattern_of(image: Image.Image) -> Float[np.ndarray, "1 H W"]:
+    """Resizes an image to SIDE x SIDE. Pixels darker than the median become 1, all others -1."""
     grey = np.asarray(image.resize((SIDE, SIDE)), np.float32)
     return np.where(grey < np.median(grey), 1.0, -1.0).astype(np.float32)[None]
 
@@ -142,14 +148,12 @@ def load_patterns(path: str) -> Float[np.ndarray, "P H W"]:
         return parse_patterns(DIGITS, "DIGITS")
     found, sizes = [], dict[str, str]()
     for file in read_own(path, "--patterns"):
-        try:
-            image = Image.open(io.BytesIO(file.content))
-        except UnidentifiedImageError:
+        if (image := read_image(file)) is None:
             where = f"--patterns: {file.path}"
             found.append(parse_patterns(plain_text(file.content, where), where))
             size = f"{found[-1].shape[1]} lines of {found[-1].shape[2]} characters"
         else:
-            found.append(read_image(file))
+            found.append(pattern_of(image))
             size = f"{image.width} x {image.height} pixels"
         sizes.setdefault(size, file.path)
     if len(sizes) > 1:
