@@ -88,8 +88,8 @@ def print_replaced(old: Sequence[dict], new: Sequence[dict]):
 def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     """Copies the trials, config and pictures of a finished sweep, but not its report, which repeats the pictures."""
     name = read_json(workdir / "sweep.json", {"name": str})["name"]
-    if len(name) > 100 or not re.fullmatch(r"\w[\w-]*(/\w[\w-]*)*", name):  # it becomes a path
-        raise UserError(f"{workdir}/sweep.json: {name[:100]!r} is not the name of a sweep")
+    if len(name) > 100 or not re.fullmatch(r"sweeps(/\w[\w-]*)+", name):  # it becomes a path
+        raise UserError(f"{workdir}/sweep.json: {name[:100]!r} is not the name of a sweep, such as sweeps/NAME")
     files = [*(workdir / file for file in ("sweep.json", "config.json")), *workdir.glob("*.png")]
     copy_all(files, workdir, directory / name)
     print(f"wrote {directory / name}")

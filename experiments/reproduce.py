@@ -15,6 +15,7 @@ with the reason, and the other runs continue. The ledger is written even if the 
 """
 
 import concurrent.futures
+import contextlib
 import math
 import re
 import time
@@ -116,15 +117,30 @@ def train_and_judge(job: Job, runs: list[PlannedRun]) -> dict:
 
 
 def record_of(workdir: Path, each: PlannedRun) -> dict | None:
-    """The record of a run that is finished in workdir/runs or has a record in workdir; otherwise None.
+    """The record of a run that is finished in workdir/runs or has a record in workdir; otherwise None. A finished run
+    that cannot be recorded counts as none: `unrecordable` says why.
 
     Compares today's identities: a config key added after the run changes the identity in the directory's name.
     """
     directories = sorted((workdir / "runs").glob(f"{each.title}.*"))
-    records = [make_record(directory) for directory in directories if (directory / "summary.json").is_file()]
+    records = []
+    for directory in directories:
+        if (directory / "summary.json").is_file():
+            with contextlib.suppress(UserError):
+                records.append(make_record(directory))
     path = workdir / RECORDS / f"{each.title}.json"
     records += [read_json(path, RECORD)] if path.is_file() else []
     return next((record for record in records if identity_today(record) == each.identity), None)
+
+
+def unrecordable(directory: Path) -> str:
+    """Why the finished run in `directory` cannot be recorded, such as a loss that is not a number; "" if it can."""
+    try:
+        if (directory / "summary.json").is_file():
+            make_record(directory)
+    except UserError as error:
+        return f"{error}; remove {directory} to train it again"
+    return ""
 
 
 # --- Estimates ------------------------------------------------------------------------------------------------------
@@ -218,6 +234,8 @@ def train_one(job: Job, each: PlannedRun) -> str | None:
         print(f"{each.directory}  already done", flush=True)
         return None
     directory, left, minutes = job.workdir / "runs" / each.directory, job.left(), each.config.claim.minutes
+    if reason := unrecordable(directory):
+        return reason
     if left < 60 * minutes and not directory.exists():
         return f"the budget has {max(0.0, left) / 60:.1f} minutes left, and the run takes about {minutes:g}"
     if left <= 0:
@@ -232,6 +250,8 @@ def train_one(job: Job, each: PlannedRun) -> str | None:
         return "interrupted half done; run the same command again to resume"
     if status is None:
         return "stopped half done when the budget was used up; run the same command again to resume"
+    if reason := unrecordable(directory):
+        return reason
     return f"{last or 'no output'} (exit status {status}; {job.log_of(each)})"
 
 

@@ -16,6 +16,7 @@ workers save first.
 
 import contextlib
 import shlex
+import sys
 
 import optuna
 from ml_collections import ConfigDict
@@ -24,7 +25,7 @@ from optuna.trial import TrialState
 from configs.rules import check_values
 from experiments.sweeps import pictures
 from experiments.sweeps.plan import PLANNED, check_settings, number_of_trials, plan_trial
-from experiments.sweeps.space import make_space, trial_config
+from experiments.sweeps.space import incomparable, make_space, trial_config
 from experiments.sweeps.study import Place, definition_of, open_sweep, quiet_optuna, storage_errors
 from experiments.sweeps.supervisor import supervise
 from experiments.sweeps.trials import FINISHED, directory_of, failure_of, origin, trials_without_surplus
@@ -39,7 +40,9 @@ from lm.training.setup import check_length
 
 def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
     """Returns the content of sweep.json, or the estimates of a dry run. Raises UserError for a wrong config or flag."""
-    make_space(config)
+    if keys := incomparable(make_space(config)):
+        what = "changes what validation measures: the best value may be of an easier text or protocol"
+        print(f"warning: config.space: {', '.join(keys)} {what}", file=sys.stderr)
     check_settings(config)
     if jobs < 1:
         raise UserError(f"--jobs={jobs}: must be at least 1")

@@ -180,7 +180,7 @@ def test_a_changed_record_is_damage_and_not_another_model(run, capsys):
 
 def test_a_record_writes_where_records_are(tmp_path):
     """Names in a stranger's files are no paths."""
-    for name in ("../../outside", "/tmp/outside", "a/../../b", "", ".", "a//b", "a" * 200):
+    for name in ("../../outside", "/tmp/outside", "a/../../b", "", ".", "a//b", "a" * 200, "records", "sweeps"):
         (tmp_path / "sweep.json").write_text(json.dumps({"name": name}))
         with pytest.raises(UserError, match="is not the name of a sweep"):
             record.put_sweep_on_record(tmp_path, tmp_path / "results")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.ledger.claims import Claim, planned_run, run_titled
 from experiments.ledger.records import record_title
-from experiments.ledger.verdicts import measured, scored, verdict
+from experiments.ledger.verdicts import finite_or_infinite, measured, scored, verdict
 from lm.runs.plain import plain
 from lm.runs.provenance import NUMERICS
 from lm.scoring.uncertainty import Seeds, summarize_seeds
@@ -49,7 +49,7 @@ def derive(records: Sequence[dict], claims: Sequence[Claim], reasons: Mapping[st
 def target_rows(claim: Claim, corpus: str, records: Sequence[dict]) -> list[dict]:
     """One row of ledger.json per target of the claim. records: for this claim and corpus, one per seed.
 
-    With fewer than two seeds, sd, low and high are not finite, which is null in JSON.
+    With fewer than two seeds, sd, low and high are not finite, which is null in JSON. So is an infinite value.
     """
     config, rows = claim.config, []
     flags = ["--experiment=reproduce", f"--targets={config.name}", f"--seeds={len(records) or config.claim.seeds}"]
@@ -91,6 +91,5 @@ def other_scores(records: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
             key |= {"which": score["which"], "protocol": protocol}
             empty = {**key, "targets_scored": score["targets"], "values": []}
             group = groups.setdefault(tuple(key.values()), empty)
-            if score["perplexity"] is not None:
-                group["values"].append(score["perplexity"])
+            group["values"].append(finite_or_infinite(score["perplexity"]))
     return list(groups.values())

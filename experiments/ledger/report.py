@@ -38,7 +38,7 @@ def cells(row: dict) -> dict[str, object]:
         "what": f"{row['split']} {row['metric'].replace('_', ' ')}, {row['at']}",
         "reported": f"{row['value']:g}" + (" (aim)" if row["kind"] == "aim" else ""),
         "ours": mean_and_sd(values),
-        "95% interval": f"[{number(row['low'])}, {number(row['high'])}]" if len(values) > 1 else "",
+        "95% interval": f"[{number(row['low'])}, {number(row['high'])}]" if row["low"] is not None else "",
         "seeds": len(values) or None,
         "verdict": shown_verdict(row),
         "protocol": row["protocol"],
@@ -88,11 +88,17 @@ def number(value: float) -> str:
     return f"{value:.4f}" if value < 2 else f"{value:.3f}"
 
 
-def mean_and_sd(values: Sequence[float]) -> str:
-    """The mean and standard deviation as text, such as 4.080 ± 0.041; for one seed, its value alone."""
+def mean_and_sd(values: Sequence[float | None]) -> str:
+    """The mean and standard deviation as text, such as 4.080 ± 0.041; for one seed, its value alone.
+
+    None: a perplexity that is too large for a float
+    """
     if not values:
         return ""
-    seeds = summarize_seeds(values)
+    finite = [value for value in values if value is not None]
+    if len(finite) < len(values):
+        return f"infinite for {len(values) - len(finite)} of {len(values)}"
+    seeds = summarize_seeds(finite)
     return number(seeds.mean) + (f" ± {seeds.sd:.3f}" if seeds.n > 1 else "")
 
 

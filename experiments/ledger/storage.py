@@ -8,6 +8,7 @@ DIRECTORY/report.md, report.html    experiments/ledger/report.py
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -39,10 +40,12 @@ def renew(directory: Path, claims: Sequence[Claim], reasons: Mapping[str, str] |
     """
     known = stored_reasons(directory) | set_aside(directory, claims) | dict(reasons or {})
     records = load_records(directory / RECORDS)
+    for line in repeated(records):
+        print(f"warning: {line}: their interval over seeds is too narrow", file=sys.stderr)
     content = derive(records, claims, known)
+    write_json(directory / "ledger.json", content)  # first: a page that cannot be drawn costs no verdict
     for name, page in report.render_both(content, records).items():
         write_bytes(directory / name, page)
-    write_json(directory / "ledger.json", content)
     return content
 
 

@@ -87,9 +87,12 @@ def use_log_axis(panel: "Axes"):
     panel.grid(alpha=0.3, which="both")
 
 
+LARGEST = 1e100  # the greatest value that is drawn
+
+
 def points(x: Sequence, y: Sequence) -> tuple[list, list]:
-    """(x, y) of a line, without its missing values."""
-    found = [(a, b) for a, b in zip(x, y, strict=False) if b is not None]
+    """(x, y) of a line, without its missing values and those that matplotlib cannot draw, of a run that diverged."""
+    found = [(a, b) for a, b in zip(x, y, strict=False) if b is not None and b < LARGEST]
     return [a for a, _ in found], [b for _, b in found]
 
 

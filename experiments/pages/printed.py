@@ -59,6 +59,8 @@ def other_units(row: dict, provenance: dict) -> str:
     bits, found = row["bits_per_symbol"] * (row["targets"] + context), ""
     if size := data.get("bytes", {}).get(row["split"]):
         found += f", {bits / size:.4f} bits per byte"
+        if unknown := data.get("unknown_rate", {}).get(row["split"]):
+            found += f" with {unknown:.1%} of the symbols unknown"
     if words := data.get("words", {}).get(row["split"]):
         found += f", perplexity {math.exp(bits * math.log(2) / words):.2f} per word"
     return found

@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 from configs.rules import check_values
 from lm.errors import UserError
 
+# Keys of config.data that change neither the validation text nor its tokens. Other keys of data and evaluation do.
+SAME_TEXT = ("batch_size", "unroll", "batching", "train_tokens", "buckets", "examples", "window", "padding")
 KINDS = ("uniform", "log_uniform", "integer", "choice")
 
 
@@ -71,6 +73,13 @@ def make_space(config: ConfigDict) -> list[Axis]:
     if repeated := [key for key in keys if keys.count(key) > 1]:
         raise UserError(f"config.space: {repeated[0]} appears twice")
     return axes
+
+
+def incomparable(axes: list[Axis]) -> list[str]:
+    """The keys that change the validation text, its tokens or its protocol: values of such trials do not compare."""
+    keys = [key for axis in axes for key in axis.keys]
+    same = {f"data.{name}" for name in SAME_TEXT}
+    return [key for key in keys if key.startswith(("data.", "evaluation.")) and key not in same]
 
 
 def _check_range(axis: Axis, sampler: str):

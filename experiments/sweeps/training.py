@@ -120,10 +120,13 @@ def reporter(run: TrialRun) -> Callable[[int, float], None]:
 
 
 def read_validations(directory: Path) -> list[dict]:
-    """The rows of metrics.jsonl that have a validation perplexity."""
+    """The rows of metrics.jsonl that have a finite validation perplexity."""
+    return [row for row in read_metrics(directory) if row.get("valid_perplexity") is not None]
+
+
+def read_metrics(directory: Path) -> list[dict]:
     path = directory / "metrics.jsonl"
-    rows = read_rows(path, METRICS_ROW) if path.is_file() else []
-    return [row for row in rows if row.get("valid_perplexity") is not None]
+    return read_rows(path, METRICS_ROW) if path.is_file() else []
 
 
 def tell_result(sweep: Sweep, run: TrialRun, failure: Exception | None, seconds: float):
@@ -131,7 +134,9 @@ def tell_result(sweep: Sweep, run: TrialRun, failure: Exception | None, seconds:
     trial, checks = run.trial, []
     if failure is None:
         checks = [row["valid_perplexity"] for row in read_validations(run.directory)]
-        failure = None if checks else UserError("there was no validation check")
+        checked = any("valid_perplexity" in row for row in read_metrics(run.directory))
+        why = "every validation perplexity is too large for a float" if checked else "there was no validation check"
+        failure = None if checks else UserError(why)
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         trial.set_user_attr("seconds", seconds)
         if failure is None:

@@ -9,8 +9,8 @@ from jaxtyping import Int
 
 
 def perplexity(mean_nats: float) -> float:
-    """e^nats, or infinity if that is too large for a float."""
-    return math.exp(mean_nats) if mean_nats < 700 else math.inf
+    """e^nats; infinity if that is too large for a float, and nan for nan."""
+    return math.inf if mean_nats >= 700 else math.exp(mean_nats)
 
 
 class Score(NamedTuple):

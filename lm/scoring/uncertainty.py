@@ -18,7 +18,7 @@ Nats = Float[np.ndarray, " _N"]  # one per target, in the order of the text
 class Seeds(NamedTuple):
     """Mean, standard deviation and 95% confidence interval of the mean, over n runs that differ in their seed.
 
-    With a single run, sd is nan and the interval is infinite.
+    With a single run, sd is nan and the interval is infinite. If a value is not finite, so are mean, sd and interval.
     """
 
     n: int
@@ -32,6 +32,8 @@ def summarize_seeds(values: Sequence[float]) -> Seeds:
     """Summarizes at least one number, one per seed."""
     from scipy.special import stdtrit  # quantiles of Student's t; imported late because scipy is slow to import
 
+    if not all(map(math.isfinite, values)):
+        return Seeds(len(values), math.inf, math.inf, -math.inf, math.inf)
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return Seeds(1, mean, math.nan, -math.inf, math.inf)

@@ -95,6 +95,8 @@ def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start |
     setup = Setup(ml_collections.FrozenConfigDict(config), corpus, task, start)
     for name in config.optim.frozen:
         check_name(name, setup.state_shapes.parameters, "config.optim.frozen")
+    if both := set(config.optim.unit_rows) & set(config.optim.frozen):
+        raise UserError(f"config.optim.unit_rows and config.optim.frozen both name {min(both)}: remove it from one")
     for name in config.optim.unit_rows:
         check_name(name, setup.state_shapes.parameters, "config.optim.unit_rows")
         if getattr(setup.state_shapes.parameters[name], "ndim", 0) != 2:

@@ -1,21 +1,24 @@
 """Which number of a record answers a target, the verdict on it, and the tables generated from the records."""
 
 import json
+import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from ml_collections import ConfigDict
 
 from configs.base import base, set_targets
-from experiments import export
+from experiments import export, reproduce
 from experiments.ledger.claims import Claim, all_claims
-from experiments.ledger.contents import target_rows
+from experiments.ledger.contents import other_scores, target_rows
 from experiments.ledger.records import check_score, load_records, make_record
 from experiments.ledger.report import cells, summary_line
 from experiments.ledger.results_page import final_rows, sections
 from experiments.ledger.verdicts import measured, verdict
 from experiments.pages.markdown import with_section
 from lm.errors import UserError
+from lm.runs.plain import plain
 from lm.training.loop import train
 from lm.training.setup import make_setup
 from tests.helpers import tiny
@@ -104,6 +107,21 @@ def test_a_record_is_the_summary_and_the_curve(tmp_path):
     assert made["curve"] == {"step": [0, 5], "loss": [9.21034, 2.0], "valid_perplexity": [None, 3.5]}
 
 
+def test_a_finished_run_without_a_number_does_not_stop_the_others(tmp_path):
+    """A loss that is not a number is the reason why that run is not on record."""
+    content = {key: value for key, value in load_records()[0].items() if key not in ("curve", "test_scores")}
+    directory = tmp_path / "runs" / "title.0123"
+    directory.mkdir(parents=True)
+    (directory / "metrics.jsonl").write_text('{"step": 0, "loss": 9.2}\n')
+    (directory / "summary.json").write_text(json.dumps(content))
+    assert reproduce.unrecordable(directory) == ""
+    content["results"] = [content["results"][0] | {"nats": None}]
+    (directory / "summary.json").write_text(json.dumps(content))
+    assert "nats must be a finite number, not null; remove " in reproduce.unrecordable(directory)
+    planned = SimpleNamespace(title="title", identity="0123", directory="title.0123")
+    assert reproduce.record_of(tmp_path, planned) is None
+
+
 def test_a_summary_of_another_run_is_refused(tmp_path):
     """Its numbers would pass for those of the model beside it."""
     for seed in (0, 1):
@@ -113,6 +131,36 @@ def test_a_summary_of_another_run_is_refused(tmp_path):
         with pytest.raises(UserError, match=r"summary.json does not match config.json beside it: one of"):
             use(tmp_path / "0")
     assert make_record(tmp_path / "1")["seed"] == 1
+
+
+def test_a_seed_that_diverged_counts():
+    """Its perplexity is null in the record: too large for a float."""
+    curve = {
+        "step": [0, 9, 19],
+        "epoch": [0.1, 1.0, 2.0],
+        "epoch_loss": [None, 3.0, 9e3],
+        "epoch_perplexity": [None, 20.1, None],
+        "valid_loss": [None, 8e3, 1e4],
+        "valid_perplexity": [None, None, None],
+    }
+    diverged = record(seed=1, curve=curve)
+    diverged["results"] = [diverged["results"][0] | {"nats": 1e6, "perplexity": None}]
+    assert measured(target(), diverged) == math.inf
+    assert measured(target(metric="loss"), diverged) == 1e4
+    assert measured(target(at="epoch 1"), diverged) == math.inf
+    assert measured(target(split="train", protocol="train"), diverged) == math.inf  # not 20.1, of an earlier epoch
+    config = base()
+    config.name = "some/config"
+    set_targets(config, x=ConfigDict(target(kind="reported", where="line 1")))
+    claim = Claim("some/config.py", config)
+    (row,) = target_rows(claim, "ptb", [record(), diverged])
+    assert (row["values"], row["verdict"]) == ([7.389, math.inf], "worse")
+    shown = cells(plain(row))
+    assert (shown["ours"], shown["95% interval"], shown["seeds"]) == ("infinite for 1 of 2", "", 2)
+    (row,) = target_rows(claim, "ptb", [diverged])
+    assert row["verdict"] == "worse"
+    other = other_scores([record(), diverged], [])
+    assert [score["values"] for score in other] == [[7.389, math.inf], [4.4817]]
 
 
 def test_the_tables_of_readme_and_docs_are_current():

@@ -28,6 +28,11 @@ def test_perplexity_per_word_of_a_text_of_characters(words, expected):
     assert f", perplexity {expected:.2f} per word, " in shown_score(row(), about(words={"test": words, "valid": 1}))
 
 
+def test_bytes_of_a_text_with_unknown_symbols_are_not_all_predicted():
+    shown = shown_score(row(), about(bytes={"test": 20}, unknown_rate={"test": 0.25}))
+    assert "1.4427 bits per byte with 25.0% of the symbols unknown, " in shown
+
+
 def test_other_units_need_every_token_scored_once():
     assert " per word" not in shown_score(row("batched"), about(words={"test": 5}, bytes={"test": 20}))
     assert " per byte" not in shown_score(row("batched"), about(words={"test": 5}, bytes={"test": 20}))

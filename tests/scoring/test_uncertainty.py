@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from lm.scoring.score import perplexity
 from lm.scoring.uncertainty import block_length, paired_bootstrap, summarize_seeds
 
 
@@ -106,3 +107,13 @@ def test_nats_of_different_texts_are_an_error():
 def test_seeds_that_diverged_have_no_interval():
     found = summarize_seeds([4.0, 1e200])
     assert (found.mean, found.sd, found.low, found.high) == (5e199, math.inf, -math.inf, math.inf)
+
+
+def test_a_seed_without_a_finite_value_has_no_interval():
+    assert summarize_seeds([7.4, math.inf]) == (2, math.inf, math.inf, -math.inf, math.inf)
+
+
+def test_perplexity_of_any_loss():
+    assert perplexity(0.0) == 1.0
+    assert perplexity(700.0) == math.inf
+    assert math.isnan(perplexity(math.nan))

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import sweep
 from experiments.sweeps.plan import number_of_trials, plan_trial
-from experiments.sweeps.space import Axis, make_space, set_parameters
+from experiments.sweeps.space import Axis, incomparable, make_space, set_parameters
 from experiments.sweeps.study import Place, Sweep, open_sweep, quiet_optuna
 from experiments.sweeps.supervisor import lanes_at_once
 from lm.errors import UserError
@@ -75,6 +75,12 @@ def test_a_study_keeps_every_kind_of_choice(tmp_path):
                 axis.value_of(params[axis.key]) for axis in axes
             ]
             assert all(axis.value_of(params[axis.key]) in axis.values for axis in axes)
+
+
+def test_keys_that_change_what_validation_measures_are_named():
+    keys = ("model.hidden", "data.batch_size", "data.level", "data.seed+seed", "evaluation.during")
+    axes = [Axis(key, "choice", (1, 2)) for key in keys]
+    assert incomparable(axes) == ["data.level", "data.seed", "evaluation.during"]
 
 
 def test_joined_keys_get_the_same_value():

@@ -179,6 +179,7 @@ def test_lanes_are_the_runs_alone_and_the_best_check_has_the_highest_f1(tmp_path
         ({"model__direction": "both"}, "needs config.model.direction=forward"),
         ({"model__output": "identity"}, "identity needs a last layer with 3 outputs, one per label, not 5"),
         ({"optim__unit_rows": ("output_bias",)}, "config.optim.unit_rows: output_bias is not a matrix"),
+        ({"optim__unit_rows": ("embedding",), "optim__frozen": ("embedding",)}, "both name embedding"),
         ({"optim__unit_rows": ("embeding",)}, "config.optim.unit_rows: unknown .embeding."),
         ({"data__examples": "letters"}, "config.data.examples: unknown .letters.; known: sequences, words"),
         ({"evaluation__best_by": "blue"}, "config.evaluation.best_by: unknown"),
