@@ -14,6 +14,7 @@ Writes benchmark.json after every workload. Run the same command again to measur
 
 import contextlib
 import importlib.util
+import math
 import os
 import statistics
 import tempfile
@@ -181,7 +182,7 @@ def explain_mismatch(workload: Workload, theirs: list, ours: list) -> str:
         first = later = DROPOUT_TOLERANCE
     for index, (their, our) in enumerate(zip(theirs, ours, strict=True)):
         tolerance = later if index else first
-        if their is None or our is None or abs(their - our) > tolerance * abs(our):
+        if their is None or our is None or not math.isclose(their, our, rel_tol=tolerance):
             return f"its loss {index} is {their}, ours is {our}: it computes a different model"
     return ""
 

@@ -368,6 +368,7 @@ def test_different_losses_are_explained():
     assert benchmark.explain_mismatch(TINY, [3.0001, 3.11, 3.19], same) == ""
     assert "loss 0 is 3.01" in benchmark.explain_mismatch(TINY, [3.01, 3.1, 3.2], same)
     assert "loss 2 is None" in benchmark.explain_mismatch(TINY, [3.0, 3.1, None], same)
+    assert "loss 1 is 3.1, ours is inf" in benchmark.explain_mismatch(TINY, same, [3.0, float("inf"), 3.2])
     assert benchmark.explain_mismatch(TINY._replace(keep_prob=0.5), [3.1, 3.1, 3.2], same) == ""
 
 
