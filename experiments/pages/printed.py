@@ -1,9 +1,12 @@
 """The results of a finished run as printed lines."""
 
+import functools
 import math
 
+from configs.catalogue import Entry, all_configs
 from lm.model.language_model import CONTEXT
 from lm.runs import sampled_texts
+from lm.runs.workdir import FREE, differences, shown
 from lm.scoring.measures import MEASURES
 from lm.training.summary import NO_TEST
 
@@ -23,6 +26,8 @@ def print_results(summary: dict):
             f"the source reports {target['split']} {target['metric']} {target['value']} ({target['protocol']}, "
             f"{target['at']}: {target['where']}) [{name}]"
         )
+    if changed := changed_from_source(config):
+        print(f"{changed}: the source's numbers are of another model")
     if "floor_nats" in data:
         print(f"no model can do better than perplexity {math.exp(data['floor_nats']):.4f}: the corpus's exact entropy")
 
@@ -46,6 +51,19 @@ def shown_score(row: dict, provenance: dict) -> str:
 def targets_of(config: dict) -> dict:
     """The targets to compare a run with: none if it started from another run's weights."""
     return {} if config.get("init_from") else config["targets"]
+
+
+def changed_from_source(config: dict) -> str:
+    """How a run with targets differs from the config of its name in configs/; "" if it does not, or has no targets."""
+    if not targets_of(config) or config["name"] not in (named := configs_by_name()):
+        return ""
+    changed = differences(named[config["name"]].config, config, (*FREE, "seed"))
+    return f"this run differs from {named[config['name']].path} ({shown(changed)})" if changed else ""
+
+
+@functools.cache
+def configs_by_name() -> dict[str, Entry]:
+    return {entry.config.get("name", entry.path): entry for entry in all_configs()}
 
 
 def other_units(row: dict, provenance: dict) -> str:

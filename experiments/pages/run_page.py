@@ -10,7 +10,7 @@ from experiments.ledger.verdicts import is_final, measured, verdict
 from experiments.pages import png_of, points, render, svg_of, use_log_axis
 from experiments.pages.attention import draw_attention, shown
 from experiments.pages.confusion import draw_confusion
-from experiments.pages.printed import measures_of, targets_of
+from experiments.pages.printed import changed_from_source, measures_of, targets_of
 from lm.runs.files import write_bytes
 from lm.runs.schema import read_rows
 from lm.scoring.measures import MEASURES
@@ -51,6 +51,7 @@ def write_run_page(workdir: str | Path) -> list[Path]:
         scores=scores,
         target_columns=TARGET_COLUMNS,
         targets=target_rows(record, targets),
+        changed=changed_from_source(record["provenance"]["config"]),
         not_scored=record["not_scored"],
         figures={name: svg_of(figure) for name, figure in figures.items()},
         train=record["train"] | {"parameters": record["parameters"], "seed": record["seed"]},

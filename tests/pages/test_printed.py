@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from experiments.pages.printed import shown_score
+from configs.ptb.zaremba import get_config
+from experiments.pages.printed import changed_from_source, shown_score
+from lm.runs.plain import plain
 
 
 def row(protocol="exact", nats=1.0):
@@ -36,3 +38,21 @@ def test_bytes_of_a_text_with_unknown_symbols_are_not_all_predicted():
 def test_other_units_need_every_token_scored_once():
     assert " per word" not in shown_score(row("batched"), about(words={"test": 5}, bytes={"test": 20}))
     assert " per byte" not in shown_score(row("batched"), about(words={"test": 5}, bytes={"test": 20}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ""),
+        ({"seed": 3, "train.devices": 2, "sample.number": 1}, ""),
+        (
+            {"keep_prob.output": 0.7},
+            "differs from configs/ptb/zaremba.py:small (keep_prob.output: 1.0 -> 0.7)",
+        ),
+        ({"name": "ptb/zaremba:none", "keep_prob.output": 0.7}, ""),
+    ],
+)
+def test_a_run_with_overrides_differs_from_its_source(changes, expected):
+    config = get_config("small")
+    config.update_from_flattened_dict(changes)
+    assert changed_from_source(plain(config)).removeprefix("this run ") == expected
