@@ -138,6 +138,8 @@ class Initialiser:
         finite = all(type(number) in (int, float) and abs(number) <= FLOAT32 for number in numbers)
         if len(numbers) != len(wanted) or not finite:
             raise refusal(key, f"({', '.join([repr(name), *wanted])}) with numbers finite in 32 bits", value)
+        if wanted == ["low", "high"] and numbers[0] > numbers[1]:
+            raise refusal(key, "a range with low <= high", value)
 
 
 def refusal(key: str, words: str, value: object) -> UserError:

@@ -154,8 +154,8 @@ def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
 
 
 def score_rows(runs: list[FinishedRun]) -> list[dict[str, float]]:
-    """{description: score} for each run. If texts or settings differ between runs, a description also names the
-    settings, or the first run that was scored on the same text."""
+    """{description: score} for each run. If settings differ between runs, a description names them; if texts differ,
+    the first run with that text."""
     named = [
         (
             number,
@@ -198,7 +198,7 @@ def settings_of(run: FinishedRun, row: dict, metric: str) -> str:
 
 
 def text_of(run: FinishedRun, split: str, metric: str) -> str:
-    """Identifies a score's text by the checksum of its file, or of its corpus and the keys that draw or divide it.
+    """Identifies a score's text: by its file's checksum, or by its corpus's and the keys that draw or divide it.
 
     For perplexity, also by the vocabulary: perplexities per character and per word are not comparable.
     """

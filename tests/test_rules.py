@@ -62,6 +62,7 @@ def wrong_values(rule: Rule) -> list[tuple[object, str]]:
             unknown = [(("no such",), ": unknown 'no such'; known: zeros, "), ((), ": unknown ''; known: zeros, ")]
             unfit = [(("orthogonal",), " must be an initialiser of vectors, not ('orthogonal',)")]
             wrong = [("zeros", " must be a tuple, not 'zeros'"), *unknown, *((x, form + repr(x)) for x in forms)]
+            wrong.append((("uniform", 1.0, -1.0), " must be a range with low <= high, not ('uniform', 1.0, -1.0)"))
             return wrong + (unfit if shape == "vector" else [])
     raise TypeError(rule)
 

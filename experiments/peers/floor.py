@@ -137,7 +137,7 @@ def _multiply_softmax(features, kernel):
 
 
 def build(workload: Workload) -> Program:
-    """One unit of work computes every product of the workload's unit."""
+    """A program that computes, for each unit of work, all products that the workload needs."""
     needed, repeats = products(workload)
     arguments = [operands(product) for product in needed]
 

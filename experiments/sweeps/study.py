@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A sweep that this process has opened. storage: the database of the study, private in optuna.Study"""
+    """A sweep that this process has opened. storage: the study's database, which optuna.Study hides"""
 
     config: ConfigDict
     place: Place
@@ -107,7 +107,7 @@ def definition_of(config: ConfigDict) -> dict:
 
 
 def check_trials(trials: list[FrozenTrial], axes: list[Axis], where: str):
-    """Raises UserError for a trial that does not fit the space or has invalid values, as an edited database may."""
+    """Raises UserError for a trial that does not fit the space or has invalid values, as in an edited database."""
     distributions = {axis.key: axis.distribution for axis in axes}
     for trial in trials:
         name = f"{where}, trial {trial.number}"

@@ -199,7 +199,7 @@ def _forward(step, x, weights, carry, vectors, fixed, timed):
 
 @jax.custom_vjp
 def _stored(value, shift, u, w_transposed):
-    """Returns `value`, u @ w, with the gradient of u @ w + shift. shift is 0; its gradient is the product's."""
+    """Returns `value`, u @ w, with the gradient of u @ w + shift. shift is 0, and receives the product's gradient."""
     del shift, u, w_transposed
     return value
 
@@ -232,7 +232,7 @@ def _backward(step, saved, cotangents):
         _, pullback, read = jax.vjp(recomputed, x_t, carry, vectors, shifts, has_aux=True)
         d_carry = d_carry._replace(h=d_carry.h + d_h_t)
         d_x, d_carry, d_vectors_t, d_products = pullback(d_carry)
-        # Equal arrays are stored once: d is d_x if a cell reads only the sum x_t + product, and u may be carry.h.
+        # Equal arrays are stored once: a product's d is d_x if the cell reads only x_t + product; its u may be carry.h.
         d_products = {name: None if d is d_x else d for name, d in d_products.items()}
         read = {name: None if u is carry.h else u for name, u in read.items()}
         return (d_carry, jax.tree.map(jnp.add, d_vectors, d_vectors_t)), (d_x, d_products, read)

@@ -111,14 +111,15 @@ class Data(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Padded sequences. labels [B], or [T, B] with 0 at padding; present: False for an empty row.
+    """Padded sequences. labels: one per token [T, B], 0 at padding, or one per sequence [1, B]; present: False for an
+    empty row.
 
     tokens: R is T, or with windows T + window - 1; windows read OUTSIDE before and after a sequence
     """
 
     tokens: Integer[Array, "R B"]
     lengths: Int[Array, " B"]
-    labels: Integer[Array, "..."]
+    labels: Integer[Array, "L B"]
     present: Bool[Array, " B"]
 
 
@@ -204,7 +205,7 @@ def read_batch(plan: Plan, data: Data, length: int, cursor: Int[Array, ""] | int
     places = jnp.where(inside, data.starts[numbers][None] + time, 0)
     tokens = jnp.where(inside, data.tokens[places], 0)
     per_token = data.labels.shape[0] == data.tokens.shape[0] != data.starts.shape[0]
-    labels = jnp.where(inside, data.labels[places], 0) if per_token else data.labels[numbers]
+    labels = jnp.where(inside, data.labels[places], 0) if per_token else data.labels[numbers][None]
     if plan.cut.window > 1:
         tokens = _with_neighbours(plan, data, numbers, lengths, length)
     if plan.cut.padding == "front_unmasked":

@@ -118,9 +118,11 @@ def read_own_pairs(files, data, split: str) -> list[Pair]:
     tokenize = labelled.TOKENIZERS[data.tokenizer]
     pairs = []
     for row in labelled.read_rows(files, data, split, ("source", "target")):
-        pairs.append(Pair(row.tokens, tuple(tokenize(row.labels[0])), row.labels[0]))
-        if not pairs[-1].target:
+        target = tuple(tokenize(row.labels[0]))
+        if not target:
             raise UserError(f"{row.where}: the target is empty")
+        between = "" if data.tokenizer == "characters" else " "
+        pairs.append(Pair(row.tokens, target, between.join(target)))  # BLEU compares tokens
     return pairs
 
 

@@ -50,7 +50,7 @@ def last_step_features(features: Float[Array, "T B P"]) -> Float[Array, "T B P"]
 GRADIENTS = {"full": full_gradient, "last_step_features": last_step_features}
 
 
-# Terms of the objective that are means over the batch. All other terms are sums over rows (lm/training/devices.py).
+# Terms of the objective that are means over the batch; all others are weighted sums over rows (lm/training/devices.py).
 MEANS = ("activation", "temporal_activation")
 
 
@@ -151,7 +151,7 @@ def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
         features_c, targets_c, weights_c = inputs
         scaled, total, nats_c, mean_nats = _chunk_forward(features_c, kernel, targets_c)
         # The gradient of the logits is (weight / total) (scaled - total q), where q is the target distribution. Both
-        # products apply the factor weight / total to an array [R, P], so that the array [R, V] is written only once.
+        # products below apply weight / total to an array [R, P], so that the array [R, V] is written only once.
         rows = jnp.arange(targets_c.shape[0])
         kept = 1.0 if smoothing is None else 1.0 - smoothing
         difference = scaled.at[rows, targets_c.astype(jnp.int32)].add(-kept * total[:, 0])

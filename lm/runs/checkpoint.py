@@ -34,7 +34,7 @@ from lm.runs.files import DISK_ERRORS
 
 _HALF_WRITTEN = re.compile(r"\d+\.orbax-checkpoint-tmp.*")  # orbax's name for an unfinished step
 _PENDING = 2  # unfinished saves, each with a host copy of the state, before save() waits
-# Orbax numbers its saves per process, so simultaneous saves of two runs would use each other's directories.
+# Orbax numbers saves per process: two runs of one process that save at once would mix up their directories.
 _ORBAX = threading.Lock()
 
 
@@ -44,7 +44,7 @@ class Checkpoints:
     Args:
         workdir: the run's directory.
         keep: number of steps kept in last/ and in best/. With 2, one remains if the newest is damaged. best/ also
-            keeps the best checkpoint as of each step in last/, so that a rollback finds it.
+            keeps, for each step in last/, the best checkpoint up to that step, for rollbacks.
     """
 
     def __init__(self, workdir, keep: int = 2):

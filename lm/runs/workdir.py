@@ -50,7 +50,7 @@ OVER_THE_RUN = ("cosine",)  # values of config.optim.schedule whose rates depend
 def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     """Creates `workdir` and writes config.json, or checks that it holds a run of this config. Returns `workdir`.
 
-    If the config only trains a run longer, config.json stays unchanged: call `lengthen` once the data is checked.
+    The config.json of an existing run stays unchanged: call `accept_config` once its data and checkpoint are checked.
     vocabulary: lm.data.text.Vocabulary, written to vocabulary.json; None writes no file
     Raises UserError if `workdir` cannot be written, holds a run of another config (the message names the differing
     keys, old -> new), or holds files of a run without config.json.
@@ -67,23 +67,24 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
             raise UserError(
                 f"directory {workdir} holds {', '.join(strays)} but no config.json: choose an empty or new directory"
             )
-    longer = _check_same_run(workdir, old, config) if old is not None else ""
+    else:
+        _check_same_run(workdir, old, config)
     if vocabulary is not None:
         _keep_vocabulary(workdir / VOCABULARY, plain(vocabulary.record))
-    if old != config and not longer:
+    if old is None:
         write_json(workdir / "config.json", config)
     return workdir
 
 
-def lengthen(workdir: str | Path, config):
-    """If the config trains an existing run longer, writes it to config.json and renames summary.json to
-    summary_of_N_steps.json or summary_of_N_epochs.json."""
+def accept_config(workdir: str | Path, config):
+    """Writes a config with which an existing run resumes to config.json. If it trains the run longer, renames
+    summary.json to summary_of_N_steps.json or summary_of_N_epochs.json."""
     workdir, config = Path(workdir), plain(config)
     old, summary = read_config(workdir), Path(workdir, "summary.json")
     longer = _check_same_run(workdir, old, config) if old is not None else ""
     if longer and summary.exists():
         os.replace(summary, workdir / f"summary_of_{longer}.json")
-    if longer:
+    if old != config:
         write_json(workdir / "config.json", config)
 
 

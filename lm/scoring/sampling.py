@@ -22,7 +22,7 @@ from lm.model.language_model import LanguageModel, read_tokens
 
 STRATEGIES = ("temperature", "greedy", "first_exceeding")
 STARTS = ("line", "random")
-# Level -> symbols after which a text may start; the first one in the vocabulary is used.
+# Level -> symbols after which a text may start, in order of preference.
 LINE_ENDS = {"char": ("\n", " "), "word": (END_OF_SENTENCE,), "byte": ("\n",), "bpe": ("\n",)}
 
 # Largest vocabulary for which `cumulative` is faster with one [V, V] matrix than in blocks of sqrt(V) symbols.
@@ -78,7 +78,7 @@ def next_token(
     # Compares one uniform number per row with the cumulative distribution: V Gumbel draws would cost more time.
     reached = cumulative(jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)))  # unnormalised
     passed = jnp.sum(reached <= uniform[:, None] * reached[:, -1:], axis=-1)
-    # If rounding makes the draw equal to the total, all symbols are passed: takes the last one that adds to the total.
+    # A draw that is rounded up to the total passes every symbol; then the last one that adds to the total is taken.
     return jnp.minimum(passed, jnp.argmax(reached >= reached[:, -1:], axis=-1)).astype(jnp.int32)
 
 
@@ -180,7 +180,7 @@ def random_start(
 
 
 def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Tokens:
-    """Encodes a prompt. Raises UserError for unknown symbols, even if the vocabulary has an unknown symbol."""
+    """Encodes a prompt. Raises UserError for symbols outside the vocabulary; `vocabulary.unknown` is not used."""
     try:
         ids = dataclasses.replace(vocabulary, unknown=None).encode(prompt)
     except UserError as error:
@@ -205,6 +205,8 @@ def check_sample(sample: ConfigDict, vocabulary: Vocabulary, context: int) -> Sa
             raise UserError(f"config.sample.{key}={symbol!r} is not a symbol of the corpus")
     if not np.isfinite(banned_symbols(sample, vocabulary)).any():
         raise UserError("config.sample.suppress leaves no symbol to draw")
+    if sample.strategy == "first_exceeding" and sample.suppress:
+        raise UserError("config.sample.suppress has no effect on strategy=first_exceeding: choose another strategy")
     if sample.top_k > vocabulary.size:
         symbols = f"{vocabulary.size}, the number of symbols of the corpus"
         raise UserError(f"config.sample.top_k must be at most {symbols}, not {sample.top_k}")

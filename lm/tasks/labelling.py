@@ -65,8 +65,7 @@ class Labelling(Bucketed):
     # --- Model ------------------------------------------------------------------------------------------------------
 
     def loss(self, parameters, batch, carry, weights, noise, terms):
-        labels = batch.labels if self.trained.per_token else batch.labels[None]
-        arguments = (batch.tokens, batch.lengths, labels, weights, noise, terms.get("label_smoothing"))
+        arguments = (batch.tokens, batch.lengths, batch.labels, weights, noise, terms.get("label_smoothing"))
         objective, nats = self.trained.apply({"params": parameters}, *arguments, method="loss")
         return objective, (carry, nats)
 
@@ -128,10 +127,7 @@ def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, paramet
     if unknown is None and (missing := [token for token in tokens if token not in index]):
         raise UserError(f"the vocabulary lacks {', '.join(map(in_short, dict.fromkeys(missing[:5])))}")
     ids = np.array([index.get(token, unknown) for token in tokens])
-    one = Examples(ids, np.array([0, len(ids)]), np.zeros(1, np.int32))
-    if model.per_token:  # adds a second text: a single token's label would look like one per text
-        ids = np.array([*ids, ids[0], ids[0]])
-        one = Examples(ids, np.array([0, len(tokens), len(ids)]), np.zeros(len(ids), np.int32))
+    one = Examples(ids, np.array([0, len(ids)]), np.zeros(len(ids) if model.per_token else 1, np.int32))
     plan = make_plan(cut_of(config.data)._replace(batch_size=1), one, 1)
     data, length = examples.on_device(plan, one), plan.lengths[0]
     _, labels = _predict_batch(model, plan, length, parameters, data, 0)
@@ -144,8 +140,7 @@ def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, paramet
 def _predict_batch(model: SequenceModel, plan: Plan, length: int, parameters, data: examples.Data, cursor) -> Any:
     """Returns (nats of every label of a batch, most probable labels), each [T, B] or [1, B]."""
     batch = read_batch(plan, data, length, cursor)
-    labels = batch.labels if model.per_token else batch.labels[None]
-    return model.apply({"params": parameters}, batch.tokens, batch.lengths, labels, method="predict")
+    return model.apply({"params": parameters}, batch.tokens, batch.lengths, batch.labels, method="predict")
 
 
 def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndarray, np.ndarray]:
@@ -182,6 +177,10 @@ def make_labelling(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelli
         raise UserError(f"config.model.pooling must {'' if tagged else 'not '}be none with config.task={config.task}")
     if data.examples != "sequences" and not tagged:
         raise UserError(f"config.data.examples={data.examples} needs config.task=tagging")
+    if data.padding == "front_unmasked" and not data.max_tokens:
+        raise UserError(
+            "config.data.padding=front_unmasked needs config.data.max_tokens: its length decides the scores"
+        )
     if tagged and (data.max_tokens or data.padding != "end"):
         raise UserError("config.task=tagging needs config.data.max_tokens=0 and padding=end: every token has a label")
     model, plan = make_labels_model(config, corpus.vocabulary), make_plan(cut_of(data), train, data.buckets)

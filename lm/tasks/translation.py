@@ -38,7 +38,7 @@ PROTOCOLS = {
     ),
     "free_running": Protocol("pairs: nats given the model's own greedy output, not a likelihood; texts as in exact"),
 }
-FOUR = 4  # BLEU compares n-grams of up to four words: 0 if every target is shorter. Lengths include END
+FOUR = 4  # BLEU needs a target of four words. Lengths include END, so they must be greater
 EXAMPLES = 10  # number of pairs of a split that a summary shows
 # Keys beyond FIXED, with the only value that pairs allow: sequences are not truncated, and are padded at the end.
 WHOLE = {

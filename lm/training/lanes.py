@@ -25,7 +25,7 @@ from lm.errors import UserError
 from lm.machine import signals
 from lm.machine.signals import Interrupted
 from lm.runs import lock
-from lm.runs.workdir import OVER_THE_RUN, lengthen, prepare_workdir
+from lm.runs.workdir import OVER_THE_RUN, accept_config, prepare_workdir
 from lm.training import memory, optim
 from lm.training.events import check_longer, next_stop
 from lm.training.optim import Hyper
@@ -245,5 +245,5 @@ def train_lanes(
         for recorder in recorders:
             check_longer(recorder.setup, recorder.workdir, recorder.done)
         for setup, workdir in zip(setups, workdirs, strict=True):
-            lengthen(workdir, setup.config)
+            accept_config(workdir, setup.config)
         return lanes.run()

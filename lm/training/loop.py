@@ -11,7 +11,7 @@ from lm.errors import NotFinite
 from lm.machine import signals
 from lm.machine.signals import Interrupted
 from lm.runs import lock
-from lm.runs.workdir import lengthen, prepare_workdir
+from lm.runs.workdir import accept_config, prepare_workdir
 from lm.training import devices, memory
 from lm.training.events import check_longer, next_stop
 from lm.training.recorder import Observe, ReadTest, Recorder
@@ -90,9 +90,9 @@ def train(setup: Setup, workdir, read_test: ReadTest | None = None, observe: Obs
         devices.first_does(prepare)
         trainer = Trainer(Recorder(setup, workdir, read_test, observe))  # raises UserError for another corpus
 
-        def prolong():
+        def accept():
             check_longer(setup, workdir, trainer.recorder.done)
-            lengthen(workdir, setup.config)
+            accept_config(workdir, setup.config)
 
-        devices.first_does(prolong)
+        devices.first_does(accept)
         return trainer.run()

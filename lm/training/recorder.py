@@ -46,7 +46,7 @@ class Progress(NamedTuple):
     epoch_nats: float = 0.0  # since the epoch began
     epoch_steps: int = 0
     last_loss: float = math.nan  # mean nats of the last report
-    lowest_running_nats: float = math.inf  # lowest mean from the start of an epoch to any of its steps
+    lowest_running_nats: float = math.inf  # lowest mean since the start of an epoch, over all steps
     train_seconds: float = 0.0  # in dispatches, without compilation
     timed_steps: int = 0
     rollbacks: int = 0  # number of rollbacks so far (lm/training/rollback.py)
@@ -109,10 +109,11 @@ class Recorder:
         key = "config.model.embedding_from" if config.model.embedding_from else "config.init_from"
         value = config.model.embedding_from or config.init_from
         if not value:
-            return f"{where}: it started from another run or from word vectors: set config.init_from as in its config"
+            key = "config.init_from or config.model.embedding_from"
+            return f"{where}: it started from another run or from word vectors: set {key} as in its config.json"
         if not start:
             return f"{where}: its parameters were drawn, not read from {key}={value}: {remedy} value"
-        return f"{where}: {key}={value} is not what it started from: {remedy} value; its file is not needed"
+        return f"{where}: {key}={value} is not what it started from: {remedy} value, whose file may be gone"
 
     def save(self, state: TrainState, best: bool = False, wait: bool = False, **more):
         """Saves a checkpoint. best: in best/, not last/; wait: until it is on disk; more: further keys of SAVED"""
@@ -196,8 +197,8 @@ class Recorder:
             what = "gradient" if np.isfinite(measured.loss[bad[0]]) else "loss"
             raise NotFinite(
                 f"the {what} is not finite at step {self.done + bad[0]} (learning rate "
-                f"{measured.learning_rate[bad[0]]:g}, gradient norm {measured.gradient_norm[bad[0]]:g}); the last "
-                f"checkpoint in {self.workdir} is kept; in another directory, lower config.optim.learning_rate"
+                f"{measured.learning_rate[bad[0]]:g}, gradient norm {measured.gradient_norm[bad[0]]:g}); "
+                f"{self.workdir} keeps its last checkpoint; use a new directory and a lower config.optim.learning_rate"
             )
 
     def needs_state(self) -> bool:

@@ -209,6 +209,8 @@ def test_a_text_starts_as_after_a_line_end_which_is_not_shown(vocabulary, end):
 def test_suppressed_symbols_are_never_drawn():
     expected = np.where(np.isin(np.arange(5), (1, 3)), 0, P)
     assert_drawn_from(draw(suppress=("a", "c")), expected / expected.sum())
+    with pytest.raises(UserError, match="suppress has no effect on strategy=first_exceeding"):
+        draw(suppress=("a",), strategy="first_exceeding")
     with pytest.raises(UserError, match=r"config\.sample\.suppress='z' is not a symbol"):
         draw(suppress=("a", "z"))
     with pytest.raises(UserError, match="leaves no symbol"):

@@ -14,7 +14,7 @@ import launch
 from configs import state_tracking
 from experiments.score import labelled_rows
 from experiments.train import load_setup
-from lm.data.examples import read_batch
+from lm.data.examples import Examples, read_batch
 from lm.data.text import Vocabulary
 from lm.data.word_shapes import SHAPES, shapes_of
 from lm.errors import UserError
@@ -249,6 +249,18 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_steps_however_short(tmp_path)
     assert rows[-1]["epoch_loss"] == pytest.approx(np.mean([row["loss"] for row in rows]), rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", few(["tagging", "crf"], "crf"))
+def test_a_split_of_one_token_sentences_is_scored_as_in_a_longer_one(tmp_path, kind):
+    """Its labels per token are as many as its sentences."""
+    setup = load_setup(config_of(kind, tmp_path / "a.txt"), None)
+    parameters = setup.initial_state().parameters
+    longer = Examples(np.array([1, 2, 3, 1, 2]), np.array([0, 1, 2, 3, 5]), np.array([0, 1, 0, 1, 0]))
+    nats, found = predict(setup.task, parameters, longer.first(3))
+    expected = predict(setup.task, parameters, longer)
+    np.testing.assert_allclose(nats, expected[0][:3], rtol=1e-5)
+    np.testing.assert_array_equal(found, expected[1][:3])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -266,6 +278,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_steps_however_short(tmp_path)
         ({"evaluation__during": "batched"}, "has no protocol batched; known: exact"),
         ({"data__columns": (0, 5)}, "line 1: it has 2 columns, and config.data.columns asks for column 5"),
         ({"data__valid_share": 0.001}, "leaves a split empty"),
+        ({"data__padding": "front_unmasked"}, "front_unmasked needs config.data.max_tokens: its length decides"),
         ({"data__level": "word"}, r"config\.data\.level is not read with .*: leave it at 'char'; .*\.tokenizer"),
         ({"data__fractions": (0.8, 0.1, 0.1)}, r"config\.data\.fractions is not read with .*\.valid_share"),
     ],

@@ -158,6 +158,22 @@ def test_own_pairs_of_words(tmp_path, config):
     assert train.target.tokens.tolist() == [2, 3, 0, 2, 1, 0, 1, 1, 0, 2, 3, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("tokenizer", "text"),
+    [
+        ("spaces", "The Cat, sat."),
+        ("lower", "the cat, sat."),
+        ("keras", "the cat sat"),
+        ("characters", "The  Cat, sat."),
+    ],
+)
+def test_bleu_compares_with_the_tokens_of_the_target(tmp_path, config, tokenizer, text):
+    """A model that writes these tokens must score 100."""
+    config = own_pairs(tmp_path, config, "Le chat\tThe  Cat, sat.\n" * 3)
+    config.data.tokenizer = tokenizer
+    assert load_corpus(config.data, None).splits["train"].texts == (text,) * 3
+
+
 @pytest.mark.slow
 def test_a_run_on_own_pairs_scores_and_translates(tmp_path, config, capsys):
     config = own_pairs(tmp_path, config, LONGER)

@@ -143,8 +143,12 @@ def test_a_run_that_started_elsewhere_is_named(first, tmp_path):
     settings = config(tmp_path / "first.txt", init_from=str(first))
     train.run(settings, tmp_path / "tuned")
     settings.init_from = ""
-    with pytest.raises(UserError, match=r"it started from another run or from word vectors: set config.init_from"):
+    before = (tmp_path / "tuned" / "config.json").read_text()
+    with pytest.raises(
+        UserError, match=r"it started from another run or from word vectors: set config.init_from or .*json"
+    ):
         train.run(settings, tmp_path / "tuned")
+    assert (tmp_path / "tuned" / "config.json").read_text() == before, "it names the value to set"
     settings.init_from = str(tmp_path / "tuned")
     with pytest.raises(
         UserError, match=r"config\.init_from=.*tuned is not what it started from: use another directory"
