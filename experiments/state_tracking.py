@@ -46,7 +46,7 @@ def run(config, workdir, data_dir=None, cells=""):
     del config
     names = list(dict.fromkeys(cells.split(","))) if cells else [name for name in CELLS if name not in LEFT_OUT]
     for name in names:
-        check_name(name, CELLS.keys() - set(LEFT_OUT), "--cells")
+        check_name(name, sorted(CELLS.keys() - set(LEFT_OUT)), "--cells")
     workdir, rows = make_directory(workdir), []
     for cell in names:
         for task in STATE_TASKS:
