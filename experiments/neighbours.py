@@ -4,9 +4,9 @@
     python launch.py --experiment=neighbours --vectors=FILE --word='king - man + woman' --nearest=5
 
 The vectors are GloVe's (Pennington et al. 2014), or those of --vectors: a text file with one word and vector per line,
-or a zip archive of such a file. Vectors are scaled to length 1 before they are added. The neighbours of a single word
-exclude the word itself; those of a sum may include its words. Writes neighbours.json and neighbours.png to the workdir.
-The picture shows the words by their first two principal components, and their vectors as rows of colours.
+or a zip archive of such a file. Vectors are scaled to length 1 before they are added. A single word is no neighbour of
+itself; the neighbours of a sum may include its words. Writes neighbours.json and neighbours.png to the workdir. The
+picture shows the words by their first two principal components, and their vectors as rows of colours.
 """
 
 import numpy as np

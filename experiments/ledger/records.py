@@ -7,6 +7,7 @@ from pathlib import Path
 
 from configs.rules import check_values
 from experiments.ledger.claims import Claim, planned_run, suits, title_of
+from experiments.ledger.verdicts import finite_or_infinite
 from lm.errors import UserError
 from lm.runs.files import make_directory, write_bytes
 from lm.runs.origin import check_summary
@@ -107,7 +108,7 @@ def check_score(row: dict, where: str) -> None:
     """Raises UserError if a result's perplexity does not follow from its nats, or a measure is out of range."""
     stated = row["perplexity"]
     found = perplexity(row["nats"] / row["targets"]) if row["nats"] >= 0 else math.nan
-    if not math.isclose(math.inf if stated is None else stated, found, rel_tol=1e-6):
+    if not math.isclose(finite_or_infinite(stated), found, rel_tol=1e-6):
         raise UserError(
             f"{where} was changed: {row['nats']:g} nats over {row['targets']} targets ({row['split']}) do "
             f"not give a perplexity of {stated}"

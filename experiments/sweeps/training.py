@@ -133,9 +133,9 @@ def tell_result(sweep: Sweep, run: TrialRun, failure: Exception | None, seconds:
     """Tells the study how a trial ended, unless another machine that presumed this one dead has done so."""
     trial, checks = run.trial, []
     if failure is None:
-        checks = [row["valid_perplexity"] for row in read_validations(run.directory)]
-        checked = any("valid_perplexity" in row for row in read_metrics(run.directory))
-        why = "every validation perplexity is too large for a float" if checked else "there was no validation check"
+        found = [row["valid_perplexity"] for row in read_metrics(run.directory) if "valid_perplexity" in row]
+        checks = [perplexity for perplexity in found if perplexity is not None]
+        why = "every validation perplexity is too large for a float" if found else "there was no validation check"
         failure = None if checks else UserError(why)
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         trial.set_user_attr("seconds", seconds)
