@@ -3,6 +3,7 @@
 from lm.errors import UserError
 from lm.runs.workdir import read_config
 from lm.training.setup import Setup
+from lm.training.validation import deciding_keys
 
 
 def happens(step: int, every: int, epoch: int, total: int) -> bool:
@@ -59,13 +60,8 @@ def check_longer(setup: Setup, workdir, done: int):
     ended = done == (old["train"]["steps"] or old["train"]["epochs"] * epoch)
     if not ended or happens(done - 1, config.train.evaluate_every, epoch, setup.total_steps):
         return
-    decides = {
-        "config.optim.schedule=plateau": config.optim.schedule == "plateau",
-        "config.optim.name=nt_asgd": config.optim.name == "nt_asgd",
-        f"config.train.patience={config.train.patience}": config.train.patience > 0,
-    }
-    for key in [key for key, reads in decides.items() if reads]:
+    if keys := deciding_keys(config):
         raise UserError(
-            f"directory {workdir} holds a run of {done} steps, and {key} has used the validation after its last step, "
-            "which a longer run would skip: choose another directory"
+            f"directory {workdir} holds a run of {done} steps, and config.{keys[0]} has used the validation after "
+            "its last step, which a longer run would skip: choose another directory"
         )

@@ -69,17 +69,21 @@ def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step:
     return checks._replace(stopped=stop), Decision(best, decay, average, stop)
 
 
-def check_validation(config: ml_collections.ConfigDict, splits: dict):
-    """Raises UserError if the config needs validation and `splits` has no validation split."""
-    wanted = {
+def deciding_keys(config: ml_collections.ConfigDict) -> list[str]:
+    """The settings by which validation decides how to train on, such as "optim.schedule=plateau"."""
+    used = {
         f"train.patience={config.train.patience}": config.train.patience > 0,
         "optim.schedule=plateau": config.optim.schedule == "plateau",
         "optim.name=nt_asgd": config.optim.name == "nt_asgd",
-        "checkpoint.best=keep": config.checkpoint.best == "keep",
     }
-    for key in [key for key, used in wanted.items() if used]:
-        if "valid" not in splits:
-            raise UserError(
-                f"config.{key} needs a validation text, but this corpus has none; for your own text, set "
-                "config.data.valid_path, fractions or valid_share"
-            )
+    return [key for key, is_used in used.items() if is_used]
+
+
+def check_validation(config: ml_collections.ConfigDict, splits: dict):
+    """Raises UserError if the config needs validation and `splits` has no validation split."""
+    keys = deciding_keys(config) + (["checkpoint.best=keep"] if config.checkpoint.best == "keep" else [])
+    if keys and "valid" not in splits:
+        raise UserError(
+            f"config.{keys[0]} needs a validation text, but this corpus has none; for your own text, set "
+            "config.data.valid_path, fractions or valid_share"
+        )
