@@ -7,7 +7,7 @@ from typing import TypeVar
 Entry = TypeVar("Entry")
 
 # An error lists the known names if there are at most this many.
-MOST_LISTED = 24
+MOST_LISTED = 30
 
 
 class UserError(Exception):

@@ -1,13 +1,11 @@
 """Files from strangers: mutated by hypothesis, or made to run code, to write elsewhere, or to exhaust the memory."""
 
 import json
-import zipfile
 
 import pytest
 
 import lm
 from experiments import record
-from lm.data import files
 from lm.errors import UserError
 from lm.model import weights
 from lm.runs.checkpoint import Checkpoints
@@ -27,67 +25,6 @@ def test_a_mutated_file_is_opened_or_refused_with_one_line(name, tmp_path):
     fuzz.try_often(target, max(5, round(TRIES * target.weight)), lambda message: refused.append(message != ""))
     assert any(refused)
     target.read()  # what was put back is sound
-
-
-# --- Archives -------------------------------------------------------------------------------------------------------
-
-TEXT = b"the quick brown fox " * 50
-
-
-def content_of(path, **changes):
-    source = files.RegisteredFile(path.name, 0, "", None, "text8", len(TEXT), "abcdefghijklmnopqrstuvwxyz ")
-    return files._read_content(source._replace(**changes), path)
-
-
-def zipped(path, members, compression=zipfile.ZIP_DEFLATED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-@pytest.mark.parametrize("name", ["../text8", "/tmp/text8", "text8/../../text8", "C:\\text8"])
-def test_paths_in_an_archive_lead_nowhere(tmp_path, name):
-    """Beside the member that is read, and as that member."""
-    before = set(tmp_path.parent.rglob("*"))
-    path = zipped(tmp_path / "corpus.zip", {name: b"elsewhere", "text8": TEXT})
-    assert content_of(path) == TEXT
-    with pytest.raises(UserError, match="that contains text8"):
-        content_of(zipped(path, {name: TEXT}))
-    assert set(tmp_path.parent.rglob("*")) - before == {path}
-
-
-def test_a_link_in_an_archive_is_not_followed(tmp_path):
-    (tmp_path / "secret").write_bytes(TEXT)
-    link = zipfile.ZipInfo("text8")
-    link.external_attr = 0o120777 << 16
-    path = zipped(tmp_path / "corpus.zip", {link: str(tmp_path / "secret").encode()})
-    with pytest.raises(UserError, match="is not 1000 bytes long, as registered"):
-        content_of(path)
-
-
-def test_a_bomb_is_not_unpacked(tmp_path):
-    """200 MB of zeros in 200 kB; and one that lies about its size."""
-    path = zipped(tmp_path / "corpus.zip", {"text8": bytes(200_000_000)})
-    before = fuzz.resident_megabytes()
-    with pytest.raises(UserError, match=r"is not 1000 bytes long, as registered \(it declares 200000000\)"):
-        content_of(path)
-    small = len(TEXT).to_bytes(4, "little")
-    path.write_bytes(path.read_bytes().replace((200_000_000).to_bytes(4, "little"), small))
-    with pytest.raises(UserError, match=r"corpus\.zip"):
-        content_of(path)
-    assert fuzz.resident_megabytes() - before < 100
-
-
-@pytest.mark.parametrize(("field", "value"), [(6, 1), (8, 99)])
-def test_an_encrypted_or_strangely_compressed_member_is_refused(tmp_path, field, value):
-    """Flags stand at 6 and the method at 8 of a local header, and two later in the directory's entry."""
-    path = zipped(tmp_path / "corpus.zip", {"text8": TEXT})
-    content = bytearray(path.read_bytes())
-    content[field] = content[content.index(b"PK\x01\x02") + field + 2] = value
-    path.write_bytes(bytes(content))
-    with pytest.raises(UserError, match="is not a valid zip archive"):
-        content_of(path)
 
 
 # --- Weights and checkpoints ----------------------------------------------------------------------------------------

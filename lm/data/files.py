@@ -21,6 +21,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -28,11 +29,9 @@ import threading
 import urllib.parse
 import urllib.request
 import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from lm.data.text import decode_utf8
 from lm.errors import UserError, first_line
 from lm.machine.signals import raising
 
@@ -43,8 +42,7 @@ class RegisteredFile(NamedTuple):
     """A text file with a known checksum: plain, gzipped, or in a zip archive.
 
     path: relative to data_dir; size: in bytes; url: None if it is not published
-    member: name of the text in a zip archive; text_size: unpacked size in bytes (zip and .gz)
-    alphabet: the allowed characters; None for any
+    member: name of the text in a zip archive
     """
 
     path: str
@@ -52,13 +50,12 @@ class RegisteredFile(NamedTuple):
     sha256: str
     url: str | None
     member: str | None = None
-    text_size: int = 0
-    alphabet: str | None = None
 
 
 def read_text(file: RegisteredFile, data_dir: str | None, licence: str = "") -> str:
     """Reads the text of a file from the cache, else from data_dir, else from the network.
 
+    Bytes that are not UTF-8 become surrogates, which `Vocabulary.encode` turns back into bytes at level byte.
     Raises UserError if the file cannot be found or its checksum is wrong.
     """
     cache = os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
@@ -85,7 +82,7 @@ def _builder(file: RegisteredFile, licence: str, cache: str):
 
     class TextFile(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
-        name = f"lm_{file_name.replace('.', '_').replace('-', '_')}_{file.sha256[:12]}"
+        name = f"lm_{re.sub('[-./]', '_', file.member or file_name)}_{file.sha256[:12]}"
         url_infos = {address: tfds.download.checksums.UrlInfo(size, file.sha256, file_name)}  # noqa: RUF012 - TFDS's form
         pkg_dir_path = epath.Path(__file__).parent  # if unset, TFDS searches all its package paths
 
@@ -119,7 +116,7 @@ def _prepared_text(builder) -> str:
         content = builder.as_data_source(split="text")[0]["text"]
     except Exception as error:  # ArrayRecord, protobuf and TFDS each raise their own exceptions
         raise UserError(f"{builder.data_dir} is damaged: delete that directory ({first_line(error)})") from error
-    return decode_utf8(content, builder.data_dir)
+    return content.decode("utf-8", "surrogateescape")
 
 
 def _prepare(file: RegisteredFile, licence: str, cache: str, data_dir: str | None) -> None:
@@ -170,51 +167,12 @@ def _size_and_digest(local: str) -> str:
 
 
 def _read_content(file: RegisteredFile, path) -> bytes:
-    """Reads the text of a verified file. Raises UserError if its content does not match its registration."""
+    """Unpacks a verified file: its bytes are the registered ones, so nothing in them can surprise."""
     if file.member is not None:
-        content = _read_zip_member(file, path)
-    else:
-        content = _read_gzip(file, path) if file.path.endswith(".gz") else Path(path).read_bytes()
-    decode_utf8(content, file.path)
-    if file.alphabet is not None:
-        strange = content.translate(None, file.alphabet.encode())[:1]
-        if strange:
-            raise UserError(
-                f"{file.path}: byte {content.index(strange)} is {strange.decode('latin-1')!r}, which is not in the "
-                f"corpus's alphabet {file.alphabet!r}"
-            )
-    return content
-
-
-def _read_gzip(file: RegisteredFile, path) -> bytes:
-    """Reads the text in a .gz file. Never unpacks more than the registered size."""
-    try:
-        with gzip.open(path) as archive:
-            content = archive.read(file.text_size + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file.path} is a truncated or invalid gzip file: {first_line(error)}") from error
-    if len(content) != file.text_size:
-        raise UserError(f"{file.path}: its text is not {file.text_size} bytes long, as registered")
-    return content
-
-
-def _read_zip_member(file: RegisteredFile, path) -> bytes:
-    """Reads the text in an archive. Never unpacks more than the registered size, whatever the archive declares."""
-    name = file.member or ""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as member:
-            declared = archive.getinfo(name).file_size
-            content = member.read(file.text_size + 1) if declared <= file.text_size else None
-    except Exception as error:  # zipfile, zlib and struct raise a dozen types
-        raise UserError(
-            f"{file.path} is not a valid zip archive that contains {file.member}: {first_line(error)}"
-        ) from error
-    if content is None or len(content) != file.text_size:
-        raise UserError(
-            f"{file.path}: its member {file.member} is not {file.text_size} bytes long, as registered (it declares "
-            f"{declared})"
-        )
-    return content
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(file.member)
+    content = Path(path).read_bytes()
+    return gzip.decompress(content) if file.path.endswith(".gz") else content
 
 
 @contextlib.contextmanager

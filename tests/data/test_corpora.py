@@ -15,13 +15,13 @@ from lm.data.pair_corpora import PAIRS
 from lm.data.rows import CS224D
 from lm.data.state_tracking import STATE_TRACKING
 from lm.data.text import TEXT8_ALPHABET, Vocabulary
-from tests.helpers.corpus_files import TEXT, data_config, place, place_text8, refusal, register
+from tests.helpers.corpus_files import TEXT, archive, data_config, place, place_text8, refusal, register
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def test_the_validation_text_of_text8_comes_first(data_dir, tmp_path, monkeypatch):
-    source = place_text8(data_dir, tmp_path, monkeypatch)
+def test_the_validation_text_of_text8_comes_first(data_dir, monkeypatch):
+    source = place_text8(data_dir, monkeypatch)
     corpus = load(data_config(corpus="text8", valid_chars=10), str(data_dir))
     assert corpus.name == "text8"
     assert corpus.vocabulary.decode(corpus.splits["valid"]) == TEXT[:10]
@@ -34,8 +34,8 @@ def test_the_validation_text_of_text8_comes_first(data_dir, tmp_path, monkeypatc
     assert json.loads(json.dumps(corpus.provenance)) == corpus.provenance
 
 
-def test_a_cached_file_is_not_needed_again(cache, data_dir, tmp_path, monkeypatch):
-    place_text8(data_dir, tmp_path, monkeypatch)
+def test_a_cached_file_is_not_needed_again(cache, data_dir, monkeypatch):
+    place_text8(data_dir, monkeypatch)
     data = data_config(corpus="text8", valid_chars=10)
     first = load(data, str(data_dir))
     (data_dir / "text8/text8.zip").unlink()
@@ -46,16 +46,53 @@ def test_a_cached_file_is_not_needed_again(cache, data_dir, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("characters", [44, 45])
-def test_valid_chars_out_of_range(characters, data_dir, tmp_path, monkeypatch):
-    place_text8(data_dir, tmp_path, monkeypatch)
+def test_valid_chars_out_of_range(characters, data_dir, monkeypatch):
+    place_text8(data_dir, monkeypatch)
     data = data_config(corpus="text8", valid_chars=characters)
     assert "config.data.valid_chars" in refusal(load, data, str(data_dir))
 
 
-def test_zero_valid_chars_give_no_validation_split(data_dir, tmp_path, monkeypatch):
-    place_text8(data_dir, tmp_path, monkeypatch)
+def test_zero_valid_chars_give_no_validation_split(data_dir, monkeypatch):
+    place_text8(data_dir, monkeypatch)
     corpus = load(data_config(corpus="text8", valid_chars=0), str(data_dir))
     assert list(corpus.splits) == ["train"]
+
+
+def test_text8_in_its_published_parts(data_dir, monkeypatch):
+    file = place(data_dir, "text8/text8.zip", archive({"text8": b"abcdefghij" * 10}), member="text8")
+    register(monkeypatch, "text8_90_5_5", text=file)
+    corpus = load(data_config(corpus="text8_90_5_5"), str(data_dir))
+    assert {name: corpus.vocabulary.decode(ids) for name, ids in corpus.splits.items()} == {
+        "train": "abcdefghij" * 9,
+        "valid": "abcde",
+        "test": "fghij",
+    }
+    assert corpus.vocabulary.symbols == tuple(TEXT8_ALPHABET)
+
+
+def test_enwik8_is_read_as_bytes_even_if_a_character_is_cut(data_dir, monkeypatch):
+    content = "é<p>".encode() * 20  # 100 bytes: the cut at 95 falls into an é
+    broken = content[:98] + b"\xc3"
+    register(monkeypatch, "enwik8", text=place(data_dir, "e.zip", archive({"enwik8": broken}), member="enwik8"))
+    corpus = load(data_config(corpus="enwik8"), str(data_dir))
+    assert b"".join(corpus.splits[name].tobytes() for name in ("train", "valid", "test")) == broken
+    assert [len(corpus.splits[name]) for name in ("train", "valid", "test")] == [89, 5, 5]
+    assert (corpus.vocabulary.level, corpus.vocabulary.size) == ("byte", 256)
+
+
+@pytest.mark.parametrize("name", ["wikitext2", "wikitext103"])
+def test_wikitext_is_three_members_of_one_archive(name, data_dir, monkeypatch):
+    members = {file.member: f" \n = {split} = \n" for split, file in CORPORA[name].files.items()}
+    file = place(data_dir, "wikitext/w.zip", archive(members))
+    files = {split: file._replace(member=row.member) for split, row in CORPORA[name].files.items()}
+    register(monkeypatch, name, **files)
+    corpus = load(data_config(corpus=name), str(data_dir), ("train",))
+    assert corpus.vocabulary == Vocabulary("word", ("<eos>", "=", "train"))
+    assert corpus.splits["train"].tolist() == [0, 1, 2, 1, 0]  # the empty line, too, ends with <eos>
+    assert {row.member for row in files.values()} == {
+        f"{name[:8]}-{name[8:]}/wiki.{split}.tokens" for split in ("train", "valid", "test")
+    }
+    assert "not in the vocabulary: 'valid' (first at word 2)" in refusal(load, data_config(corpus=name), str(data_dir))
 
 
 def test_ptb_takes_its_vocabulary_from_train_and_reads_only_requested_files(data_dir, monkeypatch):
@@ -131,8 +168,8 @@ def test_synthetic_records_its_floor():
 
 
 def test_an_unknown_corpus_is_an_error_that_lists_the_known_ones():
-    message = refusal(load, data_config(corpus="text9"), None)
-    assert message.startswith("config.data.corpus: unknown 'text9'; known: ")
+    message = refusal(load, data_config(corpus="klingon"), None)
+    assert message.startswith("config.data.corpus: unknown 'klingon'; known: ")
     assert all(name in message for name in CORPORA)
 
 
@@ -140,6 +177,10 @@ def test_the_table_of_corpora_and_registered_files():
     assert list(CORPORA) == [
         "text8",
         "text8_prefix",
+        "text8_90_5_5",
+        "enwik8",
+        "wikitext2",
+        "wikitext103",
         "ptb",
         "ptb_characters",
         "shakespeare_book",
@@ -156,7 +197,7 @@ def test_the_table_of_corpora_and_registered_files():
     # conll2003_ner and conll2003_pos read the same files.
     registered = list({file.path: file for row in CORPORA.values() for file in row.files.values()}.values())
     assert all(len(file.sha256) == 64 and file.size > 0 for file in registered)
-    assert len({file.sha256 for file in registered}) == len(registered) == 30
+    assert len({file.sha256 for file in registered}) == len(registered) == 33
     unpublished = {file.path.partition("/")[0] for file in registered if file.url is None}
     assert unpublished == {"text8", "imdb", "dbpedia", "atis", "conll2003", "multi30k"}
 

@@ -1,6 +1,7 @@
 """Corpora whose files are written by the tests."""
 
 import hashlib
+import io
 import zipfile
 
 import pytest
@@ -8,7 +9,6 @@ import pytest
 from configs.base import base
 from lm.data.corpora import CORPORA
 from lm.data.files import RegisteredFile
-from lm.data.text import TEXT8_ALPHABET
 from lm.errors import UserError
 
 TEXT = "the quick brown fox jumps over the lazy dog "
@@ -29,26 +29,21 @@ def place(data_dir, path, content: bytes, **fields) -> RegisteredFile:
     return RegisteredFile(path, len(content), digest, fields.pop("url", None), **fields)
 
 
-def archive(tmp_path, content: bytes, member="text8") -> bytes:
-    path = tmp_path / "made.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr(member, content)
-    return path.read_bytes()
+def archive(members: dict) -> bytes:
+    """A zip archive of {name: content}."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return made.getvalue()
 
 
 def register(monkeypatch, name, **files):
     monkeypatch.setitem(CORPORA, name, CORPORA[name]._replace(files=files))
 
 
-def place_text8(data_dir, tmp_path, monkeypatch, text=TEXT):
-    source = place(
-        data_dir,
-        "text8/text8.zip",
-        archive(tmp_path, text.encode()),
-        member="text8",
-        text_size=len(text.encode()),
-        alphabet=TEXT8_ALPHABET,
-    )
+def place_text8(data_dir, monkeypatch, text=TEXT):
+    source = place(data_dir, "text8/text8.zip", archive({"text8": text.encode()}), member="text8")
     register(monkeypatch, "text8", text=source)
     return source
 

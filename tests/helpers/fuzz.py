@@ -13,7 +13,6 @@ import random
 import resource
 import shutil
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +33,6 @@ from experiments.peers import records as speed_records
 from experiments.peers.speed_page import lanes_section
 from experiments.sweeps import pictures, study
 from experiments.sweeps.progress import Progress
-from lm.data import files
 from lm.data.text import plain_text
 from lm.data.vectors import read_vectors
 from lm.errors import UserError
@@ -333,16 +331,6 @@ def lanes_benchmark(directory: Path) -> Target:
     return Target((directory / "lanes_speed.json",), read)
 
 
-def archive(directory: Path) -> Target:
-    """A corpus's zip archive, past its checksum."""
-    text = (b"the quick brown fox jumps over the lazy dog " * 40)[:1500]
-    path = directory / "corpus.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("text8", text)
-    source = files.RegisteredFile("corpus.zip", 0, "", None, "text8", len(text), "abcdefghijklmnopqrstuvwxyz ")
-    return Target((path,), lambda: files._read_content(source, path), weight=2)
-
-
 def text_file(directory: Path) -> Target:
     """The user's own text."""
     path = directory / "text.txt"
@@ -375,6 +363,5 @@ TARGETS = {
     "study": sweep_database,
     "benchmark": benchmark,
     "lanes_benchmark": lanes_benchmark,
-    "archive": archive,
     "text": text_file,
 }

@@ -80,7 +80,7 @@ RUNS = {
             "model.hidden": (24,),
             "keep_prob.weight_drop": 0.7,
             "optim.weight_decay": 1e-6,
-            "train.steps": 1600,
+            "train.steps": 2000,
         }
     ),
     "lanes": Run(
