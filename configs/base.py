@@ -65,7 +65,7 @@ def _data() -> ml_collections.ConfigDict:
     data.examples = "sequences"  # tagging: sequences; words: one per word, with up to data.unroll - 1 words before it
     data.window = 1  # labels, windows: words read side by side, the labelled one in the middle
     data.buckets = 1  # labels, pairs: number of length buckets; a bucket's sequences are padded to one length
-    data.batching = "heads"  # how a text is cut into streams: heads or rows (lm/data/batches.py)
+    data.batching = "heads"  # how a text is cut into streams: heads, rows or windows (lm/data/batches.py)
     data.batch_size = 64  # B, rows of a batch
     data.unroll = 10  # T, tokens a stream advances per step
     return data
@@ -170,8 +170,8 @@ def _optim() -> ml_collections.ConfigDict:
     optim.patience = 1  # plateau: validation checks without improvement before the rate decays
     optim.final_fraction = 0.0  # cosine: fraction of the learning rate left at the end
     optim.warmup_steps = 0  # steps over which the learning rate grows from 0
-    optim.clipping = "none"  # of gradients: none, global_norm or value
-    optim.clip = 1.0  # threshold: of the norm (global_norm) or of each entry (value)
+    optim.clipping = "none"  # of gradients: none, global_norm or value; of the change of the parameters: step_norm
+    optim.clip = 1.0  # threshold: of the norm (global_norm, step_norm) or of each entry (value)
     optim.momentum = 0.9  # momentum, nesterov: fraction of the last update that is kept
     optim.beta1 = 0.9  # adam, adamw: decay of the mean gradient
     optim.beta2 = 0.999  # adam, adamw, rmsprop: decay of the mean squared gradient
@@ -207,8 +207,8 @@ def _evaluation() -> ml_collections.ConfigDict:
     evaluation.splits = ("valid",)  # splits of the final scores
     evaluation.best_by = "loss"  # best means: lowest loss, or highest accuracy, f1, sequence_accuracy or bleu
     evaluation.predictions = 1000  # notebook protocols: number of predictions
-    evaluation.batch_size = 20  # batched protocol: B
-    evaluation.unroll = 20  # batched protocol: T
+    evaluation.batch_size = 20  # batched, windows protocols: B
+    evaluation.unroll = 20  # batched, windows protocols: T
     evaluation.temperature = 1.0  # temperature protocol: divides the logits
     evaluation.cache_window = 500  # cache protocols: number of tokens in the cache
     evaluation.cache_theta = 0.3  # cache protocols: sharpness of the match of states

@@ -35,6 +35,7 @@ VOCABULARY = {
     "text8_prefix": 27,
     "synthetic": 27,
     "ptb": 10_000,
+    "ptb_characters": 50,
     "tiny_shakespeare": 65,
     "shakespeare_book": 62,
     "imdb": 20_000,
@@ -64,6 +65,7 @@ TOKENS = {
     "text8_prefix": 6_876_825,
     "synthetic": 1_000_000,
     "ptb": 929_589,
+    "ptb_characters": 5_017_482,
     "tiny_shakespeare": 1_003_854,
     "shakespeare_book": 99_993,
 }

@@ -5,6 +5,7 @@ A text is read as B parallel streams, each advancing `unroll` tokens per window.
 heads   stream i begins at i * (N // B) and wraps at the end of the text (Vanhoucke 2016, assignment 6)
 rows    the text is trimmed to B * (N // B) tokens and stream i reads its i-th contiguous part; after the last full
         window of an epoch, reading restarts from zero state (TensorFlow's ptb_word_lm, Salvatore 2017, Trask 2019)
+windows the windows of rows, each read from zero state (Krueger et al. 2017)
 
 A window holds W = unroll + 1 tokens; its last token is also the first of the next window.
 """
@@ -16,7 +17,7 @@ from jaxtyping import Array, Bool, Int, Integer
 
 from lm.errors import UserError
 
-BATCHINGS = ("heads", "rows")
+BATCHINGS = ("heads", "rows", "windows")
 
 
 class Streams(NamedTuple):
@@ -35,9 +36,9 @@ class Streams(NamedTuple):
     @property
     def windows_per_epoch(self) -> int:
         """Windows after which every stream has read its part once."""
-        if self.batching == "rows":
-            return (self.row - 1) // self.unroll
-        return max(1, self.row // self.unroll)
+        if self.batching == "heads":
+            return max(1, self.row // self.unroll)
+        return (self.row - 1) // self.unroll
 
 
 def make_streams(batching: str, tokens: int, batch_size: int, unroll: int, context: int = 1) -> Streams:
@@ -65,13 +66,13 @@ def window(streams: Streams, tokens: Integer[Array, " N"], cursor: Int[Array, ""
 
 
 def advance(streams: Streams, cursor: Int[Array, ""]) -> Int[Array, ""]:
-    """Cursor of the next window. With rows, it returns to 0 after the last full window of an epoch."""
+    """Cursor of the next window. Except with heads, it returns to 0 after the last full window of an epoch."""
     moved = cursor + streams.unroll
     if streams.batching == "heads":
         return moved % streams.tokens
     return jnp.where(moved >= streams.windows_per_epoch * streams.unroll, 0, moved)
 
 
-def starts_epoch(streams: Streams, cursor: Int[Array, ""]) -> Bool[Array, ""]:
+def starts_from_zero(streams: Streams, cursor: Int[Array, ""]) -> Bool[Array, ""]:
     """True if the window at `cursor` is read from zero state. Never with heads: they wrap and keep their state."""
-    return (cursor == 0) if streams.batching == "rows" else jnp.zeros((), bool)
+    return {"heads": jnp.zeros((), bool), "rows": cursor == 0, "windows": jnp.ones((), bool)}[streams.batching]

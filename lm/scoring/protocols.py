@@ -1,8 +1,8 @@
 """Scoring protocols: named ways to score a text, each of which defines its targets.
 
 Compare a reported perplexity only under the protocol of its source. Some protocols skip targets or reset the state;
-`exact` scores every target once with carried state. A protocol cuts the text into windows, which are read in order with
-carried state. The nats of all targets are summed, and divided once, at the end.
+`exact` scores every target once with carried state. A protocol cuts the text into windows, which are read in order. The
+nats of all targets are summed, and divided once, at the end.
 """
 
 import functools
@@ -30,7 +30,7 @@ EXACT_UNROLL = 512
 
 
 class Windows(NamedTuple):
-    """K windows of B rows, read in order with carried state.
+    """K windows of B rows, read in order, with carried state or each from the initial state.
 
     Row b of window k reads `size` tokens, starting at position k * hop + b * (N // B), modulo the N tokens of the text.
     """
@@ -40,6 +40,7 @@ class Windows(NamedTuple):
     rows: int  # B
     hop: int
     targets: int  # number of scored targets, in the order [K, W - context, B]; the rest is padding
+    carried: bool = True
 
 
 def _notebook(context: int, tokens: int, settings: ConfigDict, stride: int = 1) -> Windows:
@@ -60,11 +61,16 @@ def _batched(context: int, tokens: int, settings: ConfigDict) -> Windows:
     rows, unroll = settings.batch_size, settings.unroll
     if unroll < context or tokens // rows < unroll + 1:
         raise UserError(
-            f"a text of {tokens} tokens is too short for protocol batched, which needs config.evaluation."
+            f"a text of {tokens} tokens is too short for protocols batched and windows, which need config.evaluation."
             f"batch_size={rows} rows of config.evaluation.unroll={unroll} + 1 tokens"
         )
     count = make_streams("rows", tokens, rows, unroll, context).windows_per_epoch
     return Windows(count, unroll + 1, rows, unroll, count * (unroll + 1 - context) * rows)
+
+
+def _windows(context: int, tokens: int, settings: ConfigDict) -> Windows:
+    """As batched, with every window read from the initial state (Krueger et al. 2017, on characters)."""
+    return _batched(context, tokens, settings)._replace(carried=False)
 
 
 def _exact(context: int, tokens: int, settings: ConfigDict | None = None) -> Windows:
@@ -124,6 +130,7 @@ PROTOCOLS = {
     "notebook": Protocol(_notebook, "predictions", FLOOR, ("predictions",)),
     "notebook_stride2": Protocol(functools.partial(_notebook, stride=2), "predictions", FLOOR, ("predictions",)),
     "batched": Protocol(_batched, "text", reads=("batch_size", "unroll")),
+    "windows": Protocol(_windows, "text", reads=("batch_size", "unroll")),
     "exact": Protocol(_exact, "text"),
     "temperature": Protocol(_tempered, "text", reads=("temperature",), adapts="temperature"),
     "cache": Protocol(_cached, "text", reads=_CACHE, adapts="cache"),
@@ -132,21 +139,22 @@ PROTOCOLS = {
 }
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def _stream_nats(
-    model: LanguageModel, parameters: dict, windows: Integer[Array, "K W B"]
+    model: LanguageModel, parameters: dict, windows: Integer[Array, "K W B"], carried: bool
 ) -> Float[Array, "K W-{model.context} B"]:
-    """Nats of the targets of consecutive windows, from the initial state, with carried state."""
+    """Nats of the targets of consecutive windows. carried: False: each window is read from the initial state"""
+    initial = model.initial_carry(windows.shape[2])
 
     def step(carry, tokens):
-        return model.apply({"params": parameters}, tokens, carry, method="nats")
+        return model.apply({"params": parameters}, tokens, carry if carried else initial, method="nats")
 
-    return jax.lax.scan(step, model.initial_carry(windows.shape[2]), windows)[1]
+    return jax.lax.scan(step, initial, windows)[1]
 
 
 def _target_nats(windows: Windows, tokens: Tokens, stream: Callable) -> Nats:
     """Cuts the windows from tokens. Returns the nats of their targets, in order. stream: windows [K, W, B] -> nats"""
-    count, size, rows, hop, targets = windows
+    count, size, rows, hop, targets, _ = windows
     starts = hop * np.arange(count)[:, None, None] + len(tokens) // rows * np.arange(rows)  # [K, 1, B]
     read = tokens.take(starts + np.arange(size)[:, None], mode="wrap")  # [K, W, B]
     return np.asarray(stream(jnp.asarray(read))).reshape(-1)[:targets]
@@ -168,17 +176,21 @@ def _adaptive(protocol: str, settings: ConfigDict) -> dict[str, Any]:
 def exact_nats(model: LanguageModel, parameters: dict, tokens: Tokens) -> Nats:
     """Nats of every target under the exact protocol. Raises UserError for a text without a target."""
     windows = _exact(model.context, len(tokens))
-    return _target_nats(windows, tokens, functools.partial(_stream_nats, model, parameters))
+    return _target_nats(windows, tokens, lambda cut: _stream_nats(model, parameters, cut, True))
 
 
 def protocol_nats(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Nats:
     """Nats of every target under a protocol of PROTOCOLS. settings: config.evaluation. Raises UserError if the text is
     too short."""
-    found, stream = PROTOCOLS[protocol], functools.partial(_stream_nats, model, parameters)
-    if found.adapts:
-        stream = functools.partial(adaptive_nats, model, parameters, **_adaptive(protocol, settings))
-    nats = _target_nats(found.windows(model.context, len(tokens), settings), tokens, stream)
-    return np.minimum(nats, found.most_nats)
+    found = PROTOCOLS[protocol]
+    windows = found.windows(model.context, len(tokens), settings)
+
+    def stream(cut):
+        if found.adapts:
+            return adaptive_nats(model, parameters, cut, **_adaptive(protocol, settings))
+        return _stream_nats(model, parameters, cut, windows.carried)
+
+    return np.minimum(_target_nats(windows, tokens, stream), found.most_nats)
 
 
 def evaluate(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Score:
@@ -196,10 +208,11 @@ def compile_stream(
     protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict
 ) -> jax.stages.Compiled:
     """Compiles the program that scores a text under a protocol. parameters: arrays or ShapeDtypeStructs."""
-    windows = jax.ShapeDtypeStruct(window_shape(protocol, model, len(tokens), settings), tokens.dtype)
+    cut = PROTOCOLS[protocol].windows(model.context, len(tokens), settings)
+    windows = jax.ShapeDtypeStruct(cut[:3], tokens.dtype)
     if PROTOCOLS[protocol].adapts:
         return adaptive_nats.lower(model, parameters, windows, **_adaptive(protocol, settings)).compile()
-    return _stream_nats.lower(model, parameters, windows).compile()
+    return _stream_nats.lower(model, parameters, windows, cut.carried).compile()
 
 
 def check_evaluation(settings: ConfigDict, model: LanguageModel, texts: dict[str, Tokens]) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from lm.data.batches import Streams, advance, make_streams, starts_epoch, window
+from lm.data.batches import Streams, advance, make_streams, starts_from_zero, window
 from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
 from lm.errors import UserError, check_name
@@ -62,7 +62,7 @@ class LanguageModelling:
 
     @property
     def ends_epochs(self) -> bool:
-        return self.streams.batching == "rows"
+        return self.streams.batching != "heads"
 
     @property
     def shapes(self):
@@ -78,7 +78,7 @@ class LanguageModelling:
         return data
 
     def start_of(self, cursor, carry):
-        fresh, initial = starts_epoch(self.streams, cursor), self.model.initial_carry(self.streams.batch_size)
+        fresh, initial = starts_from_zero(self.streams, cursor), self.model.initial_carry(self.streams.batch_size)
         return jax.tree.map(lambda start, carried: jnp.where(fresh, start, carried), initial, carry)
 
     def batch(self, shape, data, cursor):

@@ -73,6 +73,7 @@ CLIPPING = {
     "none": lambda clip: optax.identity(),
     "global_norm": optax.clip_by_global_norm,
     "value": optax.clip,
+    "step_norm": lambda clip: optax.identity(),  # see `clip_step`
 }
 
 
@@ -120,6 +121,16 @@ def transformation(optim: ml_collections.ConfigDict, hyper: Hyper) -> optax.Grad
     if optim.weight_decay > 0:
         chain.insert(2 if optim.name == "adamw" else 1, optax.add_decayed_weights(hyper.weight_decay))
     return optax.chain(*chain)
+
+
+def clip_step(optim: ml_collections.ConfigDict, hyper: Hyper, rate: Array, updates: dict) -> dict:
+    """Scales `updates` so that the norm of rate x updates is at most `clip`, if clipping is step_norm.
+
+    It bounds what Adam makes of a gradient, not the gradient (as in Blocks, of the University of Montreal's group).
+    """
+    if optim.clipping != "step_norm":
+        return updates
+    return optax.clip_by_global_norm(hyper.clip / rate).update(updates, optax.EmptyState())[0]
 
 
 def unit_rows(table: Array) -> Array:

@@ -41,6 +41,7 @@ def train_step(program: Program, state: TrainState, data: PyTree, hyper: Hyper):
     gradients |= {name: jax.tree.map(jnp.zeros_like, gradients[name]) for name in settings.frozen}
     rate = optim.learning_rate(settings, hyper.learning_rate, state.step, epoch, total_steps, state.rate_factor)
     updates, optimiser = optim.transformation(settings, hyper).update(gradients, state.optimiser, state.parameters)
+    updates = optim.clip_step(settings, hyper, rate, updates)
     parameters = jax.tree.map(lambda parameter, update: parameter - rate * update, state.parameters, updates)
     parameters |= {name: state.parameters[name] for name in settings.frozen}
     parameters |= {name: optim.unit_rows(parameters[name]) for name in settings.unit_rows}

@@ -11,13 +11,13 @@ from tests.helpers import references
 
 
 def windows(batching, text, batch_size, unroll, count):
-    """The first `count` windows [count, T + 1, B] and, for each, whether it starts an epoch."""
+    """The first `count` windows [count, T + 1, B] and, for each, whether it is read from zero state."""
     streams = batches.make_streams(batching, len(text), batch_size, unroll)
     tokens, cursor, found, starts = jnp.asarray(text), jnp.int32(0), [], []
     read = jax.jit(lambda tokens, cursor: batches.window(streams, tokens, cursor))
     for _ in range(count):
         found.append(np.asarray(read(tokens, cursor)))
-        starts.append(bool(batches.starts_epoch(streams, cursor)))
+        starts.append(bool(batches.starts_from_zero(streams, cursor)))
         cursor = batches.advance(streams, cursor)
     return np.array(found), starts
 
@@ -43,6 +43,13 @@ def test_rows_are_the_iterator_of_ptb_word_lm_in_every_epoch(length, batch_size,
     np.testing.assert_array_equal(found, np.array(epoch * 3))
     assert starts == [True, *[False] * (len(epoch) - 1)] * 3
     assert batches.make_streams("rows", length, batch_size, unroll).windows_per_epoch == len(epoch)
+
+
+def test_windows_are_those_of_rows_read_from_zero_state():
+    text = np.arange(50, dtype=np.uint8)
+    found, starts = windows("windows", text, 4, 5, 5)
+    np.testing.assert_array_equal(found, windows("rows", text, 4, 5, 5)[0])
+    assert all(starts)
 
 
 @pytest.mark.parametrize("batching", ["heads", "rows"])

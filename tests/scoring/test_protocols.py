@@ -102,18 +102,22 @@ def test_exact_of_the_shortest_texts(length):
     assert score.nats == pytest.approx(expected.sum(), rel=1e-5)
 
 
-@pytest.mark.parametrize("case", ["one_hot", "bigram"])
-def test_batched_is_an_epoch_of_ptb_word_lm_with_its_trimming(case):
-    """Rows from zero state, whole windows only; state carried within a row."""
+@pytest.mark.parametrize(
+    ("protocol", "case"), [("batched", "one_hot"), ("batched", "bigram"), ("windows", "one_hot"), ("windows", "bigram")]
+)
+def test_batched_is_an_epoch_of_ptb_word_lm_with_its_trimming(protocol, case):
+    """Rows from zero state, whole windows only; state carried within a row, or with `windows` within a window."""
     model, parameters = tiny.model(**CASES[case])
     text, context = tiny.text(79), CONTEXT[case]
     exact = references.float64(parameters)
     state, total, targets = references.zero_state(exact, 4), 0.0, 0
     for x, y in references.ptb_iterator(text, 4, 6):
         window = np.concatenate([x, y[:, -1:]], axis=1).T
+        if protocol == "windows":
+            state = references.zero_state(exact, 4)
         state, nats = references.window_nats(exact, state, window, context)
         total, targets = total + nats.sum(), targets + nats.size
-    score = evaluate("batched", model, parameters, text, settings(batch_size=4, unroll=6))
+    score = evaluate(protocol, model, parameters, text, settings(batch_size=4, unroll=6))
     assert score.targets == targets == 3 * 4 * (7 - context)
     assert score.nats == pytest.approx(total, rel=1e-5)
 

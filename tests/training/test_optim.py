@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lm.runs.workdir import OVER_THE_RUN
-from lm.training.optim import AVERAGED, OPTIMISERS, SCHEDULES, hyper_of, learning_rate, transformation
+from lm.training.optim import AVERAGED, OPTIMISERS, SCHEDULES, clip_step, hyper_of, learning_rate, transformation
 from lm.training.setup import make_setup
 from lm.training.step import train_steps
 from tests.helpers import references, tiny
@@ -47,6 +47,18 @@ def test_clipping_by_value():
     (found,) = updates(tiny.config(optim__clipping="value", optim__clip=0.3), [gradient], gradient)
     for name, x in gradient.items():
         np.testing.assert_allclose(found[name], np.minimum(0.3, np.maximum(-0.3, x)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("clip", "scale"), [(0.5, 0.5 / (0.1 * 5)), (0.49, 0.49 / (0.1 * 5)), (0.51, 1.0)])
+def test_clipping_of_the_step(clip, scale):
+    """The rate is 0.1 and the update (3, 4) has norm 5; the gradient's own norm is not clipped."""
+    config = tiny.config(optim__clipping="step_norm", optim__clip=clip)
+    update = {"w": jnp.array([3.0]), "b": jnp.array([4.0])}
+    found = clip_step(config.optim, hyper_of(config), jnp.float32(0.1), update)
+    np.testing.assert_allclose(found["w"], 3 * scale, rtol=1e-6)
+    np.testing.assert_allclose(found["b"], 4 * scale, rtol=1e-6)
+    (unclipped,) = updates(config, [update], update)
+    assert unclipped["w"] == 3.0
 
 
 # --- Schedules --------------------------------------------------------------------------------------------------
@@ -197,14 +209,15 @@ def test_optimisers_are_their_papers():
 # --- Whole steps ------------------------------------------------------------------------------------------------
 
 
-def test_training_steps_are_those_of_a_float64_implementation():
+@pytest.mark.parametrize("batching", ["rows", pytest.param("windows", marks=pytest.mark.slow)])
+def test_training_steps_are_those_of_a_float64_implementation(batching):
     """PTB's settings in small: rows, mean over the batch and sum over time, clipping, epochs at falling rates.
 
-    7 steps of 3 windows an epoch: the state is carried within an epoch and begins anew with the next. Gradients of
-    the reference are central differences.
+    7 steps of 3 windows an epoch: with rows, the state is carried within an epoch and begins anew with the next; with
+    windows, it begins anew at every step. Gradients of the reference are central differences.
     """
     config = tiny.config(
-        data__batching="rows",
+        data__batching=batching,
         loss__weighting="sum_over_time",
         optim__schedule="epochs",
         optim__decay_rate=0.5,
@@ -219,7 +232,7 @@ def test_training_steps_are_those_of_a_float64_implementation():
     epoch = [np.concatenate([x, y[:, -1:]], axis=1).T for x, y in references.ptb_iterator(corpus.splits["train"], 3, 4)]
     assert len(epoch) == setup.task.steps_per_epoch == 3
     for step in range(7):
-        if step % 3 == 0:
+        if step % 3 == 0 or batching == "windows":
             carry = references.zero_state(parameters, 3)
         rate = 0.7 * 0.5 ** (step // 3)
         parameters, carry, loss, norm = references.sgd_step(
