@@ -131,14 +131,18 @@ def help_topic(argv: list[str]) -> str | None:
     return None
 
 
+def owners() -> dict[Flag, list[str]]:
+    """Each flag of commands, with the names of the commands that have it."""
+    own = (flag for command in COMMANDS.values() for flag in flags_of(command))
+    return {flag: [name for name, command in COMMANDS.items() if flag in flags_of(command)] for flag in own}
+
+
 def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
     """Returns the checked flags and the positional arguments. Raises UserError."""
     argv = with_saved_config(argv)
     values = flags.FlagValues()  # not the global FlagValues, to which libraries add flags
     values.set_gnu_getopt()  # flags may follow other arguments
-    # Commands that share a flag list the same Flag: it is defined once.
-    own_flags = dict.fromkeys(flag for command in COMMANDS.values() for flag in flags_of(command))
-    for flag in (*COMMON_FLAGS, *own_flags):
+    for flag in (*COMMON_FLAGS, *owners()):
         flag.define(flag.name, flag.default, flag.help, flag_values=values)
     try:
         # Loads the default config immediately unless `argv` names another one.
@@ -157,7 +161,7 @@ def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
     except (Exception, SystemExit) as error:  # whatever the config file raises; KeyError for an unknown key
         raise UserError(explain_error(argv, error)) from error
     if not isinstance(values["config"].value, ConfigDict):
-        # config_flags reports a file that it cannot read only when the config is first used.
+        # If config_flags cannot read a file, it says so only when the config is first used.
         raise UserError(explain_error(argv, TypeError("get_config() must return a ConfigDict")))
     check_flags(values, arguments)
     name, keys = value_of(values, "experiment"), list(overridden_keys(argv))
@@ -191,14 +195,11 @@ def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
         hint = f"; did you mean --experiment={arguments[0]}{rest}?" if arguments[0] in COMMANDS else ""
         raise UserError(f"unexpected argument {arguments[0]!r}: flags are written --name=value{hint}")
     check_name(name, COMMANDS, "--experiment")
-    keys, owners = list(flatten(value_of(values, "config"))), dict[Flag, list[str]]()
-    for owner, command in COMMANDS.items():
-        for flag in flags_of(command):
-            owners.setdefault(flag, []).append(owner)
-    for flag in (*COMMON_FLAGS, *owners):
+    keys = list(flatten(value_of(values, "config")))
+    for flag in (*COMMON_FLAGS, *owners()):
         if values[flag.name].present and values[flag.name].value == "":
             raise UserError(f"--{flag.name}= is empty: give a value, or leave it out")
-    for flag, names in owners.items():
+    for flag, names in owners().items():
         if values[flag.name].present and name not in names:
             hint = similar_keys(flag.name, keys) if any(key.endswith(f".{flag.name}") for key in keys) else ""
             typed = f"no{flag.name}" if values[flag.name].value is False else flag.name
@@ -250,8 +251,8 @@ def data_directory(values: flags.FlagValues) -> str | None:
 
 def work_directory(values: flags.FlagValues, command: Command) -> str:
     """--workdir, or its default for the command. Raises UserError for a new run of a saved config without --workdir."""
-    if values["workdir"].value or command.workdir:
-        return values["workdir"].value or command.workdir
+    if given := values["workdir"].value or command.workdir:
+        return given
     config = config_file(values["config"])
     saved = config.partition(f"{SAVED}:")[2]
     if saved and command.config != "saved":
@@ -275,9 +276,9 @@ def default_workdir(config: str) -> str:
 def one_of_several_processes(argv: list[str], values: flags.FlagValues):
     """Connects this process to the others of a distributed run and waits for all of them, before jax is first used.
 
-    A failure inside the with block ends this process immediately. At a normal exit jax.distributed would wait minutes
-    for the other processes, which wait for this process in a collective sum. Once this process has ended, they fail
-    within seconds. Raises UserError if the processes cannot connect.
+    A failure inside the with block ends this process immediately. If it exited normally after a failure,
+    jax.distributed would wait minutes for the other processes, which wait for this one in a collective sum. Once this
+    process has ended, they fail within seconds. Raises UserError if the processes cannot connect.
     """
     import jax
 

@@ -37,11 +37,14 @@ def base() -> ml_collections.ConfigDict:
 
 
 def _data() -> ml_collections.ConfigDict:
-    """Text, and how it is cut into windows. "labels:" means every corpus of labelled sequences."""
+    """Text, and how it is cut into windows.
+
+    "labels:" and "pairs:" mean every corpus of that kind; "labelled" and "own pairs" only your own files.
+    """
     data = ml_collections.ConfigDict()
     data.corpus = "synthetic"  # a name that --help=corpora lists
-    data.path = ""  # your own text (textfile, labelled, pairs): a file, a directory, or a pattern such as "texts/*.txt"
-    data.valid_path = ""  # your own validation text; if this or test_path is set, all of data.path is training text
+    data.path = ""  # your own text (textfile, labelled, own pairs): a file, directory or pattern such as "texts/*.txt"
+    data.valid_path = ""  # your own validation text; if set (textfile: or test_path), none is held out of data.path
     data.test_path = ""  # your own test text
     data.level = "char"  # textfile: char, word, byte or bpe
     data.fractions = (0.9, 0.05, 0.05)  # textfile, tiny_shakespeare: train, valid, test, in file order
@@ -51,18 +54,18 @@ def _data() -> ml_collections.ConfigDict:
     data.train_tokens = 0  # use only the first N tokens of the training text; 0: all
     data.size = 1_000_000  # synthetic: characters of training text; addition, state tracking: training examples
     data.seed = 0  # generated corpora: seed of the text; labels, pairs: seed that picks held-out examples
-    data.format = "tsv"  # labelled: tsv, csv, folders or columns (lm/data/labelled.py); pairs: tsv or csv
-    data.columns = (0, 1)  # labelled: columns of the text (or token) and the label; pairs: of source and target
-    data.header = "none"  # labelled, pairs: none, or first_line, which is skipped
-    data.tokenizer = "spaces"  # labelled, pairs: spaces, lower, keras or characters
-    data.digits = "kept"  # labels: kept; DIGIT: write each digit as DIGIT, so that 747 is DIGITDIGITDIGIT
+    data.format = "tsv"  # labelled: tsv, csv, folders or columns (lm/data/labelled.py); own pairs: tsv or csv
+    data.columns = (0, 1)  # labelled: columns of the text (or token) and the label; own pairs: of source and target
+    data.header = "none"  # labelled, own pairs: none, or first_line, which is skipped
+    data.tokenizer = "spaces"  # labelled, own pairs: spaces, lower, keras or characters
+    data.digits = "kept"  # labels: kept, or DIGIT, which writes each digit as DIGIT: 747 becomes DIGITDIGITDIGIT
     data.min_count = 1  # labels, pairs: words with fewer occurrences in the training file become <unk>
     data.valid_share = 0.1  # labels, pairs: fraction of training examples held out if there is no validation file
     data.words = "train"  # labels: which splits' words enter the vocabulary: train or all_splits (lm/data/labelled.py)
     data.max_tokens = 0  # labels: cut longer sequences to N tokens; 0: never
     data.keep = "first"  # labels: which tokens max_tokens keeps, first or last
     data.padding = "end"  # labels: end (masked) or front_unmasked: lm/data/examples.py
-    data.examples = "sequences"  # tagging: sequences; words: one per word, with up to data.unroll - 1 words before it
+    data.examples = "sequences"  # tagging: sequences, or words: a word and up to data.unroll - 1 words before it
     data.window = 1  # labels, windows: words read side by side, the labelled one in the middle
     data.buckets = 1  # labels, pairs: number of length buckets; a bucket's sequences are padded to one length
     data.batching = "heads"  # how a text is cut into streams: heads, rows or windows (lm/data/batches.py)
@@ -176,11 +179,11 @@ def _optim() -> ml_collections.ConfigDict:
     optim.beta1 = 0.9  # adam, adamw: decay of the mean gradient
     optim.beta2 = 0.999  # adam, adamw, rmsprop: decay of the mean squared gradient
     optim.epsilon = 1e-8  # adam, adamw, rmsprop: added to the root of the mean square
-    optim.weight_decay = 0.0  # coefficient: L2 added to the clipped gradient; adamw: decoupled
+    optim.weight_decay = 0.0  # coefficient of the L2 term added to the clipped gradient; adamw: of the decoupled decay
     optim.frozen = ()  # parameters that are not trained, such as ("embedding",)
     optim.unit_rows = ()  # parameters whose rows are rescaled to length 1 after each step, such as ("embedding",)
     optim.average_from = 0  # asgd: the first step whose parameters enter the average
-    optim.nonmonotone_checks = 5  # nt_asgd: average once a loss exceeds the lowest of all but the last n checks
+    optim.nonmonotone_checks = 5  # nt_asgd: n; averages once a loss exceeds the lowest of more than n checks earlier
     return optim
 
 
@@ -205,7 +208,7 @@ def _evaluation() -> ml_collections.ConfigDict:
     evaluation.during = "exact"  # protocol of validation during training, which also chooses the best checkpoint
     evaluation.protocols = ("exact",)  # protocols of the final scores
     evaluation.splits = ("valid",)  # splits of the final scores
-    evaluation.best_by = "loss"  # best means: lowest loss, or highest accuracy, f1, sequence_accuracy or bleu
+    evaluation.best_by = "loss"  # best means: lowest loss, or highest measure, such as f1 (lm/scoring/measures.py)
     evaluation.predictions = 1000  # notebook protocols: number of predictions
     evaluation.batch_size = 20  # batched, windows protocols: B
     evaluation.unroll = 20  # batched, windows protocols: T

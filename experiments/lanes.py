@@ -26,9 +26,7 @@ MOST_LANES = 1000
 
 def run(config, workdir, data_dir=None, lanes=None):
     """Writes `workdir`/lanes.json, {lane: its summary or error}, and returns its content."""
-    if not lanes:
-        raise UserError("--experiment=lanes needs --lanes, such as --lanes='seed=0:4 optim.learning_rate=1.0,2.0'")
-    names, configs = make_configs(config, lanes)
+    names, configs = make_configs(config, lanes or "")
     one_device_per_core()
     corpus = load_corpus(config, data_dir)
     workdirs = [os.path.join(workdir, name) for name in names]
@@ -56,8 +54,8 @@ def equal_pairs(report: dict) -> list[tuple[str, str]]:
     for name, outcome in report.items():
         if "error" not in outcome:
             numbers = str((outcome["train"]["final_mean_loss"], outcome["results"]))
-            if seen.setdefault(numbers, name) != name:
-                pairs.append((seen[numbers], name))
+            if (first := seen.setdefault(numbers, name)) != name:
+                pairs.append((first, name))
     return pairs
 
 
@@ -74,33 +72,35 @@ def _line(outcome: dict) -> str:
 
 def make_configs(config: ml_collections.ConfigDict, lanes: str) -> tuple[list[str], list[ml_collections.ConfigDict]]:
     """Returns (names, configs) of all combinations of the values in --lanes. Raises UserError if it is invalid."""
-    axes = []
+    if not lanes.strip():
+        raise UserError("--experiment=lanes needs --lanes, such as --lanes='seed=0:4 optim.learning_rate=1.0,2.0'")
+    axes: dict[str, list] = {}
     for part in lanes.split():
         key, equals, values = part.partition("=")
         if not equals or not values:
             raise UserError(f"--lanes: {part!r} must be KEY=VALUE,VALUE,... or KEY=FIRST:END")
-        if key in (axis[0][0] for axis in axes):
+        if key in axes:
             raise UserError(f"--lanes={lanes} gives values of {key} twice: name each key once")
-        axes.append([(key, value) for value in _values(config, key, values)])
-    if math.prod(map(len, axes)) > MOST_LANES:
+        axes[key] = _values(config, key, values)
+    if math.prod(map(len, axes.values())) > MOST_LANES:
         raise UserError(f"--lanes={lanes} names more than {MOST_LANES} runs: too many to be lanes of one program")
     names, configs = [], []
-    for combination in itertools.product(*axes):
-        lane = config.copy_and_resolve_references()
-        lane.update_from_flattened_dict(dict(combination))
+    for combination in itertools.product(*axes.values()):
+        changes = dict(zip(axes, combination, strict=True))
+        lane = _changed(config, changes)
         if not same_program(config, lane):
-            key = next(key for key, value in combination if not same_program(config, _changed(config, key, value)))
+            key = next(key for key in axes if not same_program(config, _changed(config, {key: changes[key]})))
             raise UserError(f"--lanes: runs with different config.{key} cannot share one program; run them separately")
-        names.append(",".join(f"{key}={value}" for key, value in combination))
+        names.append(",".join(f"{key}={value}" for key, value in changes.items()))
         configs.append(lane)
     if len(set(names)) < len(names):
         raise UserError(f"--lanes={lanes} names the same run twice")
     return names, configs
 
 
-def _changed(config, key: str, value):
+def _changed(config, changes: dict):
     changed = config.copy_and_resolve_references()
-    changed.update_from_flattened_dict({key: value})
+    changed.update_from_flattened_dict(changes)
     return changed
 
 
@@ -117,7 +117,7 @@ def _values(config: ml_collections.ConfigDict, key: str, text: str) -> list:
     try:
         if kind is int and ":" in text:
             first, end = (int(x) for x in text.split(":"))
-            values = list(range(first, min(end, first + MOST_LANES + 1)))
+            values = list(range(first, min(end, first + MOST_LANES + 1)))  # one too many, so that the limit is named
         else:
             values = [kind(x) for x in text.split(",")]
     except ValueError:

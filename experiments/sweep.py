@@ -40,7 +40,8 @@ from lm.training.setup import check_length
 
 def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=False):
     """Returns the content of sweep.json, or the estimates of a dry run. Raises UserError for a wrong config or flag."""
-    if keys := incomparable(make_space(config)):
+    axes = make_space(config)
+    if keys := incomparable(axes):
         what = "changes what validation measures: the best value may be of an easier text or protocol"
         print(f"warning: config.space: {', '.join(keys)} {what}", file=sys.stderr)
     check_settings(config)
@@ -49,7 +50,7 @@ def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=
     if dry_run:
         return estimate(config, data_dir, jobs)
     check_values(config.run)  # before the directory is created, which then accepts only this config
-    if not any("train." in key for key in config.space):
+    if not {"train.steps", "train.epochs"} & {key for axis in axes for key in axis.keys}:
         check_length(config.run.train)
     directory = make_directory(workdir)
     place = Place(str(directory), data_dir, storage or f"sqlite:///{directory.absolute()}/study.db", bool(storage))

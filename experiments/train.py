@@ -1,4 +1,4 @@
-"""Trains the config in the work directory, resuming from its last checkpoint, and prints the results.
+"""Trains a config and prints the results. Resumes if the work directory holds a checkpoint.
 
 Before a long new run, prints an estimate of time and memory (--noeta skips it). --dry_run prints only the estimate.
 """
@@ -69,11 +69,10 @@ def load_setup(config, data_dir) -> Setup:
 
 
 def setup_to_resume(config, workdir, data_dir) -> Setup | None:
-    """The setup to resume from checkpoints if the weights or vectors that the run started from are gone, else None."""
+    """The setup of a run that resumes although the weights or vectors that it started from are gone; else None."""
     source = config.init_from or config.model.embedding_from
-    if not source or source in REGISTERED_VECTORS or os.path.exists(os.path.expanduser(source)):
-        return None
-    if not has_checkpoints(workdir):
+    there = source in ("", *REGISTERED_VECTORS) or os.path.exists(os.path.expanduser(source))
+    if there or not has_checkpoints(workdir):
         return None
     check_values(config)
     corpus = corpus_of(open_run(workdir), config, data_dir)
@@ -167,7 +166,7 @@ def announce(setup: Setup, long_seconds: float) -> Estimate | None:
     Returns the estimate, or None for a run of less than `long_seconds`. Raises UserError if memory is too small.
     """
     is_long = estimates.guess_seconds(setup) > long_seconds
-    if setup.config.train.devices > 1 and not is_long:  # memory.peak compiles one-device programs
+    if setup.config.train.devices > 1 and not is_long:  # memory.peak would compile programs that the run does not use
         return None
     needed = memory.peak(setup, all_programs=is_long)
     if not is_long:

@@ -114,6 +114,18 @@ def test_another_sweep_in_the_same_directory_is_refused(tmp_path, monkeypatch):
         sweep.run(make(RATE, SEED, trials=1), str(tmp_path))
 
 
+def test_a_sweep_may_choose_the_length_of_its_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "supervise", lambda *arguments: None)
+    config = make(("train.steps", "choice", 2, 3), trials=1)
+    config.run.train.steps = 0
+    with pytest.raises(UserError, match="no trial of the sweep has a value"):
+        sweep.run(config, str(tmp_path / "chosen"))
+    config = make(RATE, trials=1)
+    config.run.train.steps = 0
+    with pytest.raises(UserError, match=r"train\.steps"):
+        sweep.run(config, str(tmp_path / "none"))
+
+
 def test_a_second_sweep_in_one_directory_is_refused(tmp_path):
     with lock.alone(tmp_path), pytest.raises(UserError, match="another process"):
         sweep.run(make(RATE, trials=1), str(tmp_path))

@@ -22,8 +22,9 @@ LIBRARIES = ("jax", "flax", "torch", "keras", "dm-haiku")
 class Aim(NamedTuple):
     """An aim of this project on a CPU with two cores.
 
-    measure: ratio (our speed divided by the peer's or variant's) or fraction_of_floor: at least `wanted`; memory (our
-        peak divided by the peer's): at most `wanted`
+    measure: ratio: our speed / that of `peer`, a library or a variant of this project; at least `wanted`
+        fraction_of_floor: our speed / the floor's; at least `wanted`
+        memory: our peak / the peer's; at most `wanted`
     """
 
     workload: str
@@ -58,7 +59,7 @@ def load(path: Path) -> dict:
 
 
 def device_section(path: Path, benchmark: dict) -> str:
-    """The tables and plots of one device. path: its benchmark file, in the directory of its lanes record and plots"""
+    """The tables and plots of one device. path: its benchmark file, beside its lanes record and plots"""
     device, versions = benchmark["device"], benchmark["versions"]
     libraries = ", ".join(f"{name} {versions[name]}" for name in LIBRARIES if name in versions)
     intro = f"**{device_name(device)}**, float32, {dates_and_revisions(benchmark)}; {libraries}."
@@ -116,12 +117,19 @@ def speed_table(benchmark: dict) -> str:
     peers = measured_peers(workloads)
     rows = []
     for workload, found in workloads.items():
-        ours = found["lm"]
-        low, high = ours["spread"]
-        speed = f"{ours['tokens_per_s']:,.0f} ± {50 * (high - low) / ours['tokens_per_s']:.0f}%"
         ratios = [f"{found[peer]['ratio']:.2f}" if peer in found else "" for peer in peers]
-        rows.append([workload, speed, f"{ours['fraction_of_floor']:.2f}", *ratios])
+        rows.append([workload, speed_of(found["lm"]), f"{found['lm']['fraction_of_floor']:.2f}", *ratios])
     return table(("workload", "tokens/s", "of the floor", *(f"x {peer}" for peer in peers)), rows)
+
+
+def speed_of(row: dict) -> str:
+    """Tokens per second, and half the spread in percent."""
+    low, high = row["spread"]
+    return f"{row['tokens_per_s']:,.0f} ± {50 * (high - low) / row['tokens_per_s']:.0f}%"
+
+
+def cost_of(row: dict) -> str:
+    return f"{row['peak_rss_mb']:,.0f} / {row['compile_s']:.1f}"
 
 
 def cost_table(benchmark: dict) -> str:
@@ -130,26 +138,23 @@ def cost_table(benchmark: dict) -> str:
     names = ["lm", *measured_peers(workloads)]
     rows = []
     for workload, found in workloads.items():
-        pairs = [(found[name]["peak_rss_mb"], found[name]["compile_s"]) if name in found else None for name in names]
-        rows.append([workload, *(f"{pair[0]:,.0f} / {pair[1]:.1f}" if pair else "" for pair in pairs)])
+        rows.append([workload, *(cost_of(found[name]) if name in found else "" for name in names)])
     return table(("peak MB / compile s", *names), rows)
 
 
 def labelled_table(benchmark: dict) -> str:
-    """One row per workload of labelled sequences and implementation; "" if none was measured."""
+    """A row for each implementation of each workload of labelled sequences; "" if none was measured."""
     rows = []
     for name, found in by_workload(benchmark).items():
         if name not in LABELLED_WORKLOADS:
             continue
-        [workload] = WORKLOADS[name]
+        [workload] = WORKLOADS[name]  # a name may stand for several workloads; these stand for one
         for implementation, row in found.items():
-            low, high = row["spread"]
             batch = IMPLEMENTATIONS[implementation].arguments.get("batch", workload.batch)
             milliseconds = 1e3 * workload._replace(batch=batch).tokens / row["tokens_per_s"]
-            speed = f"{row['tokens_per_s']:,.0f} ± {50 * (high - low) / row['tokens_per_s']:.0f}%"
-            cost = f"{row['peak_rss_mb']:,.0f} / {row['compile_s']:.1f}"
-            rows.append([name, implementation, speed, f"{milliseconds:,.1f}", f"{row['ratio']:.2f}", cost])
-    titles = ("labelled sequences", "implementation", "tokens/s", "ms a step", "lm is x", "peak MB / compile s")
+            speed = speed_of(row)
+            rows.append([name, implementation, speed, f"{milliseconds:,.1f}", f"{row['ratio']:.2f}", cost_of(row)])
+    titles = ("labelled sequences", "implementation", "tokens/s", "ms a step", "lm / this", "peak MB / compile s")
     return table(titles, rows) if rows else ""
 
 

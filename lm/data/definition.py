@@ -25,6 +25,7 @@ class Definition(NamedTuple):
     licence: one line for records; homepage: the publisher's address
     purpose: one line for --help; "": the first line of `build`'s docstring
     divides: keys of config.data that control how validation data is split off train; () if it has its own file
+    test_share: length of the test text relative to valid, if no file of its own tells it; None: no such text
     tokenizer: for new texts; "": config.data.tokenizer. start: symbol put before each new text; "": no symbol
     """
 
@@ -34,6 +35,7 @@ class Definition(NamedTuple):
     homepage: str | None
     purpose: str = ""
     divides: tuple[str, ...] = ()
+    test_share: float | None = None
     tokenizer: str = ""
     start: str = ""
 

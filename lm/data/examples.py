@@ -22,7 +22,7 @@ from lm.errors import UserError
 
 PADDINGS = ("end", "front_unmasked")
 KEPT = ("first", "last")  # which tokens of a sequence longer than max_tokens are kept
-OUTSIDE = -1  # id that windows read before the start and after the end of a sequence
+OUTSIDE = -1  # id read in place of a neighbouring token outside the sequence (config.data.window)
 LENGTH_UNIT = 8  # bucket lengths are multiples of this, except the longest
 
 
@@ -114,7 +114,7 @@ class Batch(NamedTuple):
     """Padded sequences. labels: one per token [T, B], 0 at padding, or one per sequence [1, B]; present: False for an
     empty row.
 
-    tokens: R is T, or with windows T + window - 1; windows read OUTSIDE before and after a sequence
+    tokens has R = T + window - 1 rows (config.data.window, 1 by default); neighbours beyond a sequence are OUTSIDE
     """
 
     tokens: Integer[Array, "R B"]
@@ -154,8 +154,9 @@ def make_plan(cut: Cut, examples: Examples, buckets: int) -> Plan:
         raise UserError(f"the examples have {len(examples.tokens)} tokens, and a run can read fewer than {2**31}")
     lengths = bucket_lengths(cut, examples, buckets)
     counts = np.bincount(_bucket_of(cut, examples, lengths), minlength=len(lengths))
-    used = [(length, int(count)) for length, count in zip(lengths, counts, strict=True) if count]
-    return Plan(cut, *(tuple(column) for column in zip(*used, strict=True)), int(kept_lengths(cut, examples).sum()))
+    used = [bucket for bucket, count in enumerate(counts) if count]
+    tokens = int(kept_lengths(cut, examples).sum())
+    return Plan(cut, tuple(lengths[bucket] for bucket in used), tuple(int(counts[bucket]) for bucket in used), tokens)
 
 
 def _bucket_of(cut: Cut, examples: Examples, lengths: tuple[int, ...]) -> np.ndarray:
@@ -204,7 +205,7 @@ def read_batch(plan: Plan, data: Data, length: int, cursor: Int[Array, ""] | int
     inside = (time >= 0) & (time < lengths[None])
     places = jnp.where(inside, data.starts[numbers][None] + time, 0)
     tokens = jnp.where(inside, data.tokens[places], 0)
-    per_token = data.labels.shape[0] == data.tokens.shape[0] != data.starts.shape[0]
+    per_token = data.labels.shape[0] == data.tokens.shape[0] != data.starts.shape[0]  # False for word updates
     labels = jnp.where(inside, data.labels[places], 0) if per_token else data.labels[numbers][None]
     if plan.cut.window > 1:
         tokens = _with_neighbours(plan, data, numbers, lengths, length)

@@ -23,7 +23,7 @@ MOST_SUMS = 10_000_000
 
 
 class Pair(NamedTuple):
-    """One pair of token sequences. text: the target before tokenization"""
+    """One pair of token sequences. text: the target as BLEU compares it, with words that the vocabulary lacks"""
 
     source: Sequence[str]
     target: Sequence[str]
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
 
 
 def collect_pair_vocabulary(train: Iterable[Pair], level: str, data) -> Vocabulary:
-    """Collects the symbols of each side by (-count, symbol), after the end and the unknown symbol.
+    """Collects the symbols of each side: the end of sequences, the unknown symbol, then the others by (-count, symbol).
 
     Leaves out symbols that occur fewer than config.data.min_count times on their side. If positive,
     config.data.max_vocabulary limits the number of symbols of each side.
@@ -78,23 +78,19 @@ def addition(data, text, splits, given) -> tuple:
     if data.size > MOST_SUMS:
         raise UserError(f"config.data.size must be at most {MOST_SUMS} with config.data.corpus=addition")
     draw = np.random.default_rng(data.seed)
-    drawn = np.sort(np.indices(BELOW).reshape(2, -1).T)[draw.permutation(np.prod(BELOW))]  # in random order
-    unique = np.unique(drawn, axis=0, return_index=True)[1]
-    held = drawn[np.sort(unique)[:2000]]
-    kept = drawn[~np.isin(_number(drawn), _number(held))]
+    low, high = np.sort(np.indices(BELOW).reshape(2, -1), axis=0)
+    drawn = (low * max(BELOW) + high)[draw.permutation(low.size)]  # each sum as one integer, in random order
+    held = drawn[np.sort(np.unique(drawn, return_index=True)[1])[:2000]]
+    kept = drawn[~np.isin(drawn, held)]
     sums = {"train": kept[draw.integers(len(kept), size=data.size)], "valid": held[:1000], "test": held[1000:]}
     vocabulary = given or Vocabulary("char", ("\n", *"+0123456789"))
     arrays = {}
     for name in SPLITS:
         if name in splits or name == "train":
-            pairs = [Pair(f"{a}+{b}", str(a + b), str(a + b)) for a, b in sums[name].tolist()]
+            numbers = (divmod(each, max(BELOW)) for each in sums[name].tolist())
+            pairs = [Pair(f"{a}+{b}", str(a + b), str(a + b)) for a, b in numbers]
             arrays[name] = encode_pairs(pairs, vocabulary)
     return vocabulary, arrays, {"examples": {name: len(pairs) for name, pairs in arrays.items()}}
-
-
-def _number(pairs: np.ndarray) -> np.ndarray:
-    """Maps each pair of numbers to a unique integer."""
-    return pairs[:, 0] * max(BELOW) + pairs[:, 1]
 
 
 # --- Texts in two languages -----------------------------------------------------------------------------------------
@@ -160,7 +156,7 @@ _MULTI30K_HOME = "https://github.com/multi30k/dataset"
 _MULTI30K_LICENCE = "Elliott et al. 2016: for research; not redistributed here"
 
 PAIRS = {
-    "addition": Definition(addition, {}, GENERATED, None, divides=("seed",), tokenizer="characters"),
+    "addition": Definition(addition, {}, GENERATED, None, divides=("seed",), test_share=1.0, tokenizer="characters"),
     "multi30k": Definition(_multi30k, _MULTI30K, _MULTI30K_LICENCE, _MULTI30K_HOME, tokenizer="lower"),
 }
 

@@ -41,7 +41,10 @@ def _unchanged_digests(data, checksum: str) -> dict[str, list[str]] | None:
 
 
 def _digests(data) -> dict[str, list[str]]:
-    """Split -> SHA-256 of its files. Files of no split count as train. Empty for generated texts, except addition."""
+    """Split -> SHA-256 of each of its files, for archives with the member. Files of no split count as train.
+
+    Empty for generated texts, except addition.
+    """
     if data.corpus == "addition":
         return {"train": ["addition"]}  # all possible sums, divided by config.data.seed
     if data.corpus in corpora.OWN:
@@ -54,7 +57,8 @@ def _digests(data) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key, file in corpora.CORPORA[data.corpus].files.items():
         split = key.partition("_")[0]  # valid_de belongs to valid
-        found.setdefault(split if split in ("valid", "test") else "train", []).append(file.sha256)
+        text = f"{file.sha256} {file.member or ''}"
+        found.setdefault(split if split in ("valid", "test") else "train", []).append(text)
     return found
 
 
@@ -70,8 +74,8 @@ def _changed(division: tuple[str, ...], ours, theirs) -> list[str]:
         return ["fractions"] if ours.fractions[0] < theirs.fractions[0] - 1e-9 else []
     if division == ("valid_chars",):  # valid comes first
         return ["valid_chars"] if ours.valid_chars > theirs.valid_chars else []
-    if division == ("seed",):
-        return ["seed"] if ours.seed != theirs.seed else []
+    if division in (("seed",), ("corpus",)):
+        return [key for key in division if ours[key] != theirs[key]]
     if not ours.valid_share:
         return []
     changed = [key for key in DRAWN_BY if ours[key] != theirs[key]]

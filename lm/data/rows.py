@@ -40,7 +40,7 @@ class Rows:
 
 
 def cs224d_vectors(data, text, splits, given) -> tuple:
-    """Vectors of U(0, 1) numbers, NumPy seed 1234, all with label 1 of 0 to 4 (Socher et al. 2015, question 1)."""
+    """Vectors from U(0, 1), NumPy seed 1234. Labels are 0 to 4; all vectors have 1 (Socher et al. 2015, question 1)."""
     x = np.random.RandomState(1234).rand(COUNT, SIZE)
     vocabulary = Vocabulary("word", ("<vector>",), labels=tuple(map(str, range(CLASSES))))
     rows = Rows(x.astype(np.float32), np.full(COUNT, CLASS, np.uint8), np.arange(COUNT))
@@ -78,7 +78,8 @@ def _sentences(content: str, where: str) -> Iterable[list[tuple[str, str]]]:
 
 
 def normal_word(word: str, known: Iterable[str]) -> str:
-    """Lower-cases a word; an unknown number gets DG per digit and no commas. Returns UNKNOWN if it is still unknown."""
+    """Lower-cases a word. In an unknown word without letters, DG replaces each digit; if it then begins with DG, its
+    commas are removed. Returns UNKNOWN if it is still unknown."""
     word = word.lower()
     if word not in known and not any(map(str.isalpha, word)):
         word = re.sub("[0-9]", DIGIT, word)

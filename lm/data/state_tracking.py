@@ -2,7 +2,7 @@
 
 corpus      symbols          state
 parity      0 1              whether the number of ones so far is odd
-even_pairs  a b              whether the number of pairs ab and ba so far is even: then the last symbol equals the first
+even_pairs  a b              whether the last symbol equals the first, that is, whether there are evenly many ab and ba
 cycle       - 0 +            position on a circle of five places; - is a step back, 0 no step, + a step forward
 modular     0 1 2 3 4 + -    value of the expression so far modulo 5; + and - alternate with digits
 
@@ -51,13 +51,11 @@ def cycle(rng: np.random.Generator, length: int):
 
 
 def modular(rng: np.random.Generator, length: int):
-    """An operator leaves the sum unchanged."""
+    """The state after an operator is the value of the expression before it."""
     digits, minus = rng.integers(PLACES, size=length), rng.integers(2, size=length)
     is_digit = np.arange(length) % 2 == 0
-    signs = np.where(np.roll(minus, 1) == 1, -1, 1)  # of the operator before each digit
-    signs[0] = 1
-    terms = np.where(is_digit, signs * digits, 0)
-    return np.where(is_digit, digits, PLACES + minus), np.cumsum(terms) % PLACES
+    signs = 1 - 2 * np.append(0, minus[:-1])  # of the operator before each digit
+    return np.where(is_digit, digits, PLACES + minus), np.cumsum(is_digit * signs * digits) % PLACES
 
 
 _NUMBERS = tuple(map(str, range(PLACES)))
@@ -85,4 +83,8 @@ def build(data, text, splits, given) -> tuple:
     return vocabulary, arrays, {"examples": {name: len(some) for name, some in arrays.items()}}
 
 
-STATE_TRACKING = {name: Definition(build, {}, GENERATED, None, task.purpose) for name, task in STATE_TASKS.items()}
+_TEST_SHARE = sum(SPLITS["test"][:2]) / sum(SPLITS["valid"][:2])  # of the mean lengths
+STATE_TRACKING = {
+    name: Definition(build, {}, GENERATED, None, task.purpose, test_share=_TEST_SHARE)
+    for name, task in STATE_TASKS.items()
+}

@@ -40,7 +40,7 @@ WORDS = {
     "link": "and but while because so when",
 }
 
-# Class -> class that may follow -> probabilities, in 64ths, of the successors that each word has in that class.
+# Class -> {class that may follow: probability, in 64ths, of each successor that a word has in it}. A row sums to 64.
 GRAMMAR = {
     "article": {"trait": (10, 8, 6), "creature": (14, 12, 8, 6)},
     "trait": {"creature": (24, 18, 14, 8)},
@@ -86,8 +86,7 @@ class Chain:
 
     def generate(self, size: int, stream: str, seed: int) -> str:
         """Generates exactly `size` characters; the last word may be cut. stream: a key of CHILD_SEEDS."""
-        successors = np.repeat(np.tile(np.arange(len(self.words)), (len(self.words), 1)).ravel(), self.counts.ravel())
-        successors = successors.reshape(len(self.words), _SLOTS).tolist()
+        successors = [np.repeat(np.arange(len(self.words)), row).tolist() for row in self.counts]
         bits = _bits(seed, stream)
         articles = len(WORDS["article"].split())  # first in `words`; a text begins with an article
         word = int(bits.random_raw() >> 58) * articles // _SLOTS
@@ -127,13 +126,12 @@ def _connect(counts, starts, targets, weights, bits):
     for word in starts:
         chosen = []
         while len(chosen) < len(weights):
-            deck = deck or _shuffled(targets, bits)
             card = next((card for card in deck if card not in chosen), None)
-            if card is None:  # all cards left are already chosen
-                deck = deck + _shuffled(targets, bits)
-                continue
-            deck.remove(card)
-            chosen.append(card)
+            if card is None:  # no card is left, or all that are left are chosen already
+                deck += _shuffled(targets, bits)
+            else:
+                deck.remove(card)
+                chosen.append(card)
         counts[word, _shuffled(chosen, bits)] += np.array(weights)
 
 

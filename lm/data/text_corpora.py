@@ -149,8 +149,17 @@ TEXTS = {
     "text8_prefix": Definition(
         _text8, {"text": _TEXT8_PREFIX}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("valid_chars",)
     ),
-    "text8_90_5_5": Definition(_text8_90_5_5, {"text": _TEXT8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html"),
-    "enwik8": Definition(_enwik8, {"text": _ENWIK8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html"),
+    "text8_90_5_5": Definition(
+        _text8_90_5_5,
+        {"text": _TEXT8},
+        _WIKIPEDIA,
+        f"{_MAHONEY}/textdata.html",
+        divides=("corpus",),
+        test_share=1.0,
+    ),
+    "enwik8": Definition(
+        _enwik8, {"text": _ENWIK8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("corpus",), test_share=1.0
+    ),
     "wikitext2": _wikitext_definition(2, 4_475_746, "92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c"),
     "wikitext103": _wikitext_definition(
         103, 190_229_076, "242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590"
@@ -185,4 +194,4 @@ TEXTS = {
         divides=("fractions",),
     ),
 }
-SYNTHETIC = {"synthetic": Definition(_synthetic, {}, GENERATED, homepage=None)}
+SYNTHETIC = {"synthetic": Definition(_synthetic, {}, GENERATED, homepage=None, test_share=1.0)}

@@ -14,9 +14,9 @@ hidden       h[t-1] where the recurrent product reads it    [B, P]     Gal and G
 embedding    whole rows of the embedding table              [V]        Gal and Ghahramani 2016, Merity et al. 2017
 weight_drop  single weights of the recurrent matrices       [P, GH]    Merity et al. 2017 (DropConnect)
 
-A [T, ...] mask is `elementwise`, drawn for every element, or `variational`, drawn once per window and shared by its
-time steps (Merity et al. 2017 call it locked). All other masks are drawn once per window, the tokens that one training
-step reads. The next window gets new masks, although the state is carried over.
+A window is what one training step reads. A [T, ...] mask is `elementwise`, drawn for every element, or `variational`,
+drawn once per window and shared by its time steps (Merity et al. 2017 call it locked). All other masks are drawn once
+per window. The next window gets new masks, although the state is carried over.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key
 
-# STREAMS: all sources of noise. Their positions and number select the random streams (`noise_key`).
+# STREAMS: all sources of noise. `noise_key` uses a name's position and the length of STREAMS, so a change of this list
+# changes the random numbers.
 SITES = ("input", "between", "output", "recurrent", "carried", "hidden", "embedding", "weight_drop")
 STREAMS = (*SITES, "zoneout_memory", "zoneout_output")
 
@@ -72,7 +73,7 @@ def inverted_mask(
 
 def draw_rows(noise: Noise, draw: Callable, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """draw(shape) for shape [..., B, H]. For a part of the batch, draws for the full batch and cuts out its rows."""
-    if noise.part is None or noise.parts == 1:
+    if noise.part is None:
         return draw(shape)
     rows = shape[-2]
     whole = draw((*shape[:-2], rows * noise.parts, shape[-1]))

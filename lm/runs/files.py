@@ -52,13 +52,13 @@ def make_directory(path: str | Path) -> Path:
 
 
 def make_own_directory(path: str | Path, *names: str) -> Path:
-    """Creates a directory for a command that writes the files `names`. Raises UserError if it holds a run, or if it
-    holds some of these files but not the first one, because then another command wrote them."""
+    """Creates a directory for a command that writes the files `names`. Raises UserError if it holds a run, or files of
+    another command: some of `names` but not the first, which only this command writes."""
     path = Path(path)
     if (path / "config.json").exists():
         raise UserError(f"--workdir={path} holds a run: name another directory")
     found = [name for name in names if (path / name).exists()]
-    if found and found[0] != names[0]:
+    if found and names[0] not in found:
         raise UserError(f"--workdir={path} holds {', '.join(found)}, which this command has not written: name another")
     return make_directory(path)
 

@@ -30,7 +30,7 @@ class TensorBoard:
     """Writes new event files below `directory`, created at the first write. Raises OSError if this fails."""
 
     def __init__(self, directory: Path, start_step: int = 0):
-        """start_step: TensorBoard ignores this and later steps in older files; 0 deletes the older files."""
+        """start_step: TensorBoard drops this step and later ones from older files; with 0, these are deleted."""
         self._runs = {name: Events(directory / name, start_step) for name in ("train", "valid")}
 
     def write(self, step: int, scalars: Mapping[str, float]):
@@ -43,7 +43,7 @@ class TensorBoard:
         for run, found in values.items():
             if found:
                 self._runs[run].write(step, Summary(value=found))
-            elif self._runs[run].has_earlier:  # its new file hides the steps that the run will repeat
+            elif self._runs[run].has_earlier:  # an empty new file makes TensorBoard drop the steps that are repeated
                 self._runs[run].open()
 
     def write_texts(self, step: int, texts: list[str]):

@@ -73,12 +73,16 @@ def _windows(context: int, tokens: int, settings: ConfigDict) -> Windows:
     return _batched(context, tokens, settings)._replace(carried=False)
 
 
-def _exact(context: int, tokens: int, settings: ConfigDict | None = None) -> Windows:
-    """Every target once, as one stream of batch 1. The first `context` tokens are not targets."""
+def _exact(context: int, tokens: int, settings: ConfigDict | None = None, most: int = EXACT_UNROLL) -> Windows:
+    """Every target once, as one stream of batch 1. The first `context` tokens are not targets.
+
+    most: targets per window
+    """
     if tokens <= context:
         raise UserError(f"a text of {tokens} tokens is too short to score: {context + 1} are needed")
     targets = tokens - context
-    return Windows(**_cut(targets, EXACT_UNROLL, context), rows=1, targets=targets)
+    hop = min(most, targets)
+    return Windows(count=-(-targets // hop), size=hop + context, rows=1, hop=hop, targets=targets)
 
 
 def _tempered(context: int, tokens: int, settings: ConfigDict) -> Windows:
@@ -88,7 +92,7 @@ def _tempered(context: int, tokens: int, settings: ConfigDict) -> Windows:
 
 def _segments(context: int, tokens: int, settings: ConfigDict) -> Windows:
     """As exact, with a step of gradient descent after each evaluation.dynamic_segment tokens (Krause et al. 2018)."""
-    return _exact(context, tokens)._replace(**_cut(tokens - context, settings.dynamic_segment, context))
+    return _exact(context, tokens, most=settings.dynamic_segment)
 
 
 def _cached(context: int, tokens: int, settings: ConfigDict) -> Windows:
@@ -99,12 +103,6 @@ def _cached(context: int, tokens: int, settings: ConfigDict) -> Windows:
 def _cached_segments(context: int, tokens: int, settings: ConfigDict) -> Windows:
     """As dynamic, with a cache on top."""
     return _segments(context, tokens, settings)
-
-
-def _cut(targets: int, most: int, context: int) -> dict[str, int]:
-    """count, size and hop for one stream of `targets` targets, with at most `most` per window."""
-    hop = min(most, targets)
-    return {"count": -(-targets // hop), "size": hop + context, "hop": hop}
 
 
 class Protocol(NamedTuple):

@@ -1,6 +1,7 @@
 """Language modelling: predict the next token of a text that is read as parallel streams."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -113,12 +114,12 @@ class LanguageModelling:
 
     def window_tokens(self, split, protocol, settings):
         _, size, batch = window_shape(protocol, self.model, len(split), settings)
-        return size * batch
+        return math.inf if PROTOCOLS[protocol].adapts else size * batch
 
     def timed_part(self, split, protocol, settings, tokens):
         windows, size, batch = window_shape(protocol, self.model, len(split), settings)
         timed = max(tokens, 4 * size * batch)
-        part = split[:timed] if PROTOCOLS[protocol].extent == "text" and timed < len(split) else split
+        part = split[:timed] if PROTOCOLS[protocol].extent == "text" else split
         return part, windows / window_shape(protocol, self.model, len(part), settings)[0]
 
     def compile_score(self, parameters, split, protocol, settings):
@@ -161,7 +162,7 @@ def make_language_modelling(config: ml_collections.ConfigDict, corpus: Corpus) -
     """Makes the task of a config and a corpus. Raises UserError if the text is too short for the batch."""
     text = corpus.splits["train"]
     if not isinstance(text, np.ndarray):
-        raise UserError(f"config.task=language_modelling needs a text, but config.data.corpus={corpus.name} has labels")
+        raise UserError(f"config.task=language_modelling needs a text, but config.data.corpus={corpus.name} is none")
     model, data = make_language_model(config, corpus.vocabulary), config.data
     streams = make_streams(data.batching, len(text), data.batch_size, data.unroll, model.context)
     return LanguageModelling(model, streams, config.loss.weighting, config.loss.gradient)

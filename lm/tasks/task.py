@@ -117,8 +117,9 @@ class Task(Protocol):
     def target_nats(self, parameters: Parameters, split: Split) -> Float[np.ndarray, " targets"]:
         """-ln p of every target of a split under the exact protocol, in order."""
 
-    def window_tokens(self, split: Split, protocol: str, settings: ml_collections.ConfigDict) -> int:
-        """Tokens that `score` reads in one call of its largest program."""
+    def window_tokens(self, split: Split, protocol: str, settings: ml_collections.ConfigDict) -> float:
+        """Tokens that `score` reads in one call of its largest program; infinite if it needs more memory per token than
+        training."""
 
     def timed_part(
         self, split: Split, protocol: str, settings: ml_collections.ConfigDict, tokens: int

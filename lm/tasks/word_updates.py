@@ -1,7 +1,8 @@
 """Tagging word by word: an example is a word with the words before it, and its target is the label of that word.
 
-As in Mesnil, He, Deng and Bengio (2013), an example has at most config.data.unroll words; its windows
-(config.data.window) may read more. Every example starts from the initial carry. Scoring reads complete sentences.
+As in Mesnil, He, Deng and Bengio (2013), an example has at most config.data.unroll words. The window around each word
+(config.data.window) may also read words of the sentence outside the example. Every example starts from the initial
+carry. Scoring reads complete sentences.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ def words_on_device(plan: Plan, split: Examples) -> Data:
 
 def shuffle_sentences(plan: Plan, data: Data, key: jax.Array) -> Data:
     """Shuffles the sentences of the data; words keep their order within a sentence."""
-    ranks = jax.random.permutation(key, len(data.by_bucket))[data.first]  # equal for all words of a sentence
+    ranks = jax.random.permutation(key, len(data.by_bucket))[data.first]  # a random rank for each sentence
     return data._replace(rows=_rows(plan, jnp.argsort(ranks, stable=True), jnp))
 
 

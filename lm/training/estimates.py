@@ -115,21 +115,22 @@ def measured_split(splits) -> str:
 def unread_share(config: ml_collections.ConfigDict, measured: str = "valid") -> float | None:
     """Length of the test split relative to split `measured`, without reading it; None without a test split.
 
-    Computed from registered file sizes or from config.data.fractions; 1 for the built-in corpus. A user's own test
-    file is assumed to be as long as the split `measured`.
+    Computed from registered file sizes, the corpus's `test_share` or config.data.fractions. A user's own test file is
+    assumed to be as long as the split `measured`.
     """
     data = config.data
     if data.corpus not in CORPORA:
         return None
-    sizes = {key.removesuffix("_words"): file.size for key, file in CORPORA[data.corpus].files.items()}
-    if "test" in sizes:
-        held_out = data.valid_share * sizes["train"]
-        return sizes["test"] / (sizes.get(measured) or held_out or sizes["train"])
+    sizes: collections.Counter[str] = collections.Counter()
+    for key, file in CORPORA[data.corpus].files.items():
+        sizes[key.partition("_")[0]] += file.size  # test_de and test_en belong to test
+    if sizes["test"]:
+        return sizes["test"] / (sizes[measured] or data.valid_share * sizes["train"] or sizes["train"])
     if data.corpus in OWN and (data.valid_path or data.test_path or data.corpus == "labelled"):
         return 1.0 if data.test_path else None
     if CORPORA[data.corpus].divides == ("fractions",):
         return data.fractions[2] / data.fractions[1] if data.fractions[1] and data.fractions[2] else None
-    return 1.0 if data.corpus == "synthetic" else None
+    return CORPORA[data.corpus].test_share
 
 
 def make_estimate(setup: Setup, needed: int, times: Times, startup: float = 0.0) -> Estimate:

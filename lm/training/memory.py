@@ -24,8 +24,8 @@ def check_memory(setup: Setup, copies: int = 1):
     copies: number of states in memory at once. Raises UserError.
     """
     config, task, state = setup.config, setup.task, setup.state_shapes
-    outputs = 4 * task.activations
-    reject_model(setup, copies * size_of(state) + size_of(state.parameters) + outputs, "at least")
+    gradients, outputs = size_of(state.parameters), 4 * task.activations
+    reject_model(setup, copies * size_of(state) + gradients + outputs, "at least")
     task.check_memory(config)
 
 
@@ -47,14 +47,14 @@ def peak(setup: Setup, all_programs: bool = True) -> int:
     check_memory(setup)
     before, free = resident_bytes(), machine.free_bytes()
     config, state, corpus = setup.config, setup.state_shapes, setup.corpus
-    training = above = _above_arguments(compile_steps(setup).memory_analysis())
-    scored = scorings(config, corpus.splits)
-    if all_programs or (free is not None and training * _scoring_share(setup, scored) > free / 4):
-        programs = [
-            setup.task.compile_score(state.parameters, corpus.splits[split], protocol, config.evaluation)
-            for split, protocol in scored
-        ]
-        above = max([training, *(_above_arguments(program.memory_analysis()) for program in programs)])
+    training, scored = _above_arguments(compile_steps(setup).memory_analysis()), scorings(config, corpus.splits)
+    if not all_programs and (free is None or training * _scoring_share(setup, scored) <= free / 4):
+        scored = []
+    programs = [
+        setup.task.compile_score(state.parameters, corpus.splits[split], protocol, config.evaluation)
+        for split, protocol in scored
+    ]
+    above = max([training, *(_above_arguments(program.memory_analysis()) for program in programs)])
     copies = CHECKPOINT_COPIES * size_of(state)
     on_cpu = jax.default_backend() == "cpu"
     replicas = config.train.devices if on_cpu else 1  # virtual devices of a CPU share one memory
@@ -66,7 +66,8 @@ def peak(setup: Setup, all_programs: bool = True) -> int:
 def _scoring_share(setup: Setup, scored: list[tuple[str, str]]) -> float:
     """Tokens of the largest scored window relative to those of the largest training batch.
 
-    A training token needs at least as much memory as a scored one: the backward pass reads the forward activations.
+    Scoring needs at most about this share of the memory of training, which also keeps what the backward pass reads.
+    Infinite if a protocol keeps more: all logits, or copies of the parameters.
     """
     evaluation, splits = setup.config.evaluation, setup.corpus.splits
     windows = [setup.task.window_tokens(splits[split], protocol, evaluation) for split, protocol in scored]

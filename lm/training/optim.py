@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jaxtyping import PyTree
 
 from lm.errors import UserError
 
@@ -123,7 +124,7 @@ def transformation(optim: ml_collections.ConfigDict, hyper: Hyper) -> optax.Grad
     return optax.chain(*chain)
 
 
-def clip_step(optim: ml_collections.ConfigDict, hyper: Hyper, rate: Array, updates: dict) -> dict:
+def clip_step(optim: ml_collections.ConfigDict, hyper: Hyper, rate: Array, updates: PyTree) -> PyTree:
     """Scales `updates` so that the norm of rate x updates is at most `clip`, if clipping is step_norm.
 
     It bounds what Adam makes of a gradient, not the gradient (as in Blocks, of the University of Montreal's group).

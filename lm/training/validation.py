@@ -42,19 +42,19 @@ def criterion(config: ml_collections.ConfigDict, score: Score) -> float:
     return score.mean_nats if name == "loss" else 1 - score.measures[name]
 
 
-def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step: int) -> tuple[Checks, Decision]:
-    """Adds a check after step `step` (from 0) to the history and decides. nats: its value of `criterion`
+def decide(config: ml_collections.ConfigDict, checks: Checks, loss: float, step: int) -> tuple[Checks, Decision]:
+    """Adds a check after step `step` (from 0) to the history and decides. loss: the check's value of `criterion`
 
-    best      nats is the lowest so far; never if nats is nan
+    best      the loss is the lowest so far; never if it is nan
     decay     schedule plateau: `optim.patience` checks in a row without a new best since the last decay
-    average   nt_asgd: nats is higher than the lowest of all earlier checks except the newest
-              `optim.nonmonotone_checks` (Merity et al. 2017, algorithm 1, as in awd-lstm-lm)
+    average   nt_asgd: the loss exceeds the lowest one measured more than `optim.nonmonotone_checks` checks earlier
+              (Merity et al. 2017, algorithm 1, as in awd-lstm-lm)
     stop      `train.patience` checks in a row without a new best
     """
     optim, patience = config.optim, config.train.patience
-    best = nats < checks.best_nats
+    best = loss < checks.best_nats
     if best:
-        checks = checks._replace(best_nats=nats, best_step=step, since_best=0, since_change=0)
+        checks = checks._replace(best_nats=loss, best_step=step, since_best=0, since_change=0)
     else:
         checks = checks._replace(since_best=checks.since_best + 1, since_change=checks.since_change + 1)
     decay = optim.schedule == "plateau" and checks.since_change >= optim.patience
@@ -63,14 +63,14 @@ def decide(config: ml_collections.ConfigDict, checks: Checks, nats: float, step:
     average = False
     if optim.name == "nt_asgd" and not checks.averaging:
         compared = checks.losses[: -optim.nonmonotone_checks]
-        average = bool(compared) and nats > min(compared)
-        checks = checks._replace(averaging=average, losses=() if average else (*checks.losses, nats))
+        average = bool(compared) and loss > min(compared)
+        checks = checks._replace(averaging=average, losses=() if average else (*checks.losses, loss))
     stop = 0 < patience <= checks.since_best
     return checks._replace(stopped=stop), Decision(best, decay, average, stop)
 
 
 def deciding_keys(config: ml_collections.ConfigDict) -> list[str]:
-    """The settings by which validation decides how to train on, such as "optim.schedule=plateau"."""
+    """The settings that let validation change the rest of training, such as "optim.schedule=plateau"."""
     used = {
         f"train.patience={config.train.patience}": config.train.patience > 0,
         "optim.schedule=plateau": config.optim.schedule == "plateau",

@@ -28,6 +28,11 @@ def reused(ours, theirs) -> str:
         ("tiny_shakespeare", {"fractions": (0.9, 0.1, 0.0)}, {}, ""),  # the same was
         ("text8", {"valid_chars": 2000}, {}, "config.data.valid_chars is 1000 there, 2000 here"),
         ("text8", {"valid_chars": 500}, {}, ""),
+        ("text8", {}, {"corpus": "text8_90_5_5"}, DIVIDED),
+        ("text8_90_5_5", {}, {"corpus": "text8"}, DIVIDED),
+        ("text8_90_5_5", {}, {}, ""),
+        ("enwik8", {"seed": 3}, {}, ""),
+        ("wikitext2", {"seed": 3}, {}, ""),  # three members of one archive
         ("imdb", {"seed": 3}, {}, "config.data.seed is 0 there, 3 here"),
         ("imdb", {"valid_share": 0.2}, {}, "config.data.valid_share is 0.1 there, 0.2 here"),
         ("imdb", {"valid_share": 0.05}, {}, ""),

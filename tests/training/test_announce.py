@@ -110,6 +110,9 @@ def test_scoring_is_compiled_before_a_short_run_only_if_memory_may_not_suffice(c
     monkeypatch.setattr("lm.machine.memory.free_bytes", lambda: 10**12)
     memory.peak(setup, all_programs=False)
     assert compiled == []
+    memory.peak(make_setup(tiny.config(evaluation__during="dynamic"), corpus), all_programs=False)
+    assert "dynamic" in compiled, "it keeps copies of the parameters"
+    compiled.clear()
     monkeypatch.setattr("lm.machine.memory.free_bytes", lambda: needed + 10**6)
     monkeypatch.setattr(memory, "_scoring_share", lambda *args: 1e9)
     memory.peak(setup, all_programs=False)

@@ -133,7 +133,19 @@ def test_a_busy_machine_is_said(load, said, monkeypatch):
 def test_what_is_known_of_a_test_split_that_is_not_read():
     config = base()
     shares = {}
-    for name in ("ptb", "tiny_shakespeare", "synthetic", "text8", "shakespeare_book"):
+    for name in (
+        "ptb",
+        "tiny_shakespeare",
+        "synthetic",
+        "text8",
+        "text8_90_5_5",
+        "enwik8",
+        "shakespeare_book",
+        "multi30k",
+        "addition",
+        "parity",
+        "atis",
+    ):
         config.data.corpus = name
         shares[name] = estimates.unread_share(config)
     assert shares == {
@@ -141,7 +153,13 @@ def test_what_is_known_of_a_test_split_that_is_not_read():
         "tiny_shakespeare": 1.0,
         "synthetic": 1.0,
         "text8": None,
+        "text8_90_5_5": 1.0,
+        "enwik8": 1.0,
         "shakespeare_book": None,
+        "multi30k": (21_966 + 20_726) / (23_687 + 21_317),
+        "addition": 1.0,
+        "parity": 296 / 41,  # mean lengths 148 and 20.5
+        "atis": (43_820 + 40_663) / (0.1 * (265_055 + 247_359)),
     }
 
 

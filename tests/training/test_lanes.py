@@ -211,6 +211,7 @@ def test_every_combination_of_values_is_a_lane():
 @pytest.mark.parametrize(
     ("lanes", "said"),
     [
+        (" ", "needs --lanes"),
         ("seed", "'seed' must be KEY=VALUE"),
         ("seeds=1", "no config.seeds"),
         ("optim=1", "config.optim must be"),
