@@ -6,7 +6,7 @@ A cell's equations call `product(name, u)` for u @ weights[name]. `scan_plain` l
 uses it, and tests compare with it. `scan_steps`, used in training, has one backward pass for all cells. This pass
 recomputes only the elementwise parts, since the forward pass stores the products. It collects both factors of each
 weight gradient over time, so that the gradient is one product after the loop instead of T small ones inside it.
-A `ParallelCell` has no loop: `solve_parallel` scans over time.
+A `ParallelCell` has a linear recurrence, which `solve_linear` solves.
 """
 
 import functools
@@ -68,7 +68,7 @@ def run_cell(
 def cell_gates(cell: Cell, parameters: dict[str, Array], x: Inputs, carry: Carry) -> dict[str, Float[Array, "B H"]]:
     """Gates of a single step without noise, named as in the equations. x: [1, B, D]"""
     if isinstance(cell, ParallelCell):
-        gates = cell.equations(functools.partial(project, x), parameters, carry, solve_parallel)[2]
+        gates = cell.equations(functools.partial(project, x), parameters, carry, solve_linear)[2]
         return {name: value[0] for name, value in gates.items()}
     step, z, weights, vectors = prepare_loop(cell, parameters, x, carry)
     return step(lambda name, u: u @ weights[name], z[0], carry, **vectors)[1]
@@ -272,7 +272,7 @@ def run_parallel(
             a = noise.reset * a
         if noise.inside is not None:
             a, b = jnp.where(noise.inside, a, 1), jnp.where(noise.inside, b, 0)
-        return solve_parallel(a, b, start)
+        return solve_linear(a, b, start)
 
     masks = {} if noise.update is None else {"update": noise.update}
     after, h, _ = cell.equations(functools.partial(project, x), parameters, carry, solve, **masks)
@@ -280,35 +280,58 @@ def run_parallel(
 
 
 @jax.custom_vjp
-def solve_parallel(a: Coefficients, b: Coefficients, start: Inexact[Array, "B H"]) -> Coefficients:
-    """Computes s_t = a_t * s_{t-1} + b_t from s_{-1} = start, in O(log T) parallel steps. Returns s.
+def solve_linear(a: Coefficients, b: Coefficients, start: Inexact[Array, "B H"]) -> Coefficients:
+    """Computes s_t = a_t * s_{t-1} + b_t from s_{-1} = start. Returns s.
 
-    Two maps s -> a s + b compose into a map of the same form.
+    A CPU has too few cores to gain from O(log T) parallel steps, which do more work: it goes through time in order.
+    """
+    return _solve(a, b, start, reverse=False)
+
+
+def _solve(a, b, start, reverse: bool):
+    """`solve_linear`; reverse: s_t = a_t * s_{t+1} + b_t from s_T = start."""
+    ways = {"cpu": solve_in_order, "default": solve_by_prefix_sums}
+    return jax.lax.platform_dependent(
+        a, b, start, **{k: functools.partial(f, reverse=reverse) for k, f in ways.items()}
+    )
+
+
+def solve_in_order(a, b, start, reverse: bool):
+    """`_solve` by a loop over time."""
+
+    def step(s, coefficients):
+        s = coefficients[0] * s + coefficients[1]
+        return s, s
+
+    return jax.lax.scan(step, start, (a, b), reverse=reverse)[1]
+
+
+def solve_by_prefix_sums(a, b, start, reverse: bool):
+    """`_solve` in O(log T) parallel steps: two maps s -> a s + b compose into a map of the same form.
+
     Blelloch (1990). "Prefix Sums and Their Applications". Report CMU-CS-90-190, Carnegie Mellon University.
     """
 
     def compose(first, then):
         return then[0] * first[0], then[0] * first[1] + then[1]
 
-    if a.shape[0] == 1:
-        return a * start[None] + b
-    b = b.at[0].add(a[0] * start)
-    return jax.lax.associative_scan(compose, (a, b))[1]
+    edge = -1 if reverse else 0
+    b = b.at[edge].add(a[edge] * start)
+    return jax.lax.associative_scan(compose, (a, b), reverse=reverse)[1]
 
 
 def _solve_forward(a, b, start):
-    s = solve_parallel(a, b, start)
+    s = solve_linear(a, b, start)
     return s, (a, s, start)
 
 
 def _solve_backward(saved, d_s):
     """The cotangent obeys the same recurrence backwards: d_t = d_s_t + a_{t+1} d_{t+1}."""
     a, s, start = saved
-    zero = jnp.zeros_like(a[:1])
-    reverse = jnp.concatenate([a[1:], zero])[::-1]
-    d = solve_parallel(reverse, d_s[::-1], jnp.zeros_like(start))[::-1]
+    after = jnp.concatenate([a[1:], jnp.zeros_like(a[:1])])
+    d = _solve(after, d_s, jnp.zeros_like(start), reverse=True)
     before = jnp.concatenate([start[None], s[:-1]])
     return d * before, d, a[0] * d[0]
 
 
-solve_parallel.defvjp(_solve_forward, _solve_backward)
+solve_linear.defvjp(_solve_forward, _solve_backward)

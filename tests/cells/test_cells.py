@@ -116,7 +116,7 @@ def test_noise_acts_at_its_place_and_the_fast_gradient_matches_autodiff(name):
     def plain(p, x, carry, noise):
         if isinstance(cell, ParallelCell):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(recurrence, "solve_parallel", solve_in_order)
+                patch.setattr(recurrence, "solve_linear", solve_in_order)
                 return recurrence.run_cell(cell, p, x, carry, noise)
         fixed, timed = recurrence.split_noise(noise, T)
         step, z, w, vectors = recurrence.prepare_loop(cell, p, x, carry)

@@ -9,7 +9,7 @@ import pytest
 
 from lm.cells import recurrence
 from lm.cells.kinds import zero_carry
-from lm.cells.recurrence import RecurrentNoise, project, solve_parallel, split_noise
+from lm.cells.recurrence import RecurrentNoise, project, solve_linear, split_noise
 from lm.cells.table import CELLS
 from tests.helpers.quick import compiled, solve_in_order
 
@@ -129,8 +129,10 @@ def test_a_mask_that_the_equations_cannot_apply_is_rejected(name, mask, shape, f
 
 @pytest.mark.parametrize("dtype", [np.float32, np.complex64])
 @pytest.mark.parametrize("steps", [1, 2, 37])
-def test_the_parallel_solution_matches_the_sequential_one(steps, dtype):
-    """Values and gradients, to 1e-5 in single precision."""
+@pytest.mark.parametrize("way", ["solve_in_order", "solve_by_prefix_sums"])
+def test_both_ways_to_solve_a_linear_recurrence_match_its_loop(way, steps, dtype, monkeypatch):
+    """Values and gradients, to 1e-5 in single precision. The tests run on a CPU, which goes in order."""
+    monkeypatch.setattr(recurrence, "solve_in_order", getattr(recurrence, way))
     rng = np.random.default_rng(steps)
 
     def draw(*shape):
@@ -146,7 +148,7 @@ def test_the_parallel_solution_matches_the_sequential_one(steps, dtype):
             return jnp.real(weights * s * s).sum(), s
 
         gradient = jax.value_and_grad(value, argnums=(1, 2, 3), has_aux=True)
-        return gradient(solve_parallel, a, b, start), gradient(solve_in_order, a, b, start)
+        return gradient(solve_linear, a, b, start), gradient(solve_in_order, a, b, start)
 
     found, expected = both(a, b, start)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
