@@ -82,10 +82,15 @@ class Run:
 
     def tokens(self, text: str) -> list[str]:
         """Tokens of a text, including tokens that the vocabulary lacks."""
-        check_text(text, "run.tokens")
         reading = {name: task.tokens for name, task in TASKS.items() if task.tokens}
         self.check_task("run.tokens", *reading)
-        return reading[self.config.task](self.config, self.vocabulary, text)
+        return reading[self.config.task](self.config, self.vocabulary, self._read(text, "run.tokens"))
+
+    def _read(self, text: str, use: str) -> str:
+        """A text as a file is read in training: except at level byte, drops a byte-order mark and turns line ends into
+        \\n. Raises UserError unless it is a string. use: what reads it, for the message"""
+        check_text(text, use)
+        return text if self.vocabulary.level == "byte" else one_line_end(text)
 
     def label_probabilities(self, text: str) -> tuple[list[str], np.ndarray]:
         """Returns (tokens [N], label probabilities): [1, C] for a classifier, [N, C] for a tagger.
@@ -102,9 +107,8 @@ class Run:
         """
         labelling = {name: task.label for name, task in TASKS.items() if task.label}
         self.check_task("labelling a text", *labelling)
-        check_text(text, "labelling a text")
-        label = labelling[self.config.task]
-        tokens, labels, log_probs = label(self.config, self.vocabulary, self.model, self.parameters, text)
+        read, label = self._read(text, "labelling a text"), labelling[self.config.task]
+        tokens, labels, log_probs = label(self.config, self.vocabulary, self.model, self.parameters, read)
         return tokens, [self.vocabulary.labels[number] for number in labels], np.exp(log_probs)
 
     def translate(self, lines: list[str], sample=None) -> list[str]:
@@ -114,18 +118,15 @@ class Run:
         self.check_task("run.translate", *writing)
         if isinstance(lines, str):
             raise UserError("run.translate needs a list of lines, not a single text")
-        for line in lines:
-            check_text(line, "run.translate")
+        lines = [self._read(line, "run.translate") for line in lines]
         write = writing[self.config.task]
         return write(self.config, sample or self.config.sample, self.vocabulary, self.model, self.parameters, lines)
 
     def encode(self, text: str) -> np.ndarray:
-        """Encodes a text as ids [N], read like a file in training: except at level byte, drops a byte-order mark and
-        turns line ends into \\n. Raises UserError for a text shorter than the model's context, and for symbols that the
-        vocabulary lacks if it has no unknown symbol."""
+        """Encodes a text as ids [N]; `tokens` are their symbols. Raises UserError for a text shorter than the model's
+        context, and for symbols that the vocabulary lacks if it has no unknown symbol."""
         self.check_task("encoding a text", "language_modelling")
-        check_text(text, "run.encode")
-        ids = self.vocabulary.encode(text if self.vocabulary.level == "byte" else one_line_end(text))
+        ids = self.vocabulary.encode(self._read(text, "run.encode"))
         if len(ids) < self.model.context:
             raise UserError(f"the text has {len(ids)} tokens; this model reads at least {self.model.context}")
         return ids

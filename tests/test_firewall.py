@@ -68,7 +68,9 @@ def test_every_score_of_it_is_logged(tmp_path):
     ]
     log = [json.loads(line) for line in (tmp_path / "test_log.jsonl").read_text().splitlines()]
     rows = [row for summary in summaries for row in summary["results"] if row["split"] == "test"]
-    assert [{key: row[key] for key in row if key != "time"} for row in log] == rows
+    assert [{key: row[key] for key in row if key not in ("time", "settings")} for row in log] == rows
+    for row in log:  # so that scores with other settings can be told apart
+        assert row.get("settings", {}) == ({"batch_size": 2, "unroll": 3} if row["protocol"] == "batched" else {})
     assert all(row["time"].endswith("+00:00") for row in log)
 
 

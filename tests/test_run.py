@@ -345,6 +345,7 @@ def test_the_api_samples_and_looks_inside(trained):
         run.log_probs("")
     assert run.sample("ab", length=9, seed=np.int64(2)) == run.sample("ab", length=9, seed=2)
     np.testing.assert_array_equal(run.nats("\ufeffab cd"), run.nats("ab cd"))  # as `score` reads a file
+    assert run.tokens("\ufeffab\r\ncd\r") == run.tokens("ab\ncd\n") == [*"ab\ncd\n"]
     for wrong in (["ab"], b"ab", Path("ab"), None):
         for read in (run.nats, run.tokens, run.log_probs):
             with pytest.raises(UserError, match=f"needs a text, not a {type(wrong).__name__}"):

@@ -8,6 +8,7 @@ from lm.model.language_model import CONTEXT
 from lm.runs import sampled_texts
 from lm.runs.workdir import FREE, differences, shown
 from lm.scoring.measures import MEASURES
+from lm.tasks import protocol_settings
 from lm.training.summary import NO_TEST
 
 
@@ -39,7 +40,9 @@ def measures_of(row: dict) -> list[str]:
 
 def shown_score(row: dict, provenance: dict) -> str:
     """A row of summary.json's results in one line: measures and loss of labels, or perplexity of a text."""
-    head, protocol = f"{row['which']} {row['split']}", f"protocol {row['protocol']}, {row['targets']}"
+    used = protocol_settings(row["protocol"], provenance["config"]["evaluation"])
+    settings = f" ({', '.join(f'{key} {value}' for key, value in used.items())})" if used else ""
+    head, protocol = f"{row['which']} {row['split']}", f"protocol {row['protocol']}{settings}, {row['targets']}"
     measures = [f"{name} {row[name]:.4f}" for name in measures_of(row)]
     if measures:
         each = "symbol" if "sequence_accuracy" in row else "label"

@@ -3,7 +3,7 @@
 To add one, write its file and a row of TASKS. Trainer, resume, lanes, sweeps, ledger and reports work for any task.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -82,6 +82,11 @@ TASKS = {
 
 # Values of config.evaluation.protocols. A task rejects those that it does not support.
 PROTOCOLS: dict[str, Any] = translation.PROTOCOLS | protocols.PROTOCOLS
+
+
+def protocol_settings(protocol: str, evaluation: Mapping) -> dict[str, Any]:
+    """{key: value} of the settings on which a score under this protocol depends. evaluation: config.evaluation"""
+    return {key: evaluation[key] for key in PROTOCOLS[protocol].reads if key in evaluation}
 
 
 def make_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> Any:

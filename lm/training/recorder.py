@@ -21,6 +21,7 @@ from lm.runs.plain import flat, plain
 from lm.runs.provenance import revision
 from lm.runs.workdir import log_test_score
 from lm.scoring.score import Score, perplexity
+from lm.tasks import protocol_settings
 from lm.tasks.task import Split
 from lm.training import devices, events, rollback, summary, validation
 from lm.training.optim import begin_average
@@ -354,7 +355,8 @@ class Recorder:
                     if score.confusion is not None:  # does not depend on the protocol
                         tables[which, split] = score.confusion
                     if split == "test" and self.writes:
-                        log_test_score(self.workdir, results[-1])
+                        settings = protocol_settings(protocol, setup.config.evaluation)
+                        log_test_score(self.workdir, results[-1] | ({"settings": settings} if settings else {}))
                 examples = self.examples(each, data)  # those of the last split are kept
         training = {
             "final_mean_loss": self.progress.last_loss,

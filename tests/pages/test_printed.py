@@ -16,7 +16,14 @@ def row(protocol="exact", nats=1.0):
 
 
 def about(**data):
-    return {"data": {"tokens": {}, **data}, "config": {"model": {"input": "embedding"}}}
+    evaluation = {"temperature": 1.5, "batch_size": 20, "unroll": 35}
+    return {"data": {"tokens": {}, **data}, "config": {"model": {"input": "embedding"}, "evaluation": evaluation}}
+
+
+def test_a_score_states_the_settings_of_its_protocol():
+    assert "protocol exact, 19 targets" in shown_score(row(), about())
+    assert "protocol temperature (temperature 1.5), 19 targets" in shown_score(row("temperature"), about())
+    assert "protocol batched (batch_size 20, unroll 35), 19 targets" in shown_score(row("batched"), about())
 
 
 def test_bits_per_byte_count_the_first_tokens_too():

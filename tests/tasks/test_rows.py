@@ -193,6 +193,7 @@ def test_a_run_of_windows_reads_every_row_once_and_scores_by_both_protocols(tmp_
     assert batched["nats"] / 7 == pytest.approx((nats[:4].mean() + nats[4:].mean()) / 2 + 0.005 * squares, rel=1e-5)
     assert exact["f1"] == exact["token_f1_LOC"] == exact["f1_ORG"] == 1.0
     words, probabilities = run.label_probabilities("Paris of 17")
+    np.testing.assert_array_equal(run.label_probabilities("\ufeffParis of 17")[1], probabilities)
     assert words == ["Paris", "of", "17"]
     assert [TYPES[label] for label in probabilities.argmax(axis=1)] == ["LOC", "O", "O"]
 
