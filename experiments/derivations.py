@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.pages import png_of
+from experiments.pages import new_figure, png_of
 from experiments.pages.markdown import table
 from lm.cells.kinds import Cell, HiddenCarry, LSTMCarry
 from lm.cells.recurrence import run_cell
@@ -204,9 +204,7 @@ def operations(words: int = 2000, size: int = 50, units: int = 100) -> list[dict
 
 def draw(right: list[dict], wrong: list[dict]) -> bytes:
     """Bars of the relative distances, on a log scale."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 0.22 * len(right) + 2), layout="constrained")
+    figure = new_figure(12, 0.22 * len(right) + 2)
     left, panel = figure.subplots(1, 2)
     for axes, rows, names, columns in (
         (left, right, ("model", "parameter"), ("to automatic", "to differences")),

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.base import base
-from experiments.pages import png_of
+from experiments.pages import new_figure, png_of
 from lm.cells.kinds import Cell, zero_carry
 from lm.cells.recurrence import run_cell
 from lm.cells.table import CELLS, make_cell
@@ -164,9 +164,7 @@ def plot(panels: dict[str, dict[str, Any]]) -> bytes:
 
     panels: title -> {cell: norms, an array or a list}
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4 + 6 * len(panels), 6), layout="constrained")
+    figure = new_figure(4 + 6 * len(panels), 6)
     styles = [(colour, line) for line in ("-", "--", ":") for colour in range(10)]
     for axes, (title, norms) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for (colour, line), (name, values) in zip(styles, norms.items(), strict=False):

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.pages import png_of
+from experiments.pages import new_figure, png_of
 from experiments.pages.markdown import table
 from lm.data.patterns import load_patterns
 from lm.errors import UserError
@@ -144,12 +144,10 @@ def _flat(row: dict) -> dict:
 
 def draw_recall(images: np.ndarray, start: np.ndarray, recalls: dict[str, Recall]) -> bytes:
     """Draws a row per pattern (at most twelve): the pattern, its start, what each rule recalls; below, the energies."""
-    from matplotlib.figure import Figure
-
     shown = min(len(images), 12)
     columns = {"pattern": images.reshape(len(images), -1), "start": start}
     columns |= {name: each.states[-1] for name, each in recalls.items()}
-    figure = Figure(figsize=(1.3 * len(columns), 1.4 * shown + 3), layout="constrained")
+    figure = new_figure(1.3 * len(columns), 1.4 * shown + 3)
     grid = figure.add_gridspec(shown + 2, len(columns))
     for column, (name, states) in enumerate(columns.items()):
         for row in range(shown):
@@ -168,9 +166,7 @@ def draw_recall(images: np.ndarray, start: np.ndarray, recalls: dict[str, Recall
 
 
 def draw_capacity(content: dict) -> bytes:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = new_figure(11, 4.2)
     left, right = figure.subplots(1, 2)
     loads = np.linspace(0.08, 0.7, 200)
     left.semilogy(loads, [hopfield.bit_error(load) for load in loads], label="theory", color="gray")

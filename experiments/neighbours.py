@@ -11,7 +11,7 @@ picture shows the words by their first two principal components, and their vecto
 
 import numpy as np
 
-from experiments.pages import png_of
+from experiments.pages import new_figure, png_of
 from lm.data.vectors import (
     WordVectors,
     load_glove,
@@ -48,10 +48,8 @@ def run(config, workdir, data_dir=None, word="", vectors="", nearest=10):
 
 def draw(vectors: WordVectors, rows: list[int]) -> bytes:
     """Draws the vectors in `rows`, in two dimensions and as rows of colours. Returns a PNG."""
-    from matplotlib.figure import Figure
-
     table, words = vectors.table[rows], [vectors.words[row] for row in rows]
-    figure = Figure(figsize=(12, 0.3 * len(rows) + 3), layout="constrained")
+    figure = new_figure(12, 0.3 * len(rows) + 3)
     left, right = figure.subplots(1, 2)
     places = project(table) if len(rows) > 1 and table.shape[1] > 1 else np.zeros((len(rows), 2))
     left.scatter(*places.T, s=12)

@@ -12,7 +12,6 @@ far gradients reach back in each cell before and after training on parity.
 import contextlib
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ import numpy as np
 from configs import state_tracking
 from experiments import lanes
 from experiments.gradients import STEPS, carry_gradient_norms, plot
-from experiments.pages import png_of
+from experiments.pages import new_figure, png_of
 from experiments.pages.markdown import table
 from lm.cells.table import CELLS
 from lm.data.state_tracking import STATE_TASKS
@@ -29,9 +28,6 @@ from lm.errors import UserError, check_name
 from lm.run import open_run
 from lm.runs.files import make_directory, write_bytes, write_json
 from lm.scoring.uncertainty import summarize_seeds
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SEEDS = 3
 SOLVED = 0.99
@@ -116,14 +112,12 @@ def as_table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     return ["cell", *STATE_TASKS], shown
 
 
-def draw(rows: list[dict]) -> "Figure":
+def draw(rows: list[dict]):
     """Draws the mean accuracy of each cell and task as a heat map, in bold type if the task is solved."""
-    from matplotlib.figure import Figure
-
     cells = list(dict.fromkeys(row["cell"] for row in rows))
     found = {(row["cell"], row["task"]): row["mean"] for row in rows}
     values = np.array([[found[cell, task] for task in STATE_TASKS] for cell in cells])
-    figure = Figure(figsize=(6, 1.2 + 0.3 * len(cells)), layout="constrained")
+    figure = new_figure(6, 1.2 + 0.3 * len(cells))
     axes = figure.subplots()
     axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(STATE_TASKS)), list(STATE_TASKS))

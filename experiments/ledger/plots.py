@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from experiments.ledger.verdicts import is_final
-from experiments.pages import points, svg_of, use_log_axis
+from experiments.pages import new_figure, points, svg_of, use_log_axis
 
 # Columns of a record's curve that are drawn, if the run has them, with their label.
 DRAWN = {
@@ -22,9 +22,7 @@ def training_curves(name: str, records: Sequence[dict], rows: Sequence[dict]) ->
 
     records: of one config, one per seed; rows: of ledger.json for that config
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    figure = new_figure(6.4, 3.6)
     axes = figure.subplots()
     for curve in (record["curve"] for record in records):
         for column, label in DRAWN.items():

@@ -77,6 +77,13 @@ def number_at_start(text: str) -> float | None:
 # --- Figures --------------------------------------------------------------------------------------------------------
 
 
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty matplotlib figure. width, height: in inches"""
+    from matplotlib.figure import Figure  # takes long to import
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def use_log_axis(panel: "Axes"):
     """Makes the y axis logarithmic, labelled with plain numbers, and draws a grid."""
     from matplotlib.ticker import LogFormatter

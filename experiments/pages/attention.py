@@ -1,28 +1,23 @@
 """Draws attention weights: how much each written symbol of some pairs attends to each source token."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments.pages import new_figure
 from lm.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COLUMNS = 2
 
 
-def draw_attention(examples: Sequence[dict], where: str) -> "Figure":
+def draw_attention(examples: Sequence[dict], where: str):
     """Draws a panel per pair: a row for each written symbol, a column for each source token; darker is more.
 
     examples: those of a run's record (experiments/ledger/records.py), with attention; where: its file, for errors
     Raises UserError if the shape of the weights does not match the tokens.
     """
-    from matplotlib.figure import Figure
-
     rows = -(-len(examples) // COLUMNS)
-    figure = Figure(figsize=(7 * COLUMNS, 4.5 * rows), layout="constrained")
+    figure = new_figure(7 * COLUMNS, 4.5 * rows)
     panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for panel in panels[len(examples) :]:
         panel.set_visible(False)

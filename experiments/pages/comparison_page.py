@@ -5,13 +5,9 @@ comparison: the content of compare.json (experiments/compare.py)
 
 import json
 import math
-from typing import TYPE_CHECKING
 
-from experiments.pages import points, render, svg_of, use_log_axis
+from experiments.pages import new_figure, points, render, svg_of, use_log_axis
 from experiments.pages.markdown import table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PAIR_COLUMNS = ("a", "b", "perplexity a", "perplexity b", "nats a - b", "95% interval", "targets", "verdict")
 CURVES = (("loss", "training loss (nats)"), ("valid_perplexity", "validation perplexity"))
@@ -33,7 +29,7 @@ def write_markdown(comparison: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write_html(comparison: dict, curves: "Figure") -> str:
+def write_html(comparison: dict, curves) -> str:
     """The report as one HTML document. curves: from draw_curves"""
     return render(
         "comparison.html",
@@ -78,11 +74,9 @@ def _cell(value):
     return value if value is None or isinstance(value, str) or type(value) is int else json.dumps(value)
 
 
-def draw_curves(comparison: dict) -> "Figure":
-    """Draws training loss and validation perplexity, against steps and against epochs."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 8), layout="constrained")
+def draw_curves(comparison: dict):
+    """Draws a figure of training loss and validation perplexity, against steps and against epochs."""
+    figure = new_figure(11, 8)
     axes = figure.subplots(len(CURVES), 2, sharex="col", sharey="row")
     for row, (column, title) in zip(axes, CURVES, strict=True):
         for panel, unit in zip(row, ("step", "epoch"), strict=True):

@@ -1,31 +1,25 @@
 """Draws confusion matrices of labels: one panel for each checkpoint and split that was scored."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from experiments.pages import new_figure
 from lm.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MOST_WITH_COUNTS = 20  # labels; with more, the counts would not fit their cells
 COLUMNS = 2
 
 
-def draw_confusion(confusion: dict, where: str) -> "Figure":
-    """Draws counts, coloured by their share of the row (the true label).
+def draw_confusion(confusion: dict, where: str):
+    """Draws a figure of counts, coloured by their share of the row (the true label).
 
     confusion: that of a run's record (experiments/ledger/records.py); where: its file, for errors
     Raises UserError if the shape of a matrix does not match the labels.
     """
-    from matplotlib.figure import Figure
-
     labels, scores = confusion["labels"], confusion["scores"]
     side, size = min(3 + 0.2 * len(labels), 14), 9 if len(labels) <= MOST_WITH_COUNTS else 6
     columns = min(COLUMNS, len(scores))
     rows = -(-len(scores) // columns)
-    figure = Figure(figsize=(side * columns, side * rows), layout="constrained")
+    figure = new_figure(side * columns, side * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels[len(scores) :]:
         panel.set_visible(False)

@@ -2,21 +2,17 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from experiments.ledger.records import METRICS_ROW, make_record
 from experiments.ledger.report import shown_verdict
 from experiments.ledger.verdicts import is_final, measured, verdict
-from experiments.pages import png_of, points, render, svg_of, use_log_axis
+from experiments.pages import new_figure, png_of, points, render, svg_of, use_log_axis
 from experiments.pages.attention import draw_attention, shown
 from experiments.pages.confusion import draw_confusion
 from experiments.pages.printed import changed_from_source, measures_of, targets_of
 from lm.runs.files import write_bytes
 from lm.runs.schema import read_rows
 from lm.scoring.measures import MEASURES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TARGET_COLUMNS = ("what", "reported", "ours", "verdict", "where")
 EXAMPLE_COLUMNS = ("source", "written", "target")
@@ -103,16 +99,14 @@ def example_row(example: dict, level: str | None) -> list[str]:
     return [*(between.join(map(shown, example[side])) for side in EXAMPLE_COLUMNS[:2]), example["target"]]
 
 
-def draw_curves(rows: list[dict], targets: list[dict]) -> "Figure":
+def draw_curves(rows: list[dict], targets: list[dict]):
     """Draws PANELS and validation measures against steps, and reported final perplexities as dashed lines."""
-    from matplotlib.figure import Figure
-
     panels = {"perplexity": PANELS["perplexity"]}
     for name, measure in MEASURES.items():
         if any(f"valid_{name}" in row for row in rows):
             panels.setdefault(measure.panel, {})[f"valid_{name}"] = f"{measure.label}, valid"
     panels |= PANELS
-    figure = Figure(figsize=(9, 8), layout="constrained")
+    figure = new_figure(9, 8)
     axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=(3, *[1] * (len(panels) - 1)))
     for panel, (title, columns) in zip(axes, panels.items(), strict=True):
         for column, label in columns.items():

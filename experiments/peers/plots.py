@@ -1,7 +1,7 @@
 """Plots the cost of a training step against sequence length, hidden size, vocabulary and batch size, and the speed of
 labelled sequences for three ways to pad them."""
 
-from experiments.pages import png_of
+from experiments.pages import new_figure, png_of
 from experiments.peers.workload import SWEEPS
 from lm.runs.files import write_bytes
 
@@ -49,9 +49,7 @@ def plot_all(record: dict, prefix: str) -> list[str]:
 
 def plot_padding(rows: dict[str, dict]) -> bytes:
     """Draws one bar per padding method. rows: {implementation: row}. Returns a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3), layout="constrained")
+    figure = new_figure(6, 3)
     axes = figure.subplots()
     for place, name in enumerate(PADDING):
         speed, (low, high) = rows[name]["tokens_per_s"], rows[name]["spread"]
@@ -66,9 +64,7 @@ def plot_padding(rows: dict[str, dict]) -> bytes:
 
 def plot(times: dict[str, dict[int, float]], axis: str) -> bytes:
     """Draws one line per implementation on two logarithmic axes. Returns a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    figure = new_figure(6, 4.5)
     axes = figure.subplots()
     for name, points in times.items():
         style = "k--" if name == "floor" else "o-"
