@@ -53,8 +53,10 @@ def run(config, workdir, data_dir=None):
     prepare_workdir(workdir, config)
     path = Path(workdir, "benchmark.json")
     record = read_record(path) if path.is_file() else {"rows": [], "absent": {}}
-    missing = {peer: reason for peer in peers if (reason := missing_package(peer))}
-    record["absent"] |= missing
+    packages = {peer: IMPLEMENTATIONS[peer].package for peer in peers}
+    missing = {peer: package for peer, package in packages.items() if importlib.util.find_spec(package) is None}
+    for peer, package in missing.items():
+        record["absent"][peer] = f"{package} is not installed: pip install -r requirements-bench.txt"
     peers = tuple(peer for peer in peers if peer not in missing)
     with open(Path(workdir, "benchmark.log"), "a", encoding="utf-8") as log:
         for workload in workloads:
@@ -113,13 +115,6 @@ def read_record(path: Path) -> dict:
         raise UserError(f"{error}; remove it to measure again") from error
 
 
-def missing_package(peer: str) -> str:
-    """Names the package that a peer lacks; "" if it is installed."""
-    package = IMPLEMENTATIONS[peer].package
-    installed = importlib.util.find_spec(package) is not None
-    return "" if installed else f"{package} is not installed: pip install -r requirements-bench.txt"
-
-
 # --- One workload ---------------------------------------------------------------------------------------------------
 
 
@@ -164,7 +159,6 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
     origin = describe_origin(started, threads)
     # Workloads may be measured on other days or revisions than the rest of the record.
     when = {"revision": (origin["git"] or {}).get("revision"), "date": origin["date"]}
-    rates = {name: rates[name] for name in finished}
     rows = [make_row(workload, name, rates, started[name], memory[name]) | when for name in finished]
     return rows, absent, origin
 
@@ -224,10 +218,8 @@ COLUMNS = "{:<22} {:<14} {:>12} {:>9} {:>10} {:>9} {:>9} {:>10}"
 
 def format_rows(rows: list[dict], header: bool) -> str:
     """A table with one line per row. spread: half of (highest - lowest), in percent of the median"""
-    lines = []
-    if header:
-        titles = ("workload", "implementation", "tokens/s", "spread", "ours/this", "/floor", "RSS MB", "compile s")
-        lines.append(COLUMNS.format(*titles))
+    titles = ("workload", "implementation", "tokens/s", "spread", "ours/this", "/floor", "RSS MB", "compile s")
+    lines = [COLUMNS.format(*titles)] if header else []
     for r in rows:
         low, high = r["spread"]
         lines.append(

@@ -54,8 +54,8 @@ def measure(setup: Setup, workdir: str, lanes: int) -> dict:
     together = Lanes([Recorder(setup, workdir)] * lanes, tokens)
     state = setup.initial_state()
     states, counts = together.states, jnp.full(together.slots, steps, jnp.int32)
-    alone_seconds, lane_seconds, first = [], [], None
-    for round_ in range(ROUNDS + 1):  # the first round compiles
+    alone_seconds, lane_seconds = [], []
+    for _ in range(ROUNDS + 1):
         began = time.perf_counter()
         for _ in range(lanes):
             state, measured = train_steps(setup, state, tokens, setup.hyper, steps)
@@ -65,12 +65,10 @@ def measure(setup: Setup, workdir: str, lanes: int) -> dict:
             together.program, together.mesh, together.within, states, together.data, together.hypers, counts
         )
         jax.block_until_ready(measured)
-        ended = time.perf_counter()
-        if round_ == 0:
-            first = ended - between
-            continue
         alone_seconds.append(between - began)
-        lane_seconds.append(ended - between)
+        lane_seconds.append(time.perf_counter() - between)
+    _, *alone_seconds = alone_seconds  # the first round compiles
+    first, *lane_seconds = lane_seconds
     ratios = [a / b for a, b in zip(alone_seconds, lane_seconds, strict=True)]
     trained = lanes * steps * setup.task.tokens_per_step
     row = {
@@ -101,8 +99,7 @@ def measure_whole_runs(config, workdir: Path, data_dir, count: int = WHOLE_RUNS)
     together, alone = time.perf_counter() - between, between - began
     ratio = alone / together
     print(f"{count} complete runs: {alone:.0f} s one after another, {together:.0f} s as lanes, {ratio:.2f} times")
-    seconds = {"seconds_one_after_another": alone, "seconds_as_lanes": together}
-    return {"lanes": count, **seconds, "ratio": ratio}
+    return {"lanes": count, "seconds_one_after_another": alone, "seconds_as_lanes": together, "ratio": ratio}
 
 
 def run_command(config, workdir: Path, data_dir, *flags: str):

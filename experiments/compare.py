@@ -36,7 +36,6 @@ from lm.tasks import PROTOCOLS, make_task
 from lm.training.summary import result_row
 
 NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
-ABSENT = "(absent)"
 
 
 class FinishedRun(NamedTuple):
@@ -81,9 +80,8 @@ def run(config, workdir, data_dir=None, runs=(), split="valid", checkpoint="last
 def read_runs(workdirs: tuple[str, ...]) -> list[FinishedRun]:
     """Reads the finished runs in the directories. Raises UserError for an unfinished run, and for fewer than two."""
     if len(workdirs) < 2:
-        raise UserError(
-            f"compare needs the directories of two or more runs, such as RUN_A RUN_B; {len(workdirs)} given"
-        )
+        given = f"{len(workdirs)} given"
+        raise UserError(f"compare needs the directories of two or more runs, such as RUN_A RUN_B; {given}")
     paths = [Path(workdir) for workdir in workdirs]
     for path in paths:
         if not path.is_dir():
@@ -91,16 +89,11 @@ def read_runs(workdirs: tuple[str, ...]) -> list[FinishedRun]:
         missing = [name for name in NEEDED if not (path / name).exists()]
         if missing:
             raise UserError(f"{path} holds no finished run: {', '.join(missing)} is missing")
-    labelled = zip(label_paths(paths), paths, strict=True)
-    return [
-        FinishedRun(label, path, read_config(path) or {}, make_record(path), symbols_of(path))
-        for label, path in labelled
-    ]
-
-
-def symbols_of(workdir: Path) -> str:
-    """The SHA-256 of the run's vocabulary; "" if it has none."""
-    return sha256_of(workdir / VOCABULARY) if (workdir / VOCABULARY).is_file() else ""
+    found = []
+    for label, path in zip(label_paths(paths), paths, strict=True):
+        symbols = sha256_of(path / VOCABULARY) if (path / VOCABULARY).is_file() else ""
+        found.append(FinishedRun(label, path, read_config(path) or {}, make_record(path), symbols))
+    return found
 
 
 def label_paths(paths: list[Path]) -> list[str]:
@@ -139,51 +132,39 @@ class Model(NamedTuple):
 
 def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
     """{metric: its value in each run, or None}: scores, then numbers of the training."""
-    scores = score_rows(runs)
+    shown = {
+        "last mean training loss": "final_mean_loss",
+        "steps": "steps",
+        "training seconds": "wall_time_s",
+        "tokens/s": "tokens_per_s",
+    }
     training = [
-        {
-            "last mean training loss": each.record["train"]["final_mean_loss"],
-            "steps": each.record["train"]["steps"],
-            "training seconds": each.record["train"]["wall_time_s"],
-            "tokens/s": each.record["train"]["tokens_per_s"],
-            **{key: each.record[key] for key in ("parameters", "seed", "corpus")},
-        }
+        {name: each.record["train"][key] for name, key in shown.items()}
+        | {key: each.record[key] for key in ("parameters", "seed", "corpus")}
         for each in runs
     ]
-    return side_by_side(scores, None) | side_by_side(training, None)
+    return side_by_side(score_rows(runs), None) | side_by_side(training, None)
 
 
 def score_rows(runs: list[FinishedRun]) -> list[dict[str, float]]:
     """{description: score} for each run. If settings differ between runs, a description names them; if texts differ,
     the first run with that text."""
-    named = [
-        (
-            number,
-            describe_score(row, metric),
-            text_of(each, row["split"], metric),
-            settings_of(each, row, metric),
-            row[metric],
-        )
-        for number, each in enumerate(runs)
-        for row in each.record["results"]
-        for metric in measures_of(row) or ["perplexity"]
-    ]
-    texts: dict[str, dict[str, str]] = {}
-    settings: dict[str, set[str]] = {}
-    for number, name, text, chosen, _ in named:
-        texts.setdefault(name, {}).setdefault(text, runs[number].label)
-        settings.setdefault(name, set()).add(chosen)
+    named: dict[str, list[tuple]] = {}
+    for number, each in enumerate(runs):
+        for row in each.record["results"]:
+            for metric in measures_of(row) or ["perplexity"]:
+                name = f"{row['which']} {row['split']} {metric} ({row['protocol']}, {row['targets']:,} targets)"
+                kinds = settings_of(each, row, metric), text_of(each, row["split"], metric)
+                named.setdefault(name, []).append((number, *kinds, row[metric]))
     scores: list[dict[str, float]] = [{} for _ in runs]
-    for number, name, text, chosen, value in named:
-        more = [chosen] if len(settings[name]) > 1 else []
-        more += [f"text of {texts[name][text]}"] if len(texts[name]) > 1 else []
-        scores[number]["; ".join([name, *more])] = value
+    for name, found in named.items():
+        settings = {chosen for _, chosen, _, _ in found}
+        labels = {text: runs[number].label for number, _, text, _ in reversed(found)}  # the first run with each text
+        for number, chosen, text, value in found:
+            more = [chosen] if len(settings) > 1 else []
+            more += [f"text of {labels[text]}"] if len(labels) > 1 else []
+            scores[number]["; ".join([name, *more])] = value
     return scores
-
-
-def describe_score(row: dict, metric: str) -> str:
-    """Describes a metric of a row of the results in summary.json."""
-    return f"{row['which']} {row['split']} {metric} ({row['protocol']}, {row['targets']:,} targets)"
 
 
 def settings_of(run: FinishedRun, row: dict, metric: str) -> str:
@@ -215,7 +196,7 @@ def text_of(run: FinishedRun, split: str, metric: str) -> str:
 
 def config_differences(runs: list[FinishedRun]) -> dict[str, list]:
     """{dotted config key: its value in each run}, for keys that differ between runs."""
-    table = side_by_side([flat(each.config) for each in runs], ABSENT)
+    table = side_by_side([flat(each.config) for each in runs], "(absent)")
     return {key: values for key, values in sorted(table.items()) if any(value != values[0] for value in values)}
 
 
@@ -237,7 +218,7 @@ def compare_pairs(runs: list[FinishedRun], models: list[Model], split: str) -> l
         count = min(len(nats(a)), len(nats(b)))  # a model that reads more context has fewer targets
         ours, theirs = nats(a)[-count:], nats(b)[-count:]
         found = paired_bootstrap(ours, theirs)
-        better = {"a is better": f"{row['a']} is better", "b is better": f"{row['b']} is better"}
+        better = {f"{name} is better": f"{row[name]} is better" for name in "ab"}
         means = [float(each.mean(dtype=np.float64)) for each in (ours, theirs)]
         rows.append(
             row

@@ -25,6 +25,13 @@ WORDS, SIZE, UNITS, STEPS = 7, 4, 5, 3  # vocabulary, embedding, hidden units, t
 TOKENS, TARGETS = [2, 5, 2], [5, 2, 0]  # a word occurs twice: its row gets two gradients
 WIDTH = 1e-5  # step of the central differences
 CARRIES = {"elman_sigmoid": HiddenCarry, "lstm": LSTMCarry, "gru": HiddenCarry}
+WINDOW_SHAPES = {
+    "embedding": (WORDS, SIZE),
+    "input_kernel": (len(TOKENS) * SIZE, UNITS),
+    "bias": (UNITS,),
+    "output_kernel": (UNITS, 5),
+    "output_bias": (5,),
+}
 
 
 def run(config, workdir, data_dir=None):
@@ -49,8 +56,8 @@ def _shown(value) -> str:
 # --- Models ---------------------------------------------------------------------------------------------------------
 
 
-def random_parameters(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> derivations.Parameters:
-    draw_number = np.random.default_rng(seed)
+def random_parameters(shapes: dict[str, tuple[int, ...]]) -> derivations.Parameters:
+    draw_number = np.random.default_rng(0)
     return {name: draw_number.normal(0, 0.7, shape) for name, shape in shapes.items()}
 
 
@@ -58,16 +65,6 @@ def cell_named(name: str) -> Cell:
     cell = CELLS[name]
     assert isinstance(cell, Cell)
     return cell
-
-
-def window_shapes() -> dict[str, tuple[int, ...]]:
-    return {
-        "embedding": (WORDS, SIZE),
-        "input_kernel": (len(TOKENS) * SIZE, UNITS),
-        "bias": (UNITS,),
-        "output_kernel": (UNITS, 5),
-        "output_bias": (5,),
-    }
 
 
 def network_shapes(cell: str) -> dict[str, tuple[int, ...]]:
@@ -106,7 +103,7 @@ def two_steps_loss(p):
 def agreements() -> list[dict]:
     """A row per model and parameter: relative distance of the hand-derived gradient from the two other gradients."""
     window = functools.partial(derivations.window, tokens=TOKENS, label=1)
-    rows = compare("window", window, window_loss, random_parameters(window_shapes()))
+    rows = compare("window", window, window_loss, random_parameters(WINDOW_SHAPES))
     for cell in derivations.RECURRENCES:
         by_hand = functools.partial(derivations.network, cell, tokens=TOKENS, targets=TARGETS)
         rows += compare(cell, by_hand, functools.partial(network_loss, cell), random_parameters(network_shapes(cell)))
@@ -152,7 +149,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 def wrong_formulas() -> list[dict]:
     """One row for each wrong formula of Salvatore (2017) and each parameter: how far the gradient as printed, and the
     corrected gradient, are from automatic differentiation (relative distances)."""
-    p, window = random_parameters(window_shapes()), functools.partial(derivations.window, tokens=TOKENS, label=1)
+    p, window = random_parameters(WINDOW_SHAPES), functools.partial(derivations.window, tokens=TOKENS, label=1)
     q, two = random_parameters(network_shapes("elman_sigmoid")), derivations.last_of_two_steps
     pairs = {
         "2a: tanh' is twice 1 - tanh^2": (window(p)[1], window(p, slope=derivations.salvatore_tanh_slope)[1]),
@@ -161,10 +158,8 @@ def wrong_formulas() -> list[dict]:
             two(q, TOKENS[:2], TARGETS[1], derivations.salvatore_paths)[1],
         ),
     }
-    automatic = [
-        jax.grad(window_loss)(jax.tree.map(jnp.asarray, p)),
-        jax.grad(two_steps_loss)(jax.tree.map(jnp.asarray, q)),
-    ]
+    losses = ((window_loss, p), (two_steps_loss, q))
+    automatic = [jax.grad(loss)(jax.tree.map(jnp.asarray, parameters)) for loss, parameters in losses]
     return [
         {
             "formula": formula,

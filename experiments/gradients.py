@@ -188,17 +188,16 @@ def run(config, workdir, data_dir=None):
     book's numbers if `workdir` holds no run."""
     del data_dir
     workdir = make_directory(workdir)
-    demo, has_run = demonstration(), (workdir / "config.json").exists()
-    trained = trained_norms(open_run(workdir)) if has_run else {}
-    if not has_run:
+    demo, trained = demonstration(), {}
+    if (workdir / "config.json").exists():
+        trained = trained_norms(open_run(workdir))
+    else:
         print_demonstration(demo)
     key = jax.random.key(config.seed)
-    norms = {name: gradient_norms(name, config.model.hidden[0], STEPS, key) for name in CELLS}
-    norms |= trained
+    norms = {name: gradient_norms(name, config.model.hidden[0], STEPS, key) for name in CELLS} | trained
     for name, values in norms.items():
-        print(
-            f"{name}: |d loss / d h| is {values[-1]:.3g} at the last step and {values[0]:.3g} at the first of {STEPS}"
-        )
+        ends = f"{values[-1]:.3g} at the last step and {values[0]:.3g} at the first of {STEPS}"
+        print(f"{name}: |d loss / d h| is {ends}")
     record = {"demonstration": demo, "norms": norms}
     write_json(workdir / "gradients.json", record)
     write_bytes(workdir / "gradients.png", plot({"How far a gradient reaches back": norms}))

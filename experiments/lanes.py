@@ -19,6 +19,7 @@ from experiments.train import load_corpus, read_test_of, setup_on
 from lm.errors import UserError
 from lm.machine.cores import one_device_per_core
 from lm.runs.files import write_json
+from lm.runs.plain import flat
 from lm.training.lanes import same_program, train_lanes
 
 MOST_LANES = 1000
@@ -42,9 +43,8 @@ def run(config, workdir, data_dir=None, lanes=None):
     if all("error" in outcome for outcome in report.values()):
         raise UserError(f"every lane failed; the first error: {outcomes[0]}")
     for first, second in equal_pairs(report):
-        print(
-            f"warning: {first} and {second} have equal numbers: the keys they differ in have no effect", file=sys.stderr
-        )
+        what = "have equal numbers: the keys they differ in have no effect"
+        print(f"warning: {first} and {second} {what}", file=sys.stderr)
     return report
 
 
@@ -106,12 +106,10 @@ def _changed(config, changes: dict):
 
 def _values(config: ml_collections.ConfigDict, key: str, text: str) -> list:
     """Parses `text` into values of the key's type. Raises UserError for an unknown key or an invalid value."""
-    default = ml_collections.FrozenConfigDict(config)
-    for part in key.split("."):
-        if not hasattr(default, "keys") or part not in default:
-            raise UserError(f"--lanes: there is no config.{key}")
-        default = default[part]
-    kind = type(default)
+    keys = flat(config.to_dict())
+    if key not in keys:
+        raise UserError(f"--lanes: there is no config.{key}")
+    kind = type(keys[key])
     if kind not in (int, float, str):
         raise UserError(f"--lanes: config.{key} must be a number or a name, not {kind.__name__}")
     try:

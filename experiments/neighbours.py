@@ -12,15 +12,7 @@ picture shows the words by their first two principal components, and their vecto
 import numpy as np
 
 from experiments.pages import new_figure, png_of
-from lm.data.vectors import (
-    WordVectors,
-    load_glove,
-    nearest_words,
-    parse_expression,
-    project,
-    read_word_vectors,
-    unit,
-)
+from lm.data.vectors import WordVectors, load_glove, nearest_words, parse_expression, project, read_word_vectors, unit
 from lm.errors import UserError
 from lm.runs.files import make_own_directory, write_bytes, write_json
 

@@ -59,7 +59,8 @@ def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
         raise UserError(f"the run in --workdir={workdir} cannot go on record: {'; '.join(wrong)}")
     path = write_record(record, directory / RECORDS)
     renew(directory, claims)
-    print_replaced(old, [record])
+    for line in replacements(old, [record]):
+        print(line)
     print(f"wrote {path}, {directory / 'ledger.json'} and its reports")
     return path
 
@@ -74,15 +75,10 @@ def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
     old = load_records(directory / RECORDS)
     copy_all(records, workdir, directory)
     renew(directory, claims, stored_reasons(workdir))
-    print_replaced(old, load_records(workdir / RECORDS))
+    for line in replacements(old, load_records(workdir / RECORDS)):
+        print(line)
     print(f"wrote {directory / 'ledger.json'}: {len(records)} records from {workdir}, and {len(kept)} kept")
     return directory / "ledger.json"
-
-
-def print_replaced(old: Sequence[dict], new: Sequence[dict]):
-    """Prints which records were replaced. Old records that were committed are still in git."""
-    for line in replacements(old, new):
-        print(line)
 
 
 def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:

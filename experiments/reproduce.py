@@ -37,7 +37,6 @@ from lm.runs.files import make_directory
 from lm.runs.schema import read_json
 
 LONG = 10  # minutes; jobs that take longer print estimates before they start
-SHOWN = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
 # Seconds within which a repeated signal counts as one: timeout(1) signals a process and then its group.
 SAME_SIGNAL = 1.0
 
@@ -109,7 +108,7 @@ def train_and_judge(job: Job, runs: list[PlannedRun]) -> dict:
             else:
                 job.reasons.setdefault(each.title, "interrupted before it started; run the same command again")
         content = storage.renew(job.workdir, all_claims(), job.reasons)
-        print(table(SHOWN, report.select(content["rows"], SHOWN)))
+        print(table(report.SHORT_COLUMNS, report.select(content["rows"], report.SHORT_COLUMNS)))
         for title, reason in content["not_run"].items():
             print(f"{title} is not run: {reason}")
         print(f"wrote {job.workdir / 'report.md'} and {job.workdir / 'report.html'}")
@@ -122,9 +121,8 @@ def record_of(workdir: Path, each: PlannedRun) -> dict | None:
 
     Compares today's identities: a config key added after the run changes the identity in the directory's name.
     """
-    directories = sorted((workdir / "runs").glob(f"{each.title}.*"))
     records = []
-    for directory in directories:
+    for directory in sorted((workdir / "runs").glob(f"{each.title}.*")):
         if (directory / "summary.json").is_file():
             with contextlib.suppress(UserError):
                 records.append(make_record(directory))

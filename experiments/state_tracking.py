@@ -103,20 +103,17 @@ def measure(cell: str, task: str, directory: Path, data_dir=None) -> dict:
 
 def as_table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
     """(columns, rows) with a row per cell: the mean and the standard deviation of each task's accuracy."""
-    cells = list(dict.fromkeys(row["cell"] for row in rows))
-    found = {(row["cell"], row["task"]): np.array(row["values"]) for row in rows}
-    shown = [
-        [cell, *(f"{found[cell, task].mean():.3f} ± {found[cell, task].std(ddof=1):.3f}" for task in STATE_TASKS)]
-        for cell in cells
-    ]
-    return ["cell", *STATE_TASKS], shown
+    shown: dict[str, list[str]] = {}
+    for row in rows:
+        mean_and_sd = f"{np.mean(row['values']):.3f} ± {np.std(row['values'], ddof=1):.3f}"
+        shown.setdefault(row["cell"], [row["cell"]]).append(mean_and_sd)
+    return ["cell", *STATE_TASKS], list(shown.values())
 
 
 def draw(rows: list[dict]):
     """Draws the mean accuracy of each cell and task as a heat map, in bold type if the task is solved."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
-    found = {(row["cell"], row["task"]): row["mean"] for row in rows}
-    values = np.array([[found[cell, task] for task in STATE_TASKS] for cell in cells])
+    values = np.array([row["mean"] for row in rows]).reshape(len(cells), len(STATE_TASKS))
     figure = new_figure(6, 1.2 + 0.3 * len(cells))
     axes = figure.subplots()
     axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")

@@ -11,6 +11,7 @@ from lm.scoring.uncertainty import summarize_seeds
 
 Draw = Callable[[str, list[dict], list[dict]], bytes]  # (config, its records, its rows) -> SVG
 TITLE = "Reported numbers against ours"
+SHORT_COLUMNS = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
 POINT_COLUMNS = ("config", "what", "reported", "ours", "95% interval", "seeds", "verdict", "corpus")
 COLUMNS = (*POINT_COLUMNS, "protocol", "scored")
 SOURCE_COLUMNS = ("config", "what", "source", "where")

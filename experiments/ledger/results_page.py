@@ -8,13 +8,12 @@ import itertools
 from experiments.ledger.claims import all_claims
 from experiments.ledger.contents import derive
 from experiments.ledger.records import RESULTS, load_records
-from experiments.ledger.report import OTHER_COLUMNS, other_cells, select, summary_line
+from experiments.ledger.report import OTHER_COLUMNS, SHORT_COLUMNS, other_cells, select, summary_line
 from experiments.ledger.storage import stored_reasons
 from experiments.ledger.verdicts import is_final
 from experiments.pages.markdown import README, ROOT, table, write_section
 
 PAGE = ROOT / "docs" / "results.md"
-README_COLUMNS = ("config", "what", "reported", "ours", "verdict", "corpus", "seeds")
 PAGE_COLUMNS = ("config", "what", "reported", "ours", "95% interval", "seeds", "verdict", "protocol", "corpus")
 _SPLITS = ("test", "valid", "train")  # README shows the number of the first of these splits that has one
 
@@ -23,18 +22,14 @@ def sections() -> dict:
     """{(file, name of a section in the file): generated Markdown}"""
     content = derive(load_records(), all_claims(), stored_reasons(RESULTS))
     rows = content["rows"]
+    reported = [row for row in rows if row["kind"] == "reported"]  # without this project's aims
     return {
-        (README, "results"): table(README_COLUMNS, select(final_rows(reported(rows)), README_COLUMNS)),
+        (README, "results"): table(SHORT_COLUMNS, select(final_rows(reported), SHORT_COLUMNS)),
         (PAGE, "summary"): summary_line(rows),
         (PAGE, "reported numbers"): table(PAGE_COLUMNS, select(filter(is_final, rows), PAGE_COLUMNS)),
         (PAGE, "training curves"): table(PAGE_COLUMNS, select(itertools.filterfalse(is_final, rows), PAGE_COLUMNS)),
         (PAGE, "other protocols"): table(OTHER_COLUMNS, map(other_cells, content["other_scores"])),
     }
-
-
-def reported(rows: list[dict]) -> list[dict]:
-    """The rows for numbers that a source reports, without those for this project's aims."""
-    return [row for row in rows if row["kind"] == "reported"]
 
 
 def final_rows(rows: list[dict]) -> list[dict]:

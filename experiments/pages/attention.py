@@ -18,10 +18,8 @@ def draw_attention(examples: Sequence[dict], where: str):
     """
     rows = -(-len(examples) // COLUMNS)
     figure = new_figure(7 * COLUMNS, 4.5 * rows)
-    panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    for panel in panels[len(examples) :]:
-        panel.set_visible(False)
-    for panel, example in zip(panels, examples, strict=False):
+    for place, example in enumerate(examples, 1):
+        panel = figure.add_subplot(rows, COLUMNS, place)
         source, written = example["source"], example["written"]
         if [len(row) for row in example["attention"]] != [len(source)] * len(written):
             raise UserError(f"{where}: examples: attention needs a row per written symbol, a column per source token")

@@ -20,18 +20,15 @@ def draw_confusion(confusion: dict, where: str):
     columns = min(COLUMNS, len(scores))
     rows = -(-len(scores) // columns)
     figure = new_figure(side * columns, side * rows)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels[len(scores) :]:
-        panel.set_visible(False)
-    for panel, score in zip(panels, scores, strict=False):
+    for place, score in enumerate(scores, 1):
+        panel = figure.add_subplot(rows, columns, place)
         if [len(row) for row in score["counts"]] != [len(labels)] * len(labels):
             raise UserError(f"{where}: confusion: counts needs a row and a column for each of {len(labels)} labels")
         counts = np.array(score["counts"])
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        panel.set(xlabel="predicted", ylabel="true")
         panel.set_title(f"{score['which']} {score['split']}", fontsize=10)
-        panel.set_xlabel("predicted")
-        panel.set_ylabel("true")
         panel.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size, parse_math=False)
         panel.set_yticks(range(len(labels)), labels, fontsize=size, parse_math=False)
         if len(labels) <= MOST_WITH_COUNTS:
