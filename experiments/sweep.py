@@ -22,13 +22,13 @@ import optuna
 from ml_collections import ConfigDict
 from optuna.trial import TrialState
 
-from configs.rules import check_values
-from experiments.sweeps import pictures
-from experiments.sweeps.plan import PLANNED, check_settings, number_of_trials, plan_trial
+from configs.rules import SWEEP_RULES, check_values
+from experiments.sweeps.plan import PLANNED, number_of_trials, plan_trial
 from experiments.sweeps.space import incomparable, make_space, trial_config
 from experiments.sweeps.study import Place, definition_of, open_sweep, quiet_optuna, storage_errors
 from experiments.sweeps.supervisor import supervise
 from experiments.sweeps.trials import FINISHED, directory_of, failure_of, origin, trials_without_surplus
+from experiments.train import estimate_all
 from lm.errors import UserError
 from lm.machine.signals import raising
 from lm.runs import lock
@@ -44,7 +44,9 @@ def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=
     if keys := incomparable(axes):
         what = "changes what validation measures: the best value may be of an easier text or protocol"
         print(f"warning: config.space: {', '.join(keys)} {what}", file=sys.stderr)
-    check_settings(config)
+    check_values(config, SWEEP_RULES)
+    if config.sampler != "grid" and not config.trials:
+        raise UserError("config.trials must be positive for every sampler except grid")
     if jobs < 1:
         raise UserError(f"--jobs={jobs}: must be at least 1")
     if dry_run:
@@ -62,6 +64,8 @@ def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=
         supervise(sweep, jobs)
         content = summarise(sweep.study, config.name)
         write_json(directory / "sweep.json", content)
+        from experiments.sweeps import pictures  # matplotlib takes long to import
+
         pictures.write_report(sweep.study, directory)
     print_best(content, config.run.name)
     if not content["best"]:
@@ -76,8 +80,6 @@ def estimate(config: ConfigDict, data_dir, jobs: int):
 
     A sampler that depends on results cannot be planned: its trials are replaced by random ones.
     """
-    from experiments.train import estimate_all
-
     if config.sampler not in PLANNED:
         print(f"config.sampler={config.sampler} chooses trials by results: the estimate is for random trials")
         config = config.copy_and_resolve_references()
@@ -103,7 +105,7 @@ def summarise(study: optuna.Study, name: str) -> dict:
         for number, (_, trial) in enumerate(sorted(last.items()))
     ]
     complete = [trial for trial in trials if trial["value"] is not None]
-    best = min(complete, key=lambda trial: trial["value"]) if complete else None
+    best = min(complete, key=lambda trial: trial["value"], default=None)
     return plain({"name": name, "trials": trials, "best": best})
 
 

@@ -7,11 +7,7 @@ from experiments.ledger.verdicts import is_final
 from experiments.pages import new_figure, points, svg_of, use_log_axis
 
 # Columns of a record's curve that are drawn, if the run has them, with their label.
-DRAWN = {
-    "epoch_perplexity": "ours, train (epochs)",
-    "perplexity": "ours, train",
-    "valid_perplexity": "ours, valid",
-}
+DRAWN = {"epoch_perplexity": "ours, train (epochs)", "perplexity": "ours, train", "valid_perplexity": "ours, valid"}
 COLOURS = {"train": "#1b6ca8", "valid": "#c8553d", "test": "#4a7c59"}  # by split
 
 

@@ -62,10 +62,7 @@ SUMMARY = {
         str: (NUMBER, None),
     },
     "samples?": [str],
-    "confusion?": {
-        "labels": [str],
-        "scores": [{"which": str, "split": str, "counts": [[int]]}],
-    },
+    "confusion?": {"labels": [str], "scores": [{"which": str, "split": str, "counts": [[int]]}]},
     "examples?": [{"source": [str], "written": [str], "target": str, "attention?": [[NUMBER]]}],
     "provenance": {
         "identity": str,

@@ -33,18 +33,14 @@ def caption(name: str) -> str:
     return "speed by padding" if name == "padding" else f"cost against {AXES[name]}"
 
 
-def plot_all(record: dict, prefix: str) -> list[str]:
-    """Writes PREFIXcost_*.png for each measured sweep and, if measured, PREFIXpadding.png. Returns the paths."""
-    paths = []
+def plot_all(record: dict, prefix: str):
+    """Writes PREFIXcost_*.png for each measured sweep and, if measured, PREFIXpadding.png."""
     for sweep in SWEEPS:
         if times := milliseconds(record, sweep):
-            paths.append(f"{prefix}{sweep}.png")
-            write_bytes(paths[-1], plot(times, AXES[sweep]))
+            write_bytes(f"{prefix}{sweep}.png", plot(times, AXES[sweep]))
     rows = {row["implementation"]: row for row in record["rows"] if row["workload"] == "imdb_padding"}
     if rows.keys() >= PADDING.keys():
-        paths.append(f"{prefix}padding.png")
-        write_bytes(paths[-1], plot_padding(rows))
-    return paths
+        write_bytes(f"{prefix}padding.png", plot_padding(rows))
 
 
 def plot_padding(rows: dict[str, dict]) -> bytes:
@@ -69,8 +65,7 @@ def plot(times: dict[str, dict[int, float]], axis: str) -> bytes:
     for name, points in times.items():
         style = "k--" if name == "floor" else "o-"
         axes.loglog(*zip(*sorted(points.items()), strict=True), style, label=LABELS.get(name, name))
-    axes.set_xlabel(axis)
-    axes.set_ylabel("milliseconds a training step")
+    axes.set(xlabel=axis, ylabel="milliseconds a training step")
     axes.legend()
     axes.grid(alpha=0.3, which="both")
     return png_of(figure)

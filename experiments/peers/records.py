@@ -34,10 +34,7 @@ BENCHMARK = {
 LANES_SPEED = {
     "rows": [{"lanes": int, "tokens_per_s": NUMBER, "ratio": NUMBER, "ratio_lowest": NUMBER, "ratio_highest": NUMBER}],
     "whole_runs?": {"lanes": int, "seconds_one_after_another": NUMBER, "seconds_as_lanes": NUMBER, "ratio": NUMBER},
-    "provenance": {
-        "config": {"name": str},
-        "device": {"platform": str, "cpu": str, "kind": str, "count": int},
-    },
+    "provenance": {"config": {"name": str}, "device": {"platform": str, "cpu": str, "kind": str, "count": int}},
 }
 
 

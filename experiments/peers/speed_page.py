@@ -63,8 +63,12 @@ def device_section(path: Path, benchmark: dict) -> str:
     device, versions = benchmark["device"], benchmark["versions"]
     libraries = ", ".join(f"{name} {versions[name]}" for name in LIBRARIES if name in versions)
     intro = f"**{device_name(device)}**, float32, {dates_and_revisions(benchmark)}; {libraries}."
-    parts = [intro, speed_table(benchmark), cost_table(benchmark), labelled_table(benchmark)]
-    parts = [part for part in parts if part]
+    workloads = by_workload(benchmark)
+    texts = {name: rows for name, rows in workloads.items() if name not in LABELLED_WORKLOADS}
+    labelled = {name: rows for name, rows in workloads.items() if name in LABELLED_WORKLOADS}
+    peers = [peer for peer in PEERS if any(peer in rows for rows in texts.values())]
+    parts = [intro, speed_table(texts, peers), cost_table(texts, peers)]
+    parts += [labelled_table(labelled)] if labelled else []
     if benchmark["absent"]:
         parts.append(f"Absent: {'; '.join(f'{name}: {why}' for name, why in benchmark['absent'].items())}.")
     lanes_path = path.with_name(path.name.replace("benchmark.", "lanes.", 1))
@@ -102,19 +106,8 @@ def by_workload(benchmark: dict) -> dict[str, dict[str, dict]]:
     return found
 
 
-def of_texts(benchmark: dict) -> dict[str, dict[str, dict]]:
-    """`by_workload`, without the workloads of labelled sequences."""
-    return {name: rows for name, rows in by_workload(benchmark).items() if name not in LABELLED_WORKLOADS}
-
-
-def measured_peers(workloads: dict[str, dict[str, dict]]) -> list[str]:
-    return [peer for peer in PEERS if any(peer in rows for rows in workloads.values())]
-
-
-def speed_table(benchmark: dict) -> str:
+def speed_table(workloads: dict[str, dict[str, dict]], peers: list[str]) -> str:
     """This project's speed, and its ratio to the floor and to each peer."""
-    workloads = of_texts(benchmark)
-    peers = measured_peers(workloads)
     rows = []
     for workload, found in workloads.items():
         ratios = [f"{found[peer]['ratio']:.2f}" if peer in found else "" for peer in peers]
@@ -132,30 +125,28 @@ def cost_of(row: dict) -> str:
     return f"{row['peak_rss_mb']:,.0f} / {row['compile_s']:.1f}"
 
 
-def cost_table(benchmark: dict) -> str:
+def cost_table(workloads: dict[str, dict[str, dict]], peers: list[str]) -> str:
     """Peak memory in MB and compile time in seconds of each implementation."""
-    workloads = of_texts(benchmark)
-    names = ["lm", *measured_peers(workloads)]
-    rows = []
-    for workload, found in workloads.items():
-        rows.append([workload, *(cost_of(found[name]) if name in found else "" for name in names)])
+    names = ["lm", *peers]
+    rows = [
+        [workload, *(cost_of(found[name]) if name in found else "" for name in names)]
+        for workload, found in workloads.items()
+    ]
     return table(("peak MB / compile s", *names), rows)
 
 
-def labelled_table(benchmark: dict) -> str:
-    """A row for each implementation of each workload of labelled sequences; "" if none was measured."""
+def labelled_table(workloads: dict[str, dict[str, dict]]) -> str:
+    """A row for each implementation of each workload of labelled sequences."""
     rows = []
-    for name, found in by_workload(benchmark).items():
-        if name not in LABELLED_WORKLOADS:
-            continue
+    for name, found in workloads.items():
         [workload] = WORKLOADS[name]  # a name may stand for several workloads; these stand for one
         for implementation, row in found.items():
             batch = IMPLEMENTATIONS[implementation].arguments.get("batch", workload.batch)
             milliseconds = 1e3 * workload._replace(batch=batch).tokens / row["tokens_per_s"]
-            speed = speed_of(row)
-            rows.append([name, implementation, speed, f"{milliseconds:,.1f}", f"{row['ratio']:.2f}", cost_of(row)])
+            numbers = [speed_of(row), f"{milliseconds:,.1f}", f"{row['ratio']:.2f}", cost_of(row)]
+            rows.append([name, implementation, *numbers])
     titles = ("labelled sequences", "implementation", "tokens/s", "ms a step", "lm / this", "peak MB / compile s")
-    return table(titles, rows) if rows else ""
+    return table(titles, rows)
 
 
 def lanes_section(lanes: dict) -> str:

@@ -187,20 +187,8 @@ _CORE = (
 CORE = tuple(workload.name for workload in _CORE)
 
 # The LSTM of configs/imdb/article.py, with as many sequences as IMDB has.
-_IMDB = Workload(
-    "imdb_train",
-    "classify",
-    "lstm",
-    32,
-    (100,),
-    5000,
-    64,
-    218,
-    learning_rate=1e-3,
-    length=500,
-    buckets=8,
-    sequences=25_000,
-)
+_IMDB = Workload("imdb_train", "classify", "lstm", 32, (100,), 5000, 64, 218, learning_rate=1e-3)
+_IMDB = _IMDB._replace(length=500, buckets=8, sequences=25_000)
 _LABELLED = (_IMDB, _IMDB._replace(name="imdb_padding", kind="padding"))
 LABELLED_WORKLOADS = tuple(workload.name for workload in _LABELLED)
 

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from matplotlib import colormaps, pyplot
+from matplotlib.ticker import LogFormatter
 from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization import matplotlib as plots
 
 from experiments.pages import render
 from experiments.sweeps.progress import format_value
@@ -44,6 +47,10 @@ def write_report(study: optuna.Study, workdir: str | Path):
     for name, (_, image) in images.items():
         write_bytes(Path(workdir, f"{name}.png"), image)
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
+    rows = []
+    for trial in trials:
+        state = describe_state(trial) + (" (best)" if [trial] == complete[:1] else "")
+        rows.append([trial.number, *map(trial.params.get, keys), state, trial.user_attrs.get("seconds")])
     definition = study.user_attrs.get("definition")
     page = render(
         "sweep.html",
@@ -54,15 +61,7 @@ def write_report(study: optuna.Study, workdir: str | Path):
         ceiling=CEILING,
         images=list(images.values()),
         columns=["trial", *keys, PERPLEXITY, "seconds"],
-        rows=[
-            [
-                trial.number,
-                *map(trial.params.get, keys),
-                describe_state(trial) + (" (best)" if [trial] == complete[:1] else ""),
-                trial.user_attrs.get("seconds"),
-            ]
-            for trial in trials
-        ],
+        rows=rows,
         links=[link_to(directory_of(study, trial), workdir) for trial in trials],
         definition=json.dumps(definition, indent=1) if definition else "",
     )
@@ -81,8 +80,6 @@ def link_to(directory: Path, workdir: str | Path) -> str:
 
 def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict[str, tuple[str, bytes]]:
     """Draws the pictures for which there are enough trials. Returns {name: (title, PNG)}."""
-    from matplotlib import pyplot
-
     drawings = {}
     if values:
         drawings["scatter"] = ("Validation perplexity against each parameter", draw_scatter)
@@ -107,9 +104,6 @@ def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict
 
 def current_png() -> bytes:
     """Returns the current figure as a PNG file with plain numbers on logarithmic axes. Closes the figure."""
-    from matplotlib import pyplot
-    from matplotlib.ticker import LogFormatter
-
     figure, image = pyplot.gcf(), io.BytesIO()
     for axis in (axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)):
         if axis.get_scale() == "log":
@@ -124,10 +118,7 @@ def current_png() -> bytes:
 
 
 def draw_scatter(study: optuna.Study, ceiling: float):
-    from matplotlib import pyplot
-    from optuna.visualization.matplotlib import plot_slice
-
-    plot_slice(study, target=lambda trial: min(value_of(trial), ceiling), target_name=PERPLEXITY)
+    plots.plot_slice(study, target=lambda trial: min(value_of(trial), ceiling), target_name=PERPLEXITY)
     figure = pyplot.gcf()
     panels = figure.axes[:-1]  # the last is the colour bar
     for panel in panels:
@@ -137,29 +128,23 @@ def draw_scatter(study: optuna.Study, ceiling: float):
 
 
 def draw_parallel(study: optuna.Study, ceiling: float):
-    from matplotlib import pyplot
-    from optuna.visualization.matplotlib import plot_parallel_coordinate
-
     name = f"log10 of {PERPLEXITY}"
-    plot_parallel_coordinate(study, target=lambda trial: math.log10(min(value_of(trial), ceiling)), target_name=name)
+    plots.plot_parallel_coordinate(
+        study, target=lambda trial: math.log10(min(value_of(trial), ceiling)), target_name=name
+    )
     for panel in pyplot.gcf().axes:
         panel.grid(visible=False)
     pyplot.gcf().set_size_inches(11, 4.5)
 
 
 def draw_importances(study: optuna.Study, ceiling: float):
-    from optuna.visualization.matplotlib import plot_param_importances
-
     del ceiling  # only ranks matter
-    plot_param_importances(study, target_name=PERPLEXITY)
+    plots.plot_param_importances(study, target_name=PERPLEXITY)
 
 
 def draw_curves(study: optuna.Study, ceiling: float):
     """Colours Optuna's curves by rank: its own colours distinguish at most twenty trials."""
-    from matplotlib import colormaps
-    from optuna.visualization.matplotlib import plot_intermediate_values
-
-    panel = plot_intermediate_values(study)
+    panel = plots.plot_intermediate_values(study)
     lines = sorted(panel.get_lines(), key=lambda line: np.min(line.get_ydata()))
     for place, line in enumerate(lines):
         line.set_color(colormaps["viridis"](place / len(lines)))

@@ -12,21 +12,12 @@ import numpy as np
 import optuna
 from ml_collections import ConfigDict
 
-from configs.rules import SWEEP_RULES, check_values
 from experiments.sweeps.space import Axis, as_parameter
 from experiments.sweeps.trials import place_of
-from lm.errors import UserError
 
 PLANNED = ("grid", "random", "quasi_random")  # samplers that ignore results
 SAMPLERS = (*PLANNED, "tpe")
 PRUNERS = ("none", "median", "asha")
-
-
-def check_settings(config: ConfigDict):
-    """Raises UserError for a wrong setting of the sampler, the pruner or the workers."""
-    check_values(config, SWEEP_RULES)
-    if config.sampler != "grid" and not config.trials:
-        raise UserError("config.trials must be positive for every sampler except grid")
 
 
 def number_of_trials(config: ConfigDict, axes: list[Axis]) -> int:

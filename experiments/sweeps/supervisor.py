@@ -17,6 +17,7 @@ from lm.errors import UserError
 from lm.machine.cores import available
 from lm.machine.processes import Child, stop
 from lm.machine.signals import Interrupted
+from lm.training.lanes import same_program
 
 POLL_SECONDS = 0.3
 LANES = 16  # at most, if config.lanes is 0
@@ -102,8 +103,6 @@ def lanes_at_once(sweep: Sweep) -> int:
     1 if later trials depend on earlier results. By default also 1 if the first trials differ in shape or are fewer than
     the cores.
     """
-    from lm.training.lanes import same_program
-
     config = sweep.config
     if config.lanes == 1 or config.sampler not in PLANNED or config.pruner != "none":
         return 1

@@ -111,7 +111,8 @@ def reporter(run: TrialRun) -> Callable[[int, float], None]:
     """Returns a function that reports a validation check, and raises TrialPruned if the pruner ends the trial."""
 
     def observe(step: int, perplexity: float):
-        check = 1 + sum(row["step"] < step for row in read_validations(run.directory))
+        earlier = [row for row in read_validations(run.directory) if row["step"] < step]
+        check = 1 + sum(row["valid_perplexity"] is not None for row in earlier)
         run.trial.report(perplexity, check)
         if run.trial.should_prune():
             raise optuna.TrialPruned(f"pruned at validation check {check}")
@@ -120,20 +121,17 @@ def reporter(run: TrialRun) -> Callable[[int, float], None]:
 
 
 def read_validations(directory: Path) -> list[dict]:
-    """The rows of metrics.jsonl that have a finite validation perplexity."""
-    return [row for row in read_metrics(directory) if row.get("valid_perplexity") is not None]
-
-
-def read_metrics(directory: Path) -> list[dict]:
+    """The rows of metrics.jsonl that have a validation perplexity; it is None if it is too large for a float."""
     path = directory / "metrics.jsonl"
-    return read_rows(path, METRICS_ROW) if path.is_file() else []
+    rows = read_rows(path, METRICS_ROW) if path.is_file() else []
+    return [row for row in rows if "valid_perplexity" in row]
 
 
 def tell_result(sweep: Sweep, run: TrialRun, failure: Exception | None, seconds: float):
     """Tells the study how a trial ended, unless another machine that presumed this one dead has done so."""
     trial, checks = run.trial, []
     if failure is None:
-        found = [row["valid_perplexity"] for row in read_metrics(run.directory) if "valid_perplexity" in row]
+        found = [row["valid_perplexity"] for row in read_validations(run.directory)]
         checks = [perplexity for perplexity in found if perplexity is not None]
         why = "every validation perplexity is too large for a float" if found else "there was no validation check"
         failure = None if checks else UserError(why)
