@@ -48,7 +48,6 @@ DROPOUT_TOLERANCE = 5e-2
 
 def run(config, workdir, data_dir=None):
     """Returns the content of benchmark.json. Raises UserError for unknown names and settings out of range."""
-    del data_dir
     workloads, peers, threads = check_config(config)
     prepare_workdir(workdir, config)
     path = Path(workdir, "benchmark.json")

@@ -186,7 +186,6 @@ def print_demonstration(demo: dict):
 def run(config, workdir, data_dir=None):
     """Writes gradients.json and gradients.png, and returns the content of gradients.json. Prints the norms, and the
     book's numbers if `workdir` holds no run."""
-    del data_dir
     workdir = make_directory(workdir)
     demo, trained = demonstration(), {}
     if (workdir / "config.json").exists():

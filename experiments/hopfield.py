@@ -43,7 +43,6 @@ class Recall(NamedTuple):
 
 def run(config, workdir, data_dir=None, patterns="", flip=0.2):
     """Returns the content of hopfield.json."""
-    del config, data_dir
     if not 0 <= flip <= 0.5:
         raise UserError(f"--flip={flip} must be between 0 and 0.5: above, the start is nearer to the inverted pattern")
     images = load_patterns(patterns)

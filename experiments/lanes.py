@@ -19,7 +19,6 @@ from experiments.train import load_corpus, read_test_of, setup_on
 from lm.errors import UserError
 from lm.machine.cores import one_device_per_core
 from lm.runs.files import write_json
-from lm.runs.plain import flat
 from lm.training.lanes import same_program, train_lanes
 
 MOST_LANES = 1000
@@ -106,10 +105,12 @@ def _changed(config, changes: dict):
 
 def _values(config: ml_collections.ConfigDict, key: str, text: str) -> list:
     """Parses `text` into values of the key's type. Raises UserError for an unknown key or an invalid value."""
-    keys = flat(config.to_dict())
-    if key not in keys:
-        raise UserError(f"--lanes: there is no config.{key}")
-    kind = type(keys[key])
+    default = ml_collections.FrozenConfigDict(config)
+    for part in key.split("."):
+        if not hasattr(default, "keys") or part not in default:
+            raise UserError(f"--lanes: there is no config.{key}")
+        default = default[part]
+    kind = type(default)
     if kind not in (int, float, str):
         raise UserError(f"--lanes: config.{key} must be a number or a name, not {kind.__name__}")
     try:

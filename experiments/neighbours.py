@@ -19,7 +19,6 @@ from lm.runs.files import make_own_directory, write_bytes, write_json
 
 def run(config, workdir, data_dir=None, word="", vectors="", nearest=10):
     """Returns the content of neighbours.json."""
-    del config
     if nearest < 1:
         raise UserError(f"--nearest={nearest} must be at least 1")
     loaded = read_word_vectors(vectors, f"--vectors={vectors}") if vectors else load_glove(data_dir)

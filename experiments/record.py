@@ -36,7 +36,6 @@ from lm.runs.schema import read_json
 
 def run(config, workdir, data_dir=None):
     """Returns the path of the record."""
-    del config, data_dir
     kinds = {
         "benchmark.json": record_benchmark,
         "lanes_speed.json": record_lanes,

@@ -75,7 +75,6 @@ class Job(NamedTuple):
 
 def run(config, workdir, data_dir=None, **flags):
     """Returns the content of ledger.json, or the estimates of a dry run. flags: fields of Request"""
-    del config
     workdir, request = Path(workdir), Request(**flags)
     if request.check:
         unread = [name for name, value in flags.items() if name != "check" and value != Request._field_defaults[name]]

@@ -8,9 +8,7 @@ Standard output contains only the texts, separated by lines of dashes.
 
 from ml_collections import ConfigDict
 
-from lm.data.own_files import read_bytes
-from lm.data.text import plain_text
-from lm.errors import UserError
+from experiments.score import read
 from lm.run import open_run
 from lm.runs.sampled_texts import bordered
 from lm.scoring.sampling import generate
@@ -23,15 +21,7 @@ def run(config, workdir, data_dir=None, checkpoint="last", prompt_file=""):
     opened.check_task("--experiment=sample", "language_modelling")
     sample = ConfigDict(config.sample)
     if prompt_file:
-        sample.prompt = read_prompt(prompt_file)
+        sample.prompt = read(prompt_file, flag="--prompt_file").removesuffix("\n")
     texts = generate(opened.model, opened.parameters, opened.vocabulary, sample)
     print(bordered(texts))
     return texts
-
-
-def read_prompt(path: str) -> str:
-    """The text of a file without its trailing newline. Raises UserError if it cannot be read."""
-    try:
-        return plain_text(read_bytes(path), f"--prompt_file={path}").removesuffix("\n")
-    except OSError as error:
-        raise UserError(f"--prompt_file={path}: {error.strerror or error}") from error

@@ -70,10 +70,10 @@ def run(config, workdir, data_dir=None, text="-", per="text", next=0, checkpoint
     return rows
 
 
-def read(path: str, level: str) -> str:
+def read(path: str, level: str = "", flag: str = "--text") -> str:
     """The text of a file, or of standard input for "-", as training reads it: at level byte, bytes that are not UTF-8
-    become surrogates and nothing else changes. Raises UserError if it cannot be read."""
-    name = "standard input" if path == "-" else f"--text={path}"
+    become surrogates and nothing else changes. Raises UserError if it cannot be read. flag: gives the path"""
+    name = "standard input" if path == "-" else f"{flag}={path}"
     try:
         content = sys.stdin.buffer.read() if path == "-" else read_bytes(path)
     except OSError as error:
@@ -103,8 +103,8 @@ def report_unknown(run: Run, texts: Iterable[str]):
     if unknown and run.vocabulary.unknown is not None:
         kinds = ", ".join(f"{symbol!r} {count}" for symbol, count in unknown.most_common(5))
         more = f" and {len(unknown) - 5} more kinds" if len(unknown) > 5 else ""
-        symbol = run.vocabulary.unknown
-        print(f"{sum(unknown.values())} unknown tokens are read as {symbol!r}: {kinds}{more}", file=sys.stderr)
+        read_as = f"{unknown.total()} unknown tokens are read as {run.vocabulary.unknown!r}"
+        print(f"{read_as}: {kinds}{more}", file=sys.stderr)
 
 
 def labelled_rows(run: Run, text: str) -> list[dict]:
@@ -173,9 +173,10 @@ def per_line_reset(run: Run, text: str) -> list[dict]:
     """A row per line, its newline included. The state is reset before each line, whose first tokens are not scored."""
     lines = split_lines(run, text)
     scores = score_texts(run.model, run.parameters, [run.vocabulary.encode(line) for line in lines])
-    sizes = [size_of_targets(run, line) for line in lines]
-    numbered = enumerate(zip(scores, sizes, strict=True), 1)
-    return [{"line": number} | score_row(nats, size) for number, (nats, size) in numbered]
+    return [
+        {"line": number} | score_row(nats, size_of_targets(run, line))
+        for number, (line, nats) in enumerate(zip(lines, scores, strict=True), 1)
+    ]
 
 
 def per_token(run: Run, text: str) -> list[dict]:

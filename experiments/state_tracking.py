@@ -39,7 +39,6 @@ REACH = "parity"  # gradients are drawn for this task: every symbol matters, how
 
 def run(config, workdir, data_dir=None, cells=""):
     """Returns the content of state_tracking.json. cells: names separated by commas; empty: all"""
-    del config
     names = list(dict.fromkeys(cells.split(","))) if cells else [name for name in CELLS if name not in LEFT_OUT]
     for name in names:
         check_name(name, sorted(CELLS.keys() - set(LEFT_OUT)), "--cells")

@@ -13,7 +13,6 @@ from lm.run import open_run
 
 def run(config, workdir, data_dir=None, text="-", checkpoint="last"):
     """Returns the lines. text: a file, or "-" for standard input"""
-    del data_dir
     opened = open_run(workdir, checkpoint)
     opened.check_config(config)
     opened.check_task("--experiment=translate", "translation")

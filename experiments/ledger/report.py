@@ -37,7 +37,7 @@ def cells(row: dict) -> dict[str, object]:
     return {
         "config": row["config"],
         "what": f"{row['split']} {row['metric'].replace('_', ' ')}, {row['at']}",
-        "reported": f"{row['value']:g}" + (" (aim)" if row["kind"] == "aim" else ""),
+        "reported": shown_target(row),
         "ours": mean_and_sd(values),
         "95% interval": f"[{number(row['low'])}, {number(row['high'])}]" if row["low"] is not None else "",
         "seeds": len(values) or None,
@@ -50,6 +50,10 @@ def cells(row: dict) -> dict[str, object]:
         "cost of a run": f"{measured:.1f} min" if minutes else f"about {expected:g} min",
         "command": row["command"],
     }
+
+
+def shown_target(target: dict) -> str:
+    return f"{target['value']:g}" + (" (aim)" if target["kind"] == "aim" else "")
 
 
 def shown_verdict(row: dict) -> str:

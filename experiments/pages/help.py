@@ -31,8 +31,9 @@ def help_text(topic: str, command: str, introduction: str | None) -> str:
         chosen = lookup(COMMANDS, command, "--experiment")
         return f"{docstring(chosen)}\n\nflags:\n{flag_lines((*chosen.flags, *COMMON_FLAGS))}"
     topics = ", ".join(f"--help={name}" for name in TOPICS)
-    sections = [*map(section, COMMANDS), "every command", *common_lines(), ""]
-    return "\n".join([introduction or "", *sections, f"Lists: {topics}"])
+    several = "for several processes that train one run: " + ", ".join(f"--{flag.name}" for flag in DISTRIBUTED_FLAGS)
+    common = ["every command", f"    {CONFIG}", flag_lines(COMMON_FLAGS), f"    {several}", ""]
+    return "\n".join([introduction or "", *map(section, COMMANDS), *common, f"Lists: {topics}"])
 
 
 def section(name: str) -> str:
@@ -40,11 +41,6 @@ def section(name: str) -> str:
     command = COMMANDS[name]
     lines = f"--experiment={name}\n    {docstring(command).splitlines()[0]}\n"
     return lines + (flag_lines(command.flags) + "\n" if command.flags else "")
-
-
-def common_lines() -> list[str]:
-    several = "for several processes that train one run: " + ", ".join(f"--{flag.name}" for flag in DISTRIBUTED_FLAGS)
-    return [f"    {CONFIG}", flag_lines(COMMON_FLAGS), f"    {several}"]
 
 
 def flag_lines(flags: Iterable[Flag]) -> str:

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from experiments.ledger.records import METRICS_ROW, make_record
-from experiments.ledger.report import shown_verdict
+from experiments.ledger.report import shown_target, shown_verdict
 from experiments.ledger.verdicts import is_final, measured, verdict
 from experiments.pages import new_figure, png_of, points, render, svg_of, use_log_axis
 from experiments.pages.attention import draw_attention, shown
@@ -48,19 +48,15 @@ def write_run_page(workdir: str | Path) -> list[Path]:
         target_columns=TARGET_COLUMNS,
         targets=target_rows(record, targets),
         changed=changed_from_source(record["provenance"]["config"]),
-        not_scored=record["not_scored"],
         figures={name: svg_of(figure) for name, figure in figures.items()},
-        train=record["train"] | {"parameters": record["parameters"], "seed": record["seed"]},
-        samples=record.get("samples", []),
+        record=record,
         example_columns=EXAMPLE_COLUMNS,
         examples=[example_row(example, record["provenance"]["data"].get("level")) for example in examples],
-        provenance=record["provenance"],
     )
-    paths = [workdir / f"{name}.png" for name in figures]
-    for path, figure in zip(paths, figures.values(), strict=True):
-        write_bytes(path, png_of(figure))
-    write_bytes(workdir / "report.html", page.encode())
-    return [*paths, workdir / "report.html"]
+    files = {f"{name}.png": png_of(figure) for name, figure in figures.items()} | {"report.html": page.encode()}
+    for name, content in files.items():
+        write_bytes(workdir / name, content)
+    return [workdir / name for name in files]
 
 
 def summarise(record: dict) -> str:
@@ -87,9 +83,8 @@ def target_rows(record: dict, targets: dict) -> list[list]:
     for target in targets.values():
         value = measured(target, record)
         what = f"{target['split']} {target['metric']}, {target['at']} ({target['protocol']})"
-        reported = f"{target['value']:g}" + (" (aim)" if target["kind"] == "aim" else "")
-        judged = verdict(target, [] if value is None else [value])
-        rows.append([what, reported, value, shown_verdict(target | {"verdict": judged}), target["where"]])
+        judged = target | {"verdict": verdict(target, [] if value is None else [value])}
+        rows.append([what, shown_target(target), value, shown_verdict(judged), target["where"]])
     return rows
 
 

@@ -59,15 +59,10 @@ def load(workload: Workload, model: keras.Model, parameters: dict[str, np.ndarra
     for index, layer in enumerate(layers(parameters)):
         w_x, w_h, b = layer["w_x"], layer["w_h"], layer["b"]
         if workload.cell == "gru":
-            w_x, w_h, b = (_swapped(x) for x in (w_x, w_h, b))
+            w_x, w_h, b = (np.concatenate([z, r, g], -1) for r, z, g in (gates(x, "gru") for x in (w_x, w_h, b)))
             b = np.stack([b, np.concatenate([np.zeros(2 * layer["b_h"].size, np.float32), layer["b_h"]])])
         model.get_layer(f"layer_{index}").set_weights([w_x, w_h, b])
     model.get_layer("output").set_weights([parameters["output_kernel"], parameters["output_bias"]])
-
-
-def _swapped(array: np.ndarray) -> np.ndarray:
-    r, z, g = gates(array, "gru")
-    return np.concatenate([z, r, g], axis=-1)
 
 
 def zero_states(workload: Workload, batch: int) -> list:

@@ -67,11 +67,8 @@ def merged(old: dict, new: dict) -> dict:
     measured = {row["workload"] for row in new["rows"]}
     absent = {name: why for name, why in old["absent"].items() if name.rpartition(" ")[2] not in measured}
     rows = [row for row in old["rows"] if row["workload"] not in measured]
-    return new | {
-        "versions": old["versions"] | new["versions"],
-        "absent": absent | new["absent"],
-        "rows": rows + new["rows"],
-    }
+    versions = old["versions"] | new["versions"]
+    return new | {"versions": versions, "absent": absent | new["absent"], "rows": rows + new["rows"]}
 
 
 def record_lanes(workdir: str | Path, directory: Path = RESULTS) -> Path:
@@ -90,9 +87,5 @@ def file_name(device: dict) -> str:
 
 
 def round_floats(value):
-    """Rounds all floats in `value` to four significant digits; repeated measurements agree on fewer."""
-    if isinstance(value, dict):
-        return {key: round_floats(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [round_floats(item) for item in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    """Rounds all floats in JSON to four significant digits; repeated measurements agree on fewer."""
+    return json.loads(json.dumps(value), parse_float=lambda number: float(f"{float(number):.4g}"))

@@ -125,8 +125,7 @@ def build(
 
 def _training(workload: Workload, model: Model, batches: torch.Tensor, compiled: bool) -> Program:
     optimiser = torch.optim.SGD(model.parameters(), lr=workload.learning_rate)
-    states = model.zero_states(workload.batch)
-    done = 0
+    states, done = model.zero_states(workload.batch), 0
 
     def loss(window, states):
         logits, after = model(window[:-1], states)
@@ -144,9 +143,7 @@ def _training(workload: Workload, model: Model, batches: torch.Tensor, compiled:
             nn.utils.clip_grad_norm_(model.parameters(), workload.clip)
             optimiser.step()
             done += 1
-        value = nats.item()
-        synchronise(nats)
-        return value
+        return finished(nats)
 
     return Program(run)
 
@@ -167,17 +164,16 @@ def _classification(workload: Workload, model: Model, logit: Callable, batches: 
             nats.backward()
             optimiser.step()
             done += 1
-        value = nats.item()
-        synchronise(nats)
-        return value
+        return finished(nats)
 
     return Program(run, batches=batches)
 
 
-def synchronise(tensor: torch.Tensor):
-    """Waits until a GPU has finished."""
-    if tensor.is_cuda:
+def finished(nats: torch.Tensor) -> float:
+    """The value of `nats`, after a GPU has finished its last step."""
+    if nats.is_cuda:
         torch.cuda.synchronize()
+    return nats.item()
 
 
 def _evaluation(workload: Workload, model: Model, batches: torch.Tensor) -> Program:

@@ -106,7 +106,8 @@ def unit_tokens(workload: Workload, program: Program, first: int, count: int) ->
 
 def start(request: dict) -> tuple[Started, dict]:
     """Builds and compiles a program. Returns the program and the reply. Raises any exception of the library."""
-    use_threads(request["threads"])
+    if hasattr(os, "sched_setaffinity"):  # limits the threads of every library
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["threads"]])
     name, fields = request["implementation"], request["workload"]
     workload = Workload(**fields | {"hidden": tuple(fields["hidden"])})
     implementation = IMPLEMENTATIONS[name]
@@ -131,8 +132,8 @@ def start(request: dict) -> tuple[Started, dict]:
     unit_seconds = min(
         took * workload.tokens / unit_tokens(workload, program, index, 1) for index, took in enumerate(times) if index
     )
-    versions = getattr(module, "VERSIONS", {})
     nats = [None if math.isnan(x) else x for x in nats]
+    versions = getattr(module, "VERSIONS", {})
     message = {"nats": nats, "compile_s": max(0.0, times[0] - unit_seconds), "versions": versions}
     if name == "lm":
         message["provenance"] = module.describe()
@@ -151,12 +152,6 @@ def environment(scratch: str, threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-
-
-def use_threads(threads: int):
-    """Pins the process to `threads` processors, which limits the threads of every library."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def peak_rss_mb() -> float:

@@ -137,8 +137,7 @@ def draw_parallel(study: optuna.Study, ceiling: float):
     pyplot.gcf().set_size_inches(11, 4.5)
 
 
-def draw_importances(study: optuna.Study, ceiling: float):
-    del ceiling  # only ranks matter
+def draw_importances(study: optuna.Study, ceiling: float):  # without the ceiling: only ranks matter
     plots.plot_param_importances(study, target_name=PERPLEXITY)
 
 
