@@ -67,7 +67,9 @@ def run(config, workdir, data_dir=None):
             versions = record.get("versions", {}) | origin.pop("versions")
             record = origin | {"versions": versions} | {key: record[key] for key in ("rows", "absent")}
             write_json(path, record)
-            print(format_rows(rows, header=workload is workloads[0]), flush=True)
+            if workload is workloads[0]:
+                print(HEADER)
+            print(*map(format_row, rows), sep="\n", flush=True)
     for name, reason in record["absent"].items():
         print(f"absent: {name}: {reason}")
     plots.plot_all(record, os.path.join(workdir, ""))
@@ -118,10 +120,7 @@ def read_record(path: Path) -> dict:
 
 
 def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, log) -> tuple[list[dict], dict, dict]:
-    """Measures one workload.
-
-    Returns its rows, {implementation: reason why it has no row}, and a dict of device, versions, git and date.
-    """
+    """Measures a workload: its rows, {implementation: why it has no row}, and device, versions, git and date."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(raising())
         variables = environment(stack.enter_context(tempfile.TemporaryDirectory(prefix="lm-benchmark-")), threads)
@@ -199,38 +198,24 @@ def make_row(workload: Workload, name: str, rates: dict[str, list[float]], start
 def describe_origin(started: dict[str, dict], threads: int) -> dict:
     """Device, versions, revision and date."""
     provenance = started["lm"]["provenance"]
-    versions = provenance["versions"]
+    device = provenance["device"] | {"cores": os.cpu_count(), "threads": threads}
+    versions = dict(provenance["versions"])
     for answer in started.values():
-        versions = versions | answer["versions"]
-    return {
-        "device": provenance["device"] | {"cores": os.cpu_count(), "threads": threads},
-        "versions": versions,
-        "git": provenance["git"],
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
+        versions |= answer["versions"]
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    return {"device": device, "versions": versions, "git": provenance["git"], "date": date}
 
 
 # --- The table ------------------------------------------------------------------------------------------------------
 
-COLUMNS = "{:<22} {:<14} {:>12} {:>9} {:>10} {:>9} {:>9} {:>10}"
+HEADER = "workload               implementation     tokens/s    spread  ours/this    /floor    RSS MB  compile s"
+ROW = (
+    "{workload:<22} {implementation:<14} {tokens_per_s:>12,.0f} {half_spread:>9} {ratio:>10.2f} "
+    "{fraction_of_floor:>9.2f} {peak_rss_mb:>9,.0f} {compile_s:>10.1f}"
+)
 
 
-def format_rows(rows: list[dict], header: bool) -> str:
-    """A table with one line per row. spread: half of (highest - lowest), in percent of the median"""
-    titles = ("workload", "implementation", "tokens/s", "spread", "ours/this", "/floor", "RSS MB", "compile s")
-    lines = [COLUMNS.format(*titles)] if header else []
-    for r in rows:
-        low, high = r["spread"]
-        lines.append(
-            COLUMNS.format(
-                r["workload"],
-                r["implementation"],
-                f"{r['tokens_per_s']:,.0f}",
-                f"±{50 * (high - low) / r['tokens_per_s']:.0f}%",
-                f"{r['ratio']:.2f}",
-                f"{r['fraction_of_floor']:.2f}",
-                f"{r['peak_rss_mb']:,.0f}",
-                f"{r['compile_s']:.1f}",
-            )
-        )
-    return "\n".join(lines)
+def format_row(row: dict) -> str:
+    """A line of the table. spread: half of (highest - lowest), in percent of the median"""
+    low, high = row["spread"]
+    return ROW.format(**row, half_spread=f"±{50 * (high - low) / row['tokens_per_s']:.0f}%")

@@ -61,9 +61,8 @@ def measure(setup: Setup, workdir: str, lanes: int) -> dict:
             state, measured = train_steps(setup, state, tokens, setup.hyper, steps)
             jax.block_until_ready(measured)
         between = time.perf_counter()
-        states, measured = lane_steps(
-            together.program, together.mesh, together.within, states, together.data, together.hypers, counts
-        )
+        program = together.program, together.mesh, together.within
+        states, measured = lane_steps(*program, states, together.data, together.hypers, counts)
         jax.block_until_ready(measured)
         alone_seconds.append(between - began)
         lane_seconds.append(time.perf_counter() - between)

@@ -39,8 +39,8 @@ NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
 
 
 class FinishedRun(NamedTuple):
-    """A run with its results. config: the content of config.json; record: from experiments/ledger/records.py;
-    symbols: the SHA-256 of vocabulary.json"""
+    """A run with its results. config: the content of config.json; record: from experiments/ledger/records.py; symbols:
+    the SHA-256 of vocabulary.json, or "" without one"""
 
     label: str
     workdir: Path
@@ -86,8 +86,7 @@ def read_runs(workdirs: tuple[str, ...]) -> list[FinishedRun]:
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path}: there is no such directory: name the --workdir of a finished run")
-        missing = [name for name in NEEDED if not (path / name).exists()]
-        if missing:
+        if missing := [name for name in NEEDED if not (path / name).exists()]:
             raise UserError(f"{path} holds no finished run: {', '.join(missing)} is missing")
     found = []
     for label, path in zip(label_paths(paths), paths, strict=True):
@@ -132,17 +131,12 @@ class Model(NamedTuple):
 
 def metric_table(runs: list[FinishedRun]) -> dict[str, list]:
     """{metric: its value in each run, or None}: scores, then numbers of the training."""
-    shown = {
-        "last mean training loss": "final_mean_loss",
-        "steps": "steps",
-        "training seconds": "wall_time_s",
-        "tokens/s": "tokens_per_s",
-    }
-    training = [
-        {name: each.record["train"][key] for name, key in shown.items()}
-        | {key: each.record[key] for key in ("parameters", "seed", "corpus")}
-        for each in runs
-    ]
+    training = []
+    for each in runs:
+        train, names = each.record["train"], ("parameters", "seed", "corpus")
+        row = {"last mean training loss": train["final_mean_loss"], "steps": train["steps"]}
+        row |= {"training seconds": train["wall_time_s"], "tokens/s": train["tokens_per_s"]}
+        training.append(row | {name: each.record[name] for name in names})
     return side_by_side(score_rows(runs), None) | side_by_side(training, None)
 
 
@@ -168,10 +162,8 @@ def score_rows(runs: list[FinishedRun]) -> list[dict[str, float]]:
 
 
 def settings_of(run: FinishedRun, row: dict, metric: str) -> str:
-    """The settings of config.evaluation that a score's protocol and measure read, such as "temperature=0.8".
-
-    Scores are comparable only if these settings agree.
-    """
+    """The settings of config.evaluation that a score's protocol and measure read, such as "temperature=0.8": scores are
+    comparable only if they agree."""
     values = flat(plain(base())) | flat(run.record["provenance"]["config"])
     readers = (PROTOCOLS.get(row["protocol"]), MEASURES.get(metric))
     keys = [key for reader in readers if reader for key in reader.reads]
@@ -179,10 +171,8 @@ def settings_of(run: FinishedRun, row: dict, metric: str) -> str:
 
 
 def text_of(run: FinishedRun, split: str, metric: str) -> str:
-    """Identifies a score's text: by its file's checksum, or by its corpus's and the keys that draw or divide it.
-
-    For perplexity, also by the vocabulary: perplexities per character and per word are not comparable.
-    """
+    """Identifies a score's text: by its file's checksum, or by its corpus's and the keys that draw or divide it. For
+    perplexity, also by the vocabulary: perplexities per character and per word are not comparable."""
     values, source = flat(plain(base())) | flat(run.config), run.record["provenance"]["data"]
     data = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("data.")}
     path = data.get(f"{split}_path")

@@ -90,9 +90,8 @@ def network_loss(cell: str, p):
 def two_steps_loss(p):
     """The loss of the second of two steps."""
     own = {name: p[name] for name in ("w_x", "w_h", "b")}
-    _, h = run_cell(
-        cell_named("elman_sigmoid"), own, p["embedding"][jnp.array(TOKENS[:2])][:, None], HiddenCarry(p["initial"])
-    )
+    inputs = p["embedding"][jnp.array(TOKENS[:2])][:, None]
+    _, h = run_cell(cell_named("elman_sigmoid"), own, inputs, HiddenCarry(p["initial"]))
     return -jax.nn.log_softmax(h[1, 0] @ p["output_kernel"] + p["output_bias"])[TARGETS[1]]
 
 
@@ -114,15 +113,14 @@ def compare(model: str, by_hand, loss, p: derivations.Parameters) -> list[dict]:
     _, gradient = by_hand(p)
     automatic = jax.grad(loss)(jax.tree.map(jnp.asarray, p))
     numeric = differences(lambda changed: by_hand(changed)[0], p, gradient)
-    return [
-        {
-            "model": model,
-            "parameter": name,
-            "to automatic": distance(gradient[name], np.asarray(automatic[name])),
-            "to differences": distance(gradient[name], numeric[name]),
+    rows = []
+    for name, own in gradient.items():
+        found = {
+            "to automatic": distance(own, np.asarray(automatic[name])),
+            "to differences": distance(own, numeric[name]),
         }
-        for name in gradient
-    ]
+        rows.append({"model": model, "parameter": name, **found})
+    return rows
 
 
 def differences(loss, p: derivations.Parameters, names) -> derivations.Parameters:
@@ -159,16 +157,13 @@ def wrong_formulas() -> list[dict]:
     }
     losses = ((window_loss, p), (two_steps_loss, q))
     automatic = [jax.grad(loss)(jax.tree.map(jnp.asarray, parameters)) for loss, parameters in losses]
-    return [
-        {
-            "formula": formula,
-            "parameter": name,
-            "as printed": distance(printed[name], np.asarray(truth[name])),
-            "corrected": distance(corrected[name], np.asarray(truth[name])),
-        }
-        for (formula, (corrected, printed)), truth in zip(pairs.items(), automatic, strict=True)
-        for name in corrected
-    ]
+    rows = []
+    for (formula, (corrected, printed)), truth in zip(pairs.items(), automatic, strict=True):
+        for name in corrected:
+            true = np.asarray(truth[name])
+            found = {"as printed": distance(printed[name], true), "corrected": distance(corrected[name], true)}
+            rows.append({"formula": formula, "parameter": name, **found})
+    return rows
 
 
 def operations(words: int = 2000, size: int = 50, units: int = 100) -> list[dict]:

@@ -23,7 +23,6 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
     scores = results(opened)
     make_directory(directory)
     save_weights(str(directory / WEIGHTS), opened.parameters, opened.vocabulary)
-    weights = sha256_of(directory / WEIGHTS)
     description = {
         "config": opened.config.to_dict(),
         "vocabulary": opened.vocabulary.record,
@@ -31,7 +30,7 @@ def run(config, workdir, data_dir=None, checkpoint="last", to=""):
         "checkpoint": opened.checkpoint,
         "data": opened.data,
         "run": run_of(opened.config),
-        "weights_sha256": weights,
+        "weights_sha256": sha256_of(directory / WEIGHTS),
         "results": scores,
     }
     write_json(directory / "config.json", description)

@@ -71,9 +71,7 @@ def demonstration() -> dict:
 
 def gradient_norms(cell_name: str, units: int, steps: int, key, batch: int = 16) -> np.ndarray:
     """Computes the batch mean of |d loss / d h_t| for t = 0 ... steps - 1, where the loss is the sum of the last h.
-
-    Inputs [steps, B, H] are standard normal. Weights are drawn by the defaults of config.init.
-    """
+    Inputs [steps, B, H] are standard normal, and weights are drawn by the defaults of config.init."""
     config = base()
     config.model.cell, config.model.projection = cell_name, units if cell_name == "lstm_projection" else 0
     cell = make_cell(config.model)

@@ -47,10 +47,8 @@ def run(config, workdir, data_dir=None):
 
 
 def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
-    """Adds or replaces the record of a finished run, and renews the ledger of `directory`.
-
-    Raises UserError unless the run is one that a config claims today.
-    """
+    """Adds or replaces the record of a finished run, and renews the ledger of `directory`. Raises UserError unless the
+    run is one that a config claims today."""
     record, claims = make_record(workdir), all_claims()
     old = load_records(directory / RECORDS)
     others = [each for each in old if record_title(each) != record_title(record)]
@@ -92,10 +90,8 @@ def put_sweep_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
 
 
 def copy_all(files: Sequence[Path], source: Path, target: Path):
-    """Copies files below `source` to the same places below `target`. Raises UserError if one cannot be copied.
-
-    Copies to a temporary directory first, so that a full disk loses nothing.
-    """
+    """Copies files below `source` to the same places below `target`: first to a temporary directory, so that a full
+    disk loses nothing. Raises UserError if one cannot be copied."""
     make_directory(target)
     try:
         with tempfile.TemporaryDirectory(prefix=".new", dir=target) as beside:

@@ -115,11 +115,9 @@ def train_and_judge(job: Job, runs: list[PlannedRun]) -> dict:
 
 
 def record_of(workdir: Path, each: PlannedRun) -> dict | None:
-    """The record of a run that is finished in workdir/runs or has a record in workdir; otherwise None. A finished run
-    that cannot be recorded counts as none: `unrecordable` says why.
-
-    Compares today's identities: a config key added after the run changes the identity in the directory's name.
-    """
+    """The record of a run that is finished in workdir/runs or has a record in workdir; otherwise None, also for a
+    finished run that cannot be recorded (`unrecordable`). Compares today's identities: a config key added after the run
+    changes the identity in the directory's name."""
     records = []
     for directory in sorted((workdir / "runs").glob(f"{each.title}.*")):
         if (directory / "summary.json").is_file():
@@ -155,17 +153,16 @@ def concurrent_groups(runs: Sequence[PlannedRun]) -> list[tuple[list[PlannedRun]
     """[(runs, how many train at a time)]: runs with one thread, one per core; then all other runs, one at a time."""
     narrow = [each for each in runs if each.config.train.threads == 1]
     wide = [each for each in runs if each.config.train.threads != 1]
-    return [(narrow, cores.available()), (wide, 1)]
+    return [(group, min(jobs, len(group))) for group, jobs in ((narrow, cores.available()), (wide, 1)) if group]
 
 
 def estimate(runs: Sequence[PlannedRun], data_dir) -> list:
     """Prints and returns estimates of the runs, and prints the minimum duration of `train_all`."""
     found, hours = [], 0.0
     for group, jobs in concurrent_groups(runs):
-        if group:
-            estimates = estimate_all([each.config for each in group], data_dir, min(jobs, len(group)))
-            hours += sum(each.seconds for each in estimates) / min(jobs, len(group)) / 3600
-            found += estimates
+        estimates = estimate_all([each.config for each in group], data_dir, jobs)
+        hours += sum(each.seconds for each in estimates) / jobs / 3600
+        found += estimates
     print(f"runs to train: {len(found)}, in all at least {hours:.2f} hours")
     return found
 
@@ -188,10 +185,8 @@ def announce(job: Job, runs: Sequence[PlannedRun]):
 
 
 def train_all(job: Job, runs: Sequence[PlannedRun]):
-    """Trains the runs that are not done. Adds {title: reason} to job.reasons for each run without a result.
-
-    On an exception, such as Ctrl-C, lets the active runs save and stop, and raises the exception again.
-    """
+    """Trains the runs that are not done. Adds {title: reason} to job.reasons for each run without a result. On an
+    exception, such as Ctrl-C, lets the active runs save and stop, and raises the exception again."""
 
     def train(each: PlannedRun):
         if reason := train_one(job, each):

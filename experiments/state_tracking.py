@@ -11,6 +11,7 @@ far gradients reach back in each cell before and after training on parity.
 
 import contextlib
 import io
+import itertools
 from pathlib import Path
 
 import jax
@@ -43,11 +44,10 @@ def run(config, workdir, data_dir=None, cells=""):
     for name in names:
         check_name(name, sorted(CELLS.keys() - set(LEFT_OUT)), "--cells")
     workdir, rows = make_directory(workdir), []
-    for cell in names:
-        for task in STATE_TASKS:
-            rows.append({"cell": cell, "task": task, **measure(cell, task, workdir / cell / task, data_dir)})
-            shown = ", ".join(f"{value:.4f}" for value in rows[-1]["values"])
-            print(f"{cell} {task}: accuracy {shown}", flush=True)
+    for cell, task in itertools.product(names, STATE_TASKS):
+        rows.append({"cell": cell, "task": task, **measure(cell, task, workdir / cell / task, data_dir)})
+        shown = ", ".join(f"{value:.4f}" for value in rows[-1]["values"])
+        print(f"{cell} {task}: accuracy {shown}", flush=True)
     found = {cell: reach(workdir / cell / REACH / "seed=0") for cell in names}
     content = {"seeds": SEEDS, "solved": SOLVED, "rows": rows, "reach": found}
     print(table(*as_table(rows)))
@@ -91,13 +91,9 @@ def measure(cell: str, task: str, directory: Path, data_dir=None) -> dict:
             raise UserError(f"{directory}/{lane}: {summary['error']}")
         for row in summary["results"]:
             accuracy[row["split"]].append(row["accuracy"])
-    interval = summarize_seeds(accuracy["test"])
-    return {
-        "values": accuracy["test"],
-        "mean": interval.mean,
-        "interval": [interval.low, interval.high],
-        "as_long_as_training": accuracy["valid"],
-    }
+    seeds = summarize_seeds(accuracy["test"])
+    found = {"values": accuracy["test"], "mean": seeds.mean, "interval": [seeds.low, seeds.high]}
+    return found | {"as_long_as_training": accuracy["valid"]}
 
 
 def as_table(rows: list[dict]) -> tuple[list[str], list[list[str]]]:

@@ -76,10 +76,7 @@ def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=
 
 
 def estimate(config: ConfigDict, data_dir, jobs: int):
-    """Prints and returns the estimated time of each trial.
-
-    A sampler that depends on results cannot be planned: its trials are replaced by random ones.
-    """
+    """Prints and returns the estimated time of each trial; of random ones for a sampler that depends on results."""
     if config.sampler not in PLANNED:
         print(f"config.sampler={config.sampler} chooses trials by results: the estimate is for random trials")
         config = config.copy_and_resolve_references()
@@ -105,7 +102,7 @@ def summarise(study: optuna.Study, name: str) -> dict:
         for number, (_, trial) in enumerate(sorted(last.items()))
     ]
     complete = [trial for trial in trials if trial["value"] is not None]
-    best = min(complete, key=lambda trial: trial["value"], default=None)
+    best = min(complete, key=lambda trial: trial["value"]) if complete else None
     return plain({"name": name, "trials": trials, "best": best})
 
 

@@ -144,12 +144,9 @@ def corpus_of(run: Run, config, data_dir, splits=("train", "valid")) -> Corpus:
 
 
 def read_test_of(config, data_dir, corpus: Corpus):
-    """Returns a function that reads the test split: ids [N], or None if the corpus has no test split.
-
-    The function is called after training and selection, so that neither can use the test split. If the file is missing
-    or the text has changed since `corpus` was loaded, the run finishes anyway, and its summary says what was not
-    scored.
-    """
+    """Returns a function that reads the test split: ids [N], or None if the corpus has no test split. It is called
+    after training and selection, so that neither can use the test split. If the file is missing or the text has changed
+    since `corpus` was loaded, the run finishes anyway, and its summary says what was not scored."""
 
     def read():
         found = load_corpus(config, data_dir, ("test",), corpus.vocabulary)
@@ -161,10 +158,8 @@ def read_test_of(config, data_dir, corpus: Corpus):
 
 
 def announce(setup: Setup, long_seconds: float) -> Estimate | None:
-    """Checks the memory that the compiled programs need, and prints an estimate for a long run.
-
-    Returns the estimate, or None for a run of less than `long_seconds`. Raises UserError if memory is too small.
-    """
+    """Checks the memory that the compiled programs need, and prints an estimate for a long run. Returns it, or None for
+    a run of less than `long_seconds`. Raises UserError if memory is too small."""
     is_long = estimates.guess_seconds(setup) > long_seconds
     if setup.config.train.devices > 1 and not is_long:  # memory.peak would compile programs that the run does not use
         return None

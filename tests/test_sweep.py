@@ -12,7 +12,6 @@ import pytest
 
 import launch
 from experiments import sweep
-from experiments import train as train_experiment
 from experiments.sweeps import pictures, plan
 from experiments.sweeps.plan import plan_trial
 from experiments.sweeps.space import Axis, make_space
@@ -136,7 +135,7 @@ def test_a_second_sweep_in_one_directory_is_refused(tmp_path):
 def test_a_dry_run_estimates_every_trial_without_the_test_split(monkeypatch, capsys, sampler):
     """Random trials stand in for those of a sampler that uses results."""
     asked = []
-    monkeypatch.setattr(train_experiment, "estimate_all", lambda runs, data_dir, jobs: asked.append((runs, jobs)))
+    monkeypatch.setattr(sweep, "estimate_all", lambda runs, data_dir, jobs: asked.append((runs, jobs)))
     config = make(RATE, SEED, sampler=sampler, trials=3)
     config.lock()
     sweep.run(config, "unused", jobs=2, dry_run=True)

@@ -42,13 +42,8 @@ class PlannedRun(NamedTuple):
 
     def arguments(self, workdir: str) -> list[str]:
         """Arguments of the command that trains it."""
-        return [
-            "launch.py",
-            f"--config={self.path}",
-            f"--config.seed={self.config.seed}",
-            f"--config.data.corpus={self.config.data.corpus}",
-            f"--workdir={workdir}",
-        ]
+        changes = [f"--config.seed={self.config.seed}", f"--config.data.corpus={self.config.data.corpus}"]
+        return ["launch.py", f"--config={self.path}", *changes, f"--workdir={workdir}"]
 
     @property
     def command(self) -> str:
@@ -60,16 +55,11 @@ def title_of(name: str, corpus: str, seed: int) -> str:
     return re.sub(r"[/:\\\0]", "_", f"{name}.{corpus}.seed{seed}")
 
 
-# --- Claims ---------------------------------------------------------------------------------------------------------
-
-
 def all_claims() -> list[Claim]:
     """Every config of a run that has targets or sets config.claim.minutes."""
-    return [
-        Claim(entry.path, entry.config, entry.module.__doc__ or "")
-        for entry in all_configs()
-        if entry.config.get("kind", "run") == "run" and (entry.config.targets or entry.config.claim.minutes)
-    ]
+    runs = [entry for entry in all_configs() if entry.config.get("kind", "run") == "run"]
+    claimed = [entry for entry in runs if entry.config.targets or entry.config.claim.minutes]
+    return [Claim(entry.path, entry.config, entry.module.__doc__ or "") for entry in claimed]
 
 
 def check_docstring(claim: Claim):
@@ -112,9 +102,6 @@ def suits(claim: Claim, corpus: str) -> bool:
     return corpus in CORPORA and CORPORA[corpus].build is CORPORA[claim.config.data.corpus].build
 
 
-# --- Planned runs ---------------------------------------------------------------------------------------------------
-
-
 def planned_run(claim: Claim, seed: int, corpus: str = "") -> PlannedRun:
     """The claim's run with this seed, on the claim's own corpus or on another one that `suits` it."""
     config = claim.config.copy_and_resolve_references()
@@ -143,9 +130,8 @@ def plan(claims: Sequence[Claim], seeds: int, corpus: str = "") -> list[PlannedR
     if corpus:
         check_name(corpus, CORPORA, "--corpus")
         if not any(suits(claim, corpus) for claim in claims):
-            raise UserError(
-                f"--corpus={corpus} cannot replace the corpus of any of these targets: it is built differently"
-            )
+            why = "cannot replace the corpus of any of these targets: it is built differently"
+            raise UserError(f"--corpus={corpus} {why}")
     runs = [
         planned_run(claim, seed, corpus if suits(claim, corpus) else "")
         for claim in claims

@@ -14,9 +14,8 @@ MOST_SEEDS = 1000  # higher seeds are listed as missing only if a claim requires
 
 
 def derive(records: Sequence[dict], claims: Sequence[Claim], reasons: Mapping[str, str]) -> dict:
-    """Returns the content of ledger.json: all claims that have a record or a reason, and their missing runs.
-
-    A run is missing if it has no record, and its claim requires its seed or has a run with a higher seed.
+    """Returns the content of ledger.json: all claims that have a record or a reason, and their missing runs. A run is
+    missing if it has no record, and its claim requires its seed or has a run with a higher seed.
 
     reasons: {title of a run: why it has no record}; ignored for runs on record and for runs of no claim
     """
@@ -47,10 +46,8 @@ def derive(records: Sequence[dict], claims: Sequence[Claim], reasons: Mapping[st
 
 
 def target_rows(claim: Claim, corpus: str, records: Sequence[dict]) -> list[dict]:
-    """One row of ledger.json per target of the claim. records: for this claim and corpus, one per seed.
-
-    With fewer than two seeds, sd, low and high are not finite, which is null in JSON. So is an infinite value.
-    """
+    """One row of ledger.json per target of the claim. records: for this claim and corpus, one per seed. Values that are
+    not finite, such as the interval of a single seed, become null in JSON."""
     config, rows = claim.config, []
     flags = ["--experiment=reproduce", f"--targets={config.name}", f"--seeds={len(records) or config.claim.seeds}"]
     flags += [f"--corpus={corpus}"] if corpus != config.data.corpus else []

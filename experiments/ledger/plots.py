@@ -12,12 +12,8 @@ COLOURS = {"train": "#1b6ca8", "valid": "#c8553d", "test": "#4a7c59"}  # by spli
 
 
 def training_curves(name: str, records: Sequence[dict], rows: Sequence[dict]) -> bytes:
-    """Draws perplexity against epochs as SVG: one line per record, and the reported numbers.
-
-    A reported point of the curve is a cross, a reported final number a dashed line.
-
-    records: of one config, one per seed; rows: of ledger.json for that config
-    """
+    """Draws perplexity against epochs as SVG: one line per record. A reported point of the curve is a cross, a reported
+    final number a dashed line. records: of one config, one per seed; rows: of ledger.json for that config"""
     figure = new_figure(6.4, 3.6)
     axes = figure.subplots()
     for curve in (record["curve"] for record in records):

@@ -23,11 +23,8 @@ def faults(ledger: dict, claims: Sequence[Claim]) -> list[str]:
 def unexplained(ledger: dict, claims: Sequence[Claim]) -> list[str]:
     """One line for each claim that has neither a record nor a reason why it has no record."""
     known = {row["config"] for row in ledger["rows"]} | {score["config"] for score in ledger["other_scores"]}
-    return [
-        f"{each.path} has no record, and ledger.json gives no reason"
-        for each in claims
-        if each.config.name not in known
-    ]
+    unknown = [claim.path for claim in claims if claim.config.name not in known]
+    return [f"{path} has no record, and ledger.json gives no reason" for path in unknown]
 
 
 def outdated_tables() -> list[str]:

@@ -22,45 +22,22 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 RECORDS = "records"  # the subfolder of a ledger's directory that holds its records
 
 # Columns of metrics.jsonl that a record keeps.
-CURVE = (
-    "step",
-    "epoch",
-    "loss",
-    "perplexity",
-    "epoch_loss",
-    "epoch_perplexity",
-    "lowest_running_perplexity",
-    "valid_loss",
-    "valid_perplexity",
-    *(f"valid_{name}" for name in MEASURES),
-    "learning_rate",
-)
+CURVE = ("step", "epoch", "loss", "perplexity", "epoch_loss", "epoch_perplexity", "lowest_running_perplexity")
+CURVE += ("valid_loss", "valid_perplexity", *(f"valid_{name}" for name in MEASURES), "learning_rate")
 
 # What a summary, a row of metrics.jsonl and a record must contain, in the notation of lm/runs/schema.py.
-SCORE = {
-    "split": str,
-    "protocol": str,
-    "which": str,
-    "step": int,
-    "nats": NUMBER,
-    "targets": POSITIVE,
-    "perplexity": (NUMBER, None),
-    "bits_per_symbol": NUMBER,
-    str: NUMBER,  # measures of labels, such as accuracy
-}
+SCORE: dict = {"split": str, "protocol": str, "which": str, "step": int, "targets": POSITIVE}
+SCORE |= {"nats": NUMBER, "perplexity": (NUMBER, None), "bits_per_symbol": NUMBER}
+SCORE |= {str: NUMBER}  # measures of labels, such as accuracy
+TRAIN: dict = {"steps": int, "final_mean_loss": (NUMBER, None), "wall_time_s": NUMBER, "tokens_per_s": NUMBER}
+TRAIN |= {str: (NUMBER, None)}
 SUMMARY = {
     "name": str,
     "corpus": str,
     "seed": int,
     "parameters": int,
     "results": [SCORE],
-    "train": {
-        "steps": int,
-        "final_mean_loss": (NUMBER, None),
-        "wall_time_s": NUMBER,
-        "tokens_per_s": NUMBER,
-        str: (NUMBER, None),
-    },
+    "train": TRAIN,
     "samples?": [str],
     "confusion?": {"labels": [str], "scores": [{"which": str, "split": str, "counts": [[int]]}]},
     "examples?": [{"source": [str], "written": [str], "target": str, "attention?": [[NUMBER]]}],
@@ -79,10 +56,8 @@ RECORD = SUMMARY | {"test_scores": int, "curve": {"step": [int], "epoch": [NUMBE
 
 
 def make_record(workdir: str | Path) -> dict:
-    """Makes the record of the finished run in workdir: summary, training curve by column, number of test scores.
-
-    Raises UserError if the run is not finished, and if its summary is invalid or belongs to another run.
-    """
+    """Makes the record of the finished run in workdir: summary, training curve by column, number of test scores. Raises
+    UserError if the run is not finished, and if its summary is invalid or belongs to another run."""
     summary, metrics, log = (Path(workdir, name) for name in ("summary.json", "metrics.jsonl", "test_log.jsonl"))
     if not summary.is_file():
         raise UserError(f"--workdir={workdir} holds no summary.json: the run is not finished")
@@ -154,10 +129,8 @@ def identity_today(record: dict) -> str:
 
 
 def config_today(record: dict) -> dict:
-    """{dotted key: value} of the record's config, for the keys that affect results.
-
-    A key that is newer than the run gets its default, which is what the code did before the key existed.
-    """
+    """{dotted key: value} of the record's config, for the keys that affect results. A key that is newer than the run
+    gets its default, which is what the code did before the key existed."""
     return decisive(restore({}, "")) | decisive(record["provenance"]["config"])
 
 
@@ -191,9 +164,8 @@ def repeated(records: Sequence[dict]) -> list[str]:
     for record in records:
         numbers = {"curve": record["curve"], "nats": [score["nats"] for score in record["results"]]}
         key, title = json.dumps([record["name"], record["corpus"], numbers]), record_title(record)
-        if key in titles:
-            wrong.append(f"{title}.json has the same numbers as {titles[key]}.json")
-        titles.setdefault(key, title)
+        if (first := titles.setdefault(key, title)) != title:
+            wrong.append(f"{title}.json has the same numbers as {first}.json")
     return wrong
 
 

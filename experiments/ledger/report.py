@@ -94,10 +94,8 @@ def number(value: float) -> str:
 
 
 def mean_and_sd(values: Sequence[float | None]) -> str:
-    """The mean and standard deviation as text, such as 4.080 ± 0.041; for one seed, its value alone.
-
-    None: a perplexity that is too large for a float
-    """
+    """The mean and standard deviation as text, such as 4.080 ± 0.041; for one seed, its value alone. None stands for a
+    perplexity that is too large for a float."""
     if not values:
         return ""
     finite = [value for value in values if value is not None]

@@ -71,9 +71,8 @@ def set_aside(directory: Path, claims: Sequence[Claim]) -> dict[str, str]:
 def check(directory: Path, claims: Sequence[Claim], more: Callable[[dict, Sequence[Claim]], list[str]] | None = None):
     """Derives the ledger in directory and its reports again from the records and today's configs, and compares them.
 
-    more: maps the derived content of ledger.json and the claims to further faults
-
     Returns the content of ledger.json. Raises UserError that names the differences.
+    more: maps the derived content of ledger.json and the claims to further faults
     """
     path = directory / "ledger.json"
     stored, records = read_json(path, LEDGER), load_records(directory / RECORDS)

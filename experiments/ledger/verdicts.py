@@ -44,10 +44,8 @@ def is_final(target: Mapping) -> bool:
 
 
 def measured(target: Mapping, record: dict) -> float | None:
-    """The value of a target's metric in a record; None if the run did not measure it.
-
-    A perplexity that is too large for a float is infinite; records hold it as null.
-    """
+    """The value of a target's metric in a record; None if the run did not measure it. A perplexity that is too large
+    for a float is infinite; records hold it as null."""
     metric, train, curve = target["metric"], record["train"], record["curve"]
     if not is_final(target):
         return _curve_value(curve, f"valid_{metric}" if target["split"] == "valid" else metric, target["at"])

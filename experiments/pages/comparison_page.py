@@ -31,13 +31,8 @@ def write_markdown(comparison: dict) -> str:
 
 def write_html(comparison: dict, curves) -> str:
     """The report as one HTML document. curves: from draw_curves"""
-    return render(
-        "comparison.html",
-        **contents(comparison),
-        pair_columns=PAIR_COLUMNS,
-        curves=svg_of(curves),
-        runs=comparison["runs"],
-    )
+    shown = contents(comparison) | {"pair_columns": PAIR_COLUMNS, "runs": comparison["runs"]}
+    return render("comparison.html", curves=svg_of(curves), **shown)
 
 
 def contents(comparison: dict) -> dict:
@@ -50,12 +45,11 @@ def contents(comparison: dict) -> dict:
     )
     if len(comparison["pairs"]) > 1:
         text += " Of pairs that do not differ, one in twenty is still reported as different."
-    rows = {
-        part: [[key, *map(_cell, values)] for key, values in comparison[part].items()]
-        for part in ("metrics", "differences")
-    }
-    pairs = [_pair_row(pair) for pair in comparison["pairs"]]
-    return {"title": " against ".join(names), "names": names, "explanation": text, "pairs": pairs, **rows}
+    shown = {"title": " against ".join(names), "names": names, "explanation": text}
+    shown["pairs"] = [_pair_row(pair) for pair in comparison["pairs"]]
+    for part in ("metrics", "differences"):
+        shown[part] = [[key, *map(_cell, values)] for key, values in comparison[part].items()]
+    return shown
 
 
 def _pair_row(pair: dict) -> list:

@@ -70,10 +70,8 @@ def configs_by_name() -> dict[str, Entry]:
 
 
 def other_units(row: dict, provenance: dict) -> str:
-    """Units that are comparable between tokenisations: ", X bits per byte, perplexity Y per word"; "" if unknown.
-
-    Only for the exact protocol, which scores all tokens except the first ones. Each of these gets the mean score.
-    """
+    """Units that are comparable between tokenisations: ", X bits per byte, perplexity Y per word"; "" if unknown. Only
+    for the exact protocol, which scores all tokens except the first ones: each of these gets the mean score."""
     data, context = provenance["data"], CONTEXT[provenance["config"]["model"]["input"]]
     if row["protocol"] != "exact":
         return ""

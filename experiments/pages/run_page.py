@@ -26,9 +26,7 @@ PANELS = {
 
 def write_run_page(workdir: str | Path) -> list[Path]:
     """Writes the pictures and the page of a finished run to its work directory. Returns their paths, the page last.
-
-    Raises UserError if the run is not finished, or a file cannot be written.
-    """
+    Raises UserError if the run is not finished, or a file cannot be written."""
     workdir = Path(workdir)
     record, rows = make_record(workdir), read_rows(workdir / "metrics.jsonl", METRICS_ROW)
     targets = targets_of(record["provenance"]["config"])

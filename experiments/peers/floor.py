@@ -25,25 +25,15 @@ class Product(NamedTuple):
     n: int
     times: int = 1
 
-    @property
-    def flops(self) -> int:
-        return 2 * self.m * self.k * self.n * self.times
-
 
 class Softmax(NamedTuple):
-    """The three products of a softmax training step, in chunks of `rows` features [rows, H].
-
-    They give the logits, the gradient of the features and the gradient of the kernel [H, V].
-    """
+    """The products for the logits of a softmax and the gradients of its features [rows, H], a chunk of them at a time,
+    and its kernel [H, V]."""
 
     rows: int
     units: int
     symbols: int
     chunks: int
-
-    @property
-    def flops(self) -> int:
-        return 3 * 2 * self.rows * self.units * self.symbols * self.chunks
 
 
 def products(workload: Workload) -> tuple[Sequence[Product | Softmax], int]:
@@ -53,8 +43,7 @@ def products(workload: Workload) -> tuple[Sequence[Product | Softmax], int]:
     if workload.kind == "evaluate":
         return _forward(workload, min(EXACT_UNROLL, workload.length), 1), -(-workload.length // EXACT_UNROLL)
     # Each character depends on the previous one, so characters cannot share a product.
-    one = [p._replace(times=workload.length - 1) for p in _forward(workload, 1, workload.batch)]
-    return one, 1
+    return [p._replace(times=workload.length - 1) for p in _forward(workload, 1, workload.batch)], 1
 
 
 def _forward(workload: Workload, steps: int, batch: int) -> list[Product]:
@@ -89,11 +78,8 @@ def _training(workload: Workload) -> list[Product | Softmax]:
 
 
 def operands(product: Product | Softmax) -> tuple:
-    """Left and right operands for `multiply`.
-
-    Each result feeds the next left operand. An identity in the right operand keeps the values from
-    growing or vanishing, which could change the speed.
-    """
+    """Left and right operands for `multiply`. Each result feeds the next left operand: an identity in the right operand
+    keeps the values from growing or vanishing, which could change the speed."""
     rng = np.random.default_rng(0)
 
     def draw(*shape):

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from experiments.peers import jax_loops
-from experiments.peers.sequences import Padded, pad, peer_batches
+from experiments.peers.sequences import pad, peer_batches
 from experiments.peers.workload import Program, Workload, draw_parameters, gates, layers
 
 LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "elman": keras.layers.SimpleRNN}
@@ -132,17 +132,14 @@ def _classification(workload: Workload, model: keras.Model, multiple: int, batch
     groups = (model.trainable_variables, model.non_trainable_variables, optimiser.variables)
     state, done = tuple([v.value for v in group] for group in groups), 0
 
-    def compile_lengths():
-        labels = np.zeros(workload.batch, np.float32)
-        for steps in range(multiple, workload.length + multiple, multiple):
-            step(state, np.ones((workload.batch, min(steps, workload.length)), np.int32), labels)
-
     def run(n: int) -> float:
         nonlocal state, done
-        if not done:
-            compile_lengths()
+        if not done:  # compiles the step for every length
+            for steps in range(multiple, workload.length + multiple, multiple):
+                tokens = np.ones((workload.batch, min(steps, workload.length)), np.int32)
+                step(state, tokens, np.zeros(workload.batch, np.float32))
         for _ in range(n):
-            batch: Padded = pad(workload, batches(done), multiple)
+            batch = pad(workload, batches(done), multiple)
             state, nats = step(state, batch.tokens, batch.labels.astype(np.float32))
             done += 1
         return float(jax.block_until_ready((state, nats))[1])

@@ -1,6 +1,8 @@
 """This project's code: the compiled steps, exact scoring and sampling that its commands run."""
 
 import functools
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import flax.traverse_util
@@ -20,6 +22,7 @@ from lm.runs.provenance import provenance, revision
 from lm.scoring.protocols import exact_nats
 from lm.scoring.sampling import generate
 from lm.training.setup import Setup, make_setup
+from lm.training.state import TrainState
 from lm.training.step import train_steps
 
 CELLS = {"lstm": "lstm", "gru": "gru_reset_after", "elman": "elman_tanh"}
@@ -75,33 +78,32 @@ def build(workload: Workload, config: ml_collections.ConfigDict, **changes) -> P
     corpus = Corpus("random", Vocabulary(level, symbols), {"train": text, "valid": text}, {})
     setup = make_setup(config, corpus)
     if workload.kind == "train":
-        return _training(setup, parameters, text)
+        return Program(_steps(setup, setup.initial_state()._replace(parameters=parameters), jnp.asarray(text)))
     if workload.kind == "evaluate":
         return _evaluation(workload, setup.task.model, parameters, text)
     return _sampling(workload, setup.task.model, config.sample, parameters, corpus)
 
 
-def _training(setup: Setup, parameters: dict, text: np.ndarray) -> Program:
-    tokens, steps_per_dispatch = jnp.asarray(text), setup.config.train.steps_per_dispatch
-    state = setup.initial_state()._replace(parameters=parameters)
+def _steps(setup: Setup, state: TrainState, data, epoch: int = sys.maxsize) -> Callable[[int], float]:
+    """Dispatches steps as lm/training/loop.py does: no dispatch crosses the end of an epoch of `epoch` steps."""
+    capacity, done = setup.config.train.steps_per_dispatch, 0
 
     def run(n: int) -> float:
-        nonlocal state
+        nonlocal state, done
         while n:
-            count = min(n, steps_per_dispatch)
-            state, measured = train_steps(setup, state, tokens, setup.hyper, count)
-            measured = jax.tree.map(np.asarray, measured)  # as lm/training/loop.py does after every dispatch
-            n -= count
+            count = min(n, capacity, epoch - done % epoch)
+            state, measured = train_steps(setup, state, data, setup.hyper, count)
+            measured = jax.tree.map(np.asarray, measured)  # as after every dispatch of training
+            n, done = n - count, done + count
         return float(measured.loss[count - 1])
 
-    return Program(run)
+    return run
 
 
 def _classification(setup: Setup, parameters: dict, examples: Examples) -> Program:
-    """Dispatches steps as lm/training/loop.py does: no dispatch crosses the end of an epoch."""
-    task, capacity = setup.task, setup.config.train.steps_per_dispatch
+    task = setup.task
     data, steps = task.on_device(examples), task.steps_per_epoch
-    state, done = setup.initial_state()._replace(parameters=parameters), 0
+    state = setup.initial_state()._replace(parameters=parameters)
     key = jax.random.clone(state.key)  # a step donates the state's own key
 
     @functools.lru_cache(1)
@@ -112,16 +114,7 @@ def _classification(setup: Setup, parameters: dict, examples: Examples) -> Progr
         ids = rows(step // steps)[step % steps]
         return ids[ids >= 0]
 
-    def run(n: int) -> float:
-        nonlocal state, done
-        while n:
-            count = min(n, capacity, steps - done % steps)
-            state, measured = train_steps(setup, state, data, setup.hyper, count)
-            measured = jax.tree.map(np.asarray, measured)
-            n, done = n - count, done + count
-        return float(measured.loss[count - 1])
-
-    return Program(run, batches=batches)
+    return Program(_steps(setup, state, data, steps), batches=batches)
 
 
 def _evaluation(workload: Workload, model: LanguageModel, parameters: dict, text: np.ndarray) -> Program:

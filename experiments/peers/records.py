@@ -12,18 +12,8 @@ from lm.runs.files import make_directory, write_bytes
 from lm.runs.schema import NUMBER, read_json
 
 # Schemas (lm/runs/schema.py) of the parts of benchmark.json and lanes_speed.json that docs/speed.md shows.
-_ROW = {
-    "workload": str,
-    "implementation": str,
-    "tokens_per_s": NUMBER,
-    "spread": [NUMBER],
-    "ratio": NUMBER,
-    "fraction_of_floor": NUMBER,
-    "peak_rss_mb": NUMBER,
-    "compile_s": NUMBER,
-    "revision?": (str, None),
-    "date?": str,
-}
+_ROW: dict = {"workload": str, "implementation": str, "spread": [NUMBER], "revision?": (str, None), "date?": str}
+_ROW |= dict.fromkeys(("tokens_per_s", "ratio", "fraction_of_floor", "peak_rss_mb", "compile_s"), NUMBER)
 BENCHMARK = {
     "device": {"platform": str, "cpu": str, "kind": str, "threads": int},
     "versions": {str: str},
@@ -40,9 +30,7 @@ LANES_SPEED = {
 
 def record_benchmark(workdir: str | Path, directory: Path = RESULTS) -> Path:
     """Copies workdir/benchmark.json, rounded, to DIRECTORY/benchmark.DEVICE.json, and draws its plots beside it.
-
-    Keeps the recorded rows of workloads that this benchmark did not measure. Raises UserError for an invalid file.
-    """
+    Recorded rows of workloads that it did not measure stay. Raises UserError for an invalid file."""
     source = Path(workdir, "benchmark.json")
     benchmark = read_json(source, BENCHMARK)
     path = directory / f"benchmark.{file_name(benchmark['device'])}.json"

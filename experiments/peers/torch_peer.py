@@ -99,9 +99,7 @@ def detach(states: list) -> list:
     return [tuple(x.detach() for x in s) if isinstance(s, tuple) else s.detach() for s in states]
 
 
-def build(
-    workload: Workload, compiled: bool = False, order: str = "random", first: Sequence[Sequence[int]] = ()
-) -> Program:
+def build(workload: Workload, compiled: bool = False, order: str = "random", first: Sequence = ()) -> Program:
     """compiled: use torch.compile, which needs a C++ compiler. Raises UserError if torch.compile would compile nothing.
 
     order, first: arguments of `peer_batches`, for labelled sequences
@@ -125,7 +123,7 @@ def build(
 
 def _training(workload: Workload, model: Model, batches: torch.Tensor, compiled: bool) -> Program:
     optimiser = torch.optim.SGD(model.parameters(), lr=workload.learning_rate)
-    states, done = model.zero_states(workload.batch), 0
+    states = model.zero_states(workload.batch)
 
     def loss(window, states):
         logits, after = model(window[:-1], states)
@@ -133,47 +131,47 @@ def _training(workload: Workload, model: Model, batches: torch.Tensor, compiled:
 
     forward = torch.compile(loss) if compiled else loss
 
-    def run(n: int) -> float:
-        nonlocal states, done
-        model.train()
-        for _ in range(n):
-            optimiser.zero_grad()
-            nats, states = forward(batches[done % len(batches)], detach(states))
-            (workload.objective_scale * nats).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), workload.clip)
-            optimiser.step()
-            done += 1
-        return finished(nats)
+    def gradient(step: int) -> torch.Tensor:
+        nonlocal states
+        nats, states = forward(batches[step % len(batches)], detach(states))
+        (workload.objective_scale * nats).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), workload.clip)
+        return nats
 
-    return Program(run)
+    return Program(_steps(model, optimiser, gradient))
 
 
 def _classification(workload: Workload, model: Model, logit: Callable, batches: Callable) -> Program:
     optimiser = torch.optim.Adam(model.parameters(), lr=workload.learning_rate)
+
+    def gradient(step: int) -> torch.Tensor:
+        tokens, lengths, labels = map(torch.from_numpy, pad(workload, batches(step)))
+        device = model.decoder.weight.device
+        found = logit(tokens.long().T.to(device), lengths)  # pack_padded_sequence needs lengths on the CPU
+        nats = functional.binary_cross_entropy_with_logits(found, labels.float().to(device))
+        nats.backward()
+        return nats
+
+    return Program(_steps(model, optimiser, gradient), batches=batches)
+
+
+def _steps(model: Model, optimiser: torch.optim.Optimizer, gradient: Callable[[int], torch.Tensor]) -> Callable:
+    """Returns a function that makes n steps. gradient: adds the gradient of a step and returns its nats"""
     done = 0
 
     def run(n: int) -> float:
         nonlocal done
         model.train()
         for _ in range(n):
-            tokens, lengths, labels = map(torch.from_numpy, pad(workload, batches(done)))
-            device = model.decoder.weight.device
             optimiser.zero_grad()
-            found = logit(tokens.long().T.to(device), lengths)  # pack_padded_sequence needs lengths on the CPU
-            nats = functional.binary_cross_entropy_with_logits(found, labels.float().to(device))
-            nats.backward()
+            nats = gradient(done)
             optimiser.step()
             done += 1
-        return finished(nats)
+        if nats.is_cuda:
+            torch.cuda.synchronize()  # waits for the last step
+        return nats.item()
 
-    return Program(run, batches=batches)
-
-
-def finished(nats: torch.Tensor) -> float:
-    """The value of `nats`, after a GPU has finished its last step."""
-    if nats.is_cuda:
-        torch.cuda.synchronize()
-    return nats.item()
+    return run
 
 
 def _evaluation(workload: Workload, model: Model, batches: torch.Tensor) -> Program:

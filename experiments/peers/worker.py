@@ -129,9 +129,8 @@ def start(request: dict) -> tuple[Started, dict]:
         times.append(time.perf_counter() - began)
     if program.first_nats is not None:
         nats = [program.first_nats()]
-    unit_seconds = min(
-        took * workload.tokens / unit_tokens(workload, program, index, 1) for index, took in enumerate(times) if index
-    )
+    scaled = [took * workload.tokens / unit_tokens(workload, program, n, 1) for n, took in enumerate(times)]
+    unit_seconds = min(scaled[1:])  # the first one compiled
     nats = [None if math.isnan(x) else x for x in nats]
     versions = getattr(module, "VERSIONS", {})
     message = {"nats": nats, "compile_s": max(0.0, times[0] - unit_seconds), "versions": versions}
@@ -155,10 +154,8 @@ def environment(scratch: str, threads: int) -> dict[str, str]:
 
 
 def peak_rss_mb() -> float:
-    """Peak resident memory of this process, in 10^6 bytes.
-
-    On Linux, getrusage's ru_maxrss is inherited from the parent that started the process; VmHWM is not.
-    """
+    """Peak resident memory of this process, in 10^6 bytes. On Linux, getrusage's ru_maxrss is inherited from the parent
+    that started the process; VmHWM is not."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         [line] = [line for line in lines if line.startswith("VmHWM:")]

@@ -118,10 +118,8 @@ def gates(array: np.ndarray, cell: str) -> list[np.ndarray]:
 
 
 def draw_text(workload: Workload) -> np.ndarray:
-    """Draws uniform random token ids [N] of the smallest integer type.
-
-    N: `batch` rows of WINDOWS windows plus one token (train, sample), or length + 1 (evaluate).
-    """
+    """Draws uniform random token ids [N] of the smallest integer type. N: `batch` rows of WINDOWS windows plus one
+    token (train, sample), or length + 1 (evaluate)."""
     number = workload.batch * (WINDOWS * workload.unroll + 1)
     if workload.kind == "evaluate":
         number = workload.length + 1
@@ -130,10 +128,8 @@ def draw_text(workload: Workload) -> np.ndarray:
 
 
 def windows(workload: Workload, text: np.ndarray) -> np.ndarray:
-    """Cuts a text as lm/data/batches.py does: int32 [windows, T + 1, B], where B is 1 in evaluation.
-
-    In evaluation the last window is padded with token 0; the padding is not scored.
-    """
+    """Cuts a text as lm/data/batches.py does: int32 [windows, T + 1, B]. In evaluation, B is 1, and the last window is
+    padded with token 0; the padding is not scored."""
     batch = 1 if workload.kind == "evaluate" else workload.batch
     rows = text.reshape(batch, -1).astype(np.int32)
     count = -(-(rows.shape[1] - 1) // workload.unroll)

@@ -33,9 +33,7 @@ PERPLEXITY = "validation perplexity"
 
 def write_report(study: optuna.Study, workdir: str | Path):
     """Writes report.html and the pictures for which the study has enough trials. Leaves out a picture that fails.
-
-    Raises UserError for a file that cannot be written.
-    """
+    Raises UserError for a file that cannot be written."""
     trials = sorted(trials_without_surplus(study), key=rank)
     complete = [trial for trial in trials if rank(trial) < math.inf]
     best = ""
@@ -47,8 +45,10 @@ def write_report(study: optuna.Study, workdir: str | Path):
     for name, (_, image) in images.items():
         write_bytes(Path(workdir, f"{name}.png"), image)
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
-    rows = []
+    rows, links = [], []
     for trial in trials:
+        directory = directory_of(study, trial)
+        links.append(f"{directory.as_posix()}/" if Path(workdir, directory).is_dir() else "")  # not on this machine
         state = describe_state(trial) + (" (best)" if [trial] == complete[:1] else "")
         rows.append([trial.number, *map(trial.params.get, keys), state, trial.user_attrs.get("seconds")])
     definition = study.user_attrs.get("definition")
@@ -62,7 +62,7 @@ def write_report(study: optuna.Study, workdir: str | Path):
         images=list(images.values()),
         columns=["trial", *keys, PERPLEXITY, "seconds"],
         rows=rows,
-        links=[link_to(directory_of(study, trial), workdir) for trial in trials],
+        links=links,
         definition=json.dumps(definition, indent=1) if definition else "",
     )
     write_bytes(Path(workdir, "report.html"), page.encode())
@@ -71,11 +71,6 @@ def write_report(study: optuna.Study, workdir: str | Path):
 def rank(trial: FrozenTrial) -> float:
     """The finite value of a complete trial; infinity for any other trial, so that it comes last in the table."""
     return value_of(trial) if trial.state == TrialState.COMPLETE and math.isfinite(value_of(trial)) else math.inf
-
-
-def link_to(directory: Path, workdir: str | Path) -> str:
-    """The address of a trial's run, relative to the report; empty if the run is on another machine."""
-    return f"{directory.as_posix()}/" if Path(workdir, directory).is_dir() else ""
 
 
 def draw_all(study: optuna.Study, values: list[float], has_curves: bool) -> dict[str, tuple[str, bytes]]:

@@ -84,9 +84,7 @@ def make_sampler(config: ConfigDict, axes: list[Axis]) -> optuna.samplers.BaseSa
 
 def make_pruner(config: ConfigDict) -> optuna.pruners.BasePruner:
     """median: prunes if worse than earlier trials' median at this check; asha: successive halving (Li et al. 2018).
-
-    Both count validation checks from 1.
-    """
+    Both count validation checks from 1."""
     if config.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=config.pruner_warmup)
     if config.pruner == "asha":

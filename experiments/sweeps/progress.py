@@ -40,8 +40,8 @@ class Progress:
 
 def describe_parameters(trial: FrozenTrial) -> str:
     """The parameters of a trial in one line, such as: batch_size=32 learning_rate=0.00217"""
-    names = {key: key.split("+")[0].rpartition(".")[2] for key in trial.params}
-    return " ".join(f"{names[key]}={format_value(value)}" for key, value in trial.params.items())
+    named = ((key.split("+")[0].rpartition(".")[2], value) for key, value in trial.params.items())
+    return " ".join(f"{name}={format_value(value)}" for name, value in named)
 
 
 def format_value(value: object) -> str:

@@ -77,10 +77,8 @@ def make_space(config: ConfigDict) -> list[Axis]:
 
 def incomparable(axes: list[Axis]) -> list[str]:
     """The keys that change the validation text, its tokens or its protocol, so that values do not compare."""
-    keys = [key for axis in axes for key in axis.keys]
-    return [
-        key for key in keys if key.startswith(("data.", "evaluation.")) and key.removeprefix("data.") not in SAME_TEXT
-    ]
+    keys = [key for axis in axes for key in axis.keys if key.startswith(("data.", "evaluation."))]
+    return [key for key in keys if key.removeprefix("data.") not in SAME_TEXT]
 
 
 def _check_range(axis: Axis, sampler: str):

@@ -27,10 +27,7 @@ SYSTEM_ATTRIBUTES = {"failed_trial?": int, "retry_history?": [int]}
 
 
 class Place(NamedTuple):
-    """Where a sweep is stored.
-
-    storage: the URL of its database; shared: whether other machines may work on the same study
-    """
+    """Where a sweep is stored. storage: URL of its database; shared: whether other machines may work on the study"""
 
     workdir: str
     data_dir: str | None
@@ -70,26 +67,20 @@ class Sweep(NamedTuple):
 
 
 def open_sweep(config: ConfigDict, place: Place) -> Sweep:
-    """Opens the study, or creates it.
-
-    Raises UserError if the storage cannot be opened or read, or if the study belongs to another sweep.
-    """
+    """Opens the study, or creates it. Raises UserError if the storage cannot be opened or read, or if the study belongs
+    to another sweep."""
     axes = make_space(config)
     with quiet_optuna():
         storage = open_storage(config, place)
         try:
+            sampler, pruner = make_sampler(config, axes), make_pruner(config)
             study = optuna.create_study(
-                storage=storage,
-                study_name=config.name,
-                load_if_exists=True,
-                sampler=make_sampler(config, axes),
-                pruner=make_pruner(config),
+                storage=storage, sampler=sampler, pruner=pruner, study_name=config.name, load_if_exists=True
             )
             known, trials = study.user_attrs.get("definition"), study.get_trials(deepcopy=False)
         except Exception as error:  # from SQLAlchemy, a driver or Optuna, if the database is damaged
-            raise UserError(
-                f"the study in {hide_password(place.storage)} cannot be read: {first_line(error)}"
-            ) from error
+            where = hide_password(place.storage)
+            raise UserError(f"the study in {where} cannot be read: {first_line(error)}") from error
     definition = definition_of(config)
     if known is None:
         study.set_user_attr("definition", definition)
@@ -170,11 +161,8 @@ def storage_errors(place: Place) -> Generator[None]:
     try:
         yield
     except optuna.exceptions.StorageInternalError as error:
-        reason = first_line(error.__cause__ or error)
-        raise UserError(
-            f"the study in {hide_password(place.storage)} cannot be used: {reason}; "
-            "run the same command again when the database works"
-        ) from error
+        reason = f"{first_line(error.__cause__ or error)}; run the same command again when the database works"
+        raise UserError(f"the study in {hide_password(place.storage)} cannot be used: {reason}") from error
 
 
 def hide_password(storage: str) -> str:

@@ -75,10 +75,8 @@ def requeue_orphans(sweep: Sweep, workers: list[Child]) -> bool:
 
 
 def handle_exit(sweep: Sweep, worker: Child):
-    """Fails the trial of a worker that died. Several trials in lanes do not fail: each is retried alone.
-
-    Raises UserError if the worker gave up, and Interrupted if it was asked to end.
-    """
+    """Fails the trial of a worker that died. Several trials in lanes do not fail: each is retried alone. Raises
+    UserError if the worker gave up, and Interrupted if it was asked to end."""
     status = worker.process.returncode
     if status == GAVE_UP:
         raise UserError(worker.receive() or "a worker gave up without a reason; see its output above")
@@ -98,11 +96,8 @@ def handle_exit(sweep: Sweep, worker: Child):
 
 
 def lanes_at_once(sweep: Sweep) -> int:
-    """How many trials a worker trains side by side.
-
-    1 if later trials depend on earlier results. By default also 1 if the first trials differ in shape or are fewer than
-    the cores.
-    """
+    """How many trials a worker trains side by side: 1 if later trials depend on earlier results and, by default, if the
+    first trials differ in shape or are fewer than the cores."""
     config = sweep.config
     if config.lanes == 1 or config.sampler not in PLANNED or config.pruner != "none":
         return 1

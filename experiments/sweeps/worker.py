@@ -43,10 +43,8 @@ def main() -> int:
 
 
 def work(config: ConfigDict, place: Place, at_once: int):
-    """Trains trials, `at_once` at a time, until none is left. Writes their output to trials.log.
-
-    Raises UserError for a failed database or a full disk: no trial could continue.
-    """
+    """Trains trials, `at_once` at a time, until none is left. Writes their output to trials.log. Raises UserError for a
+    failed database or a full disk: no trial could continue."""
     if at_once > 1:
         one_device_per_core()
     elif config.run.train.threads:
