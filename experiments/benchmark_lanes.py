@@ -81,10 +81,8 @@ def measure(setup: Setup, workdir: str, lanes: int) -> dict:
         "ratio_highest": max(ratios),
         "first_dispatch_s": first,
     }
-    print(
-        f"{lanes:3} lanes on {row['devices']} devices: {row['tokens_per_s']:,.0f} tokens/s, {row['ratio']:.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f}) times one after another"
-    )
+    ratio = f"{row['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times one after another"
+    print(f"{lanes:3} lanes on {row['devices']} devices: {row['tokens_per_s']:,.0f} tokens/s, {ratio}")
     return row
 
 

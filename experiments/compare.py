@@ -233,10 +233,10 @@ def pairing_problem(a: Corpus, b: Corpus, split: str) -> str:
     missing = [each.name for each in (a, b) if split not in each.splits]
     if missing:
         return f"corpus {missing[0]} has no {split} text"
+    corpora = f"corpora {a.name} and {b.name}"
     if a.vocabulary.symbols != b.vocabulary.symbols:
-        return f"their vocabularies differ (corpora {a.name} and {b.name}): nats of different symbols cannot be paired"
+        return f"their vocabularies differ ({corpora}): nats of different symbols cannot be paired"
     if a.vocabulary.labels != b.vocabulary.labels:
-        return f"their labels differ (corpora {a.name} and {b.name}): nats of different labels cannot be paired"
-    if not same_split(a.splits[split], b.splits[split]):
-        return f"their {split} texts differ (corpora {a.name} and {b.name}): there are no common targets"
-    return ""
+        return f"their labels differ ({corpora}): nats of different labels cannot be paired"
+    same = same_split(a.splits[split], b.splits[split])
+    return "" if same else f"their {split} texts differ ({corpora}): there are no common targets"

@@ -52,9 +52,6 @@ def _shown(value) -> str:
     return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
-# --- Models ---------------------------------------------------------------------------------------------------------
-
-
 def random_parameters(shapes: dict[str, tuple[int, ...]]) -> derivations.Parameters:
     draw_number = np.random.default_rng(0)
     return {name: draw_number.normal(0, 0.7, shape) for name, shape in shapes.items()}
@@ -93,9 +90,6 @@ def two_steps_loss(p):
     inputs = p["embedding"][jnp.array(TOKENS[:2])][:, None]
     _, h = run_cell(cell_named("elman_sigmoid"), own, inputs, HiddenCarry(p["initial"]))
     return -jax.nn.log_softmax(h[1, 0] @ p["output_kernel"] + p["output_bias"])[TARGETS[1]]
-
-
-# --- Comparisons ----------------------------------------------------------------------------------------------------
 
 
 def agreements() -> list[dict]:
@@ -195,14 +189,14 @@ def draw(right: list[dict], wrong: list[dict]) -> bytes:
     """Bars of the relative distances, on a log scale."""
     figure = new_figure(12, 0.22 * len(right) + 2)
     left, panel = figure.subplots(1, 2)
-    for axes, rows, names, columns in (
-        (left, right, ("model", "parameter"), ("to automatic", "to differences")),
-        (panel, wrong, ("formula", "parameter"), ("as printed", "corrected")),
+    for axes, rows, name, columns in (
+        (left, right, "model", ("to automatic", "to differences")),
+        (panel, wrong, "formula", ("as printed", "corrected")),
     ):
         places = np.arange(len(rows))
         for offset, column in enumerate(columns):
             axes.barh(places + 0.4 * offset, [max(row[column], 1e-17) for row in rows], 0.4, label=column)
-        labels = [f"{row[names[0]].partition(':')[0]} {row[names[1]]}" for row in rows]
+        labels = [f"{row[name].partition(':')[0]} {row['parameter']}" for row in rows]
         axes.set_yticks(places + 0.2, labels, fontsize=8)
         axes.set(xscale="log", xlabel="relative distance", xlim=(1e-17, 10))
         axes.invert_yaxis()

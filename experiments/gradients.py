@@ -127,10 +127,8 @@ def draw_parameters(cell: Cell, units: int, init, key) -> dict:
 
 
 def trained_norms(run: Run, batch: int = 16) -> dict[str, np.ndarray]:
-    """Computes |d loss / d h_t| in each layer of a trained model for the last STEPS steps, averaged over `batch` texts.
-
-    The model generates the texts. The loss is -ln p of the last token. If no step reads h, the whole carry counts.
-    """
+    """Computes |d loss / d h_t| in each layer of a trained model for the last STEPS steps, averaged over `batch` texts
+    that the model generates. The loss is -ln p of the last token. If no step reads h, the whole carry counts."""
     run.check_task("--experiment=gradients", "language_modelling")
     model, context = run.model, run.model.context
     texts = run.sample(number=batch, length=STEPS + context, stop="")

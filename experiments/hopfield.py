@@ -60,9 +60,6 @@ def run(config, workdir, data_dir=None, patterns="", flip=0.2):
     return content
 
 
-# --- Recall ---------------------------------------------------------------------------------------------------------
-
-
 def recall(stored: np.ndarray, start: np.ndarray, key) -> dict[str, Recall]:
     """Recalls from the starts [patterns, units] under each rule. Returns {rule: Recall}."""
     x, a = jnp.asarray(stored), jnp.asarray(start)
@@ -80,9 +77,6 @@ def wrong_bits(stored: np.ndarray, start: np.ndarray, recalls: dict[str, Recall]
     states = {"start": start} | {name: each.states[-1] for name, each in recalls.items()}
     counts = {name: (np.sign(state) != stored).sum(axis=1) for name, state in states.items()}
     return [{"pattern": p, **{name: int(each[p]) for name, each in counts.items()}} for p in range(len(stored))]
-
-
-# --- Capacity, of random patterns -----------------------------------------------------------------------------------
 
 
 def random_patterns(key, load: float, units: int) -> jax.Array:
@@ -124,11 +118,8 @@ def _interval(values: list[float]) -> dict:
     return {"mean": found.mean, "interval": [found.low, found.high]}
 
 
-# --- Output ---------------------------------------------------------------------------------------------------------
-
-
 def print_tables(content: dict):
-    print(table(["pattern", *list(content["recall"][0])[1:]], [list(row.values()) for row in content["recall"]]))
+    print(table(list(content["recall"][0]), [list(row.values()) for row in content["recall"]]))
     print("bits that differ from the pattern, at the start and after recall\n")
     for title, rows in (("bits flipped by one update", content["errors"]), ("final overlap", content["capacity"])):
         shown = [[f"{value:.5g}" for value in _flat(row).values()] for row in rows]

@@ -52,6 +52,6 @@ def check_export(config, weights: str):
     if path.name != WEIGHTS or not (path.parent / "config.json").exists():
         return
     theirs = open_run(path.parent).config
-    keys = [key for key in differences(theirs, config, ("model.embedding_from",)) if key.startswith(("task", "model."))]
-    if keys:
+    changed = differences(theirs, config, ("model.embedding_from",))
+    if keys := [key for key in changed if key.startswith(("task", "model."))]:
         raise UserError(f"--weights={weights} holds another model: config.{keys[0]} differs from its config.json")

@@ -32,10 +32,8 @@ def run(config, workdir, data_dir=None, lanes=None):
     workdirs = [os.path.join(workdir, name) for name in names]
     setups = [setup_on(each, corpus, data_dir) for each in configs]
     outcomes = train_lanes(setups, workdirs, read_test=read_test_of(config, data_dir, corpus))
-    report = {
-        name: {"error": str(outcome)} if isinstance(outcome, UserError) else outcome
-        for name, outcome in zip(names, outcomes, strict=True)
-    }
+    found = [{"error": str(each)} if isinstance(each, UserError) else each for each in outcomes]
+    report = dict(zip(names, found, strict=True))
     write_json(os.path.join(workdir, "lanes.json"), report)
     for name, outcome in report.items():
         print(f"{name}  {_line(outcome)}")

@@ -53,10 +53,8 @@ class Request(NamedTuple):
 
 
 class Job(NamedTuple):
-    """State that the runs of one command share.
-
-    deadline: by time.monotonic(), infinite without a budget; reasons: {title: why a run has no result}, filled here
-    """
+    """State that the runs of one command share. deadline: by time.monotonic(), infinite without a budget; reasons:
+    {title: why a run has no result}, filled by the runs"""
 
     workdir: Path
     data_flag: list[str]

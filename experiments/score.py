@@ -124,9 +124,6 @@ def labelled_rows(run: Run, text: str) -> list[dict]:
     return rows
 
 
-# --- Rows -----------------------------------------------------------------------------------------------------------
-
-
 def score_row(nats: np.ndarray, size: int) -> dict:
     """Total nats and averages of some targets. size: bytes of their text in UTF-8"""
     total, targets = float(nats.sum(dtype=np.float64)), len(nats)

@@ -110,10 +110,8 @@ def run_to_start_from(config) -> Run:
     """The run of config.init_from. Raises UserError if its task or tokenisation differs."""
     run = open_run(config.init_from)
     if run.config.task != config.task:
-        raise UserError(
-            f"config.init_from={config.init_from} is a run of config.task={run.config.task}, and this config has "
-            f"{config.task}: name a run of the same task"
-        )
+        other = f"and this config has {config.task}: name a run of the same task"
+        raise UserError(f"config.init_from={config.init_from} is a run of config.task={run.config.task}, {other}")
     level = run.vocabulary.level
     if config.data.corpus == "textfile" and config.data.level != level:
         raise UserError(f"config.data.level must be {level}, as in config.init_from={config.init_from}")
@@ -136,10 +134,8 @@ def corpus_of(run: Run, config, data_dir, splits=("train", "valid")) -> Corpus:
     corpus = load_corpus(config, data_dir, splits, run.vocabulary if config.init_from else None)
     text = run.data.partition("+")[0]  # without the part for the initial weights, which may be gone
     if text not in ("", corpus.provenance.get("checksum", "")) or corpus.vocabulary != run.vocabulary:
-        raise UserError(
-            f"{run.workdir} holds a run on other data: its corpus {corpus.name} has changed since; "
-            "use the text that it was trained on"
-        )
+        hint = "use the text that it was trained on"
+        raise UserError(f"{run.workdir} holds a run on other data: its corpus {corpus.name} has changed since; {hint}")
     return corpus._replace(provenance=corpus.provenance | {"checksum": run.data}) if run.data else corpus
 
 

@@ -76,11 +76,9 @@ def check_docstring(claim: Claim):
 
 
 def matching(patterns: str) -> list[Claim]:
-    """Claims whose name (text8/lstm), or name and target (ptb/lstm2/test), matches one of PATTERN,PATTERN,...
-
-    Patterns are shell globs. A match of one target selects the config with all its targets. Raises UserError for a
-    pattern without a match, and for a config that `check_docstring` rejects.
-    """
+    """Claims whose name (text8/lstm), or name and target (ptb/lstm2/test), matches one of PATTERN,PATTERN,... (shell
+    globs). A match of one target selects the config with all its targets. Raises UserError for a pattern without a
+    match, and for a config that `check_docstring` rejects."""
     claims, chosen = all_claims(), set()
     for pattern in patterns.split(","):
         found = set()

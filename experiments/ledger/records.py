@@ -31,13 +31,8 @@ SCORE |= {"nats": NUMBER, "perplexity": (NUMBER, None), "bits_per_symbol": NUMBE
 SCORE |= {str: NUMBER}  # measures of labels, such as accuracy
 TRAIN: dict = {"steps": int, "final_mean_loss": (NUMBER, None), "wall_time_s": NUMBER, "tokens_per_s": NUMBER}
 TRAIN |= {str: (NUMBER, None)}
-SUMMARY = {
-    "name": str,
-    "corpus": str,
-    "seed": int,
-    "parameters": int,
-    "results": [SCORE],
-    "train": TRAIN,
+SUMMARY: dict = {"name": str, "corpus": str, "seed": int, "parameters": int, "results": [SCORE], "train": TRAIN}
+SUMMARY |= {
     "samples?": [str],
     "confusion?": {"labels": [str], "scores": [{"which": str, "split": str, "counts": [[int]]}]},
     "examples?": [{"source": [str], "written": [str], "target": str, "attention?": [[NUMBER]]}],
@@ -64,7 +59,7 @@ def make_record(workdir: str | Path) -> dict:
     if not metrics.is_file():
         raise UserError(f"--workdir={workdir} holds no metrics.jsonl: the run is finished, but its curve is lost")
     rows = read_rows(metrics, METRICS_ROW)
-    curve = {key: [_rounded(row.get(key)) for row in rows] for key in CURVE if any(key in row for row in rows)}
+    curve = {key: [row.get(key) for row in rows] for key in CURVE if any(key in row for row in rows)}
     test_scores = len(read_rows(log)) if log.is_file() else 0
     content = read_json(summary, SUMMARY)
     if config := read_config(workdir):
@@ -73,7 +68,8 @@ def make_record(workdir: str | Path) -> dict:
         check_summary(content, restored, str(summary))
     for row in content["results"]:
         check_score(row, str(summary))
-    return content | {"test_scores": test_scores, "curve": curve}
+    # Six digits are enough to tell any two seeds apart.
+    return content | {"test_scores": test_scores, "curve": round_floats(curve, 6)}
 
 
 def check_score(row: dict, where: str) -> None:
@@ -81,19 +77,17 @@ def check_score(row: dict, where: str) -> None:
     stated = row["perplexity"]
     found = perplexity(row["nats"] / row["targets"]) if row["nats"] >= 0 else math.nan
     if not math.isclose(finite_or_infinite(stated), found, rel_tol=1e-6):
-        raise UserError(
-            f"{where} was changed: {row['nats']:g} nats over {row['targets']} targets ({row['split']}) do "
-            f"not give a perplexity of {stated}"
-        )
+        scored = f"{row['nats']:g} nats over {row['targets']} targets ({row['split']})"
+        raise UserError(f"{where} was changed: {scored} do not give a perplexity of {stated}")
     for name in row.keys() - SCORE.keys():
         most = MEASURES[name].highest if name in MEASURES else 1
         if not 0 <= row[name] <= most * (1 + 1e-9):
             raise UserError(f"{where} was changed: {name} {row[name]:g} ({row['split']}) is not between 0 and {most}")
 
 
-def _rounded(value):
-    """Rounds to six significant digits, enough to tell any two seeds apart."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+def round_floats(value, digits: int):
+    """Rounds all floats in JSON to this many significant digits."""
+    return json.loads(json.dumps(value), parse_float=lambda number: float(f"{float(number):.{digits}g}"))
 
 
 def record_title(record: dict) -> str:

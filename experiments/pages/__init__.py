@@ -6,6 +6,7 @@ text that is left unescaped by mistake cannot run. The same values give the same
 """
 
 import base64
+import functools
 import hashlib
 import io
 import json
@@ -44,17 +45,14 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = {"cell_text": cell_text, "number_at_start": number_at_start, "base64": _base64, "pretty": _pretty}
-    environment.filters |= filters
+    pretty = functools.partial(json.dumps, indent=2, ensure_ascii=False)
+    environment.filters |= {"cell_text": cell_text, "number_at_start": number_at_start}
+    environment.filters |= {"base64": _base64, "pretty": pretty}
     return environment
 
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
-
-
-def _pretty(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def cell_text(value: object) -> str:

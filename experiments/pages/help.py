@@ -19,10 +19,7 @@ CONFIG = "--config=FILE[:VARIANT]  Config of the run; --config.KEY=VALUE overrid
 
 def help_text(topic: str, command: str, introduction: str | None) -> str:
     """Returns the text of --help=TOPIC for a list or a command. If `topic` is empty, returns the help of `command`, or
-    else `introduction` and an overview.
-
-    Raises UserError for an unknown topic or command.
-    """
+    else `introduction` and an overview. Raises UserError for an unknown topic or command."""
     if topic in TOPICS:
         return TOPICS[topic]()
     if topic and topic not in COMMANDS:

@@ -23,10 +23,8 @@ def print_results(summary: dict):
         print("samples:", sampled_texts.bordered(summary["samples"]), sep="\n")
     config, data = summary["provenance"]["config"], summary["provenance"]["data"]
     for name, target in targets_of(config).items():
-        print(
-            f"the source reports {target['split']} {target['metric']} {target['value']} ({target['protocol']}, "
-            f"{target['at']}: {target['where']}) [{name}]"
-        )
+        where = f"({target['protocol']}, {target['at']}: {target['where']}) [{name}]"
+        print(f"the source reports {target['split']} {target['metric']} {target['value']} {where}")
     if changed := changed_from_source(config):
         print(f"{changed}: the source's numbers are of another model")
     if "floor_nats" in data:

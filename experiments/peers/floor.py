@@ -27,8 +27,8 @@ class Product(NamedTuple):
 
 
 class Softmax(NamedTuple):
-    """The products for the logits of a softmax and the gradients of its features [rows, H], a chunk of them at a time,
-    and its kernel [H, V]."""
+    """The products of a softmax: logits, gradient of the features and gradient of the kernel [H, V], all three for one
+    chunk of `rows` features [rows, H] at a time."""
 
     rows: int
     units: int

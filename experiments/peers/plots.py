@@ -28,11 +28,6 @@ def milliseconds(record: dict, sweep: str) -> dict[str, dict[int, float]]:
     return found
 
 
-def caption(name: str) -> str:
-    """Caption of the plot PREFIX`name`.png."""
-    return "speed by padding" if name == "padding" else f"cost against {AXES[name]}"
-
-
 def plot_all(record: dict, prefix: str):
     """Writes PREFIXcost_*.png for each measured sweep and, if measured, PREFIXpadding.png."""
     for sweep in SWEEPS:

@@ -4,13 +4,14 @@ import json
 import re
 from pathlib import Path
 
-from experiments.ledger.records import RESULTS
+from experiments.ledger.records import RESULTS, round_floats
 from experiments.peers import plots
 from experiments.peers.speed_page import device_name, device_section
 from lm.errors import UserError, first_line
 from lm.runs.files import make_directory, write_bytes
 from lm.runs.schema import NUMBER, read_json
 
+DIGITS = 4  # significant digits of a record; repeated measurements agree on fewer
 # Schemas (lm/runs/schema.py) of the parts of benchmark.json and lanes_speed.json that docs/speed.md shows.
 _ROW: dict = {"workload": str, "implementation": str, "spread": [NUMBER], "revision?": (str, None), "date?": str}
 _ROW |= dict.fromkeys(("tokens_per_s", "ratio", "fraction_of_floor", "peak_rss_mb", "compile_s"), NUMBER)
@@ -42,7 +43,7 @@ def record_benchmark(workdir: str | Path, directory: Path = RESULTS) -> Path:
         benchmark = merged(read_json(path, BENCHMARK), benchmark)
     # One line per key and per row keeps diffs readable.
     head = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in benchmark.items() if key != "rows"]
-    rows = ",\n".join(json.dumps(round_floats(row)) for row in benchmark["rows"])
+    rows = ",\n".join(json.dumps(round_floats(row, DIGITS)) for row in benchmark["rows"])
     make_directory(directory)
     write_bytes(path, ("{\n" + ",\n".join(head) + ',\n"rows": [\n' + rows + "\n]}\n").encode())
     plots.plot_all(benchmark, str(path.with_suffix("")) + ".")
@@ -64,7 +65,7 @@ def record_lanes(workdir: str | Path, directory: Path = RESULTS) -> Path:
     lanes = read_json(Path(workdir, "lanes_speed.json"), LANES_SPEED)
     device = lanes["provenance"]["device"]
     path = directory / f"lanes.{file_name(device | {'threads': device['count']})}.json"
-    write_bytes(path, (json.dumps(round_floats(lanes), indent=1) + "\n").encode())
+    write_bytes(path, (json.dumps(round_floats(lanes, DIGITS), indent=1) + "\n").encode())
     print(f"wrote {path}")
     return path
 
@@ -72,8 +73,3 @@ def record_lanes(workdir: str | Path, directory: Path = RESULTS) -> Path:
 def file_name(device: dict) -> str:
     """The device's name in lower-case letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", device_name(device).lower()).strip("-")[:80]
-
-
-def round_floats(value):
-    """Rounds all floats in JSON to four significant digits; repeated measurements agree on fewer."""
-    return json.loads(json.dumps(value), parse_float=lambda number: float(f"{float(number):.4g}"))

@@ -78,7 +78,9 @@ def device_section(path: Path, benchmark: dict) -> str:
     if device["platform"] == "cpu" and (aims := aim_table(benchmark, lanes)):
         parts.append(aims)
     for plot in sorted(path.parent.glob(f"{path.stem}.*.png")):
-        parts.append(f"![{plots.caption(plot.stem.rpartition('.')[2])}]({os.path.relpath(plot, PAGE.parent)})")
+        name = plot.stem.rpartition(".")[2]
+        caption = "speed by padding" if name == "padding" else f"cost against {plots.AXES[name]}"
+        parts.append(f"![{caption}]({os.path.relpath(plot, PAGE.parent)})")
     return "\n\n".join(parts)
 
 

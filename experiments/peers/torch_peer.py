@@ -100,10 +100,8 @@ def detach(states: list) -> list:
 
 
 def build(workload: Workload, compiled: bool = False, order: str = "random", first: Sequence = ()) -> Program:
-    """compiled: use torch.compile, which needs a C++ compiler. Raises UserError if torch.compile would compile nothing.
-
-    order, first: arguments of `peer_batches`, for labelled sequences
-    """
+    """compiled: use torch.compile, which needs a C++ compiler; order, first: arguments of `peer_batches`, for labelled
+    sequences. Raises UserError if torch.compile would compile nothing."""
     if compiled and workload.kind != "train":
         raise UserError(f"torch.compile does not compile nn.{MODULES[workload.cell].__name__}")
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -40,8 +40,7 @@ def write_report(study: optuna.Study, workdir: str | Path):
     if complete:
         settings = ", ".join(f"{key} = {format_value(value)}" for key, value in complete[0].params.items())
         best = f"Best: trial {complete[0].number}, {PERPLEXITY} {complete[0].value:.4f}, at {settings}."
-    has_curves = any(trial.intermediate_values for trial in trials)
-    images = draw_all(study, [value_of(trial) for trial in complete], has_curves)
+    images = draw_all(study, [value_of(each) for each in complete], any(each.intermediate_values for each in trials))
     for name, (_, image) in images.items():
         write_bytes(Path(workdir, f"{name}.png"), image)
     keys = list(dict.fromkeys(key for trial in trials for key in trial.params))

@@ -24,11 +24,9 @@ LANES = 16  # at most, if config.lanes is 0
 
 
 def supervise(sweep: Sweep, jobs: int):
-    """Runs `jobs` workers until the study is done. A worker that dies fails only its own trial.
-
-    Raises UserError if a worker reports that no trial can continue, and Interrupted after a signal. Before it raises,
-    it stops the workers, which save their trials.
-    """
+    """Runs `jobs` workers until the study is done. A worker that dies fails only its own trial. Raises UserError if a
+    worker reports that no trial can continue, and Interrupted after a signal; first it stops the workers, which save
+    their trials."""
     progress, workers = Progress(sweep.study, sweep.total), []
 
     def start(at_once: int):
@@ -60,10 +58,8 @@ def supervise(sweep: Sweep, jobs: int):
 
 
 def requeue_orphans(sweep: Sweep, workers: list[Child]) -> bool:
-    """Requeues the running trials of dead workers. Returns whether it found any. A shared study relies on heartbeats.
-
-    A live worker may not have put its name on a trial yet: a trial without a name is requeued only if no worker lives.
-    """
+    """Requeues the running trials of dead workers. Returns whether it found any. A shared study relies on heartbeats. A
+    live worker may not have put its name on a trial yet: one without a name is requeued only if no worker lives."""
     if sweep.place.shared:
         return False
     alive = {name_worker(worker.process.pid) for worker in workers}

@@ -36,10 +36,8 @@ class TrialRun(NamedTuple):
 
 
 def train_trials(sweep: Sweep, trials: list[Trial], corpora: dict[str, Corpus]):
-    """Trains trials, with trials of one shape as lanes of one program, and tells the study how each ended.
-
-    corpora: {config of a corpus: corpus}, a cache of the last corpus; updated here
-    """
+    """Trains trials, with trials of one shape as lanes of one program, and tells the study how each ended. corpora: a
+    cache of the last corpus, {its config: corpus}, updated here"""
     groups: list[list[TrialRun]] = []
     for trial in trials:
         directory = Path(sweep.place.workdir, directory_of(sweep.study, sweep.record_of(trial)))
