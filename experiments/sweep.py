@@ -17,6 +17,7 @@ workers save first.
 import contextlib
 import shlex
 import sys
+from pathlib import Path
 
 import optuna
 from ml_collections import ConfigDict
@@ -67,7 +68,7 @@ def run(config: ConfigDict, workdir, data_dir=None, storage="", jobs=1, dry_run=
         from experiments.sweeps import pictures  # matplotlib takes long to import
 
         pictures.write_report(sweep.study, directory)
-    print_best(content, config.run.name)
+    print_best(content, directory)
     if not content["best"]:
         failures = [trial["failure"] for trial in content["trials"] if trial["failure"]]
         states = sorted({trial["state"] for trial in content["trials"]})
@@ -106,11 +107,13 @@ def summarise(study: optuna.Study, name: str) -> dict:
     return plain({"name": name, "trials": trials, "best": best})
 
 
-def print_best(content: dict, run_name: str):
-    """Prints the number of trials by state, and the flags that train the best trial alone."""
+def print_best(content: dict, directory: Path):
+    """Prints the number of trials by state, the best trial, and the flags that train its config elsewhere."""
     states = [trial["state"] for trial in content["trials"]]
     print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
     if best := content["best"]:
-        flags = [f"--config.{key}={value}" for keys, value in best["parameters"].items() for key in keys.split("+")]
-        print(f"best: trial {best['number']}, validation perplexity {best['value']:.4f}")
-        print(f"      flags for {run_name}: {shlex.join(flags)}")
+        chosen = ", ".join(f"{key}={value}" for key, value in best["parameters"].items())
+        print(f"best: trial {best['number']}, validation perplexity {best['value']:.4f} ({chosen})")
+        print(
+            f"      its config for a run of your own: --config={shlex.quote(best['workdir'])}/config.json --workdir=NEW"
+        )

@@ -188,7 +188,12 @@ def test_a_sweep_reports_its_best_trial(undisturbed):
     trials = trials_of(workdir)
     assert [trial["state"] for trial in trials] == ["complete"] * 5
     best = min(trials, key=lambda trial: trial["value"])
-    assert f"best: trial {best['number']}, validation perplexity {best['value']:.4f}" in out
+    chosen = ", ".join(f"{key}={value}" for key, value in best["parameters"].items())
+    assert f"best: trial {best['number']}, validation perplexity {best['value']:.4f} ({chosen})" in out
+    assert (
+        f"--config={best['workdir']}/config.json --workdir=NEW" in out
+        and Path(best["workdir"], "config.json").is_file()
+    )
     for trial in trials:
         directory = workdir / trial["workdir"]
         summary = json.loads((directory / "summary.json").read_text())
