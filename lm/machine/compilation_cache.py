@@ -10,10 +10,8 @@ PROJECT = "recurrent-lm"  # names the directory in the user's cache
 
 
 def use_compilation_cache() -> None:
-    """Caches compiled programs in the user's cache directory if it is writable.
-
-    JAX_COMPILATION_CACHE_DIR sets another directory, JAX_ENABLE_COMPILATION_CACHE=false disables the cache.
-    """
+    """Caches compiled programs in the user's cache directory if it is writable. JAX_COMPILATION_CACHE_DIR sets another
+    directory, JAX_ENABLE_COMPILATION_CACHE=false disables the cache."""
     import jax  # here, so that command-line errors are reported without waiting for this import
 
     config: Any = jax.config  # type checkers do not know its options
@@ -39,10 +37,7 @@ def is_used() -> bool:
 
 
 def _processor() -> str:
-    """A name for this processor's instruction set.
-
-    A program compiled for one instruction set can fail on another processor that shares the cache directory.
-    """
+    """A name for this processor's instruction set: a program compiled for one can fail on another."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         abilities = [line for line in lines if line.startswith(("flags", "Features"))][:1]

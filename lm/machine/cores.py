@@ -16,10 +16,7 @@ def available() -> int:
 
 
 def limit_threads(threads: int):
-    """Limits XLA to `threads` threads; 0: one per core.
-
-    For a very small model, one thread is faster: passing work to a second thread costs more time than it saves.
-    """
+    """Limits XLA to `threads` threads; 0: one per core. One is faster than two for a very small model."""
     if threads:
         os.environ["NPROC"] = str(threads)  # size of XLA's thread pool
     if threads == 1:

@@ -48,13 +48,8 @@ class Supervisor:
         self.interrupted = False
 
     def run(self, command: Sequence[str], output: IO | None = None, seconds: float | None = None) -> int | None:
-        """Runs `python *command` and returns its exit status.
-
-        Args:
-            output: receives standard output and error; None: shared with this process.
-            seconds: interrupts the command after this time.
-
-        Returns None if the command was interrupted after `seconds`, or not started because of `interrupt`.
+        """Runs `python *command` and returns its exit status; None if it was interrupted after `seconds`, or not
+        started because of `interrupt`. output: receives standard output and error; None: shared with this process
         """
         with self._lock:
             if self.interrupted:

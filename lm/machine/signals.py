@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,7 +32,6 @@ def status_of(number: int | None) -> int:
     return {signal.SIGTERM: 0, signal.SIGHUP: 129}.get(number, 130)
 
 
-@contextlib.contextmanager
 def ending(resumes: bool = True):
     """Within this context, SIGNALS end the process at once with a one-line message. For code that writes atomically.
 
@@ -44,34 +44,31 @@ def ending(resumes: bool = True):
         os.write(2, (how_to_resume("interrupted", resumes) + "\n").encode())
         os._exit(status_of(number))
 
-    with _handlers(dict.fromkeys(SIGNALS, end)):
-        yield
+    return _handler(end)
 
 
-@contextlib.contextmanager
 def raising():
     """Within this context, SIGNALS raise KeyboardInterrupt. For code that must clean up children or files."""
 
     def interrupt(number, frame):
         raise Interrupted(number, "interrupted")
 
-    with _handlers(dict.fromkeys(SIGNALS, interrupt)):
-        yield
+    return _handler(interrupt)
 
 
 @contextlib.contextmanager
-def _handlers(handlers: dict):
-    """Installs signal handlers temporarily. Does nothing outside the main thread, where Python cannot."""
+def _handler(handler: Callable):
+    """Handles SIGNALS temporarily. Does nothing outside the main thread, where Python cannot."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # set by nohup
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items() if number not in ignored}
+    before = {number: signal.signal(number, handler) for number in SIGNALS if number not in ignored}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 @contextlib.contextmanager
@@ -88,5 +85,5 @@ def listening():
             raise KeyboardInterrupt
         noted.append(number)
 
-    with _handlers(dict.fromkeys(SIGNALS, note)):
+    with _handler(note):
         yield lambda: noted[0] if noted else None
