@@ -20,7 +20,6 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -30,7 +29,6 @@ from configs.loading import (
     DEFAULT_CONFIG,
     SAVED,
     check_tuples,
-    config_file,
     explain_error,
     flatten,
     last_value,
@@ -97,18 +95,14 @@ def explain_failure(argv: list[str], error: BaseException) -> int:
 
 
 def launch(argv: list[str]) -> None:
-    """Parses and checks the command line, then runs the command.
-
-    Raises:
-        UserError: for a mistake on the command line, in the config, or found by the command.
-    """
+    """Parses and checks the command line, then runs the command. Raises UserError for a mistake."""
     if (topic := help_topic(argv)) is not None:
         from experiments.pages.help import help_text
 
         print(help_text(topic, last_value(argv, "experiment", ""), __doc__))
         return
     values, arguments = parse_flags(argv)
-    command, config = COMMANDS[value_of(values, "experiment")], value_of(values, "config")
+    command, config = COMMANDS[values.experiment], values.config
     workdir, data_dir = work_directory(values, command), data_directory(values)
     keywords = {flag.name: values[flag.name].value for flag in command.flags}
     if command.arguments:
@@ -164,7 +158,7 @@ def parse_flags(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
         # If config_flags cannot read a file, it says so only when the config is first used.
         raise UserError(explain_error(argv, TypeError("get_config() must return a ConfigDict")))
     check_flags(values, arguments)
-    name, keys = value_of(values, "experiment"), list(overridden_keys(argv))
+    name, keys = values.experiment, list(overridden_keys(argv))
     if keys and COMMANDS[name].config == "none":
         raise UserError(f"--experiment={name} reads no config: remove --config.{keys[0]}")
     check_tuples(values["config"], keys)
@@ -182,20 +176,15 @@ def with_saved_config(argv: list[str]) -> list[str]:
     return saved_config(argv)
 
 
-def value_of(values: flags.FlagValues, name: str) -> Any:
-    """The value of a flag. Its type depends on the function of absl.flags that defined the flag."""
-    return values[name].value
-
-
 def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
     """Raises UserError for mistakes that absl accepts. arguments: the positional arguments."""
-    name = value_of(values, "experiment")
+    name = values.experiment
     if arguments and not (name in COMMANDS and COMMANDS[name].arguments):
         rest = f" --workdir={arguments[1]}" if len(arguments) > 1 else ""
         hint = f"; did you mean --experiment={arguments[0]}{rest}?" if arguments[0] in COMMANDS else ""
         raise UserError(f"unexpected argument {arguments[0]!r}: flags are written --name=value{hint}")
     check_name(name, COMMANDS, "--experiment")
-    keys = list(flatten(value_of(values, "config")))
+    keys = list(flatten(values.config))
     for flag in (*COMMON_FLAGS, *owners()):
         if values[flag.name].present and values[flag.name].value == "":
             raise UserError(f"--{flag.name}= is empty: give a value, or leave it out")
@@ -210,17 +199,16 @@ def check_flags(values: flags.FlagValues, arguments: list[str]) -> None:
 
 def check_kind(values: flags.FlagValues) -> None:
     """Raises UserError if the command does not accept the config's kind."""
-    name, config = value_of(values, "experiment"), value_of(values, "config")
+    name, config = values.experiment, values.config
+    config_filename = config_flags.get_config_filename(values["config"])
     kind, wanted = config.get("kind", "run"), COMMANDS[name].config
-    check_name(kind, KINDS, f"--config={config_file(values['config'])}: config.kind")
+    check_name(kind, KINDS, f"--config={config_filename}: config.kind")
     if wanted == "none" and values["config"].present:
         raise UserError(f"--experiment={name} reads no config: remove --config")
     fitting = ("run", "saved") if kind == "run" else (kind,)
     if wanted not in ("any", "none", *fitting):
         able = [other for other, command in COMMANDS.items() if command.config in fitting]
-        raise UserError(
-            f"--config={config_file(values['config'])} is for --experiment={' or '.join(able)}, not for {name}"
-        )
+        raise UserError(f"--config={config_filename} is for --experiment={' or '.join(able)}, not for {name}")
 
 
 def check_distributed(values: flags.FlagValues) -> None:
@@ -230,7 +218,7 @@ def check_distributed(values: flags.FlagValues) -> None:
         return
     if missing:
         raise UserError(f"processes that train together also need {' and '.join(missing)}")
-    address, number, index = (value_of(values, flag.name) for flag in DISTRIBUTED_FLAGS)
+    address, number, index = values.coordinator_address, values.num_processes, values.process_id
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UserError(f"--coordinator_address={address} must be HOST:PORT, such as 10.0.0.1:1234")
@@ -253,7 +241,7 @@ def work_directory(values: flags.FlagValues, command: Command) -> str:
     """--workdir, or its default for the command. Raises UserError for a new run of a saved config without --workdir."""
     if given := values["workdir"].value or command.workdir:
         return given
-    config = config_file(values["config"])
+    config = config_flags.get_config_filename(values["config"])
     saved = config.partition(f"{SAVED}:")[2]
     if saved and command.config != "saved":
         raise UserError(f"--config={saved} belongs to another run: name a --workdir for the new one")
@@ -284,7 +272,7 @@ def one_of_several_processes(argv: list[str], values: flags.FlagValues):
 
     # jax.distributed waits in native code, where a Python handler cannot run: SIGTERM gets its default action.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    address, number, index = (value_of(values, flag.name) for flag in DISTRIBUTED_FLAGS)
+    address, number, index = values.coordinator_address, values.num_processes, values.process_id
     print(f"process {index} of {number}: connecting to the others at {address}", file=sys.stderr, flush=True)
     try:
         jax.distributed.initialize(address, number, index, cluster_detection_method="deactivate")

@@ -4,7 +4,6 @@ import difflib
 import itertools
 import os
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -22,8 +21,8 @@ def explain_error(argv: list[str], error: BaseException) -> str:
     config = named_config(argv)
     path, _, argument = config.partition(":")
     if path == SAVED:
-        config = argument
-    path = Path(path if path != SAVED else argument)
+        config = path = argument
+    path = Path(path)
     if not path.is_file():
         known = [os.path.relpath(p) for p in CONFIGS.rglob("*.py") if "\ndef get_config(" in p.read_text("utf-8")]
         return f"--config={config}: there is no such file{suggestions(str(path), sorted(known))}"
@@ -56,7 +55,7 @@ def check_tuples(config_flag: flags.Flag, overridden: list[str]) -> None:
     """
     overrides = config_flags.get_override_values(config_flag)
     tuples = {key: value for key, value in overrides.items() if isinstance(value, tuple)}
-    originals = flatten(load(config_file(config_flag))) if tuples else {}
+    originals = flatten(load(config_flags.get_config_filename(config_flag))) if tuples else {}
     for key, value in tuples.items():
         if overridden.count(key) > 1:
             raise UserError(f"--config.{key} is given twice: name it once")
@@ -74,13 +73,7 @@ def load(config: str) -> ConfigDict:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[])
     values(["", f"--config={config}"])
-    flag: Any = values["config"]
-    return flag.value
-
-
-def config_file(config_flag: Any) -> str:
-    """The value of --config. absl's type for the flag lacks this attribute."""
-    return config_flag.config_filename
+    return values.config
 
 
 def named_config(argv: list[str]) -> str:

@@ -7,6 +7,7 @@ checked, so a new cell or corpus needs no change here.
 
 import importlib
 import inspect
+import math
 import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -99,22 +100,20 @@ class Name:
 
 @dataclass(frozen=True)
 class TupleOf:
-    """A tuple of at least `least` and at most `most` items that all follow one rule; most None: no limit."""
+    """A tuple of at least `least` and at most `most` items that all follow one rule."""
 
     item: Rule
     least: int = 0
-    most: int | None = None
+    most: float = math.inf
 
     @property
     def words(self) -> str:
-        if self.most == self.least:
-            return f"a tuple of {self.least}"
-        return f"a tuple of at least {self.least}" if self.most is None else f"a tuple of {self.least} to {self.most}"
+        return f"a tuple of {self.least}" + (f" to {self.most}" if self.most > self.least else "")
 
     def check(self, key: str, value: object) -> None:
         if not isinstance(value, tuple):
             raise refusal(key, "a tuple", value)
-        if len(value) < self.least or (self.most is not None and len(value) > self.most):
+        if not self.least <= len(value) <= self.most:
             raise refusal(key, self.words, value)
         for index, item in enumerate(value):
             self.item.check(f"{key}[{index}]", item)
@@ -218,30 +217,15 @@ RULES: dict[str, Rule] = {
     "model.context": Name("lm.model.encoder_decoder:CONTEXTS"),
     "model.output": Name("lm.model.language_model:OUTPUTS"),
     "model.initial_carry": Name("lm.model.sequence_model:INITIAL_CARRIES"),
-    "init.embedding": Initialiser("matrix"),
-    "init.input": Initialiser("matrix"),
-    "init.recurrent": Initialiser("matrix"),
-    "init.bias": Initialiser("vector"),
-    "init.vector": Initialiser("vector"),
-    "init.gain": Initialiser("vector"),
-    "init.ring": Initialiser("vector"),
-    "init.phase": Initialiser("vector"),
-    "init.output": Initialiser("matrix"),
+    **dict.fromkeys(("init.embedding", "init.input", "init.recurrent", "init.output"), Initialiser("matrix")),
+    **dict.fromkeys(("init.bias", "init.vector", "init.gain", "init.ring", "init.phase"), Initialiser("vector")),
     "init.output_bias": Initialiser("vector"),
-    "keep_prob.input": KEEP_PROBABILITY,
-    "keep_prob.between": KEEP_PROBABILITY,
-    "keep_prob.output": KEEP_PROBABILITY,
-    "keep_prob.recurrent": KEEP_PROBABILITY,
-    "keep_prob.carried": KEEP_PROBABILITY,
-    "keep_prob.hidden": KEEP_PROBABILITY,
-    "keep_prob.embedding": KEEP_PROBABILITY,
-    "keep_prob.weight_drop": KEEP_PROBABILITY,
+    **dict.fromkeys(("keep_prob.input", "keep_prob.between", "keep_prob.output"), KEEP_PROBABILITY),
+    **dict.fromkeys(("keep_prob.recurrent", "keep_prob.carried", "keep_prob.hidden"), KEEP_PROBABILITY),
+    **dict.fromkeys(("keep_prob.embedding", "keep_prob.weight_drop"), KEEP_PROBABILITY),
     "dropout.mask": Name("lm.model.dropout:MASKS"),
-    "zoneout.memory": RATE,
-    "zoneout.output": RATE,
-    "penalty.activation": POSITIVE_OR_ZERO,
-    "penalty.temporal_activation": POSITIVE_OR_ZERO,
-    "penalty.l2": POSITIVE_OR_ZERO,
+    **dict.fromkeys(("zoneout.memory", "zoneout.output"), RATE),
+    **dict.fromkeys(("penalty.activation", "penalty.temporal_activation", "penalty.l2"), POSITIVE_OR_ZERO),
     "loss.weighting": Name("lm.model.losses:WEIGHTINGS"),
     "loss.gradient": Name("lm.model.losses:GRADIENTS"),
     "loss.teacher_forcing": SHARE,
