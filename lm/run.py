@@ -12,6 +12,7 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,15 @@ class Run:
                 f"{f'; use --experiment={command} for this run' if command else ''}"
             )
 
+    def _function(self, name: str, use: str) -> Callable:
+        """The function `name` of the run's task. Raises UserError if only other tasks have it. use: see check_task"""
+        functions = {task: getattr(entry, name) for task, entry in TASKS.items()}
+        self.check_task(use, *(task for task, function in functions.items() if function))
+        return functions[self.config.task]
+
     def tokens(self, text: str) -> list[str]:
         """Tokens of a text, including tokens that the vocabulary lacks."""
-        reading = {name: task.tokens for name, task in TASKS.items() if task.tokens}
-        self.check_task("run.tokens", *reading)
-        return reading[self.config.task](self.config, self.vocabulary, self._read(text, "run.tokens"))
+        return self._function("tokens", "run.tokens")(self.config, self.vocabulary, self._read(text, "run.tokens"))
 
     def _read(self, text: str, use: str) -> str:
         """A text as a file is read in training: except at level byte, drops a byte-order mark and turns line ends into
@@ -105,21 +110,17 @@ class Run:
 
         For a CRF the labels are the most probable sequence, and the probabilities are the marginals of each token.
         """
-        labelling = {name: task.label for name, task in TASKS.items() if task.label}
-        self.check_task("labelling a text", *labelling)
-        read, label = self._read(text, "labelling a text"), labelling[self.config.task]
+        label, read = self._function("label", "labelling a text"), self._read(text, "labelling a text")
         tokens, labels, log_probs = label(self.config, self.vocabulary, self.model, self.parameters, read)
         return tokens, [self.vocabulary.labels[number] for number in labels], np.exp(log_probs)
 
     def translate(self, lines: list[str], sample=None) -> list[str]:
         """Translates each line. sample: config.sample with `beams`, `length` and `length_penalty`; None: the run's own.
         Raises UserError for symbols that the vocabulary lacks, and for another task."""
-        writing = {name: task.write for name, task in TASKS.items() if task.write}
-        self.check_task("run.translate", *writing)
+        write = self._function("write", "run.translate")
         if isinstance(lines, str):
             raise UserError("run.translate needs a list of lines, not a single text")
         lines = [self._read(line, "run.translate") for line in lines]
-        write = writing[self.config.task]
         return write(self.config, sample or self.config.sample, self.vocabulary, self.model, self.parameters, lines)
 
     def encode(self, text: str) -> np.ndarray:
@@ -153,10 +154,8 @@ class Run:
         return self.trace(text).states
 
     def gates(self, text: str) -> tuple[dict[str, np.ndarray], ...]:
-        """Gates at every time step: for each layer {name in the cell's equations: [N - context + 1, H]}.
-
-        Raises UserError for a cell without gates.
-        """
+        """Gates at every time step: for each layer {name in the cell's equations: [N - context + 1, H]}. Raises
+        UserError for a cell without gates."""
         gates = self.trace(text).gates
         if not any(gates):
             raise UserError(f"config.model.cell={self.config.model.cell} has no gates")
@@ -217,10 +216,15 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     config = FrozenConfigDict(read)
     if (path / WEIGHTS).exists():
         return _open_export(path, config, read_json(file, EXPORT))
-    vocabulary = read_vocabulary(path)
+    if not (path / VOCABULARY).exists():
+        raise UserError(
+            f"{path} has no {VOCABULARY}: an earlier version trained it; run the train command again to write it"
+        )
+    vocabulary = vocabulary_of(read_json(path / VOCABULARY, VOCABULARY_FORM), path / VOCABULARY)
     model = make_model(config, vocabulary)
     checkpoints = Checkpoints(path, keep=config.checkpoint.keep)
-    restored = checkpoints.restore(state_shapes(config, model, hyper_of(config)), which=checkpoint)
+    template = state_shapes(config, model, hyper_of(config))
+    restored = checkpoints.restore(template, which=checkpoint)
     if restored is None:
         hint = "train with config.checkpoint.best=keep" if checkpoint == "best" else "train a run there first"
         raise UserError(f"{path} holds no {checkpoint} checkpoint: {hint}")
@@ -229,7 +233,7 @@ def open_run(path: str | Path, checkpoint: str = "last") -> Run:
     schema.check(extra, {"data?": str, **origin.FORM}, where)
     origin.check_origin(extra, config, vocabulary.digests, where)
     data = extra.get("data", "")
-    last = checkpoints.restore(state_shapes(config, model, hyper_of(config))) if checkpoint == "best" else None
+    last = checkpoints.restore(template) if checkpoint == "best" else None
     if last and last[1].get("data", data) != data:
         raise UserError(f"{where} in best/ was trained on other data than the last checkpoint: it is from another run")
     return Run(path, config, vocabulary, model, evaluated_parameters(state), step, checkpoint, data)
@@ -247,16 +251,6 @@ def _open_export(path: Path, config: FrozenConfigDict, description: dict) -> Run
         description.get(key, empty) for key, empty in (("step", 0), ("checkpoint", "last"), ("data", ""))
     )
     return Run(path, config, vocabulary, model, parameters, step, checkpoint, data)
-
-
-def read_vocabulary(workdir: Path) -> Vocabulary:
-    """Reads the vocabulary of a run. Raises UserError if its file is missing or damaged."""
-    path = workdir / VOCABULARY
-    if not path.exists():
-        raise UserError(
-            f"{workdir} has no {VOCABULARY}: an earlier version trained it; run the train command again to write it"
-        )
-    return vocabulary_of(read_json(path, VOCABULARY_FORM), path)
 
 
 def vocabulary_of(values: dict, where: Path) -> Vocabulary:
