@@ -14,6 +14,8 @@ The state is one array because orbax is slow per array: a small LSTM takes 20 ms
 """
 
 import collections
+import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -32,19 +34,18 @@ import numpy as np
 from lm.errors import UserError, first_line
 from lm.runs.files import DISK_ERRORS
 
+_STEP = re.compile(r"0|[1-9][0-9]*")  # the name of a step's directory; str.isdigit would accept ²
 _HALF_WRITTEN = re.compile(r"\d+\.orbax-checkpoint-tmp.*")  # orbax's name for an unfinished step
 _PENDING = 2  # unfinished saves, each with a host copy of the state, before save() waits
 # Orbax numbers saves per process: two runs of one process that save at once would mix up their directories.
 _ORBAX = threading.Lock()
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """Saves and restores (state, extra) under `workdir`/checkpoints; use as a context manager.
 
-    Args:
-        workdir: the run's directory.
-        keep: number of steps kept in last/ and in best/. With 2, one remains if the newest is damaged. best/ also
-            keeps, for each step in last/, the best checkpoint up to that step, for rollbacks.
+    keep: number of steps kept in last/ and in best/. With 2, one remains if the newest is damaged. best/ also keeps,
+    for each step in last/, the best checkpoint up to that step, for rollbacks.
     """
 
     def __init__(self, workdir, keep: int = 2):
@@ -52,39 +53,29 @@ class Checkpoints:
         self._keep = keep
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: collections.deque[Future] = collections.deque()
-        self._orbax = None
 
-    def save(self, step: int, state, extra: dict) -> None:
-        """Saves as the newest step to resume from.
+    def save(self, step: int, state, extra: dict, which: str = "last") -> None:
+        """Saves a step. Raises UserError if an earlier save failed (disk full).
 
-        Args:
-            step: >= 0. Replaces existing steps at or after it: a rollback has discarded them.
-            state: pytree of arrays, including typed PRNG keys. May be donated once this returns.
-            extra: a JSON value (tuples come back as lists; infinity and nan are allowed).
-
-        Raises:
-            UserError: this save or an earlier one could not be written (disk full).
+        step: >= 0. Replaces existing steps at or after it: a rollback has discarded them.
+        state: pytree of arrays, including typed PRNG keys. May be donated once this returns.
+        extra: a JSON value (tuples come back as lists; infinity and nan are allowed).
+        which: "last", the newest step to resume from, or "best", the best so far.
         """
-        self._save("last", step, state, extra)
-
-    def save_best(self, step: int, state, extra: dict) -> None:
-        """Saves as the best checkpoint so far. Arguments and errors: see `save`."""
-        self._save("best", step, state, extra)
+        packed, layout = _pack(state)
+        extra_text = _text(extra)  # now, because the caller may change it later
+        while len(self._pending) >= _PENDING:
+            self._finish_oldest()
+        path = self._root / which
+        self._pending.append(self._writer.submit(self._write, path, int(step), packed, layout, extra_text))
 
     def restore(self, template, which: str = "last", before: float = math.inf):
         """Reads the newest undamaged checkpoint; None if no checkpoint exists.
 
-        Args:
-            template: a pytree of the same structure, shapes and dtypes (arrays or, except for PRNG keys,
-                jax.ShapeDtypeStruct).
-            which: 'last' or 'best'.
-            before: ignore this step and later ones.
-
-        Returns:
-            (state, extra, step). The state has the template's structure and is bitwise equal to the saved one.
-
-        Raises:
-            UserError: the checkpoint belongs to another model (names the leaves), or every checkpoint is damaged.
+        template: a pytree of the same structure, shapes and dtypes (arrays or, except PRNG keys, jax.ShapeDtypeStruct)
+        which: 'last' or 'best'; before: ignore this step and later ones
+        Returns (state, extra, step). The state has the template's structure and is bitwise equal to the saved one.
+        Raises UserError if the checkpoint belongs to another model (names the leaves), or every checkpoint is damaged.
         """
         self.wait()
         directory = self._root / which
@@ -127,21 +118,10 @@ class Checkpoints:
         finally:
             self._writer.shutdown()
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *unused):
         self.close()
 
     # --- Writing and reading one step
-
-    def _save(self, which: str, step: int, state, extra: dict) -> None:
-        packed, layout = _pack(state)
-        extra_text = _text(extra)  # now, because the caller may change it later
-        while len(self._pending) >= _PENDING:
-            self._finish_oldest()
-        path = self._root / which
-        self._pending.append(self._writer.submit(self._write, path, int(step), packed, layout, extra_text))
 
     def _finish_oldest(self) -> None:
         try:
@@ -149,8 +129,7 @@ class Checkpoints:
         except UserError:
             raise
         except Exception as error:  # tensorstore reports a full disk as a ValueError
-            known = (reason for reason in DISK_ERRORS if reason in str(error))
-            reason = next(known, first_line(error))
+            reason = next((known for known in DISK_ERRORS if known in str(error)), first_line(error))
             raise UserError(f"cannot write a checkpoint in {self._root}: {reason}") from error
 
     def _write(self, directory: Path, step: int, packed, layout: list, extra: str) -> None:
@@ -166,7 +145,7 @@ class Checkpoints:
         record |= {"record_sha256": _digest(layout, extra), "sha256": _digest(layout, extra, packed)}
         items = ocp.args.Composite(state=ocp.args.ArraySave(packed), record=ocp.args.JsonSave(record))
         with _ORBAX:
-            self._checkpointer().save(directory / str(step), items, force=True)
+            self._checkpointer.save(directory / str(step), items, force=True)
         # Older steps are removed only after the new one is complete.
         steps = _steps(directory)
         earlier = [other for other in steps if other <= step]
@@ -177,14 +156,12 @@ class Checkpoints:
             shutil.rmtree(directory / str(other))
 
     def _read(self, path: Path, template) -> tuple[np.ndarray, list, dict]:
-        """Returns (bytes of all leaves, layout, extra).
-
-        Raises UserError if the leaves differ from the template's. Any other exception means damage.
-        """
+        """Returns (bytes of all leaves, layout, extra). Raises UserError for another model; other errors mean
+        damage."""
         import orbax.checkpoint as ocp
 
         def item(**arguments):
-            return self._checkpointer().restore(path, ocp.args.Composite(**arguments))
+            return self._checkpointer.restore(path, ocp.args.Composite(**arguments))
 
         record = item(record=ocp.args.JsonRestore())["record"]
         layout, extra = record["layout"], record["extra"]
@@ -194,7 +171,9 @@ class Checkpoints:
         # Older versions did not write record_sha256; the check of sha256 below finds their damage.
         if record.get("record_sha256") not in (None, _digest(layout, _text(extra))):
             raise ValueError("its record's checksum does not match its content")
-        _check_layout(template, layout, path)
+        wanted = _layout(template)
+        if layout != wanted:
+            raise UserError(f"{path} belongs to another model: {_differences(layout, wanted)}")
         _check_stored_size(path, sum(_size(shape, dtype) for _, shape, dtype, _ in layout))
         packed = np.asarray(
             item(state=ocp.args.ArrayRestore(restore_args=ocp.RestoreArgs(restore_type=np.ndarray)))["state"]
@@ -203,24 +182,23 @@ class Checkpoints:
             raise ValueError("its checksum does not match its content")
         return packed, layout, extra
 
+    @functools.cached_property
     def _checkpointer(self):
         import orbax.checkpoint as ocp
 
-        if self._orbax is None:
-            logging.getLogger("absl").addFilter(_is_useful)
-            # By default all processes of jax.distributed synchronise at each save; here each process saves alone.
-            alone = ocp.options.MultiprocessingOptions(
-                primary_host=jax.process_index(),
-                active_processes={jax.process_index()},
-                barrier_sync_key_prefix=f"process_{jax.process_index()}",
-            )
-            handler = ocp.CompositeCheckpointHandler(
-                state=ocp.ArrayCheckpointHandler(),
-                record=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
-                composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
-            )
-            self._orbax = ocp.Checkpointer(handler, multiprocessing_options=alone)
-        return self._orbax
+        logging.getLogger("absl").addFilter(_is_useful)
+        # By default all processes of jax.distributed synchronise at each save; here each process saves alone.
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(),
+            active_processes={jax.process_index()},
+            barrier_sync_key_prefix=f"process_{jax.process_index()}",
+        )
+        handler = ocp.CompositeCheckpointHandler(
+            state=ocp.ArrayCheckpointHandler(),
+            record=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+            composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
+        )
+        return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _is_useful(record: logging.LogRecord) -> bool:
@@ -238,56 +216,33 @@ def _steps(directory: Path) -> list[int]:
     """The completely written steps, ascending."""
     if not directory.is_dir():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if _is_step(path.name) and path.is_dir())
-
-
-def _is_step(name: str) -> bool:
-    """Whether a name is that of a step's directory. str.isdigit would accept ²."""
-    return re.fullmatch("0|[1-9][0-9]*", name) is not None
+    return sorted(int(path.name) for path in directory.iterdir() if _STEP.fullmatch(path.name) and path.is_dir())
 
 
 def _is_key(leaf) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _describe(leaf) -> list:
-    """[shape, dtype, PRNG implementation or None] of a leaf as stored. PRNG keys are stored as uint32 data."""
-    if _is_key(leaf):
-        data = jax.eval_shape(jax.random.key_data, leaf)
-        return [list(data.shape), str(data.dtype), str(leaf.dtype)]
-    return [list(leaf.shape), str(leaf.dtype), None]
-
-
-def _name(path) -> str:
-    """Formats a path such as 'params.cell.w'."""
-    return jax.tree_util.keystr(path, simple=True, separator=".") or "state"
+def _layout(tree) -> list:
+    """[path such as 'parameters.cell.w', shape, dtype, PRNG implementation or None] of each leaf as stored."""
+    layout = []
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator=".") or "state"
+        stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf  # keys are stored as uint32 data
+        layout.append([name, list(stored.shape), str(stored.dtype), str(leaf.dtype) if _is_key(leaf) else None])
+    return layout
 
 
 def _pack(state) -> tuple[np.ndarray, list]:
-    """Returns (bytes of all leaves, layout [[path, shape, dtype, PRNG implementation], ...])."""
-    pairs, _ = jax.tree_util.tree_flatten_with_path(state)
-    layout = [[_name(path), *_describe(leaf)] for path, leaf in pairs]
-    raw = jax.device_get([jax.random.key_data(x) if _is_key(x) else x for _, x in pairs])
+    """Returns (bytes of all leaves, `_layout`)."""
+    raw = jax.device_get([jax.random.key_data(x) if _is_key(x) else x for x in jax.tree.leaves(state)])
     # concatenate must copy: on a CPU these arrays share memory with the state, which may be donated next.
     parts = [np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in raw]
-    return np.concatenate(parts), layout
-
-
-def _check_layout(template, layout: list, path: Path):
-    """Raises UserError unless the checkpoint at `path` has the template's leaves."""
-    pairs, _ = jax.tree_util.tree_flatten_with_path(template)
-    wanted = [[_name(key), *_describe(leaf)] for key, leaf in pairs]
-    if wanted != layout:
-        if any(len(entry) != 4 or not isinstance(entry[0], str) for entry in layout):
-            raise ValueError("its layout is invalid")
-        raise UserError(f"{path} belongs to another model: {_differences(layout, wanted)}")
+    return np.concatenate(parts), _layout(state)
 
 
 def _check_stored_size(path: Path, size: int):
-    """Raises ValueError unless the array's metadata declares `size` bytes in one chunk.
-
-    tensorstore trusts the metadata: a declared size beyond the memory would kill the process.
-    """
+    """Raises ValueError unless the array's metadata, which tensorstore trusts, declare `size` bytes in one chunk."""
     import tensorstore
 
     place = {"driver": "file", "path": str(path / "state" / "checkpoint")}
@@ -300,9 +255,9 @@ def _check_stored_size(path: Path, size: int):
 
 def _unpack(template, packed: np.ndarray, layout: list):
     """Replaces the template's leaves by those in `packed`. layout: that of `packed` and of the template"""
-    pairs, treedef = jax.tree_util.tree_flatten_with_path(template)
+    wanted, treedef = jax.tree.flatten(template)
     leaves, start = [], 0
-    for (_, leaf), (_, shape, dtype, _) in zip(pairs, layout, strict=True):
+    for leaf, (_, shape, dtype, _) in zip(wanted, layout, strict=True):
         end = start + _size(shape, dtype)
         # Copied: an array that shares NumPy's memory could not be donated.
         value = jnp.array(packed[start:end].view(jnp.dtype(dtype)).reshape(shape))
@@ -318,20 +273,13 @@ def _size(shape: list, dtype: str) -> int:
     return math.prod(shape) * jnp.dtype(dtype).itemsize
 
 
-def _differences(found: list, wanted: list, shown: int = 4) -> str:
+def _differences(found: list, wanted: list) -> str:
     """Describes the differences of two layouts."""
-
-    def show(leaves: dict, name: str) -> str:
-        if name not in leaves:
-            return "absent"
-        shape, dtype, key = leaves[name]
-        return f"{key or dtype}{shape}"
-
-    there, here = ({name: rest for name, *rest in layout} for layout in (found, wanted))
+    there, here = ({name: f"{key or dtype}{shape}" for name, shape, dtype, key in layout} for layout in (found, wanted))
     names = sorted(n for n in there.keys() | here.keys() if there.get(n) != here.get(n))
-    lines = [f"{n} is {show(there, n)} there, {show(here, n)} here" for n in names[:shown]]
-    if len(names) > shown:
-        lines.append(f"and {len(names) - shown} more")
+    lines = [f"{n} is {there.get(n, 'absent')} there, {here.get(n, 'absent')} here" for n in names[:4]]
+    if len(names) > 4:
+        lines.append(f"and {len(names) - 4} more")
     return "; ".join(lines) or "its leaves are in another order"
 
 

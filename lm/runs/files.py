@@ -22,10 +22,7 @@ def write_json(path: str | Path, value) -> None:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a file atomically: temporary file, fsync, rename.
-
-    Raises UserError if it cannot be written (no permission, disk full).
-    """
+    """Writes a file atomically: temporary file, fsync, rename. Raises UserError if it cannot be written."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
@@ -35,20 +32,15 @@ def write_bytes(path: str | Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def make_directory(path: str | Path) -> Path:
     """Creates `path` and its parents if missing, and returns `path`. Raises UserError on failure."""
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"directory {path} cannot be made: {error.strerror}") from error
-    return path
+    with _one_line(f"directory {path} cannot be made"):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return Path(path)
 
 
 def make_own_directory(path: str | Path, *names: str) -> Path:
@@ -65,16 +57,24 @@ def make_own_directory(path: str | Path, *names: str) -> Path:
 
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file. Raises UserError if it cannot be read."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return hashlib.sha256(read_bytes(path)).hexdigest()
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file. Raises UserError if it cannot be read."""
+    with _one_line(f"cannot read {path}"):
+        return Path(path).read_bytes()
+
+
+def writing(path: str | Path) -> contextlib.AbstractContextManager[None]:
+    """Turns an OSError into a UserError that names `path`."""
+    return _one_line(f"cannot write {path}")
 
 
 @contextlib.contextmanager
-def writing(path: str | Path) -> Generator[None]:
-    """Turns an OSError into a UserError that names `path`."""
+def _one_line(failure: str) -> Generator[None]:
+    """Turns an OSError into the UserError "FAILURE: REASON"."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise UserError(f"{failure}: {error.strerror or error}") from error

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from lm.errors import UserError
 from lm.machine.clock import h_mm_ss
-from lm.runs.files import write_bytes, writing
+from lm.runs.files import read_bytes, write_bytes, writing
 from lm.runs.plain import plain
 from lm.runs.schema import parse, whole_lines
 from lm.runs.tensorboard import TensorBoard
 
 
-class MetricsLog:
+class MetricsLog(contextlib.AbstractContextManager):
     """Appends rows to metrics.jsonl and TensorBoard, and shows the run's progress.
 
     On a terminal, shows a tqdm bar with the time left and the latest scalars, and prints a line at every validation.
@@ -69,18 +69,17 @@ class MetricsLog:
         )
 
     def write(self, row: Mapping) -> None:
-        """Records one report. row: 'step' and JSON-serialisable values; numbers are plotted.
-
-        Raises:
-            UserError: metrics.jsonl or TensorBoard's file cannot be written, or metrics.jsonl was moved or deleted.
-        """
+        """Records one report. row: 'step' and JSON-serialisable values; numbers are plotted. Raises UserError if a file
+        cannot be written, or metrics.jsonl was moved or deleted."""
         row = plain(row)
         scalars = {key: v for key, v in row.items() if isinstance(v, int | float) and key != "step"}
         with writing(self._path):
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
             self._file.flush()
         self._check_in_place()
-        self.advance(row["step"] + 1)
+        if self._bar is not None:
+            self._bar.update(row["step"] + 1 - self._done)
+        self._done = row["step"] + 1
         text = "  ".join(f"{key} {_short(scalars[key])}" for key in self._shown if key in scalars)
         line = f"step {row['step']} of {self._total}  {text}"
         if not self._stream.isatty():
@@ -112,12 +111,6 @@ class MetricsLog:
         with writing(self._events_path):
             self._events.write_texts(step, texts)
 
-    def advance(self, done: int) -> None:
-        """Moves the bar to `done` completed steps."""
-        if self._bar is not None and done > self._done:
-            self._bar.update(done - self._done)
-        self._done = max(self._done, done)
-
     def close(self) -> None:
         """Flushes and closes all files; safe to call twice. Raises UserError if buffered data cannot be written."""
         if self._bar is not None:
@@ -128,9 +121,6 @@ class MetricsLog:
         finally:
             with writing(self._events_path):
                 self._events.close()
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *unused):
         self.close()
@@ -149,18 +139,13 @@ def _short(value: int | float) -> str:
 
 
 def _keep_rows(path: Path, start_step: int) -> None:
-    """Removes rows of `start_step` and later steps, and a truncated last line. Warns if other rows are lost.
-
-    Raises UserError if steps do not ascend: some rows are from another run.
-    """
-    try:
-        old = path.read_bytes()
-    except FileNotFoundError:
+    """Removes rows of `start_step` and later steps, and a truncated last line. Warns if other rows are lost. Raises
+    UserError if steps do not ascend: some rows are from another run."""
+    if not path.exists():
         if start_step:
             print(f"warning: {path} is missing: its rows before step {start_step} are lost", file=sys.stderr)
         return
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    old = read_bytes(path)
     lines = whole_lines(old).splitlines(True)
     steps = [_step_of(line) for line in lines]
     if bad := [number for number, step in enumerate(steps, 1) if step is None]:

@@ -20,7 +20,7 @@ FORM = {"run?": str, "numerics?": int, "vocabulary?": str, "git?": (None, {"revi
 
 
 class Origin(NamedTuple):
-    """run: `run_of` the config; numerics: NUMERICS of lm/runs/provenance.py; vocabulary: its digest; git: the revision
+    """run: `run_of` the config; vocabulary: its digest; numerics, git: NUMERICS and `revision` of lm/runs/provenance.py
     when the run began"""
 
     run: str
@@ -38,11 +38,6 @@ def run_of(config) -> str:
         if not is_free(key, (*FREE, "evaluation.")) and key not in LENGTH and value != defaults.get(key, ...)
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def origin_of(config, vocabulary: str, git: dict | None) -> Origin:
-    """The origin of a run that begins now. vocabulary: its digest; git: `revision` of lm/runs/provenance.py"""
-    return Origin(run_of(config), NUMERICS, vocabulary, git)
 
 
 def check_origin(saved: dict, config, vocabulary: Collection[str], where: str) -> None:
@@ -65,7 +60,4 @@ def check_origin(saved: dict, config, vocabulary: Collection[str], where: str) -
 
 def check_summary(summary: dict, config, where: str) -> None:
     """Raises UserError if the content of a summary.json belongs to another run than the config beside it."""
-    if run_of(summary["provenance"]["config"]) != run_of(config):
-        raise UserError(
-            f"{where} does not match config.json beside it: one of the two was copied here from another run"
-        )
+    check_origin({"run": run_of(summary["provenance"]["config"])}, config, (), where)

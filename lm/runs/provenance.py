@@ -4,6 +4,7 @@
 affects results: two runs with the same identity give the same numbers, up to rounding.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -38,20 +39,15 @@ ADDED_LATER = {
     **{"data.format": "tsv", "data.columns": [0, 1], "data.header": "none", "data.tokenizer": "spaces"},
     **{"data.valid_share": 0.1, "data.max_tokens": 0, "data.keep": "first", "data.padding": "end", "data.buckets": 1},
     **{"model.direction": "forward", "model.pooling": "last", "model.convolution": []},
-    "penalty.l2": 0.0,
     **{"data.words": "train", "model.embedding_case": "exact", "model.shape_size": 0},
-    "data.reset": "",
     **{"data.digits": "kept", "data.min_count": 1, "data.examples": "sequences", "data.window": 1},
-    "optim.frozen": [],
-    "optim.unit_rows": [],
-    "evaluation.best_by": "loss",
+    **{"penalty.l2": 0.0, "data.reset": "", "optim.frozen": [], "optim.unit_rows": []},
     **{"model.context": "start", "loss.teacher_forcing": 1.0},
     **{"loss.forcing_schedule": "constant", "loss.forcing_steps": 0},
     **{"evaluation.target_length": 50, "evaluation.beams": 5, "evaluation.length_penalty": 1.0},
-    "evaluation.temperature": 1.0,
     **{"evaluation.cache_window": 500, "evaluation.cache_theta": 0.3, "evaluation.cache_lambda": 0.1},
     **{"evaluation.dynamic_segment": 20, "evaluation.dynamic_rate": 0.01, "evaluation.dynamic_decay": 0.001},
-    "init.gain": ["constant", 1.0],
+    **{"evaluation.best_by": "loss", "evaluation.temperature": 1.0, "init.gain": ["constant", 1.0]},
 }
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -79,10 +75,7 @@ def decisive(config: Mapping | ConfigDict) -> dict:
 
 
 def provenance(config, corpus, git: dict | None) -> dict:
-    """Collects all information needed to trust a result later.
-
-    git: `revision` when the run began
-    """
+    """Collects all information needed to trust a result later. git: `revision` when the run began"""
     import jax
 
     device = jax.devices()[0]
@@ -104,13 +97,10 @@ def provenance(config, corpus, git: dict | None) -> dict:
 
 
 def cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
 
@@ -125,9 +115,9 @@ def revision(root: Path = _ROOT) -> dict | None:
 
     try:
         # A release unpacked inside another repository must not report that repository's revision.
-        if Path(ask("rev-parse", "--show-toplevel")).resolve() != root:
+        top, revision = ask("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        if Path(top).resolve() != root:
             return None
-        revision = ask("rev-parse", "HEAD")
         return {"revision": revision, "dirty": bool(ask("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None

@@ -17,10 +17,7 @@ def bordered(texts: list[str]) -> str:
 
 
 def append(workdir: str, heading: str, texts: list[str]) -> int:
-    """Appends texts under a heading and returns the file's length in bytes.
-
-    Raises UserError if the file cannot be written.
-    """
+    """Appends texts under a heading; returns the file's length in bytes. Raises UserError if it cannot be written."""
     rule, path = "=" * 80, os.path.join(workdir, NAME)
     section = "\n".join([rule, heading, rule, bordered(texts), ""]) + "\n"
     with writing(path), open(path, "ab") as file:
@@ -29,10 +26,7 @@ def append(workdir: str, heading: str, texts: list[str]) -> int:
 
 
 def cut(workdir: str, length: float):
-    """Truncates the file to `length` bytes. Leaves a shorter or missing file unchanged.
-
-    Raises UserError if the file cannot be written.
-    """
+    """Truncates the file to `length` bytes, if it is longer. Raises UserError if it cannot be written."""
     path = os.path.join(workdir, NAME)
     with writing(path):
         if os.path.exists(path) and os.path.getsize(path) > length:

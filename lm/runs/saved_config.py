@@ -24,10 +24,8 @@ def get_config(path: str) -> ConfigDict:
 
 
 def restore(values: dict, where: str | Path) -> ConfigDict:
-    """Converts a plain config to a ConfigDict with the types of base(). Missing keys get their defaults.
-
-    Raises UserError, naming the file `where`, for unknown keys and values of a wrong type.
-    """
+    """Converts a plain config to a ConfigDict with the types of base(). Missing keys get their defaults. Raises
+    UserError, naming the file `where`, for unknown keys and values of a wrong type."""
     if "kind" in values:
         raise UserError(f"{where} is a config for another command: it has the key kind")
     config = base().unlock()

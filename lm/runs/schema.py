@@ -12,9 +12,9 @@ A form is one of these values:
 
 import json
 import typing
-from pathlib import Path
 
 from lm.errors import UserError, first_line
+from lm.runs.files import read_bytes
 
 NUMBER = float  # also accepts an int
 POSITIVE = range(1, 2**63)
@@ -33,33 +33,23 @@ _NAMES = {
 
 def read_json(path, form=None):
     """The content of a JSON file, validated against `form` if given. Raises UserError naming the file and the error."""
-    try:
-        value = parse(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {first_line(error)}") from error
-    if form is not None:
-        check(value, form, str(path))
-    return value
+    return _checked(read_bytes(path), form, str(path))
 
 
 def read_rows(path, form=None) -> list:
-    """Reads a file with one JSON value per line; otherwise like `read_json`.
+    """Reads a file with one JSON value per line, without a last line that a crash has truncated. See `read_json`."""
+    lines = whole_lines(read_bytes(path)).splitlines()
+    return [_checked(line, form, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
 
-    Leaves out a last line without newline, which a crash has truncated.
-    """
-    rows = []
+
+def _checked(content: bytes, form, where: str):
     try:
-        for line in whole_lines(Path(path).read_bytes()).splitlines():
-            rows.append(parse(line))
-            if form is not None:
-                check(rows[-1], form, f"{path}, line {len(rows)}")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        value = parse(content)
     except ValueError as error:
-        raise UserError(f"{path}, line {len(rows) + 1}, is not valid JSON: {first_line(error)}") from error
-    return rows
+        raise UserError(f"{where} is not valid JSON: {first_line(error)}") from error
+    if form is not None:
+        check(value, form, where)
+    return value
 
 
 def whole_lines(content: bytes) -> bytes:
@@ -88,13 +78,15 @@ def _refuse(name: str):
 
 def check(value, form, where: str):
     """Raises UserError unless the value has the form. where: file or key, for the error"""
+    if isinstance(form, tuple):  # an option of the value's type, if it is an object or an array
+        form = next(
+            (option for option in form if isinstance(option, dict | list) and type(option) is type(value)), form
+        )
     if isinstance(form, dict) and isinstance(value, dict):
         _check_object(value, form, where)
     elif isinstance(form, list) and isinstance(value, list):
         for index, item in enumerate(value):
             check(item, form[0], f"{where}[{index}]")
-    elif isinstance(form, tuple) and any(_is_container(value, option) for option in form):
-        check(value, next(option for option in form if _is_container(value, option)), where)
     elif not any(_is(value, option) for option in (form if isinstance(form, tuple) else (form,))):
         raise UserError(f"{where} must be {_name(form)}, not {_shown(value)}")
 
@@ -109,10 +101,6 @@ def _check_object(value: dict, form: dict, where: str):
             check(item, named[key], f"{where}: {key}")
         elif str in form:
             check(item, form[str], f"{where}: {key[:40]}")
-
-
-def _is_container(value, form) -> bool:
-    return isinstance(form, dict | list) and isinstance(value, type(form))
 
 
 def _is(value, form) -> bool:
@@ -141,10 +129,8 @@ def _shown(value) -> str:
 
 
 def build(kind: type[typing.NamedTuple], values, where: str):
-    """Builds a named tuple from its `_asdict` read from JSON. Missing fields get their defaults.
-
-    Allows infinity and nan. Raises UserError naming the unknown or invalid field.
-    """
+    """Builds a named tuple from its `_asdict` read from JSON. Missing fields get their defaults. Allows infinity and
+    nan. Raises UserError naming the unknown or invalid field."""
     check(values, {}, where)
     hints = typing.get_type_hints(kind)
     for name, value in values.items():

@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 NAME = "events.out.tfevents."
 
@@ -43,8 +44,8 @@ class TensorBoard:
         for run, found in values.items():
             if found:
                 self._runs[run].write(step, Summary(value=found))
-            elif self._runs[run].has_earlier:  # an empty new file makes TensorBoard drop the steps that are repeated
-                self._runs[run].open()
+            else:
+                self._runs[run].drop_repeated()
 
     def write_texts(self, step: int, texts: list[str]):
         """Shows sampled texts under Text, each as a code block, so that TensorBoard does not render Markdown."""
@@ -75,18 +76,18 @@ class Events:
     """The event files of one directory."""
 
     def __init__(self, directory: Path, start_step: int):
-        self._directory, self._start_step, self._records = directory, start_step, None
+        self._directory, self._start_step = directory, start_step
+        self._records: Any = None  # a RecordWriter once the file is open
 
-    @property
-    def has_earlier(self) -> bool:
-        """Whether an earlier process of this run wrote events."""
-        return self._start_step > 0 and self._directory.is_dir()
+    def drop_repeated(self):
+        """Makes TensorBoard drop steps that are repeated, by a new file, if an earlier process wrote events."""
+        if self._start_step > 0 and self._directory.is_dir():
+            self.open()
 
     def open(self):
         """Starts a new file if this process has none yet. The file tells TensorBoard which earlier steps to ignore."""
-        self._records = self._records or self._open()
-
-    def _open(self):
+        if self._records is not None:
+            return
         # Imported here: TensorBoard takes 0.2 s to import, which would delay the first step.
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
@@ -99,23 +100,21 @@ class Events:
         # TensorBoard reads files in alphabetical order: each new name must come last, even if the clock was set back.
         numbers = [int(path.name.removeprefix(NAME).split(".")[0]) for path in earlier]
         number = max([int(time.time()), *(n + 1 for n in numbers)])
-        records = RecordWriter(open(self._directory / f"{NAME}{number:010}", "wb"))  # noqa: SIM115 (see close)
-        _add(records, Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._records = RecordWriter(open(self._directory / f"{NAME}{number:010}", "wb"))  # noqa: SIM115 (see close)
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if self._start_step:
-            _add(records, Event(step=self._start_step, session_log=SessionLog(status=SessionLog.START)))
-        return records
+            self._add(Event(step=self._start_step, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, summary):
         from tensorboard.compat.proto.event_pb2 import Event
 
         self.open()
-        _add(self._records, Event(wall_time=time.time(), step=step, summary=summary))
+        self._add(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def _add(self, event):
+        self._records.write(event.SerializeToString())
+        self._records.flush()
 
     def close(self):
         if self._records is not None:
             self._records.close()
-
-
-def _add(records, event):
-    records.write(event.SerializeToString())
-    records.flush()

@@ -19,21 +19,17 @@ from lm.runs.files import make_directory, write_json, writing
 from lm.runs.plain import flat, plain
 from lm.runs.schema import read_json, whole_lines
 
-# If one of these files exists without config.json, the directory is not a valid run.
-_RUN_FILES = (
-    *("metrics.jsonl", "summary.json", "checkpoints"),
-    *("samples.txt", "test_log.jsonl", "evaluation.json", "curves.png", "report.html"),
-)
 VOCABULARY = "vocabulary.json"
 # All files and directories of a run, which must not be links, pipes or devices.
-_FILES = (
-    *("config.json", VOCABULARY, "metrics.jsonl", "summary.json", "samples.txt", "test_log.jsonl", "evaluation.json"),
-    *("curves.png", "report.html"),
-)
 _DIRECTORIES = (
     *("checkpoints", "checkpoints/last", "checkpoints/best"),
     *("tensorboard", "tensorboard/train", "tensorboard/valid", "export"),
 )
+_FILES = (
+    *("config.json", VOCABULARY, "metrics.jsonl", "summary.json", "samples.txt", "test_log.jsonl", "evaluation.json"),
+    *("curves.png", "report.html"),
+)
+_WRITTEN_LATER = ("checkpoints", *_FILES[2:])  # a directory with one of these and no config.json is not a valid run
 
 # Keys that may change when a run resumes: they do not affect results, or only which results are reported. The files
 # named by path keys are checked by checksum. A name that ends with a dot is a group of keys.
@@ -55,22 +51,26 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     Raises UserError if `workdir` cannot be written, holds a run of another config (the message names the differing
     keys, old -> new), or holds files of a run without config.json.
     """
-    check_path(workdir)
+    absolute = str(Path(workdir).resolve())
+    if "\\" in absolute or not absolute.isprintable():  # there, tensorstore could not read its checkpoints back
+        raise UserError(f"directory {absolute!r}: checkpoints need a path of printable UTF-8 without a backslash")
     workdir, config = make_directory(workdir), plain(config)
     if not os.access(workdir, os.W_OK | os.X_OK):
         raise UserError(f"directory {workdir} cannot be written: no permission")
     check_no_links(workdir)
     old = read_config(workdir)
-    if old is None:
-        strays = [name for name in _RUN_FILES if (workdir / name).exists()]
-        if strays:
-            raise UserError(
-                f"directory {workdir} holds {', '.join(strays)} but no config.json: choose an empty or new directory"
-            )
-    else:
+    if old is not None:
         _check_same_run(workdir, old, config)
+    elif strays := [name for name in _WRITTEN_LATER if (workdir / name).exists()]:
+        raise UserError(
+            f"directory {workdir} holds {', '.join(strays)} but no config.json: choose an empty or new directory"
+        )
     if vocabulary is not None:
-        _keep_vocabulary(workdir / VOCABULARY, plain(vocabulary.record))
+        path, record = workdir / VOCABULARY, plain(vocabulary.record)
+        if not path.exists():
+            write_json(path, record)
+        elif read_json(path) != record:
+            raise UserError(f"{path}: the run was trained with another vocabulary than the corpus now has")
     if old is None:
         write_json(workdir / "config.json", config)
     return workdir
@@ -86,13 +86,6 @@ def accept_config(workdir: str | Path, config):
         os.replace(summary, workdir / f"summary_of_{longer}.json")
     if old != config:
         write_json(workdir / "config.json", config)
-
-
-def check_path(workdir: str | Path):
-    """Raises UserError for a path where tensorstore writes checkpoints that it cannot read back."""
-    path = str(Path(workdir).resolve())
-    if "\\" in path or not path.isprintable():
-        raise UserError(f"directory {path!r}: checkpoints need a path of printable UTF-8 without a backslash")
 
 
 def check_no_links(workdir: str | Path):
@@ -114,47 +107,25 @@ def _check_same_run(workdir: Path, old: dict, new: dict) -> str:
     rolls_back = new.get("on_nan") == "rollback"  # then the checkpoint interval affects results
     changed = differences(old, new, FREE, but=("checkpoint.every_steps", "checkpoint.keep") if rolls_back else ())
     before, after = flat(old), flat(new)
-    longer = [key for key in changed if key in LENGTH and _grows(before.get(key), after.get(key))]
+    is_longer = all(  # a damaged config.json may hold values of any type
+        key in LENGTH and type(before.get(key)) is int and 0 < before[key] < after[key] for key in changed
+    )
     schedule = after.get("optim.schedule")
-    if longer and schedule in OVER_THE_RUN and list(changed) == longer:
-        raise UserError(
-            f"directory {workdir} holds a run of a different config ({shown(changed)}): "
-            f"config.optim.schedule={schedule} depends on the length of training; "
-            f"--config.init_from={workdir} starts a new run from its weights"
-        )
-    if list(changed) != longer:
-        raise UserError(
-            f"directory {workdir} holds a run of a different config ({shown(changed)}): "
-            "choose another directory or the old values"
-        )
-    return f"{before[longer[0]]}_{longer[0].partition('.')[2]}" if longer else ""
-
-
-def _grows(old: object, new: object) -> bool:
-    """Whether a count increased. The types are checked because a damaged config.json may hold any value."""
-    return type(old) is int and type(new) is int and 0 < old < new
-
-
-def _keep_vocabulary(path: Path, vocabulary: dict):
-    """Writes the vocabulary of a new run. Raises UserError if an existing run has another vocabulary."""
-    if not path.exists():
-        write_json(path, vocabulary)
-    elif read_json(path) != vocabulary:
-        raise UserError(f"{path}: the run was trained with another vocabulary than the corpus now has")
+    if not is_longer or (changed and schedule in OVER_THE_RUN):
+        remedy = "choose another directory or the old values"
+        if is_longer:
+            remedy = (
+                f"config.optim.schedule={schedule} depends on the length of training; "
+                f"--config.init_from={workdir} starts a new run from its weights"
+            )
+        raise UserError(f"directory {workdir} holds a run of a different config ({shown(changed)}): {remedy}")
+    return "".join(f"{before[key]}_{key.partition('.')[2]}" for key in changed)
 
 
 def read_config(workdir: str | Path) -> dict | None:
-    """Reads the plain config of the run in `workdir`; None if config.json does not exist.
-
-    Raises UserError if config.json cannot be read.
-    """
+    """Reads the plain config of the run in `workdir`; None without config.json. Raises UserError if it is damaged."""
     path = Path(workdir) / "config.json"
-    if not path.exists():
-        return None
-    try:
-        return read_json(path, {})
-    except UserError as error:
-        raise UserError(f"{error}: choose another directory") from error
+    return read_json(path, {}) if path.exists() else None
 
 
 def differences(old, new, free: tuple[str, ...], but: tuple[str, ...] = ()) -> dict[str, str]:
@@ -185,10 +156,8 @@ def shown(changed: dict[str, str], most: int = 8) -> str:
 
 
 def log_test_score(workdir: str | Path, row: Mapping) -> None:
-    """Appends a test score to test_log.jsonl. Several scores suggest that the model was selected on the test split.
-
-    Raises UserError if the file cannot be written.
-    """
+    """Appends a test score to test_log.jsonl: several suggest that the model was selected on the test split. Raises
+    UserError if the file cannot be written."""
     path = Path(workdir) / "test_log.jsonl"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with writing(path):

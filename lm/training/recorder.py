@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from lm.errors import NotFinite, UserError
 from lm.runs import origin, sampled_texts, schema
@@ -18,12 +19,12 @@ from lm.runs.checkpoint import Checkpoints
 from lm.runs.files import write_json
 from lm.runs.metrics import MetricsLog
 from lm.runs.plain import flat, plain
-from lm.runs.provenance import revision
+from lm.runs.provenance import NUMERICS, revision
 from lm.runs.workdir import log_test_score
 from lm.scoring.score import Score, perplexity
 from lm.tasks import protocol_settings
 from lm.tasks.task import Split
-from lm.training import devices, events, rollback, summary, validation
+from lm.training import devices, events, summary, validation
 from lm.training.optim import begin_average
 from lm.training.setup import Setup
 from lm.training.state import TrainState, evaluated_parameters
@@ -50,8 +51,11 @@ class Progress(NamedTuple):
     lowest_running_nats: float = math.inf  # lowest mean since the start of an epoch, over all steps
     train_seconds: float = 0.0  # in dispatches, without compilation
     timed_steps: int = 0
-    rollbacks: int = 0  # number of rollbacks so far (lm/training/rollback.py)
+    rollbacks: int = 0  # number of rollbacks so far
 
+
+# Ten halvings leave a thousandth of the learning rate.
+MOST_ROLLBACKS = 10
 
 # The record that a checkpoint holds besides the state: a form of lm/runs/schema.py.
 SAVED = {"progress": {}, "checks": {}, "samples_bytes?": int, "data?": str, "tried?": bool} | origin.FORM
@@ -69,7 +73,7 @@ class Recorder:
         self.checkpoints = Checkpoints(workdir, keep=setup.config.checkpoint.keep)
         self._checksum = setup.corpus.provenance.get("checksum", "")
         self._compiled = False
-        self.origin = origin.origin_of(setup.config, setup.corpus.vocabulary.digest, revision())
+        self.origin = origin.Origin(origin.run_of(setup.config), NUMERICS, setup.corpus.vocabulary.digest, revision())
 
     # --- From and to checkpoints ------------------------------------------------------------------------------------
 
@@ -110,8 +114,8 @@ class Recorder:
         key = "config.model.embedding_from" if config.model.embedding_from else "config.init_from"
         value = config.model.embedding_from or config.init_from
         if not value:
-            key = "config.init_from or config.model.embedding_from"
-            return f"{where}: it started from another run or from word vectors: set {key} as in its config.json"
+            keys = "config.init_from or config.model.embedding_from"
+            return f"{where}: it started from another run or from word vectors: set {keys} as in its config.json"
         if not start:
             return f"{where}: its parameters were drawn, not read from {key}={value}: {remedy} value"
         return f"{where}: {key}={value} is not what it started from: {remedy} value, whose file may be gone"
@@ -120,10 +124,14 @@ class Recorder:
         """Saves a checkpoint. best: in best/, not last/; wait: until it is on disk; more: further keys of SAVED"""
         whole = devices.gather(self.setup.config.train.devices, state)  # all processes must take part
         if self.writes:
-            save = self.checkpoints.save_best if best else self.checkpoints.save
-            save(self.done, whole, self.record() | more)
+            self.checkpoints.save(self.done, whole, self.record() | more, "best" if best else "last")
         if wait:
             self.checkpoints.wait()
+
+    def _wait_for_saves(self):
+        """Waits until all processes have written their checkpoints."""
+        self.checkpoints.wait()
+        multihost_utils.sync_global_devices("checkpoints are written")
 
     def record(self) -> dict:
         """The record that a checkpoint holds besides the state."""
@@ -138,13 +146,21 @@ class Recorder:
     def roll_back(self, error: NotFinite) -> TrainState:
         """Returns the state to continue from after a non-finite loss, at half the learning rate.
 
+        A checkpoint may itself have bad parameters: its loss was measured before its last update. So each checkpoint
+        is tried once; after that, training returns to the one before it, or to the start.
         Raises `error` unless config.on_nan=rollback and rollbacks are left. A run that is killed during a rollback
         meets the non-finite loss again when it resumes, and rolls back again.
         """
-        rollbacks = rollback.count_rollback(self.setup.config.on_nan, self.progress.rollbacks, error)
-        self.checkpoints.wait()
-        devices.wait_for_all("checkpoints are written")
-        state = self._continue_from(rollback.find_checkpoint(self.checkpoints, self.setup.state_shapes))
+        if self.setup.config.on_nan != "rollback":
+            raise NotFinite(f"{error} or set config.on_nan=rollback") from error
+        if self.progress.rollbacks >= MOST_ROLLBACKS:
+            raise error
+        rollbacks = self.progress.rollbacks + 1
+        self._wait_for_saves()
+        restored = self.checkpoints.restore(self.setup.state_shapes)
+        if restored and restored[1].get("tried", False):
+            restored = self.checkpoints.restore(self.setup.state_shapes, before=restored[2])
+        state = self._continue_from(restored)
         halvings = rollbacks - self.progress.rollbacks  # more than one if the checkpoint predates the last rollback
         self.progress = self.progress._replace(rollbacks=rollbacks)
         assert state.rate_factor is not None  # on_nan=rollback makes it
@@ -260,14 +276,7 @@ class Recorder:
         self.checks, decision = validation.decide(config, self.checks, validation.criterion(config, score), step)
         if decision.best and config.checkpoint.best == "keep":
             self.save(state, best=True)
-        row = {"valid_loss": score.mean_nats, "valid_perplexity": score.perplexity, "valid_protocol": protocol}
-        row |= {f"valid_{name}": value for name, value in score.measures.items()}
-        return self._apply(state, decision), row
-
-    def _apply(self, state: TrainState, decision: validation.Decision) -> TrainState:
-        """Applies a validation decision to the state. The changed values are traced, so nothing recompiles."""
-        config = self.setup.config
-        if decision.decay:
+        if decision.decay:  # changes a traced value, so nothing recompiles
             assert state.rate_factor is not None  # schedule=plateau makes it
             state = state._replace(rate_factor=state.rate_factor * np.float32(config.optim.decay_rate))
         if decision.average:
@@ -277,7 +286,8 @@ class Recorder:
                 f"stopped early after {self.done} of {self.setup.total_steps} steps: config.train.patience="
                 f"{config.train.patience} validation checks in a row without improvement"
             )
-        return state
+        row = {"valid_loss": score.mean_nats, "valid_perplexity": score.perplexity, "valid_protocol": protocol}
+        return state, row | {f"valid_{name}": value for name, value in score.measures.items()}
 
     def _sample(self, state: TrainState, step: int):
         if self.writes:
@@ -294,9 +304,6 @@ class Recorder:
 
     def score(self, state: TrainState, split: Split, protocol: str) -> Score:
         return self.setup.task.score(self.parameters(state), split, protocol, self.setup.config.evaluation)
-
-    def examples(self, state: TrainState, split: Split) -> list[dict]:
-        return self.setup.task.examples(self.parameters(state), split, self.setup.config.evaluation)
 
     def sample(self, state: TrainState, key: jax.Array | None = None) -> list[str]:
         """Samples texts with the settings of config.sample. key: None derives it from config.sample.seed"""
@@ -316,8 +323,7 @@ class Recorder:
 
     def finish(self, state: TrainState) -> dict:
         """Scores the run, writes summary.json and returns its content."""
-        self.checkpoints.wait()
-        devices.wait_for_all("checkpoints are written")
+        self._wait_for_saves()
         content = self.summarise(state)
         if self.writes:
             write_json(os.path.join(self.workdir, "summary.json"), content)
@@ -338,7 +344,7 @@ class Recorder:
 
     def summarise(self, state: TrainState) -> dict:
         """Returns the content of summary.json. Scores this state and, if kept, the best checkpoint."""
-        setup = self.setup
+        setup, evaluation = self.setup, self.setup.config.evaluation
         texts, not_scored = summary.texts_to_score(setup, self._read_test)
         scored = {"final": state}
         if setup.config.checkpoint.best == "keep" and math.isfinite(self.checks.best_nats):
@@ -349,15 +355,15 @@ class Recorder:
         results, tables, examples = [], {}, []
         for which, each in scored.items():
             for split, data in texts.items():
-                for protocol in dict.fromkeys(setup.config.evaluation.protocols):
+                for protocol in dict.fromkeys(evaluation.protocols):
                     score = self.score(each, data, protocol)
                     results.append(summary.result_row(split, protocol, score, int(each.step) - 1, which))
                     if score.confusion is not None:  # does not depend on the protocol
                         tables[which, split] = score.confusion
                     if split == "test" and self.writes:
-                        settings = protocol_settings(protocol, setup.config.evaluation)
+                        settings = protocol_settings(protocol, evaluation)
                         log_test_score(self.workdir, results[-1] | ({"settings": settings} if settings else {}))
-                examples = self.examples(each, data)  # those of the last split are kept
+                examples = setup.task.examples(self.parameters(each), data, evaluation)  # those of the last split stay
         training = {
             "final_mean_loss": self.progress.last_loss,
             "lowest_running_perplexity": perplexity(self.progress.lowest_running_nats),

@@ -19,9 +19,7 @@ NO_TEST = (
 )
 
 
-def texts_to_score(
-    setup: Setup, read_test: Callable[[], Split | None] | None
-) -> tuple[dict[str, Split], dict[str, str]]:
+def texts_to_score(setup: Setup, read_test: Callable[[], Split | None] | None) -> tuple[dict, dict]:
     """Reads the test split if the config scores it.
 
     Returns ({name: split} to score, {"test": reason} if the test split cannot be scored). Leaves out other splits that
@@ -31,14 +29,11 @@ def texts_to_score(
     wanted = setup.config.evaluation.splits
     if "test" in wanted and "test" not in texts and read_test:
         try:
-            test = read_test()
+            if (test := read_test()) is None:
+                raise UserError(NO_TEST)
+            texts["test"] = test
         except UserError as error:
             not_scored["test"] = str(error)
-        else:
-            if test is None:
-                not_scored["test"] = NO_TEST
-            else:
-                texts["test"] = test
     return {split: texts[split] for split in wanted if split in texts}, not_scored
 
 

@@ -114,7 +114,7 @@ def test_restored_state_can_be_donated(checkpoints):
 def test_keeps_the_newest_of_each_kind(checkpoints, tmp_path):
     for step in (1, 2, 3):
         checkpoints.save(step, {"x": jnp.float32(step)}, {})
-    checkpoints.save_best(2, {"x": jnp.float32(20)}, {"valid": 1.5})
+    checkpoints.save(2, {"x": jnp.float32(20)}, {"valid": 1.5}, "best")
     checkpoints.wait()
     assert steps(tmp_path) == [2, 3]
     state, extra, step = checkpoints.restore({"x": jnp.float32(0)}, which="best")
@@ -134,10 +134,10 @@ def test_the_best_that_a_step_of_last_goes_on_with_is_kept(checkpoints, tmp_path
     """Whoever goes back to step 4 finds the best of that time, however many better ones came since."""
     x = {"x": jnp.float32(0)}
     for step in (1, 2, 3):
-        checkpoints.save_best(step, x, {})
+        checkpoints.save(step, x, {}, "best")
     checkpoints.save(4, x, {})
     for step in (5, 6, 7):
-        checkpoints.save_best(step, x, {})
+        checkpoints.save(step, x, {}, "best")
     checkpoints.wait()
     assert steps(tmp_path, "best") == [3, 6, 7]
     checkpoints.forget_best_after(4)

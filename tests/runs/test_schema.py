@@ -77,7 +77,7 @@ def test_rows_are_numbered(tmp_path):
     with pytest.raises(UserError, match=r"rows, line 2: n must be an integer"):
         read_rows(path, {"n": int})
     path.write_text('{"n": 1}\n{"n"\n{"n": 2}\n')
-    with pytest.raises(UserError, match=r"rows, line 2, is not valid JSON"):
+    with pytest.raises(UserError, match=r"rows, line 2 is not valid JSON"):
         read_rows(path, {"n": int})
     path.write_text('{"n": 1}\n{"n"')  # torn by a crash
     assert read_rows(path, {"n": int}) == [{"n": 1}]
