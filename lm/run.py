@@ -247,10 +247,8 @@ def _open_export(path: Path, config: FrozenConfigDict, description: dict) -> Run
         raise UserError(f"{path}/{WEIGHTS} is not the file that was exported with config.json: one was replaced")
     model = make_model(config, vocabulary)
     parameters, _ = load_weights(str(path / WEIGHTS), model, vocabulary)
-    step, checkpoint, data = (
-        description.get(key, empty) for key, empty in (("step", 0), ("checkpoint", "last"), ("data", ""))
-    )
-    return Run(path, config, vocabulary, model, parameters, step, checkpoint, data)
+    saved: dict[str, Any] = {"step": 0, "checkpoint": "last", "data": ""} | description
+    return Run(path, config, vocabulary, model, parameters, saved["step"], saved["checkpoint"], saved["data"])
 
 
 def vocabulary_of(values: dict, where: Path) -> Vocabulary:

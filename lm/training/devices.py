@@ -90,14 +90,9 @@ def constrain(count: int, state):
 
 
 def _shardings(count: int, state):
-    """A NamedSharding for each leaf of a state, a NamedTuple."""
+    """A NamedSharding for each field of a state, a NamedTuple."""
     mesh = make_mesh(count)
-
-    def field(name, value):
-        sharding = NamedSharding(mesh, _ROWS if name == SPLIT else _WHOLE)
-        return jax.tree.map(lambda _: sharding, value)
-
-    return type(state)(**{name: field(name, value) for name, value in state._asdict().items()})
+    return type(state)(*(NamedSharding(mesh, _ROWS if name == SPLIT else _WHOLE) for name in state._fields))
 
 
 def place(count: int, state):
@@ -112,8 +107,6 @@ def replicate(count: int, x):
 
 def gather(count: int, state):
     """Gathers the full state on the first device of every process. All processes must call it."""
-    if count == 1:
-        return state
     return local(count, state._replace(**{SPLIT: replicate(count, getattr(state, SPLIT))}))
 
 
@@ -158,24 +151,14 @@ def first_does(function: Callable):
 
 def as_first(value: float) -> float:
     """Returns process 0's value, bit for bit, in every process, so that all processes make the same decision."""
-    if jax.process_count() == 1:
-        return value
     sent = np.frombuffer(np.float64(value).tobytes(), np.uint8)
     return float(np.frombuffer(np.asarray(multihost_utils.broadcast_one_to_all(sent)).tobytes(), np.float64)[0])
 
 
 def check_same_step(step: int, workdir: str):
     """Raises UserError in all processes if they found checkpoints of different steps (-1: no checkpoint)."""
-    if jax.process_count() == 1:
-        return
     found = np.asarray(multihost_utils.process_allgather(np.int32(step))).ravel().tolist()
     if len(set(found)) > 1:
         raise UserError(
             f"{workdir} must be one directory that all processes share: they found checkpoints of steps {found}"
         )
-
-
-def wait_for_all(what: str):
-    """Waits until every process has called this function. what: names the barrier"""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)

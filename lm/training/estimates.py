@@ -217,6 +217,5 @@ def in_one_table(found: Iterable[Estimate], jobs: int = 1) -> str:
 
 def foreign_load() -> str:
     """Describes the load of the last minute if it is more than this process alone can cause; else an empty string."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    cores = available()
+    load, cores = os.getloadavg()[0], available()
     return f"load {load:.1f} on {cores} cores" if load > 1.5 * cores else ""

@@ -7,10 +7,8 @@ from lm.training.validation import deciding_keys
 
 
 def happens(step: int, every: int, epoch: int, total: int) -> bool:
-    """Whether an event follows step `step` (from 0): yes if its period `every` divides `step`.
-
-    A period of 0 means the end of every epoch (of `epoch` steps). The last step triggers every event.
-    """
+    """Whether an event follows step `step` (from 0): yes if its period `every` divides `step`. A period of 0 means the
+    end of every epoch (of `epoch` steps). The last step triggers every event."""
     if step == total - 1:
         return True
     return step % every == 0 if every else (step + 1) % epoch == 0
@@ -18,20 +16,14 @@ def happens(step: int, every: int, epoch: int, total: int) -> bool:
 
 def next_stop(setup: Setup, done: int) -> int:
     """Completed steps after the next dispatch, which ends at an event, an epoch's end or after steps_per_dispatch."""
-    train = setup.config.train
-    epoch, total = setup.task.steps_per_epoch, setup.total_steps
-    stop = min(done + train.steps_per_dispatch, total)
-    for made in range(done + 1, stop):
-        if made % epoch == 0 or due(setup, made):
-            return made
-    return stop
+    stop = min(done + setup.config.train.steps_per_dispatch, setup.total_steps)
+    return next(
+        (made for made in range(done + 1, stop) if made % setup.task.steps_per_epoch == 0 or due(setup, made)), stop
+    )
 
 
 def due(setup: Setup, done: int) -> set[str]:
-    """Events due after `done` steps: any of report, epoch, validation, sample and checkpoint.
-
-    Without a validation split, validation is never due.
-    """
+    """The events due after `done` steps: report, epoch, validation (with such a split), sample and checkpoint."""
     step, total, train = done - 1, setup.total_steps, setup.config.train
     epoch = setup.task.steps_per_epoch
     last = done == total
@@ -58,9 +50,8 @@ def check_longer(setup: Setup, workdir, done: int):
         return
     epoch = setup.task.steps_per_epoch
     ended = done == (old["train"]["steps"] or old["train"]["epochs"] * epoch)
-    if not ended or happens(done - 1, config.train.evaluate_every, epoch, setup.total_steps):
-        return
-    if keys := deciding_keys(config):
+    keys = deciding_keys(config)
+    if ended and keys and not happens(done - 1, config.train.evaluate_every, epoch, setup.total_steps):
         raise UserError(
             f"directory {workdir} holds a run of {done} steps, and config.{keys[0]} has used the validation after "
             "its last step, which a longer run would skip: choose another directory"

@@ -67,11 +67,6 @@ def _shared(config: ml_collections.ConfigDict) -> dict:
 # --- The program ----------------------------------------------------------------------------------------------------
 
 
-def lane_mesh(lanes: int) -> Mesh:
-    """Mesh over all devices, or over one device per lane if there are fewer lanes."""
-    return Mesh(np.array(jax.devices()[:lanes]), (AXIS,))
-
-
 def stack_hypers(hypers: Sequence[Hyper]) -> Hyper:
     """Stacks the hyperparameters of N runs into arrays [N]; a regulariser that some lanes switch off gets its neutral
     value there."""
@@ -145,18 +140,17 @@ class Lanes:
         self.program = common_program([recorder.setup for recorder in recorders])
         self.recorders, self.errors, self.summaries = list(recorders), {}, {}
         self.within = within or ("in_turn" if jax.default_backend() == "cpu" else "vmap")
-        self.mesh = lane_mesh(len(recorders))
+        self.mesh = Mesh(np.array(jax.devices()[: len(recorders)]), (AXIS,))
         # Every device needs equally many lanes: copies of the first lane fill the last places and make no steps.
         self.slots = -(-len(recorders) // self.mesh.size) * self.mesh.size
         padding = self.slots - len(recorders)
-        self.split = split = NamedSharding(self.mesh, PartitionSpec(AXIS))
-        replicated = NamedSharding(self.mesh, PartitionSpec())
+        self.split, self.replicated = (NamedSharding(self.mesh, PartitionSpec(*axes)) for axes in ((AXIS,), ()))
         states = [recorder.restore() for recorder in recorders]
         hypers = [recorder.setup.hyper for recorder in recorders]
         padded = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states, *states[:1] * padding)
-        self.states = jax.device_put(padded, split)
-        self.hypers = jax.device_put(stack_hypers([*hypers, *hypers[:1] * padding]), split)
-        self.data = jax.device_put(data, replicated)
+        self.states = jax.device_put(padded, self.split)
+        self.hypers = jax.device_put(stack_hypers([*hypers, *hypers[:1] * padding]), self.split)
+        self.data = jax.device_put(data, self.replicated)
 
     def run(self) -> list[dict | UserError]:
         """Trains all lanes. Returns the summary of each lane, or the UserError that ended it."""
@@ -207,7 +201,7 @@ class Lanes:
         before = self.state(lane) if recorder.needs_state() else None
         after = recorder.handle_events(before)  # ty: ignore[invalid-argument-type]: None unless needs_state
         if after is not before:  # validation decayed a rate or began an average
-            state = jax.device_put(after, NamedSharding(self.mesh, PartitionSpec()))
+            state = jax.device_put(after, self.replicated)
             self.states = jax.device_put(_put(self.states, lane, state), self.split)
 
     def state(self, lane: int) -> TrainState:
@@ -244,6 +238,6 @@ def train_lanes(
         lanes = Lanes(recorders, data, within)
         for recorder in recorders:
             check_longer(recorder.setup, recorder.workdir, recorder.done)
-        for setup, workdir in zip(setups, workdirs, strict=True):
-            accept_config(workdir, setup.config)
+        for recorder in recorders:
+            accept_config(recorder.workdir, recorder.setup.config)
         return lanes.run()

@@ -36,10 +36,8 @@ class Trainer:
             recorder.say(f"this run stopped early by config.train.patience={patience}: it will not train further")
 
     def run(self) -> dict:
-        """Trains to the end or to an early stop, writes summary.json and returns its content.
-
-        Raises Interrupted on a signal, after saving a checkpoint.
-        """
+        """Trains to the end, writes summary.json and returns its content. Raises Interrupted on a signal, after
+        saving."""
         recorder = self.recorder
         alone = jax.process_count() == 1  # several processes do not listen: all would have to stop at one step
         listening = signals.listening() if alone else contextlib.nullcontext(lambda: None)

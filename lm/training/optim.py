@@ -9,11 +9,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 from jaxtyping import PyTree
-
-from lm.errors import UserError
+from ml_collections import ConfigDict, FrozenConfigDict
 
 Array = jax.Array
 
@@ -32,7 +30,7 @@ class Hyper(NamedTuple):
     objective: dict[str, Array]  # factors of config.penalty and label_smoothing
 
 
-def hyper_of(config: ml_collections.ConfigDict) -> Hyper:
+def hyper_of(config: ConfigDict) -> Hyper:
     """The traced scalars of a config."""
 
     def scalars(values, off):
@@ -53,13 +51,7 @@ def scalar(x: float) -> Array:
     return jnp.asarray(x, jnp.float32)
 
 
-def check_schedule(optim: ml_collections.ConfigDict):
-    """Raises UserError if `config.optim` has a plateau schedule that does not lower the rate."""
-    if optim.schedule == "plateau" and optim.decay_rate >= 1:
-        raise UserError(f"config.optim.decay_rate must be below 1, not {optim.decay_rate}, for schedule=plateau")
-
-
-def static_part(optim: ml_collections.ConfigDict) -> ml_collections.FrozenConfigDict:
+def static_part(optim: ConfigDict) -> FrozenConfigDict:
     """Returns `config.optim` with 1 in place of each number that is not compiled into the step.
 
     These numbers are traced (`Hyper`) or read only between dispatches (lm/training/validation.py). Configs that differ
@@ -67,7 +59,7 @@ def static_part(optim: ml_collections.ConfigDict) -> ml_collections.FrozenConfig
     """
     host = {"patience": 1, "nonmonotone_checks": 1} | ({"decay_rate": 1.0} if optim.schedule == "plateau" else {})
     traced = {"learning_rate": 1.0, "clip": 1.0, "weight_decay": float(optim.weight_decay > 0)}
-    return ml_collections.FrozenConfigDict({**optim, **host, **traced})
+    return FrozenConfigDict({**optim, **host, **traced})
 
 
 CLIPPING = {
@@ -82,7 +74,7 @@ class Optimiser(NamedTuple):
     """purpose: the update in a few words; make: config.optim -> gradient transformation"""
 
     purpose: str
-    make: Callable[[ml_collections.ConfigDict], optax.GradientTransformation]
+    make: Callable[[ConfigDict], optax.GradientTransformation]
 
 
 def _sgd(optim):
@@ -93,17 +85,13 @@ def _adam(optim):
     return optax.scale_by_adam(b1=optim.beta1, b2=optim.beta2, eps=optim.epsilon)
 
 
-def _rmsprop(optim):
-    return optax.scale_by_rms(decay=optim.beta2, eps=optim.epsilon, eps_in_sqrt=False)
-
-
 OPTIMISERS = {
     "sgd": Optimiser("the gradient g", _sgd),
     "momentum": Optimiser("g + config.optim.momentum x the last update", lambda optim: optax.trace(optim.momentum)),
     "nesterov": Optimiser("as momentum, with look-ahead", lambda optim: optax.trace(optim.momentum, nesterov=True)),
     "rmsprop": Optimiser(
         "g / (sqrt(mean of g^2) + epsilon), mean with decay beta2 (Tieleman & Hinton 2012; as in torch, char-rnn)",
-        _rmsprop,
+        lambda optim: optax.scale_by_rms(decay=optim.beta2, eps=optim.epsilon, eps_in_sqrt=False),
     ),
     "adam": Optimiser("mean of g / (sqrt(mean of g^2) + epsilon), bias-corrected (Kingma & Ba 2015)", _adam),
     "adamw": Optimiser("as adam, with decoupled weight decay (Loshchilov & Hutter 2019)", _adam),
@@ -112,7 +100,7 @@ OPTIMISERS = {
 }
 
 
-def transformation(optim: ml_collections.ConfigDict, hyper: Hyper) -> optax.GradientTransformation:
+def transformation(optim: ConfigDict, hyper: Hyper) -> optax.GradientTransformation:
     """Builds the optax chain: clipping, then the optimiser. Cheap, also inside a trace.
 
     Weight decay adds weight_decay * parameters after clipping: for `adamw` to the update (Loshchilov & Hutter 2019),
@@ -124,11 +112,9 @@ def transformation(optim: ml_collections.ConfigDict, hyper: Hyper) -> optax.Grad
     return optax.chain(*chain)
 
 
-def clip_step(optim: ml_collections.ConfigDict, hyper: Hyper, rate: Array, updates: PyTree) -> PyTree:
-    """Scales `updates` so that the norm of rate x updates is at most `clip`, if clipping is step_norm.
-
-    It bounds what Adam makes of a gradient, not the gradient (as in Blocks, of the University of Montreal's group).
-    """
+def clip_step(optim: ConfigDict, hyper: Hyper, rate: Array, updates: PyTree) -> PyTree:
+    """Scales `updates` so that the norm of rate x updates is at most `clip`, if clipping is step_norm. It bounds what
+    Adam makes of a gradient, not the gradient (as in Blocks, of the University of Montreal's group)."""
     if optim.clipping != "step_norm":
         return updates
     return optax.clip_by_global_norm(hyper.clip / rate).update(updates, optax.EmptyState())[0]
@@ -160,11 +146,9 @@ def begin_average(parameters: dict) -> Average:
     return Average(jnp.ones((), jnp.int32), jax.tree.map(jnp.copy, parameters))
 
 
-def extend_average(optim: ml_collections.ConfigDict, average: Average, parameters: dict, step: Array) -> Average:
-    """Adds the parameters after step `step` (from 0) to the average, if averaging has begun.
-
-    For asgd it begins with the parameters after step `average_from`, for nt_asgd with `begin_average`.
-    """
+def extend_average(optim: ConfigDict, average: Average, parameters: dict, step: Array) -> Average:
+    """Adds the parameters after step `step` (from 0) to the average, if averaging has begun. For asgd it begins with
+    the parameters after step `average_from`, for nt_asgd with `begin_average`."""
     begun = (step >= optim.average_from) if optim.name == "asgd" else (average.count > 0)
     count = average.count + begun.astype(jnp.int32)
     weight = jnp.where(begun, 1.0 / jnp.maximum(count, 1), 0.0)
@@ -205,12 +189,7 @@ SCHEDULES = {
 
 
 def learning_rate(
-    optim: ml_collections.ConfigDict,
-    base: Array,
-    step: Array,
-    steps_per_epoch: int,
-    total_steps: int,
-    factor: Array | None = None,
+    optim: ConfigDict, base: Array, step: Array, steps_per_epoch: int, total_steps: int, factor: Array | None = None
 ) -> Array:
     """The rate at `step` (from 0): base x schedule x factor (of plateau and rollbacks) x linear warm-up."""
     rate = base * SCHEDULES[optim.schedule](optim, step, step // steps_per_epoch, total_steps)

@@ -31,10 +31,8 @@ class Start(NamedTuple):
 
 
 def start_from_run(config, path: str, theirs, parameters: dict) -> Start:
-    """Starts from the parameters of the run at `path`, which was trained with the config `theirs`.
-
-    Raises UserError, naming the keys, if the two configs differ in config.model.
-    """
+    """Starts from the parameters of the run at `path`, which was trained with the config `theirs`. Raises UserError,
+    naming the keys, if the two configs differ in config.model."""
     ours, theirs = flat(plain(config.model)), flat(plain(theirs["model"]))
     keys = [key for key in ours if ours[key] != theirs.get(key) and key not in ("embedding_from", "embedding_case")]
     if keys:

@@ -32,13 +32,7 @@ class Setup:
     config: frozen; hyper: the traced scalars of the config; state_shapes: the state's arrays as ShapeDtypeStructs
     """
 
-    def __init__(
-        self,
-        config: ml_collections.FrozenConfigDict,
-        corpus: Corpus,
-        task: Task,
-        start: Start | None = None,
-    ):
+    def __init__(self, config: ml_collections.FrozenConfigDict, corpus: Corpus, task: Task, start: Start | None = None):
         self.config, self.corpus, self.task, self.start = config, corpus, task, start
         self.total_steps = config.train.steps or config.train.epochs * task.steps_per_epoch
         self.hyper: Hyper = optim.hyper_of(config)
@@ -89,16 +83,17 @@ def make_setup(config: ml_collections.ConfigDict, corpus: Corpus, start: Start |
     task, train = make_task(config, corpus), config.train
     check_length(train)
     devices.check_devices(train.devices, task.batch_size)
-    optim.check_schedule(config.optim)
+    if config.optim.schedule == "plateau" and config.optim.decay_rate >= 1:
+        raise UserError(f"config.optim.decay_rate must be below 1, not {config.optim.decay_rate}, for schedule=plateau")
     task.check(config, corpus)
     validation.check_validation(config, corpus.splits)
     setup = Setup(ml_collections.FrozenConfigDict(config), corpus, task, start)
-    for name in config.optim.frozen:
-        check_name(name, setup.state_shapes.parameters, "config.optim.frozen")
+    for key in ("frozen", "unit_rows"):
+        for name in config.optim[key]:
+            check_name(name, setup.state_shapes.parameters, f"config.optim.{key}")
     if both := set(config.optim.unit_rows) & set(config.optim.frozen):
         raise UserError(f"config.optim.unit_rows and config.optim.frozen both name {min(both)}: remove it from one")
     for name in config.optim.unit_rows:
-        check_name(name, setup.state_shapes.parameters, "config.optim.unit_rows")
         if getattr(setup.state_shapes.parameters[name], "ndim", 0) != 2:
             raise UserError(f"config.optim.unit_rows: {name} is not a matrix")
     if setup.total_steps >= 2**31:

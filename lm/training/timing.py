@@ -13,7 +13,7 @@ from lm.machine import compilation_cache
 from lm.machine.signals import raising
 from lm.runs.metrics import MetricsLog
 from lm.tasks.task import Split
-from lm.training import devices, memory
+from lm.training import memory
 from lm.training.estimates import (
     Estimate,
     Times,
@@ -23,6 +23,7 @@ from lm.training.estimates import (
     measured_split,
     unread_share,
 )
+from lm.training.loop import Trainer
 from lm.training.recorder import Recorder
 from lm.training.setup import Setup
 from lm.training.step import train_steps
@@ -56,8 +57,12 @@ def estimate_all(setups: Iterable[Setup]) -> list[Estimate]:
 def _measure_cold(setup: Setup) -> tuple[int, Times]:
     """Measures peak bytes and times as in a new process, without compiled programs in memory."""
     needed = memory.peak(setup)
-    if compilation_cache.is_used():
-        compile_all(setup)  # the run will load all programs from that cache, so `measure` must, too
+    if compilation_cache.is_used():  # the run will load all programs from that cache, so `measure` must, too
+        with raising(), tempfile.TemporaryDirectory(prefix="estimate-") as directory:
+            trial = _Trial(Recorder(setup, directory))
+            trial.steps(1)
+            trial.sample()
+            trial.time_scores(at_least=0.0)
     jax.clear_caches()
     return needed, measure(setup)
 
@@ -72,20 +77,11 @@ def _shape(setup: Setup) -> tuple:
     return program, active, corpus.name, texts, config.evaluation, repr(sorted(sample.items()))
 
 
-def compile_all(setup: Setup):
-    """Compiles the programs that `measure` times."""
-    with raising(), tempfile.TemporaryDirectory(prefix="estimate-") as directory:
-        trial = _Trial(setup, directory)
-        trial.steps(1)
-        trial.sample()
-        trial.time_scores(at_least=0.0)
-
-
 def measure(setup: Setup) -> Times:
     """Times the first and later calls of each operation of a run, in a temporary directory."""
     began = time.perf_counter()
     with raising(), tempfile.TemporaryDirectory(prefix="estimate-") as directory:
-        trial = _Trial(setup, directory)
+        trial = _Trial(Recorder(setup, directory))
         log = MetricsLog(directory, setup.total_steps, stream=io.StringIO())
         with trial.recorder.checkpoints, log:
             seconds = time.perf_counter() - began
@@ -114,15 +110,8 @@ def _first_and_later(function: Callable, at_least: float = 0.0) -> tuple[float, 
     return first, statistics.median(later)
 
 
-class _Trial:
-    """A trial run in `directory`: its state on the device, its recorder, and the operations to time."""
-
-    def __init__(self, setup: Setup, directory: str):
-        self.setup, count = setup, setup.config.train.devices
-        self.hyper = devices.replicate(count, setup.hyper)
-        self.data = devices.replicate(count, setup.task.on_device(setup.corpus.splits["train"]))
-        self.recorder = Recorder(setup, directory)
-        self.state = self.recorder.restore()
+class _Trial(Trainer):
+    """A trial run, with the operations to time."""
 
     def steps(self, count: int) -> float:
         """Seconds of `count` steps in one dispatch."""
