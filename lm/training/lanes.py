@@ -220,8 +220,7 @@ def train_lanes(
 ) -> list[dict | UserError]:
     """Trains N setups of one corpus as lanes, each in its work directory, resuming from its last checkpoint.
 
-    within: how lanes share a device, "in_turn" or "vmap"; None: the faster one for this device
-    read_test: see lm/training/recorder.py
+    within: how lanes share a device, "in_turn" or "vmap"; None: the faster one; read_test: see lm/training/recorder.py
     Returns for each lane its summary, or the UserError that ended it. Raises UserError if the setups do not share a
     program, or if one of them cannot start.
     """

@@ -19,10 +19,7 @@ LIBRARIES = 350_000_000
 
 
 def check_memory(setup: Setup, copies: int = 1):
-    """Rejects a setup whose parameters and state cannot fit in memory. Neither compiles nor allocates.
-
-    copies: number of states in memory at once. Raises UserError.
-    """
+    """Raises UserError if the parameters and `copies` states cannot fit in memory. Neither compiles nor allocates."""
     config, task, state = setup.config, setup.task, setup.state_shapes
     gradients, outputs = size_of(state.parameters), 4 * task.activations
     reject_model(setup, copies * size_of(state) + gradients + outputs, "at least")
