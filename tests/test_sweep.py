@@ -190,10 +190,8 @@ def test_a_sweep_reports_its_best_trial(undisturbed):
     best = min(trials, key=lambda trial: trial["value"])
     chosen = ", ".join(f"{key}={value}" for key, value in best["parameters"].items())
     assert f"best: trial {best['number']}, validation perplexity {best['value']:.4f} ({chosen})" in out
-    assert (
-        f"--config={best['workdir']}/config.json --workdir=NEW" in out
-        and Path(best["workdir"], "config.json").is_file()
-    )
+    assert f"--config={workdir}/{best['workdir']}/config.json --workdir=NEW" in out
+    assert (workdir / best["workdir"] / "config.json").is_file()
     for trial in trials:
         directory = workdir / trial["workdir"]
         summary = json.loads((directory / "summary.json").read_text())
