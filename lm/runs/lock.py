@@ -17,7 +17,7 @@ def alone(directory: str | Path) -> Generator[None]:
     another process holds the lock, or if the directory cannot be created or written."""
     path = make_directory(directory) / NAME
     with writing(path):
-        file = open(path, "ab")  # noqa: SIM115 (closed below)
+        file = open(path, "a+b")  # noqa: SIM115 (closed below); "ab" would block on a pipe of this name
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
