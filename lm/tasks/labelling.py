@@ -45,10 +45,6 @@ class Labelling(Bucketed):
 
     # --- Batches ----------------------------------------------------------------------------------------------------
 
-    @property
-    def activations(self) -> int:
-        return self.largest_batch * sum(map(self.model.cell.output_size, self.model.config.hidden))
-
     def shape_index(self, data, cursor):
         return data.bucket[cursor]
 
@@ -89,9 +85,6 @@ class Labelling(Bucketed):
         plan = self.plan_of(split)
         data = jax.eval_shape(lambda: examples.on_device(plan, split))
         return _predict_batch.lower(self.model, plan, max(plan.lengths), parameters, data, 0).compile()
-
-    def plan_of(self, split: Examples) -> Plan:
-        return make_plan(self.plan.cut, split, self.buckets)
 
     # --- Checks -----------------------------------------------------------------------------------------------------
 

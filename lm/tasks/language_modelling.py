@@ -18,10 +18,11 @@ from lm.model.losses import target_weights
 from lm.scoring.protocols import PROTOCOLS, check_evaluation, compile_stream, evaluate, exact_nats, window_shape
 from lm.scoring.sampling import check_sample, check_sample_memory, generate
 from lm.tasks.separate import UNPAIRED, check_fixed
+from lm.tasks.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageModelling:
+class LanguageModelling(Task):
     """A model and the streams that it reads. The carry is the recurrent state of the streams: per layer, fields [B, H].
 
     weighting, gradient: keys of config.loss
@@ -33,9 +34,6 @@ class LanguageModelling:
     gradient: str
 
     columns = ("loss", "perplexity", "valid_perplexity", "tokens_per_s")
-
-    def for_training(self):
-        return dataclasses.replace(self, model=self.model.for_training())
 
     # --- Batches ----------------------------------------------------------------------------------------------------
 
@@ -52,14 +50,8 @@ class LanguageModelling:
         return self.streams.batch_size * self.streams.unroll
 
     @property
-    def activations(self) -> int:
-        return self.largest_batch * sum(map(self.model.cell.output_size, self.model.config.hidden))
-
-    @property
     def largest_batch(self) -> int:
         return self.tokens_per_step
-
-    draws = False
 
     @property
     def ends_epochs(self) -> bool:
@@ -69,14 +61,8 @@ class LanguageModelling:
     def shapes(self):
         return (self.streams.unroll,)
 
-    def shape_index(self, data, cursor):
-        return jnp.zeros((), jnp.int32)
-
     def on_device(self, split):
         return jnp.asarray(split)
-
-    def order(self, data, key, step):
-        return data
 
     def start_of(self, cursor, carry):
         fresh, initial = starts_from_zero(self.streams, cursor), self.model.initial_carry(self.streams.batch_size)
@@ -89,9 +75,6 @@ class LanguageModelling:
     def advance(self, cursor):
         return advance(self.streams, cursor)
 
-    def terms(self, step):
-        return {}
-
     # --- Model ------------------------------------------------------------------------------------------------------
 
     def loss(self, parameters, batch, carry, weights, noise, terms):
@@ -100,9 +83,6 @@ class LanguageModelling:
 
     def sample(self, parameters, vocabulary, settings, key=None):
         return generate(self.model, parameters, vocabulary, settings, key)
-
-    def examples(self, parameters, split, settings):
-        return []
 
     # --- Scores -----------------------------------------------------------------------------------------------------
 

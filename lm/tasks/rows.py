@@ -94,9 +94,6 @@ class RowClassification(Separate):
         shuffled = jax.random.permutation(self.order_key(key, step), self.count)
         return data._replace(order=self._padded(shuffled.astype(jnp.int32)))
 
-    def shape_index(self, data, cursor):
-        return jnp.zeros((), jnp.int32)
-
     def batch(self, shape, data, cursor):
         ids = jax.lax.dynamic_slice_in_dim(data.order, cursor * self.batch_size, self.batch_size)
         present = (ids >= 0).astype(jnp.float32)

@@ -1,6 +1,5 @@
 """Base classes of tasks with separate examples: batches share no carry, and an epoch reads every example once."""
 
-import abc
 import dataclasses
 import operator
 from collections.abc import Mapping
@@ -10,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from lm.data.examples import Plan
+from lm.data.examples import Plan, make_plan
 from lm.errors import UserError
+from lm.tasks.task import Task
 
 PROTOCOLS = ("exact",)  # every label once
 WEIGHTINGS = ("mean", "sum")
@@ -42,40 +42,14 @@ _ORDERS = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
-class Separate(abc.ABC):
+class Separate(Task):
     """A task whose carry is empty. weighting: config.loss.weighting"""
 
     model: Any
     weighting: str
 
-    ends_epochs = True
-    draws = False
-
-    @property
-    @abc.abstractmethod
-    def steps_per_epoch(self) -> int:
-        """Number of batches that read every example once."""
-
-    def for_training(self):
-        return dataclasses.replace(self, model=self.model.for_training())
-
-    def start_of(self, cursor, carry):
-        return carry
-
     def advance(self, cursor):
         return (cursor + 1) % self.steps_per_epoch
-
-    def terms(self, step):
-        return {}
-
-    def sample(self, parameters, vocabulary, settings, key=None):
-        return []
-
-    def examples(self, parameters, split, settings):
-        return []
-
-    def check_memory(self, config):
-        del config  # scoring needs no more than training
 
     def order_key(self, key: jax.Array, step: jax.Array) -> jax.Array:
         """The random key that shuffles the epoch of `step`."""
@@ -94,9 +68,9 @@ class Bucketed(Separate):
     plan: Plan
     buckets: int
 
-    @abc.abstractmethod
     def plan_of(self, split) -> Plan:
         """The batches for scoring a split."""
+        return make_plan(self.plan.cut, split, self.buckets)
 
     @property
     def batch_size(self) -> int:

@@ -1,14 +1,16 @@
-"""The interface of a task: everything that training, checkpoints, estimates and scoring need from it.
+"""The interface of a task: everything that training, checkpoints, estimates and scoring need from it, with defaults.
 
 A task is hashable, and static under jit: it holds the model and how data is cut into batches, but no arrays. The
 training state's `cursor` selects the next batch. Its `carry` is the recurrent state at the end of the last batch, for
 language models; it is empty for tasks with separate examples.
 """
 
+import dataclasses
 from collections.abc import Hashable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
@@ -35,48 +37,24 @@ class Model(Protocol):
 class Task(Protocol):
     """A kind of training."""
 
-    @property
-    def model(self) -> Any:
-        """The `Model` that is trained."""
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of a batch."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of steps that read the training split once."""
-
-    @property
-    def tokens_per_step(self) -> float:
-        """Mean number of tokens per step, without padding."""
-
-    @property
-    def largest_batch(self) -> int:
-        """Tokens of the largest batch, padding included."""
+    model: Any  # the `Model` that is trained
+    batch_size: int  # rows of a batch
+    steps_per_epoch: int  # steps that read the training split once
+    tokens_per_step: float  # mean number of tokens per step, without padding
+    largest_batch: int  # tokens of the largest batch, padding included
+    shapes: tuple[Hashable, ...]  # all shapes that a batch can have; each is compiled
+    columns: tuple[str, ...]  # columns of metrics.jsonl that are printed as progress
+    draws: bool = False  # whether the loss draws random numbers even without dropout and zoneout
+    ends_epochs: bool = True  # whether epochs have an end, at which their mean loss is reported
 
     @property
     def activations(self) -> int:
         """Number of output values of the recurrent layers for the largest batch."""
-
-    @property
-    def draws(self) -> bool:
-        """Whether the loss draws random numbers even without dropout and zoneout."""
-
-    @property
-    def ends_epochs(self) -> bool:
-        """Whether epochs have an end, at which their mean loss is reported."""
-
-    @property
-    def shapes(self) -> tuple[Hashable, ...]:
-        """All shapes that a batch can have. Each is compiled."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of metrics.jsonl that are printed as progress."""
+        return self.largest_batch * sum(map(self.model.cell.output_size, self.model.config.hidden))
 
     def for_training(self) -> "Task":
         """The task without settings that only scoring reads: configs that differ only in them share programs."""
+        return dataclasses.replace(cast(Any, self), model=self.model.for_training())
 
     def on_device(self, split: Split) -> Data:
         """Copies a split to the device."""
@@ -84,12 +62,15 @@ class Task(Protocol):
     def order(self, data: Data, key: Key[Array, ""], step: Int[Array, ""]) -> Data:
         """Orders the data for the epoch of `step`. Called once per dispatch, since no dispatch extends beyond its
         epoch."""
+        return data
 
     def start_of(self, cursor: Int[Array, ""], carry: Carry) -> Carry:
         """The carry before the batch at `cursor`: `carry`, or the initial carry at the start of an epoch."""
+        return carry
 
     def shape_index(self, data: Data, cursor: Int[Array, ""]) -> Int[Array, ""]:
         """Index in `shapes` of the batch at `cursor`."""
+        return jnp.zeros((), jnp.int32)
 
     def batch(self, shape: Hashable, data: Data, cursor: Int[Array, ""]) -> tuple[PyTree, Array]:
         """The batch at `cursor`, and the weight of each of its targets in the objective."""
@@ -99,6 +80,7 @@ class Task(Protocol):
 
     def terms(self, step: Int[Array, ""]) -> dict[str, Float[Array, ""] | float]:
         """Terms of the objective that depend on the step. They are added to the terms of the config."""
+        return {}
 
     def loss(
         self,
@@ -135,13 +117,16 @@ class Task(Protocol):
         self, parameters: Parameters, vocabulary: Any, settings: ml_collections.ConfigDict, key: Array | None = None
     ) -> list[str]:
         """Generates texts with the settings of config.sample. Returns [] if the model generates no text."""
+        return []
 
     def examples(self, parameters: Parameters, split: Split, settings: ml_collections.ConfigDict) -> list[dict]:
         """The first examples of a split with the model's outputs, for display: source, written, target, and attention
         if the model has it. [] for tasks that do not write sequences. settings: config.evaluation"""
+        return []
 
     def check(self, config: ml_collections.ConfigDict, corpus: Any) -> None:
         """Raises UserError for settings that do not fit the task."""
 
     def check_memory(self, config: ml_collections.ConfigDict) -> None:
         """Raises UserError if scoring or sampling with this config needs more than the free memory."""
+        return

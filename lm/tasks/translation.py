@@ -76,7 +76,7 @@ class Translation(Bucketed):
 
     @property
     def activations(self) -> int:
-        return 2 * self.largest_batch * sum(map(self.model.cell.output_size, self.model.config.hidden))
+        return 2 * super().activations
 
     def shape_index(self, data, cursor):
         return data.source.bucket[cursor]
@@ -179,8 +179,7 @@ class Translation(Bucketed):
         return _predict.lower(self.model, plan, max(plan.lengths), True, parameters, data, 0).compile()
 
     def plan_of(self, split: Pairs) -> Plan:
-        """The batches for scoring a split."""
-        return make_plan(self.plan.cut, split.longer(), self.buckets)
+        return super().plan_of(split.longer())
 
     # --- Checks -----------------------------------------------------------------------------------------------------
 
