@@ -20,18 +20,17 @@ sown as ATTENTION in flax's collection "intermediates", which a caller must requ
 
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Bool, Float, Int, Integer, Key
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from lm.cells.kinds import Cell, zero_carry
-from lm.cells.table import check_bias, check_roles, make_cell
+from lm.cells.table import make_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop
-from lm.model.initialisers import initialiser, without_initialisers
-from lm.model.layer import RecurrentLayer, check_noise, mask_of
+from lm.model.initialisers import Separate, initialiser
+from lm.model.layer import RecurrentLayer, check_cell, mask_of
 from lm.model.losses import softmax_loss
 from lm.model.sequence_model import reverse_sequences
 
@@ -57,16 +56,13 @@ class DecoderState(NamedTuple):
     fed: Float[Array, "B H"]
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(Separate):
     """config, init_config: config.model and config.init; source_size, target_size: vocabulary sizes"""
 
-    config: ml_collections.FrozenConfigDict
-    init_config: ml_collections.FrozenConfigDict
+    config: FrozenConfigDict
+    init_config: FrozenConfigDict
     source_size: int
     target_size: int
-
-    def for_training(self) -> "EncoderDecoder":
-        return without_initialisers(self)
 
     @property
     def cell(self) -> Cell:
@@ -237,10 +233,6 @@ class EncoderDecoder(nn.Module):
         state, memory = self.encode(tokens, lengths)
         return self.logits(self.decode(jnp.zeros((1, tokens.shape[1]), jnp.int32), state, memory)[1])
 
-    def initial_carry(self, batch: int) -> tuple:
-        """Empty: no state is carried from one batch to the next."""
-        return ()
-
     def draw(self, key: Key[Array, ""]) -> dict:
         """Draws all parameters, each with its own key, derived from its path."""
         result: Any = self.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32))
@@ -252,7 +244,7 @@ def attention_weights(scores: Array, inside: Array, axis: int) -> Array:
     return jax.nn.softmax(jnp.where(inside, scores, jnp.finfo(scores.dtype).min), axis=axis) * inside
 
 
-def make_encoder_decoder(config: ml_collections.ConfigDict, source_size: int, target_size: int) -> EncoderDecoder:
+def make_encoder_decoder(config: ConfigDict, source_size: int, target_size: int) -> EncoderDecoder:
     """Builds the model of a config. Raises UserError for incompatible values."""
     model, cell = config.model, make_cell(config.model)
     needed = {
@@ -272,14 +264,11 @@ def make_encoder_decoder(config: ml_collections.ConfigDict, source_size: int, ta
         raise UserError(f"config.model.context=additive needs a cell with h in its state, unlike {model.cell}")
     if any(rate > 0 for rate in config.zoneout.values()):
         raise UserError("config.zoneout must be 0 with pairs")
-    check_noise(config, cell)
-    check_roles(cell, config.init)
-    check_bias(cell, config.init.bias)
-    freeze = ml_collections.FrozenConfigDict
-    return EncoderDecoder(freeze(model), freeze(config.init), source_size, target_size)
+    check_cell(config, cell)
+    return EncoderDecoder(FrozenConfigDict(model), FrozenConfigDict(config.init), source_size, target_size)
 
 
-def check_tied(config: ml_collections.ConfigDict):
+def check_tied(config: ConfigDict):
     """Raises UserError unless the softmax reads vectors of the embedding dimension."""
     model, cell = config.model, make_cell(config.model)
     if model.input != "embedding" or model.context in JOINED:

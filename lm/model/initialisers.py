@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float, Key
+from ml_collections import FrozenConfigDict
 
 PRNGKey = Key[Array, ""]
 Shape = tuple[int, ...]
@@ -116,6 +117,14 @@ def without_initialisers(model: Any, **changes) -> Any:
 
     changes: new values of other fields that training does not read
     """
-    return model.clone(
-        init_config=ml_collections.FrozenConfigDict(dict.fromkeys(model.init_config, ("zeros",))), **changes
-    )
+    return model.clone(init_config=FrozenConfigDict(dict.fromkeys(model.init_config, ("zeros",))), **changes)
+
+
+class Separate(nn.Module):
+    """Base of the models whose batches share no carry. They have a field `init_config`: config.init."""
+
+    def for_training(self):
+        return without_initialisers(self)
+
+    def initial_carry(self, batch: int) -> tuple:
+        return ()

@@ -9,16 +9,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float, Integer, Key, PyTree
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from lm.cells.kinds import Carry, Cell, zero_carry
 from lm.cells.recurrence import cell_gates
-from lm.cells.table import check_bias, check_roles, make_cell
+from lm.cells.table import make_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop, drop_rows
 from lm.model.initialisers import initialiser, without_initialisers
-from lm.model.layer import RecurrentLayer, check_noise
+from lm.model.layer import RecurrentLayer, check_cell
 from lm.model.losses import GRADIENTS, penalties, softmax_loss, softmax_nats
 
 # Consecutive tokens that make one input symbol.
@@ -45,8 +45,8 @@ class LanguageModel(nn.Module):
     reset: the symbol before which the state is reset to zero (config.data.reset); None: the state is never reset
     """
 
-    config: ml_collections.FrozenConfigDict
-    init_config: ml_collections.FrozenConfigDict
+    config: FrozenConfigDict
+    init_config: FrozenConfigDict
     vocabulary_size: int
     zoneout: tuple[tuple[str, float], ...] = ()
     reset: int | None = None
@@ -194,7 +194,8 @@ class LanguageModel(nn.Module):
 
     def draw(self, key: Key[Array, ""]) -> dict:
         """Draws all parameters, each with its own key, derived from its path."""
-        return init_parameters(self, key)
+        tokens = jnp.zeros((self.context, 1), jnp.int32)
+        return _init(self, key, tokens, self.initial_carry(1))["params"]
 
     def initial_carry(self, batch: int) -> tuple:
         """Initial state of every stream: one carry per layer."""
@@ -210,7 +211,7 @@ def first_unit_one(cell: Cell, batch: int, units: int) -> Carry:
 INITIAL_CARRIES = {"zeros": zero_carry, "first_unit_one": first_unit_one}
 
 
-def make_model(config: ml_collections.ConfigDict, vocabulary_size: int, reset: int | None = None) -> LanguageModel:
+def make_model(config: ConfigDict, vocabulary_size: int, reset: int | None = None) -> LanguageModel:
     """Builds the model of a config. Raises UserError for incompatible values.
 
     reset: the id of config.data.reset (lm/data/text.py: `Vocabulary.reset_id`)
@@ -221,15 +222,12 @@ def make_model(config: ml_collections.ConfigDict, vocabulary_size: int, reset: i
         raise UserError(f"config.model.initial_carry={config.model.initial_carry} is only for labelled sequences")
     cell = make_cell(config.model)
     check_input(config, vocabulary_size, cell.output_size(config.model.hidden[-1]))
-    check_noise(config, cell)
-    check_roles(cell, config.init)
-    check_bias(cell, config.init.bias)
-    freeze = ml_collections.FrozenConfigDict
+    check_cell(config, cell)
     zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)
-    return LanguageModel(freeze(config.model), freeze(config.init), vocabulary_size, zoneout, reset)
+    return LanguageModel(FrozenConfigDict(config.model), FrozenConfigDict(config.init), vocabulary_size, zoneout, reset)
 
 
-def check_input(config: ml_collections.ConfigDict, vocabulary_size: int, features: int):
+def check_input(config: ConfigDict, vocabulary_size: int, features: int):
     """Raises UserError for settings that do not fit config.model.input. features: size of the softmax's input."""
     model = config.model
     if model.input == "one_hot":
@@ -260,12 +258,6 @@ def read_tokens(
     """Calls `model(tokens, carry)` with these parameters. Returns (carry after the tokens, logits)."""
     result: Any = model.apply({"params": parameters}, tokens, carry)
     return result
-
-
-def init_parameters(model: LanguageModel, key: Key[Array, ""]) -> dict:
-    """Draws all parameters, each with its own key, derived from its path."""
-    tokens = jnp.zeros((model.context, 1), jnp.int32)
-    return _init(model, key, tokens, model.initial_carry(1))["params"]
 
 
 @functools.partial(jax.jit, static_argnums=0)  # compiled once for all seeds

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lm.cells.kinds import Carry, Cell, Parameters
 from lm.cells.recurrence import Inputs, RecurrentNoise, run_cell
+from lm.cells.table import check_bias, check_roles
 from lm.errors import UserError
 from lm.model.dropout import Noise, active, drop_weights, time_mask, window_mask, zoneout_mask
 from lm.model.initialisers import initialiser
@@ -92,8 +93,8 @@ def drawn_noise(noise: Noise, carry: Carry, steps: int, units: int, layer: int) 
     return RecurrentNoise(**masks, zoneout=zoneout)
 
 
-def check_noise(config: ml_collections.ConfigDict, cell: Cell):
-    """Raises UserError if the config asks for noise that the cell's equations cannot apply."""
+def check_cell(config: ml_collections.ConfigDict, cell: Cell):
+    """Raises UserError if the cell's equations cannot apply the noise of the config or its initialisers."""
     fields, matrices = cell.carry._fields, recurrent_matrices(cell.parameters(1, 1))
     keep, zoneout = config.keep_prob, config.zoneout
     for key, used, possible, missing in (
@@ -106,3 +107,5 @@ def check_noise(config: ml_collections.ConfigDict, cell: Cell):
     ):
         if used and not possible:
             raise UserError(f"config.{key} does not fit config.model.cell={config.model.cell}, which has no {missing}")
+    check_roles(cell, config.init)
+    check_bias(cell, config.init.bias)

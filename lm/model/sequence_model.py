@@ -9,22 +9,21 @@ has a label; otherwise, every sequence has one.
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Key
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from lm.cells.kinds import Carry, Cell, zero_carry
-from lm.cells.table import check_bias, check_roles, make_cell
+from lm.cells.table import make_cell
 from lm.data.examples import OUTSIDE
 from lm.data.word_shapes import SHAPES
 from lm.errors import UserError
 from lm.model import crf
 from lm.model.dropout import Noise, drop, drop_rows
-from lm.model.initialisers import initialiser, without_initialisers
-from lm.model.layer import RecurrentLayer, check_noise, mask_of
+from lm.model.initialisers import Separate, initialiser, without_initialisers
+from lm.model.layer import RecurrentLayer, check_cell, mask_of
 from lm.model.losses import softmax_loss
 
 DIRECTIONS = ("forward", "both")  # both: the outputs of a forward and a backward layer, concatenated
@@ -33,7 +32,7 @@ POOLINGS = ("last", "mean", "max", "attention", "none")
 INITIAL_CARRIES = ("zeros", "first_unit_one", "learned")
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(Separate):
     """Classifies sequences, or their tokens.
 
     config, init_config: config.model and config.init; vocabulary_size: V; labels: C
@@ -42,8 +41,8 @@ class SequenceModel(nn.Module):
     shapes: the word shape of each symbol (lm/data/word_shapes.py), if config.model.shape_size is positive
     """
 
-    config: ml_collections.FrozenConfigDict
-    init_config: ml_collections.FrozenConfigDict
+    config: FrozenConfigDict
+    init_config: FrozenConfigDict
     vocabulary_size: int
     labels: int
     zoneout: tuple[tuple[str, float], ...] = ()
@@ -243,10 +242,6 @@ class SequenceModel(nn.Module):
         objective, nats = softmax_loss(rows, *self._output(), labels.reshape(-1), weights.reshape(-1), smoothing)
         return objective, nats.reshape(labels.shape)
 
-    def initial_carry(self, batch: int) -> tuple:
-        """Empty: no state is carried from one batch to the next."""
-        return ()
-
     def draw(self, key: Key[Array, ""]) -> dict:
         """Draws all parameters, each with its own key, derived from its path."""
         result: Any = self.init(key, jnp.zeros((self.window, 1), jnp.int32), jnp.ones(1, jnp.int32))
@@ -266,9 +261,7 @@ def reverse_sequences(x: Array, lengths: Int[Array, " B"]) -> Array:
     return jnp.take_along_axis(x, source.reshape(*source.shape, *[1] * (x.ndim - 2)), axis=0)
 
 
-def make_sequence_model(
-    config: ml_collections.ConfigDict, vocabulary_size: int, labels: int, shapes: bytes = b""
-) -> SequenceModel:
+def make_sequence_model(config: ConfigDict, vocabulary_size: int, labels: int, shapes: bytes = b"") -> SequenceModel:
     """Builds the model of a config. Raises UserError for incompatible values. shapes: as in SequenceModel"""
     model = config.model
     needed = {
@@ -299,10 +292,9 @@ def make_sequence_model(
         raise UserError(
             f"config.model.output=identity needs a last layer with {labels} outputs, one per label, not {logits}"
         )
-    check_noise(config, cell)
-    check_roles(cell, config.init)
-    check_bias(cell, config.init.bias)
-    freeze = ml_collections.FrozenConfigDict
+    check_cell(config, cell)
     zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)
     size = config.data.window
-    return SequenceModel(freeze(model), freeze(config.init), vocabulary_size, labels, zoneout, size, shapes)
+    return SequenceModel(
+        FrozenConfigDict(model), FrozenConfigDict(config.init), vocabulary_size, labels, zoneout, size, shapes
+    )

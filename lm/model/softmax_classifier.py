@@ -1,24 +1,20 @@
 """A linear softmax classifier for vectors: softmax(x W + b)."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float, Integer, Key
 
-from lm.model.initialisers import initialiser, without_initialisers
+from lm.model.initialisers import Separate, initialiser
 from lm.model.losses import softmax_loss
 
 
-class SoftmaxClassifier(nn.Module):
+class SoftmaxClassifier(Separate):
     """init_config: config.init; inputs: D; labels: C"""
 
     init_config: ml_collections.FrozenConfigDict
     inputs: int
     labels: int
-
-    def for_training(self) -> "SoftmaxClassifier":
-        return without_initialisers(self)
 
     def setup(self):
         init = self.init_config
@@ -34,10 +30,6 @@ class SoftmaxClassifier(nn.Module):
     ) -> tuple[Float[Array, ""], Float[Array, " B"]]:
         """Returns (sum of weights * nats, nats of each label). Ignores noise and terms."""
         return softmax_loss(x, self.output_kernel, self.output_bias, labels, weights)
-
-    def initial_carry(self, batch: int) -> tuple:
-        """Empty: no state is carried from one batch to the next."""
-        return ()
 
     def draw(self, key: Key[Array, ""]) -> dict:
         """Draws all parameters."""

@@ -5,31 +5,27 @@ Source: Socher et al. (2015), CS224d, assignment 2, question 2; after Collobert 
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float, Integer, Key
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop
-from lm.model.initialisers import initialiser, without_initialisers
+from lm.model.initialisers import Separate, initialiser
 
 # Values of config.model.output. config.keep_prob.output drops tanh units and, with dropped_logits, also logits.
 OUTPUTS = ("dense", "dropped_logits")
 
 
-class WindowClassifier(nn.Module):
+class WindowClassifier(Separate):
     """config, init_config: config.model and config.init; vocabulary_size: V; labels: C; window: D tokens"""
 
-    config: ml_collections.FrozenConfigDict
-    init_config: ml_collections.FrozenConfigDict
+    config: FrozenConfigDict
+    init_config: FrozenConfigDict
     vocabulary_size: int
     labels: int
     window: int
-
-    def for_training(self) -> "WindowClassifier":
-        return without_initialisers(self)
 
     def setup(self):
         init, size, units = self.init_config, self.config.embedding_size, self.config.hidden[0]
@@ -65,17 +61,13 @@ class WindowClassifier(nn.Module):
         """Half the sum of squares of W and U, which config.penalty.l2 multiplies."""
         return 0.5 * (jnp.sum(self.input_kernel**2) + jnp.sum(self.output_kernel**2))
 
-    def initial_carry(self, batch: int) -> tuple:
-        """Empty: no state is carried from one batch to the next."""
-        return ()
-
     def draw(self, key: Key[Array, ""]) -> dict:
         """Draws all parameters."""
         result: Any = self.init(key, jnp.zeros((1, self.window), jnp.int32))
         return result["params"]
 
 
-def make_window_classifier(config: ml_collections.ConfigDict, vocabulary_size: int, labels: int) -> WindowClassifier:
+def make_window_classifier(config: ConfigDict, vocabulary_size: int, labels: int) -> WindowClassifier:
     """Builds the model of a config. Raises UserError for incompatible values."""
     model = config.model
     if model.input != "embedding" or not model.embedding_size:
@@ -84,5 +76,6 @@ def make_window_classifier(config: ml_collections.ConfigDict, vocabulary_size: i
         raise UserError(f"config.task=windows needs one hidden layer: config.model.hidden=(units,), not {model.hidden}")
     if model.output not in OUTPUTS:
         raise UserError(f"config.model.output must be {' or '.join(OUTPUTS)} with windows, not {model.output}")
-    freeze = ml_collections.FrozenConfigDict
-    return WindowClassifier(freeze(model), freeze(config.init), vocabulary_size, labels, config.data.window)
+    return WindowClassifier(
+        FrozenConfigDict(model), FrozenConfigDict(config.init), vocabulary_size, labels, config.data.window
+    )

@@ -9,23 +9,13 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from lm.data.corpora import Corpus
+from lm.data.labelled_corpora import tokens_of
+from lm.data.pair_corpora import source_tokens
 from lm.data.text import Vocabulary
 from lm.errors import lookup
 from lm.scoring import protocols
-from lm.tasks import translation
-from lm.tasks.labelling import label_sequence, labelled_tokens, make_labelling, make_labels_model
-from lm.tasks.language_modelling import make_language_model, make_language_modelling
-from lm.tasks.rows import (
-    label_words,
-    make_vector_classification,
-    make_vectors_model,
-    make_window_classification,
-    make_windows_model,
-    word_symbols,
-)
+from lm.tasks import labelling, language_modelling, rows, translation, word_updates
 from lm.tasks.task import Task
-from lm.tasks.translation import line_tokens, make_translation, make_translation_model, translate_lines
-from lm.tasks.word_updates import make_tagging
 
 
 class Definition(NamedTuple):
@@ -50,34 +40,46 @@ class Definition(NamedTuple):
         return "translate" if self.write else "score" if self.tokens else ""
 
 
+def _labelled_tokens(config, vocabulary, text) -> list[str]:
+    return tokens_of(config.data, text)
+
+
 TASKS = {
     "language_modelling": Definition(
         "predicts the next symbol of a text",
-        make_language_model,
-        make_language_modelling,
+        language_modelling.make_language_model,
+        language_modelling.make_language_modelling,
         lambda config, vocabulary, text: vocabulary.tokens(text),
     ),
     "classification": Definition(
-        "labels each text", make_labels_model, make_labelling, labelled_tokens, label_sequence
+        "labels each text",
+        labelling.make_labels_model,
+        labelling.make_labelling,
+        _labelled_tokens,
+        labelling.label_sequence,
     ),
     "tagging": Definition(
-        "labels each token of a text", make_labels_model, make_tagging, labelled_tokens, label_sequence
+        "labels each token of a text",
+        labelling.make_labels_model,
+        word_updates.make_tagging,
+        _labelled_tokens,
+        labelling.label_sequence,
     ),
     "windows": Definition(
         "labels each token of a text from the window around it",
-        make_windows_model,
-        make_window_classification,
-        word_symbols,
-        label_words,
+        rows.make_windows_model,
+        rows.make_window_classification,
+        lambda config, vocabulary, text: rows.word_symbols(vocabulary, text),
+        rows.label_words,
     ),
     "translation": Definition(
         "translates a source sequence into a target sequence",
-        make_translation_model,
-        make_translation,
-        line_tokens,
-        write=translate_lines,
+        translation.make_translation_model,
+        translation.make_translation,
+        lambda config, vocabulary, text: source_tokens(config.data, text),
+        write=translation.translate_lines,
     ),
-    "vectors": Definition("labels vectors of numbers", make_vectors_model, make_vector_classification),
+    "vectors": Definition("labels vectors of numbers", rows.make_vectors_model, rows.make_vector_classification),
 }
 
 # Values of config.evaluation.protocols. A task rejects those that it does not support.

@@ -104,12 +104,6 @@ def _log_probs(model: SequenceModel, parameters, batch: examples.Batch) -> Any:
     return model.apply({"params": parameters}, batch.tokens, batch.lengths)
 
 
-def labelled_tokens(config, vocabulary: Vocabulary, text: str) -> list[str]:
-    """Tokens of a text, cut as in config.data."""
-    del vocabulary
-    return tokens_of(config.data, text)
-
-
 def label_sequence(config, vocabulary: Vocabulary, model: SequenceModel, parameters: dict, text: str):
     """Returns (tokens [N], most probable labels [n], log-probabilities [n, C]): n is N for a tagger, else 1."""
     tokens, symbols = tokens_of(config.data, text), vocabulary.symbols

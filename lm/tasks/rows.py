@@ -195,9 +195,8 @@ def _make(config: ml_collections.ConfigDict, corpus: Corpus, model, kinds: str) 
     return RowClassification(model, weighting, batch_size, len(train), labels, config.penalty.l2)
 
 
-def word_symbols(config, vocabulary: Vocabulary, text: str) -> list[str]:
+def word_symbols(vocabulary: Vocabulary, text: str) -> list[str]:
     """Vocabulary symbols of the words of a text. A word without a symbol is returned unchanged."""
-    del config
     known = frozenset(vocabulary.symbols)
     symbols = [(word, normal_word(word, known)) for word in text.split()]
     return [word if symbol == vocabulary.unknown else symbol for word, symbol in symbols]

@@ -214,12 +214,6 @@ def _predict(model: EncoderDecoder, plan: Plan, length: int, forced: bool, param
     return nats, jnp.argmax(logits, axis=-1) == targets
 
 
-def line_tokens(config, vocabulary: Vocabulary, text: str) -> list[str]:
-    """Tokens of a line to translate."""
-    del vocabulary
-    return source_tokens(config.data, text)
-
-
 def translate_lines(
     config, sample, vocabulary: Vocabulary, model: EncoderDecoder, parameters, lines: list[str]
 ) -> list[str]:

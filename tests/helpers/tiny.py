@@ -1,7 +1,6 @@
 """The smallest experiment that shows everything: a five-symbol text and a model of a few units, shared by tests."""
 
 import contextlib
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import numpy as np
 from configs.base import base
 from lm.data.corpora import Corpus
 from lm.data.text import Vocabulary
-from lm.model.language_model import LanguageModel, init_parameters, make_model
+from lm.model.language_model import LanguageModel, make_model
 from lm.training.setup import Setup, make_setup
 from lm.training.state import TrainState
 from lm.training.step import dispatch
@@ -53,7 +52,7 @@ def config(**changes):
 def model(seed: int = 0, **changes) -> tuple[LanguageModel, dict]:
     """A model of `config(**changes)`, and parameters of U(-0.9, 0.9) that NumPy draws, which compiles nothing."""
     made = make_model(config(**changes), V)
-    shapes = jax.eval_shape(functools.partial(init_parameters, made), jax.random.key(0))
+    shapes = jax.eval_shape(made.draw, jax.random.key(0))
     return made, draw(shapes, seed)
 
 

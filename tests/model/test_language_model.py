@@ -1,14 +1,12 @@
 """The language model against float64 NumPy, its parameters, windows and carried state."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lm.errors import UserError
-from lm.model.language_model import count_parameters, init_parameters, make_model
+from lm.model.language_model import count_parameters, make_model
 from tests.helpers import references, tiny
 
 EMBEDDED = {"model__input": "embedding", "model__embedding_size": 4}
@@ -19,7 +17,7 @@ CASES = {"one_hot": {}, "embedding two layers": {**EMBEDDED, "model__hidden": (3
 def count(vocabulary, **changes):
     """Number of parameters of the tiny config with changes. Allocates nothing."""
     model = make_model(tiny.config(**changes), vocabulary)
-    return count_parameters(jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(0)))
+    return count_parameters(jax.eval_shape(model.draw, jax.random.key(0)))
 
 
 def test_parameter_counts_match_counts_by_hand():
@@ -36,7 +34,7 @@ def test_parameter_counts_match_counts_by_hand():
 
 def test_the_id_of_a_bigram_is_a_plus_27_b():
     model = make_model(tiny.config(**BIGRAM), 27)
-    parameters = jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(0))
+    parameters = jax.eval_shape(model.draw, jax.random.key(0))
     tokens = jnp.asarray([[0, 1], [1, 26], [26, 26], [0, 0]], jnp.uint8)
     ids = jax.jit(lambda p, x: model.apply({"params": p}, x, method="input_ids"))(tiny.draw(parameters), tokens)
     np.testing.assert_array_equal(ids, [[0 + 27 * 1, 1 + 27 * 26], [1 + 27 * 26, 728], [26, 26]])
@@ -110,7 +108,7 @@ def test_every_role_uses_its_own_initialiser():
     for number, role in enumerate(roles):
         config.init[role] = ("constant", float(number))
     model = make_model(config, tiny.V)
-    parameters = references.leaves(jax.jit(functools.partial(init_parameters, model))(jax.random.key(0)))
+    parameters = references.leaves(jax.jit(model.draw)(jax.random.key(0)))
     expected = {"embedding": (0, (5, 4)), "output_kernel": (4, (2, 5)), "output_bias": (5, (5,))}
     for layer, (inputs, units) in enumerate([(4, 3), (3, 2)]):
         expected[f"layer_{layer}.w_x"] = (1, (inputs, 4 * units))
@@ -122,7 +120,7 @@ def test_every_role_uses_its_own_initialiser():
 
 def test_parameters_of_equal_shape_differ_and_depend_on_the_key_alone():
     model = make_model(tiny.config(**EMBEDDED, model__hidden=(4, 4)), tiny.V)
-    draw = jax.jit(functools.partial(init_parameters, model))
+    draw = jax.jit(model.draw)
     first, again, other = (references.leaves(draw(jax.random.key(seed))) for seed in (0, 0, 1))
     assert not np.intersect1d(first["layer_0.w_x"], first["layer_1.w_x"]).size
     assert not np.intersect1d(first["layer_0.w_h"], first["layer_0.w_x"]).size

@@ -97,7 +97,7 @@ def test_the_symbol_of_a_word(word, symbol):
 
 def test_a_word_that_has_no_symbol_is_shown_as_it_is():
     """Numbers are symbols by their digits, other words in lower case."""
-    assert word_symbols(None, VOCABULARY, "The 42 Zebra") == ["the", "DGDG", "Zebra"]
+    assert word_symbols(VOCABULARY, "The 42 Zebra") == ["the", "DGDG", "Zebra"]
 
 
 def test_windows_and_their_labels():

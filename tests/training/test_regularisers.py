@@ -13,7 +13,7 @@ from lm.data.text import Vocabulary
 from lm.errors import UserError
 from lm.model import dropout, losses
 from lm.model.dropout import SITES, Noise, drop, drop_rows, drop_weights, time_mask, window_mask, zoneout_mask
-from lm.model.language_model import count_parameters, init_parameters, make_model
+from lm.model.language_model import count_parameters, make_model
 from lm.training import optim
 from lm.training.setup import make_setup
 from lm.training.step import train_step
@@ -55,7 +55,7 @@ def make(config):
 
 
 def shapes_of(model):
-    return jax.eval_shape(functools.partial(init_parameters, model), jax.random.key(1))
+    return jax.eval_shape(model.draw, jax.random.key(1))
 
 
 def noise_of(sites=(), mask="elementwise", zoneout=(), seed=5):
