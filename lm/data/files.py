@@ -52,6 +52,15 @@ class RegisteredFile(NamedTuple):
     member: str | None = None
 
 
+def files_in(folder: str, table: str, url: str | None = None) -> dict[str, RegisteredFile]:
+    """Reads a table with a line "key name size sha256" for each file. Returns {key: RegisteredFile}."""
+    rows = (line.split() for line in table.strip().splitlines())
+    return {
+        key: RegisteredFile(f"{folder}/{name}", int(size), sha256, url and f"{url}/{name}")
+        for key, name, size, sha256 in rows
+    }
+
+
 def read_text(file: RegisteredFile, data_dir: str | None, licence: str = "") -> str:
     """Reads the text of a file from the cache, else from data_dir, else from the network.
 

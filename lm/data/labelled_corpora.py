@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lm.data import labelled
 from lm.data.definition import Definition
-from lm.data.files import RegisteredFile
+from lm.data.files import RegisteredFile, files_in
 from lm.data.labelled import Row
 from lm.data.own_files import OwnFile
 from lm.data.text import SPLITS
@@ -77,53 +77,40 @@ def _atis_row(words: list[str], slots: list[str], pair: tuple[str, str], where: 
     return Row(tuple(found[0]), tuple(found[1]), where)
 
 
-def files_in(folder: str, url: str | None, *rows: tuple) -> dict[str, RegisteredFile]:
-    """Returns {key: RegisteredFile}. rows: (key, name, size, sha256)"""
-    return {
-        key: RegisteredFile(f"{folder}/{name}", size, sha256, url and f"{url}/{name}")
-        for key, name, size, sha256 in rows
-    }
-
-
 _IMDB = files_in(
     "imdb",
-    None,
-    ("train", "train.tsv.gz", 12_895_292, "0f7910fd8542f6a005dde24da8471bdaa74db503a37001874bf1146692da6b61"),
-    ("test", "test.tsv.gz", 12_590_331, "d3d890f3e7a4f09e9ea323236453b17765796ea3c9625ed07f1b62a28773a938"),
+    """
+    train train.tsv.gz 12_895_292 0f7910fd8542f6a005dde24da8471bdaa74db503a37001874bf1146692da6b61
+    test  test.tsv.gz  12_590_331 d3d890f3e7a4f09e9ea323236453b17765796ea3c9625ed07f1b62a28773a938
+    """,
 )
 _DBPEDIA = files_in(
     "dbpedia",
-    None,
-    ("train", "train.csv.gz", 1_581_618, "b6631a9b087f5b5ec2fca14e17fc15711940ac6806025e624e3fe9daf64f779b"),
-    ("valid", "valid.csv.gz", 593_402, "a77f556683345d6c019f7b774944b22762215ebdbe443276de37557b187eb026"),
-    ("test", "test.csv.gz", 588_446, "7ec47dbb2405701dc0757150d3c58e4489f6b6f6ccf86856e5f2d6d91179f471"),
+    """
+    train train.csv.gz 1_581_618 b6631a9b087f5b5ec2fca14e17fc15711940ac6806025e624e3fe9daf64f779b
+    valid valid.csv.gz   593_402 a77f556683345d6c019f7b774944b22762215ebdbe443276de37557b187eb026
+    test  test.csv.gz    588_446 7ec47dbb2405701dc0757150d3c58e4489f6b6f6ccf86856e5f2d6d91179f471
+    """,
 )
 _CONLL = files_in(
     "conll2003_full",
+    """
+    train train.txt 3_283_420 213953b5522fb7924802d883e50f027b2c6ffb5d4d0e63368ed82909f9b60423
+    valid valid.txt   827_443 c02eb19809eafb83998326a0481942eb37d96f31826ae387cfe8773699969f5b
+    test  test.txt    748_095 dc4ac7f3d6d01a6bec59261814561da3b287b6b493b97d1f69c580b52ec1831b
+    """,
     "https://raw.githubusercontent.com/Franck-Dernoncourt/NeuroNER/master/neuroner/data/conll2003/en",
-    ("train", "train.txt", 3_283_420, "213953b5522fb7924802d883e50f027b2c6ffb5d4d0e63368ed82909f9b60423"),
-    ("valid", "valid.txt", 827_443, "c02eb19809eafb83998326a0481942eb37d96f31826ae387cfe8773699969f5b"),
-    ("test", "test.txt", 748_095, "dc4ac7f3d6d01a6bec59261814561da3b287b6b493b97d1f69c580b52ec1831b"),
 )
 _ATIS = files_in(
     "atis",
-    None,
-    ("words", "atis.dict.vocab.csv", 5_878, "81354b8b70610e3ee560f38ee366fc574f0b71e3f4b14c955935b8e4779c865c"),
-    ("slots", "atis.dict.slots.csv", 2_447, "9da4302a6a1065dd8742d87338ba842ba9c018623e36c84f431e6620c5cd1fd6"),
-    (
-        "train_words",
-        "atis.train.query.csv",
-        265_055,
-        "786fe1baab85080d027d10582f99559952cb3e1a9da532a9fc6ce0ae1205372e",
-    ),
-    (
-        "train_slots",
-        "atis.train.slots.csv",
-        247_359,
-        "fd118158260901ba632ca810907ce0d8431283f0bb80ee95b8c76c29a5b69b05",
-    ),
-    ("test_words", "atis.test.query.csv", 43_820, "e1dc07203dca048ba62d2f5a28fe02da56553dfc95fd0040f5ec115f1ce64440"),
-    ("test_slots", "atis.test.slots.csv", 40_663, "eb349ca1bb463b9080d258f5feba7ed03a9a6ce3995f333612aab7ab53e08806"),
+    """
+    words       atis.dict.vocab.csv    5_878 81354b8b70610e3ee560f38ee366fc574f0b71e3f4b14c955935b8e4779c865c
+    slots       atis.dict.slots.csv    2_447 9da4302a6a1065dd8742d87338ba842ba9c018623e36c84f431e6620c5cd1fd6
+    train_words atis.train.query.csv 265_055 786fe1baab85080d027d10582f99559952cb3e1a9da532a9fc6ce0ae1205372e
+    train_slots atis.train.slots.csv 247_359 fd118158260901ba632ca810907ce0d8431283f0bb80ee95b8c76c29a5b69b05
+    test_words  atis.test.query.csv   43_820 e1dc07203dca048ba62d2f5a28fe02da56553dfc95fd0040f5ec115f1ce64440
+    test_slots  atis.test.slots.csv   40_663 eb349ca1bb463b9080d258f5feba7ed03a9a6ce3995f333612aab7ab53e08806
+    """,
 )
 _REUTERS = "Reuters: for research; not redistributed here"
 _CONLL_HOME = "https://www.clips.uantwerpen.be/conll2003/ner/"

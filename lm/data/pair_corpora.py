@@ -12,7 +12,7 @@ import numpy as np
 
 from lm.data import labelled
 from lm.data.definition import GENERATED, Definition
-from lm.data.labelled_corpora import files_in
+from lm.data.files import files_in
 from lm.data.pairs import END, Pairs, examples_of
 from lm.data.text import SPLITS, UNKNOWN, Vocabulary
 from lm.errors import UserError
@@ -124,33 +124,14 @@ def read_own_pairs(files, data, split: str) -> list[Pair]:
 
 _MULTI30K = files_in(
     "multi30k",
-    None,
-    (
-        "train_de",
-        "train.lc.norm.tok.de.gz",
-        609_350,
-        "7e3392f03c0fe978165d22fb5eaf0d0b9b1d9c413283b5193f02d4cb27e50797",
-    ),
-    (
-        "train_en",
-        "train.lc.norm.tok.en.gz",
-        557_961,
-        "79d990dd71713faec0e3165cbd3b60acdf6fe11cab2e37a28f374c6bdbb297ec",
-    ),
-    ("valid_de", "val.lc.norm.tok.de.gz", 23_687, "006ad58fd6a2ad6502094160fe5273d93abf34a207967fdc69eafd7558b5ef39"),
-    ("valid_en", "val.lc.norm.tok.en.gz", 21_317, "2c7e5e9cf54ba0dff0cc4b84836d5a583f80ecaaab90b37a123d1376306215cd"),
-    (
-        "test_de",
-        "test_2016_flickr.lc.norm.tok.de.gz",
-        21_966,
-        "2628844bbb7783afa0ba8a9927f174aafeee715871aa8deed3af2c4d0b71a658",
-    ),
-    (
-        "test_en",
-        "test_2016_flickr.lc.norm.tok.en.gz",
-        20_726,
-        "b95df925929cb222d0cf733f153bcbfba0f00180c85fd61dd5c4fb27f29ee394",
-    ),
+    """
+    train_de train.lc.norm.tok.de.gz            609_350 7e3392f03c0fe978165d22fb5eaf0d0b9b1d9c413283b5193f02d4cb27e50797
+    train_en train.lc.norm.tok.en.gz            557_961 79d990dd71713faec0e3165cbd3b60acdf6fe11cab2e37a28f374c6bdbb297ec
+    valid_de val.lc.norm.tok.de.gz               23_687 006ad58fd6a2ad6502094160fe5273d93abf34a207967fdc69eafd7558b5ef39
+    valid_en val.lc.norm.tok.en.gz               21_317 2c7e5e9cf54ba0dff0cc4b84836d5a583f80ecaaab90b37a123d1376306215cd
+    test_de  test_2016_flickr.lc.norm.tok.de.gz  21_966 2628844bbb7783afa0ba8a9927f174aafeee715871aa8deed3af2c4d0b71a658
+    test_en  test_2016_flickr.lc.norm.tok.en.gz  20_726 b95df925929cb222d0cf733f153bcbfba0f00180c85fd61dd5c4fb27f29ee394
+    """,
 )
 _MULTI30K_HOME = "https://github.com/multi30k/dataset"
 _MULTI30K_LICENCE = "Elliott et al. 2016: for research; not redistributed here"
