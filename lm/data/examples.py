@@ -46,17 +46,15 @@ class Examples:
         """Number of tokens in each sequence."""
         return np.diff(self.starts)
 
+    @property
+    def per_token(self) -> bool:
+        """Whether there is a label per token. If every sequence has one token, its label counts as the sequence's."""
+        return len(self.labels) == len(self.tokens) != len(self)
+
     def first(self, count: int) -> "Examples":
         """The first `count` sequences."""
-        return self.take(np.arange(min(count, len(self))))
-
-    def take(self, chosen: Integer[np.ndarray, " m"]) -> "Examples":
-        """Selects sequences by index, in the given order."""
-        lengths = self.lengths[chosen]
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(self.starts.dtype)
-        places = np.repeat(self.starts[:-1][chosen] - starts[:-1], lengths) + np.arange(starts[-1])
-        per_token = len(self.labels) == len(self.tokens) != len(self)
-        return Examples(self.tokens[places], starts, self.labels[places] if per_token else self.labels[chosen])
+        starts = self.starts[: count + 1]
+        return Examples(self.tokens[: starts[-1]], starts, self.labels[: starts[-1] if self.per_token else count])
 
 
 def ids_of(split) -> Integer[np.ndarray, " N"]:

@@ -194,21 +194,17 @@ def prepare_words(rows: Mapping[str, Sequence[Row]], data) -> dict[str, Sequence
 
     Words are counted in the training file, before validation examples are held out of it.
     """
-    if data.digits != "kept":
-        rows = {
-            name: [row._replace(tokens=tuple(digits_of(token, data.digits) for token in row.tokens)) for row in some]
-            for name, some in rows.items()
+
+    def replace(word: Callable[[str], str]) -> dict[str, Sequence[Row]]:
+        return {
+            name: [row._replace(tokens=tuple(map(word, row.tokens))) for row in some] for name, some in rows.items()
         }
+
+    if data.digits != "kept":
+        rows = replace(lambda token: digits_of(token, data.digits))
     if data.min_count > 1:
         counts = collections.Counter(token for row in rows["train"] for token in row.tokens)
-        unknown = UNKNOWN["word"]
-        rows = {
-            name: [
-                row._replace(tokens=tuple(t if counts[t] >= data.min_count else unknown for t in row.tokens))
-                for row in some
-            ]
-            for name, some in rows.items()
-        }
+        rows = replace(lambda token: token if counts[token] >= data.min_count else UNKNOWN["word"])
     return dict(rows)
 
 

@@ -9,7 +9,6 @@ from lm.data.files import RegisteredFile, files_in
 from lm.data.labelled import Row
 from lm.data.own_files import OwnFile
 from lm.data.text import SPLITS
-from lm.errors import UserError
 
 
 class Form(NamedTuple):
@@ -25,7 +24,7 @@ class Form(NamedTuple):
 KERAS_SPECIAL = ("<pad>", "<start>", "<unk>", "<unused>")
 
 
-def _built(rows: Mapping[str, Sequence[Row]], data, splits, given, special=(), start="", labels=()) -> tuple:
+def built(rows: Mapping[str, Sequence[Row]], data, splits, given, special=(), start="", labels=()) -> tuple:
     """Returns (vocabulary, {split: Examples}, provenance). Valid is held out of train if it has no file.
 
     splits: the splits to encode; rows of other splits only add words to the vocabulary (config.data.words)
@@ -50,7 +49,7 @@ def _reader(form: Form, files: dict[str, RegisteredFile], special=(), start="") 
             if name in files and name in _needed(data, splits, given):
                 file = OwnFile(files[name].path, text(name).encode())
                 rows[name] = labelled.read_rows([file], form, name)
-        return _built(rows, data, splits, given, special, start)
+        return built(rows, data, splits, given, special, start)
 
     return build
 
@@ -58,23 +57,19 @@ def _reader(form: Form, files: dict[str, RegisteredFile], special=(), start="") 
 def _atis(data, text, splits, given) -> tuple:
     """Flight queries with a slot per word. Drops the first and last token of each line."""
     words, slots = text("words").split(), text("slots").split()
+
+    def named(names: list[str], line: str) -> tuple[str, ...]:
+        return tuple(names[int(number)] for number in line.split()[1:-1])
+
     rows = {}
     for name in ("train", "test"):
         if name in _needed(data, splits, given):
             pairs = zip(text(f"{name}_words").splitlines(), text(f"{name}_slots").splitlines(), strict=True)
             rows[name] = [
-                _atis_row(words, slots, pair, f"atis.{name}, line {line}") for line, pair in enumerate(pairs, 1)
+                Row(named(words, query), named(slots, tags), f"atis.{name}, line {line}")
+                for line, (query, tags) in enumerate(pairs, 1)
             ]
-    return _built(rows, data, splits, given, labels=slots)
-
-
-def _atis_row(words: list[str], slots: list[str], pair: tuple[str, str], where: str) -> Row:
-    found = [
-        [names[int(number)] for number in line.split()[1:-1]] for names, line in zip((words, slots), pair, strict=True)
-    ]
-    if len(found[0]) != len(found[1]):
-        raise UserError(f"{where}: {len(found[0])} words and {len(found[1])} slots")
-    return Row(tuple(found[0]), tuple(found[1]), where)
+    return built(rows, data, splits, given, labels=slots)
 
 
 _IMDB = files_in(

@@ -1,15 +1,15 @@
 """Corpora from the user's own files: a text, labelled texts, pairs. `OWN` is a part of CORPORA (lm/data/corpora.py)."""
 
-from lm.data import labelled, own_warnings, pair_corpora
+from lm.data import labelled, labelled_corpora, own_warnings, pair_corpora
 from lm.data.definition import Built, Definition
 from lm.data.own_files import OwnFile, read_own
 from lm.data.pair_corpora import NAMES_OF_END
 from lm.data.text import (
+    BYTE_VOCABULARY,
     SPLITS,
     UNKNOWN,
     Vocabulary,
     bpe_vocabulary,
-    byte_vocabulary,
     character_vocabulary,
     divide,
     plain_text,
@@ -50,11 +50,10 @@ def _textfile(data, text, splits, given) -> Built:
 
 def own_files(data) -> dict[str, list[OwnFile]]:
     """Reads and returns {split: its files}. Raises UserError if two splits have a file with the same text."""
-    files = {"train": read_own(data.path, "config.data.path")}
-    if data.valid_path:
-        files["valid"] = read_own(data.valid_path, "config.data.valid_path")
-    if data.test_path:
-        files["test"] = read_own(data.test_path, "config.data.test_path")
+    keys = {"train": "path", "valid": "valid_path", "test": "test_path"}
+    files = {
+        split: read_own(data[key], f"config.data.{key}") for split, key in keys.items() if data[key] or split == "train"
+    }
     seen: dict[str, str] = {}
     for split, read in files.items():
         for file in read:
@@ -79,7 +78,7 @@ def _own_vocabulary(train: str, data, unknown: bool = False) -> Vocabulary:
     if data.level == "byte":
         if data.max_vocabulary:
             raise UserError("config.data.max_vocabulary must be 0 with config.data.level=byte: all bytes are symbols")
-        return byte_vocabulary()
+        return BYTE_VOCABULARY
     if data.level == "bpe":
         return bpe_vocabulary(train, data.max_vocabulary)
     make = character_vocabulary if data.level == "char" else word_vocabulary
@@ -98,12 +97,9 @@ def _labelled(data, text, splits, given) -> Built:
         tokens = {name: (token for row in some for token in row.tokens) for name, some in read.items()}
         own_warnings.warn_of_special(tokens, [UNKNOWN["word"]])
         own_warnings.warn_of_header(read["train"], data)
-    rows = labelled.with_valid(labelled.prepare_words(read, data), data)
-    vocabulary = given or labelled.collect_vocabulary(rows, data)
-    arrays = {name: labelled.encode_rows(some, vocabulary) for name, some in rows.items()}
+    vocabulary, arrays, more = labelled_corpora.built(read, data, SPLITS, given)
     labelled.check_labels(arrays, vocabulary, drawn="valid" not in files)
-    more = {"sources": _own_sources(files), "own": own_digests(files)}
-    return vocabulary, arrays, more | {"examples": {name: len(some) for name, some in arrays.items()}}
+    return vocabulary, arrays, more | {"sources": _own_sources(files), "own": own_digests(files)}
 
 
 def _pairs(data, text, splits, given) -> Built:

@@ -2,7 +2,7 @@
 
 from lm.data import corpora
 from lm.data.labelled import DRAWN_BY
-from lm.data.own_files import read_own
+from lm.data.own_corpora import own_files
 from lm.errors import UserError
 
 
@@ -48,12 +48,7 @@ def _digests(data) -> dict[str, list[str]]:
     if data.corpus == "addition":
         return {"train": ["addition"]}  # all possible sums, divided by config.data.seed
     if data.corpus in corpora.OWN:
-        paths = {"train": "path", "valid": "valid_path", "test": "test_path"}
-        return {
-            split: [file.sha256 for file in read_own(data[key], f"config.data.{key}")]
-            for split, key in paths.items()
-            if data[key] or split == "train"
-        }
+        return {split: [file.sha256 for file in files] for split, files in own_files(data).items()}
     found: dict[str, list[str]] = {}
     for key, file in corpora.CORPORA[data.corpus].files.items():
         split = key.partition("_")[0]  # valid_de belongs to valid

@@ -1,5 +1,6 @@
 """Examples of fixed size: vectors, or windows of tokens. `CS224D` is a part of CORPORA (lm/data/corpora.py)."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -57,24 +58,17 @@ def cs224d_ner(data, text, splits, given) -> tuple:
     arrays = {}
     for name in ("train", "valid"):
         if name in splits or name == "train":
-            sentences = list(_sentences(text(name), f"conll2003.{name}"))
+            sentences = _sentences(text(name))
             ids = [[index[normal_word(word, index)] for word, _ in sentence] for sentence in sentences]
             types = [TYPES.index(kind) for sentence in sentences for _, kind in sentence]
             arrays[name] = windows_of(ids, types, data.window, vocabulary)
     return vocabulary, arrays, {"examples": {name: len(rows) for name, rows in arrays.items()}}
 
 
-def _sentences(content: str, where: str) -> Iterable[list[tuple[str, str]]]:
-    sentence: list[tuple[str, str]] = []
-    for number, line in enumerate([*content.splitlines(), ""], 1):
-        word, tab, kind = line.partition("\t")
-        if line.strip() and (not tab or kind not in TYPES):
-            raise UserError(f"{where}, line {number}: not a word, a tab and one of {', '.join(TYPES)}")
-        if line.strip():
-            sentence.append((word, kind))
-        elif sentence:
-            yield sentence
-            sentence = []
+def _sentences(content: str) -> list[list[list[str]]]:
+    """[word, type] of each line; blank lines separate sentences."""
+    groups = itertools.groupby(content.splitlines(), lambda line: bool(line.strip()))
+    return [[line.split("\t") for line in lines] for filled, lines in groups if filled]
 
 
 def normal_word(word: str, known: Iterable[str]) -> str:

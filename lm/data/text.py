@@ -164,6 +164,10 @@ class Vocabulary:
         return UserError(f"{unit}s that are not in the vocabulary: {shown}{more} (first at {unit} {position})")
 
 
+TEXT8_VOCABULARY = Vocabulary("char", tuple(TEXT8_ALPHABET))  # space has id 0, a to z have 1 to 26
+BYTE_VOCABULARY = Vocabulary("byte", subwords.BYTES)
+
+
 def words(text: str) -> list[str]:
     """Splits a text at white space and turns each newline into the token <eos>, as TensorFlow's ptb_word_lm does."""
     return text.replace("\n", f" {END_OF_SENTENCE} ").split()
@@ -180,22 +184,17 @@ def next_word_boundary(text: str, position: int) -> int:
     return match.end() if match else len(text)
 
 
-def decode_utf8(content: bytes, name: str) -> str:
-    """Decodes UTF-8. Raises UserError with `name` and the offset of the first invalid byte."""
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        packed = content.startswith((b"\x1f\x8b", b"PK\x03\x04"))
-        remedy = "the file is compressed: unpack it" if packed else "convert the file to UTF-8"
-        raise UserError(f"{name}: byte {error.start} (0x{content[error.start]:02x}) is not UTF-8: {remedy}") from error
-
-
 def plain_text(content: bytes, name: str) -> str:
     """Decodes a UTF-8 file. Drops a byte-order mark and turns every line end into \\n.
 
     Raises UserError with `name` for invalid UTF-8, for NUL, and for a file without text.
     """
-    text = one_line_end(decode_utf8(content, name))
+    try:
+        text = one_line_end(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        packed = content.startswith((b"\x1f\x8b", b"PK\x03\x04"))
+        remedy = "the file is compressed: unpack it" if packed else "convert the file to UTF-8"
+        raise UserError(f"{name}: byte {error.start} (0x{content[error.start]:02x}) is not UTF-8: {remedy}") from error
     if "\0" in text:
         raise UserError(f"{name}: byte {content.index(0)} is NUL: this is not a text file")
     if not text.strip():
@@ -233,16 +232,6 @@ def divide(text: str, fractions: tuple[float, ...], level: str) -> dict[str, str
                 f"config.data.fractions={shares}: {name} would be empty: the whole text has only {len(text)} characters"
             )
     return parts
-
-
-def text8_vocabulary() -> Vocabulary:
-    """The vocabulary of text8: space has id 0, a to z have 1 to 26."""
-    return Vocabulary("char", tuple(TEXT8_ALPHABET))
-
-
-def byte_vocabulary() -> Vocabulary:
-    """All 256 bytes."""
-    return Vocabulary("byte", subwords.BYTES)
 
 
 def bpe_vocabulary(text: str, size: int) -> Vocabulary:

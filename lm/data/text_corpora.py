@@ -9,11 +9,11 @@ from lm.data import synthetic
 from lm.data.definition import GENERATED, Built, Definition
 from lm.data.files import RegisteredFile
 from lm.data.text import (
+    BYTE_VOCABULARY,
     SPLITS,
-    byte_vocabulary,
+    TEXT8_VOCABULARY,
     character_vocabulary,
     divide,
-    text8_vocabulary,
     word_vocabulary,
     words,
 )
@@ -22,7 +22,7 @@ from lm.errors import UserError
 
 def _text8(data, text, splits, given) -> Built:
     """Wikipedia in lower case. Valid: the first config.data.valid_chars characters (Vanhoucke 2016, assignment 6)."""
-    vocabulary = given or text8_vocabulary()
+    vocabulary = given or TEXT8_VOCABULARY
     ids = vocabulary.encode(text("text"))
     cut = data.valid_chars
     if cut >= len(ids):
@@ -33,13 +33,13 @@ def _text8(data, text, splits, given) -> Built:
 
 def _text8_90_5_5(data, text, splits, given) -> Built:
     """text8 in its usual parts: 90 million characters for training, 5 for valid, 5 for test (Mikolov et al. 2012)."""
-    vocabulary = given or text8_vocabulary()
+    vocabulary = given or TEXT8_VOCABULARY
     return vocabulary, _last_tenth_held_out(vocabulary.encode(text("text"))), {}
 
 
 def _enwik8(data, text, splits, given) -> Built:
     """XML of Wikipedia, in bytes: 90 million for training, 5 for valid, 5 for test (Chung et al. 2015)."""
-    vocabulary = given or byte_vocabulary()
+    vocabulary = given or BYTE_VOCABULARY
     return vocabulary, _last_tenth_held_out(vocabulary.encode(text("text"))), {}
 
 
@@ -89,7 +89,7 @@ def _divided(data, text, splits, given) -> Built:
 def _synthetic(data, text, splits, given) -> Built:
     """Generated text with config.data.size characters in train (lm/data/synthetic.py)."""
     texts, chain = synthetic.generate_splits(data.size, data.seed)
-    vocabulary = given or text8_vocabulary()
+    vocabulary = given or TEXT8_VOCABULARY
     digest = hashlib.sha256("".join(texts.values()).encode()).hexdigest()
     more = {
         "sources": [{"file": None, "url": None, "bytes": data.size, "sha256": digest}],

@@ -155,7 +155,7 @@ def make_labelling(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelli
     train, data, pooling = corpus.splits["train"], config.data, config.model.pooling
     if not isinstance(train, Examples):
         raise UserError(f"config.task={config.task} needs labels, which config.data.corpus={data.corpus} lacks")
-    tagged = len(train.labels) == len(train.tokens) != len(train)
+    tagged = train.per_token
     if tagged != (config.task == "tagging"):
         fits, unit = ("tagging", "token") if tagged else ("classification", "sequence")
         why = f"config.data.corpus={data.corpus} has one label per {unit}"

@@ -7,12 +7,12 @@ import pytest
 
 from lm.data import text as text_lib
 from lm.data.text import (
+    TEXT8_VOCABULARY,
     Vocabulary,
     character_vocabulary,
     divide,
     next_word_boundary,
     plain_text,
-    text8_vocabulary,
     word_vocabulary,
     words,
 )
@@ -31,7 +31,7 @@ def test_words_split_on_white_space_and_every_newline_is_eos():
 
 
 def test_text8_ids():
-    vocabulary = text8_vocabulary()
+    vocabulary = TEXT8_VOCABULARY
     assert vocabulary.size == 27
     assert vocabulary.encode(" abz").tolist() == [0, 1, 2, 26]
     assert vocabulary.decode(np.array([20, 8, 5, 0, 0], np.uint8)) == "the  "
@@ -90,7 +90,7 @@ def test_an_unknown_character_is_an_error_with_256_known_ones():
 @pytest.mark.usefixtures("small_pieces")
 def test_an_error_names_unknown_characters_and_their_position():
     with pytest.raises(UserError) as error:
-        text8_vocabulary().encode("abcdEéE")
+        TEXT8_VOCABULARY.encode("abcdEéE")
     assert "characters that are not in the vocabulary: 'E', 'é' (first at character 4)" in str(error.value)
 
 
