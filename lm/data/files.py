@@ -155,8 +155,10 @@ def _prepare(file: RegisteredFile, licence: str, cache: str, data_dir: str | Non
                 file_format="array_record",
             )
     except tfds.download.download_manager.NonMatchingChecksumError as error:
+        content = Path(local).read_bytes() if local else b""
+        found = f"it has {len(content)} bytes with sha256 {hashlib.sha256(content).hexdigest()}, " if local else ""
         raise UserError(
-            f"{origin} is not the registered file: {_size_and_digest(local)}expected {file.size} bytes with sha256 "
+            f"{origin} is not the registered file: {found}expected {file.size} bytes with sha256 "
             f"{file.sha256}; {_advice(file)}"
         ) from error
     except (OSError, tfds.download.DownloadError) as error:  # requests' errors are OSErrors
@@ -164,15 +166,6 @@ def _prepare(file: RegisteredFile, licence: str, cache: str, data_dir: str | Non
             return
         message = f"cannot prepare {file.path} from {origin} in {cache}: {first_line(error)}; {_advice(file)}"
         raise UserError(message) from error
-
-
-def _size_and_digest(local: str) -> str:
-    """Describes a local file for an error message; "" for a download."""
-    if not local:
-        return ""
-    with open(local, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"it has {os.path.getsize(local)} bytes with sha256 {digest}, "
 
 
 def _read_content(file: RegisteredFile, path) -> bytes:

@@ -147,10 +147,9 @@ def _bits(seed: int, stream: str) -> np.random.PCG64:
 
 def _is_irreducible(counts) -> bool:
     """True if every word can be reached from every other."""
-    reachable = (counts > 0) | np.eye(len(counts), dtype=bool)
-    for _ in range(len(counts).bit_length()):  # squaring doubles the length of paths
-        reachable = (reachable.astype(np.int64) @ reachable.astype(np.int64)) > 0
-    return bool(reachable.all())
+    from scipy.sparse.csgraph import connected_components  # slow to import
+
+    return connected_components(counts, connection="strong", return_labels=False) == 1
 
 
 def _stationary(transition: Float[np.ndarray, "S S"]) -> Float[np.ndarray, " S"]:

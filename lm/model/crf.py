@@ -51,11 +51,6 @@ def remaining(chain: Chain, scores: Float[Array, "T B C"], lengths: Int[Array, "
     return jax.lax.scan(step, jnp.zeros_like(scores[0]), (scores, _ends(scores, lengths)), reverse=True)[1]
 
 
-def log_partition(chain: Chain, scores: Float[Array, "T B C"], lengths: Int[Array, " B"]) -> Float[Array, " B"]:
-    """ln Z of each sequence."""
-    return jax.nn.logsumexp(chain.start[None] + remaining(chain, scores, lengths)[0], axis=-1)
-
-
 def tag_nats(
     chain: Chain, scores: Float[Array, "T B C"], lengths: Int[Array, " B"], tags: Integer[Array, "T B"]
 ) -> Float[Array, "T B"]:

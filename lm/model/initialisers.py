@@ -16,13 +16,11 @@ Values = Float[Array, "..."]
 
 def zeros(key: PRNGKey, shape: Shape, dtype) -> Values:
     """All zeros."""
-    del key
     return jnp.zeros(shape, dtype)
 
 
 def constant(key: PRNGKey, shape: Shape, dtype, value: float) -> Values:
     """All equal to value."""
-    del key
     return jnp.full(shape, value, dtype)
 
 
@@ -70,7 +68,6 @@ def orthogonal(key: PRNGKey, shape: Shape, dtype) -> Values:
 
 def lstm_bias(key: PRNGKey, shape: Shape, dtype, forget: float) -> Values:
     """Bias [4H] for gates i, f, g, o: `forget` for f, 0 for i, g and o (Gers et al. 2000, Jozefowicz et al. 2015)."""
-    del key
     units = shape[0] // 4
     return jnp.zeros(shape, dtype).at[units : 2 * units].set(forget)
 

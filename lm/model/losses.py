@@ -33,11 +33,6 @@ def target_weights(weighting: str, steps: int, batch: int, dtype=jnp.float32) ->
     return jnp.full((steps, batch), scale[weighting], dtype)
 
 
-def full_gradient(features: Float[Array, "T B P"]) -> Float[Array, "T B P"]:
-    """The true gradient: the identity."""
-    return features
-
-
 def last_step_features(features: Float[Array, "T B P"]) -> Float[Array, "T B P"]:
     """Stops gradients to features before the last time step; the softmax's weights still learn from all steps.
 
@@ -47,7 +42,7 @@ def last_step_features(features: Float[Array, "T B P"]) -> Float[Array, "T B P"]
     return jnp.concatenate([jax.lax.stop_gradient(features[:-1]), features[-1:]])
 
 
-GRADIENTS = {"full": full_gradient, "last_step_features": last_step_features}
+GRADIENTS = {"full": lambda features: features, "last_step_features": last_step_features}
 
 
 # Terms of the objective that are means over the batch; all others are weighted sums over rows (lm/training/devices.py).

@@ -68,7 +68,7 @@ TASKS = {
     "windows": Definition(
         "labels each token of a text from the window around it",
         rows.make_windows_model,
-        rows.make_window_classification,
+        rows.make_row_classification,
         lambda config, vocabulary, text: rows.word_symbols(vocabulary, text),
         rows.label_words,
     ),
@@ -79,7 +79,7 @@ TASKS = {
         lambda config, vocabulary, text: source_tokens(config.data, text),
         write=translation.translate_lines,
     ),
-    "vectors": Definition("labels vectors of numbers", rows.make_vectors_model, rows.make_vector_classification),
+    "vectors": Definition("labels vectors of numbers", rows.make_vectors_model, rows.make_row_classification),
 }
 
 # Values of config.evaluation.protocols. A task rejects those that it does not support.

@@ -11,7 +11,7 @@ import numpy as np
 
 from lm.data import examples
 from lm.data.corpora import Corpus
-from lm.data.examples import Examples, Plan, cut_of, each_batch, make_plan, read_batch, shuffle, token_mask
+from lm.data.examples import Examples, Plan, cut_of, make_plan, read_batch, shuffle, token_mask
 from lm.data.labelled_corpora import tokens_of
 from lm.data.text import Vocabulary
 from lm.data.word_shapes import shapes_of
@@ -19,7 +19,7 @@ from lm.errors import UserError, in_short
 from lm.model.sequence_model import SequenceModel, make_sequence_model
 from lm.scoring.labels import are_entities, confusion, entity_scores
 from lm.scoring.score import Score
-from lm.tasks.separate import FIXED, LABEL_MEASURES, PROTOCOLS, UNPAIRED, Bucketed, check_settings
+from lm.tasks.separate import FIXED, LABEL_MEASURES, PROTOCOLS, UNPAIRED, Bucketed, check_settings, in_split_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,13 +134,12 @@ def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndar
     """Returns (nats of every label, most probable labels), in the order of the split."""
     plan = task.plan_of(split)
     data = examples.on_device(plan, split)
-    nats, found = np.zeros(len(split.labels), np.float32), np.zeros(len(split.labels), np.int32)
-    for cursor, bucket, numbers in each_batch(data):
-        values = _predict_batch(task.model, plan, plan.lengths[bucket], parameters, data, cursor)
-        for column, number in enumerate(numbers):
-            first, last = split.starts[number : number + 2] if task.model.per_token else (number, number + 1)
-            for array, value in zip((nats, found), values, strict=True):
-                array[first:last] = np.asarray(value)[: last - first, column]
+
+    def program(length, cursor):
+        return _predict_batch(task.model, plan, length, parameters, data, cursor)
+
+    starts = split.starts if task.model.per_token else np.arange(len(split) + 1)
+    nats, found = in_split_order(plan, data, starts, program, (np.float32, np.int32))
     return nats, found
 
 

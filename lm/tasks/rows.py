@@ -174,18 +174,10 @@ def make_windows_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary
     return make_window_classifier(config, vocabulary.size, len(vocabulary.labels))
 
 
-def make_vector_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
-    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks vectors or fills no batch."""
-    return _make(config, corpus, make_vectors_model(config, corpus.vocabulary), "f")
-
-
-def make_window_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
-    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks windows or fills no batch."""
-    return _make(config, corpus, make_windows_model(config, corpus.vocabulary), "iu")
-
-
-def _make(config: ml_collections.ConfigDict, corpus: Corpus, model, kinds: str) -> RowClassification:
-    """Makes the task of a model. kinds: the dtype kinds that the corpus's rows may have in NumPy"""
+def make_row_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
+    """Makes the task of a config and a corpus. Raises UserError if the corpus lacks such rows or fills no batch."""
+    make, kinds = (make_windows_model, "iu") if config.task == "windows" else (make_vectors_model, "f")
+    model = make(config, corpus.vocabulary)
     train, batch_size = corpus.splits["train"], config.data.batch_size
     if not isinstance(train, Rows) or train.x.dtype.kind not in kinds:
         raise UserError(f"config.task={config.task}: config.data.corpus={corpus.name} has no {config.task}")

@@ -2,14 +2,15 @@
 
 import dataclasses
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
-from lm.data.examples import Plan, make_plan
+from lm.data.examples import Data, Plan, each_batch, make_plan
 from lm.errors import UserError
 from lm.tasks.task import Task
 
@@ -100,6 +101,21 @@ class Bucketed(Separate):
         examples = max(4 * self.batch_size, tokens * len(split) // max(1, len(split.tokens)))
         part = split.first(examples)
         return part, len(split) / len(part)
+
+
+def in_split_order(plan: Plan, data: Data, starts: np.ndarray, program: Callable, kinds: tuple) -> list[np.ndarray]:
+    """Collects the results of program(padded length, cursor), arrays [T, B] of dtypes `kinds`, from all batches.
+
+    starts: where each sequence begins in a result, then the length of the result
+    """
+    found = [np.zeros(starts[-1], kind) for kind in kinds]
+    for cursor, bucket, numbers in each_batch(data):
+        values = [np.asarray(value) for value in program(plan.lengths[bucket], cursor)]
+        for column, number in enumerate(numbers):
+            first, last = starts[number : number + 2]
+            for array, value in zip(found, values, strict=True):
+                array[first:last] = value[: last - first, column]
+    return found
 
 
 def check_settings(

@@ -21,7 +21,7 @@ from lm.scoring.bleu import bleu
 from lm.scoring.decoding import attention_of, encode, forced_features, logits_of, search
 from lm.scoring.score import Score
 from lm.tasks.forcing import ALWAYS, Forcing, make_forcing
-from lm.tasks.separate import FIXED, Bucketed, check_settings
+from lm.tasks.separate import FIXED, Bucketed, check_settings, in_split_order
 
 
 class Protocol(NamedTuple):
@@ -122,16 +122,13 @@ class Translation(Bucketed):
 
     def predict(self, parameters, split: Pairs, forced: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """Returns (nats, whether the most probable symbol is right) of every target token, in split order."""
-        plan, starts = self.plan_of(split), split.target.starts
+        plan = self.plan_of(split)
         data = pairs.on_device(plan, split)
-        nats, right = np.zeros(starts[-1], np.float32), np.zeros(starts[-1], bool)
-        for cursor, bucket, numbers in each_batch(data.source):
-            values = _predict(self.model, plan, plan.lengths[bucket], forced, parameters, data, cursor)
-            each_nats, each_right = map(np.asarray, values)
-            for column, number in enumerate(numbers):
-                first, last = starts[number : number + 2]
-                nats[first:last] = each_nats[: last - first, column]
-                right[first:last] = each_right[: last - first, column]
+
+        def program(length, cursor):
+            return _predict(self.model, plan, length, forced, parameters, data, cursor)
+
+        nats, right = in_split_order(plan, data.source, split.target.starts, program, (np.float32, bool))
         return nats, right
 
     def write(self, parameters, split: Pairs, beams: int, settings) -> list[np.ndarray]:
