@@ -8,8 +8,8 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from lm.data.definition import Arrays
 from lm.data.examples import ids_of
@@ -42,10 +42,7 @@ class Corpus(NamedTuple):
 
 
 def load(
-    data: ml_collections.ConfigDict,
-    data_dir: str | None,
-    splits: tuple[str, ...] = SPLITS,
-    vocabulary: Vocabulary | None = None,
+    data: ConfigDict, data_dir: str | None, splits: tuple[str, ...] = SPLITS, vocabulary: Vocabulary | None = None
 ) -> Corpus:
     """Loads the corpus of config.data. Requested splits that the corpus does not have are left out.
 
@@ -109,7 +106,7 @@ def _alternative(name: str, data_dir: str | None) -> str:
     return ""
 
 
-def checksum(data: ml_collections.ConfigDict) -> str:
+def checksum(data: ConfigDict) -> str:
     """Hashes the files of config.data to 16 hexadecimal digits, part of a run's identity.
 
     Registered files are not read: their SHA-256 is known. The user's own files are read; raises UserError if that

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from lm.data.files import RegisteredFile
 from lm.data.text import Vocabulary
@@ -29,7 +29,7 @@ class Definition(NamedTuple):
     tokenizer: for new texts; "": config.data.tokenizer. start: symbol put before each new text; "": no symbol
     """
 
-    build: Callable[[ml_collections.ConfigDict, Callable[[str], str], tuple[str, ...], Vocabulary | None], Built]
+    build: Callable[[ConfigDict, Callable[[str], str], tuple[str, ...], Vocabulary | None], Built]
     files: dict[str, RegisteredFile]
     licence: str
     homepage: str | None

@@ -15,86 +15,22 @@ MOST_UNITS = 4096  # units of a pattern; N units need 4 N^2 bytes of weights
 SIDE = 64  # images are resized to SIDE x SIDE
 OFF = " .0-"  # characters for -1; all others mean 1
 
-# 1, 2, 4, 5, 7 and 9. Left out: 3, 6, 8 and 0, which resemble other digits too much for Hebb's rule.
-DIGITS = """\
-....###...
-...####...
-..#####...
-....###...
-....###...
-....###...
-....###...
-....###...
-....###...
-....###...
-..#######.
-..#######.
-
-########..
-#########.
-......####
-.......###
-......####
-.########.
-########..
-####......
-###.......
-####......
-##########
-##########
-
-.....####.
-....#####.
-...######.
-..###.###.
-.###..###.
-###...###.
-##########
-##########
-##########
-......###.
-......###.
-......###.
-
-##########
-##########
-###.......
-###.......
-########..
-#########.
-......####
-.......###
-.......###
-###...####
-#########.
-.#######..
-
-##########
-##########
-.......###
-......####
-.....####.
-.....###..
-....####..
-....###...
-...####...
-...###....
-..####....
-..###.....
-
-..######..
-.########.
-###....###
-###....###
-###....###
-.#########
-..########
-.......###
-.......###
-.....####.
-...#####..
-..#####...
+# 1, 2, 4, 5, 7 and 9, side by side. Left out: 3, 6, 8 and 0, which resemble other digits too much for Hebb's rule.
+_ROWS = """\
+....###...  ########..  .....####.  ##########  ##########  ..######..
+...####...  #########.  ....#####.  ##########  ##########  .########.
+..#####...  ......####  ...######.  ###.......  .......###  ###....###
+....###...  .......###  ..###.###.  ###.......  ......####  ###....###
+....###...  ......####  .###..###.  ########..  .....####.  ###....###
+....###...  .########.  ###...###.  #########.  .....###..  .#########
+....###...  ########..  ##########  ......####  ....####..  ..########
+....###...  ####......  ##########  .......###  ....###...  .......###
+....###...  ###.......  ##########  .......###  ...####...  .......###
+....###...  ####......  ......###.  ###...####  ...###....  .....####.
+..#######.  ##########  ......###.  #########.  ..####....  ...#####..
+..#######.  ##########  ......###.  .#######..  ..###.....  ..#####...
 """
+DIGITS = "\n\n".join("\n".join(digit) for digit in zip(*map(str.split, _ROWS.splitlines()), strict=True))
 
 
 def parse_patterns(text: str, where: str) -> Float[np.ndarray, "P H W"]:
@@ -112,9 +48,9 @@ def parse_patterns(text: str, where: str) -> Float[np.ndarray, "P H W"]:
             remedy = "leave it empty between patterns, or draw units that are off as dots"
             raise UserError(f"{where}, line {number}, has only spaces: {remedy}")
     blocks = [block.splitlines() for block in re.split("\n{2,}", text.replace("\r", "").strip("\n")) if block.strip()]
-    height, width = len(blocks[0]) if blocks else 0, max(map(len, blocks[0]), default=0) if blocks else 0
-    for number, block in enumerate(blocks, 1):
-        found = len(block), max(map(len, block))
+    sizes = [(len(block), max(map(len, block))) for block in blocks]
+    height, width = sizes[0] if sizes else (0, 0)
+    for number, found in enumerate(sizes, 1):
         if found != (height, width):
             size, first = (f"{lines} lines of {columns} characters" for lines, columns in (found, (height, width)))
             raise UserError(f"{where}: pattern {number} has {size}, the first has {first}")

@@ -8,15 +8,7 @@ import numpy as np
 from lm.data import synthetic
 from lm.data.definition import GENERATED, Built, Definition
 from lm.data.files import RegisteredFile
-from lm.data.text import (
-    BYTE_VOCABULARY,
-    SPLITS,
-    TEXT8_VOCABULARY,
-    character_vocabulary,
-    divide,
-    word_vocabulary,
-    words,
-)
+from lm.data.text import BYTE_VOCABULARY, SPLITS, TEXT8_VOCABULARY, character_vocabulary, divide, word_vocabulary, words
 from lm.errors import UserError
 
 
@@ -150,12 +142,7 @@ TEXTS = {
         _text8, {"text": _TEXT8_PREFIX}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("valid_chars",)
     ),
     "text8_90_5_5": Definition(
-        _text8_90_5_5,
-        {"text": _TEXT8},
-        _WIKIPEDIA,
-        f"{_MAHONEY}/textdata.html",
-        divides=("corpus",),
-        test_share=1.0,
+        _text8_90_5_5, {"text": _TEXT8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("corpus",), test_share=1.0
     ),
     "enwik8": Definition(
         _enwik8, {"text": _ENWIK8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("corpus",), test_share=1.0

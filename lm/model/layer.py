@@ -2,8 +2,8 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Bool, Float, Int
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from lm.cells.kinds import Carry, Cell, Parameters
 from lm.cells.recurrence import Inputs, RecurrentNoise, run_cell
@@ -27,7 +27,7 @@ class RecurrentLayer(nn.Module):
     cell: Cell
     inputs: int
     units: int
-    init_config: ml_collections.FrozenConfigDict
+    init_config: FrozenConfigDict
     index: int = 0
     zoneout: tuple[tuple[str, float], ...] = ()
 
@@ -93,7 +93,7 @@ def drawn_noise(noise: Noise, carry: Carry, steps: int, units: int, layer: int) 
     return RecurrentNoise(**masks, zoneout=zoneout)
 
 
-def check_cell(config: ml_collections.ConfigDict, cell: Cell):
+def check_cell(config: ConfigDict, cell: Cell):
     """Raises UserError if the cell's equations cannot apply the noise of the config or its initialisers."""
     fields, matrices = cell.carry._fields, recurrent_matrices(cell.parameters(1, 1))
     keep, zoneout = config.keep_prob, config.zoneout

@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float, Integer, Key
+from ml_collections import FrozenConfigDict
 
 from lm.model.initialisers import Separate, initialiser
 from lm.model.losses import softmax_loss
@@ -12,7 +12,7 @@ from lm.model.losses import softmax_loss
 class SoftmaxClassifier(Separate):
     """init_config: config.init; inputs: D; labels: C"""
 
-    init_config: ml_collections.FrozenConfigDict
+    init_config: FrozenConfigDict
     inputs: int
     labels: int
 

@@ -149,9 +149,7 @@ def convert(tensors: dict[str, np.ndarray], model: Any, order: Integer[np.ndarra
     if layout != "ours":
         torch = torch_model(tensors, layout)
         check_model(model, torch)
-        tensors = from_torch(torch, model.config.cell, tied=model.config.output == "tied")
-        if order is not None:
-            tensors = reorder(tensors, order)
+        tensors = from_torch(torch, model.config.cell, model.config.output == "tied", order)
     wanted = {name: x.shape for name, x in flatten_dict(shapes_of(model), sep=".").items()}
     found = {name: x.shape for name, x in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):
@@ -259,11 +257,14 @@ def _check_shapes(tensors: dict[str, np.ndarray], layers: list[list[str]], encod
     return int(gates)
 
 
-def from_torch(model: TorchModel, cell: str, tied: bool) -> dict[str, np.ndarray]:
-    """Converts a PyTorch model that has passed `check_model` into our flat parameters."""
-    parameters = {"embedding": model.encoder, "output_bias": model.decoder_bias}
+def from_torch(
+    model: TorchModel, cell: str, tied: bool, order: Integer[np.ndarray, " V"] | None
+) -> dict[str, np.ndarray]:
+    """Converts a PyTorch model that has passed `check_model` into our flat parameters, with the symbols in `order`."""
+    rows = slice(None) if order is None else order
+    parameters = {"embedding": model.encoder[rows], "output_bias": model.decoder_bias[rows]}
     if not tied:
-        parameters["output_kernel"] = model.decoder.T
+        parameters["output_kernel"] = model.decoder[rows].T
     for index, layer in enumerate(model.layers):
         for name, x in _layer_from_torch(layer, cell).items():
             parameters[f"layer_{index}.{name}"] = x
@@ -280,16 +281,6 @@ def _layer_from_torch(layer: dict[str, np.ndarray], cell: str) -> dict[str, np.n
 
 
 # --- The file's vocabulary --------------------------------------------------------------------------------------
-
-
-def reorder(parameters: dict[str, np.ndarray], order: Integer[np.ndarray, " V"]) -> dict[str, np.ndarray]:
-    """Reorders flat parameters from the file's vocabulary order to ours."""
-    moved = dict(parameters)
-    moved["embedding"] = parameters["embedding"][order]
-    moved["output_bias"] = parameters["output_bias"][order]
-    if "output_kernel" in parameters:
-        moved["output_kernel"] = parameters["output_kernel"][:, order]
-    return moved
 
 
 def vocabulary_order(path: str, symbols: tuple[str, ...]) -> Integer[np.ndarray, " V"]:

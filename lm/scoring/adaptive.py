@@ -79,11 +79,7 @@ def _descend(adaptation: Adaptation, parameter, gradient, trained):
 
 
 def _mix(
-    cache: Cache,
-    h: Float[Array, "T P"],
-    targets: Int[Array, " T"],
-    nats: Float[Array, " T"],
-    adaptation: Adaptation,
+    cache: Cache, h: Float[Array, "T P"], targets: Int[Array, " T"], nats: Float[Array, " T"], adaptation: Adaptation
 ) -> tuple[Cache, Float[Array, " T"]]:
     """Returns (cache after these tokens, nats with the cache mixed in). A step reads the W entries before it."""
     size, steps = len(cache.after), len(targets)

@@ -6,7 +6,7 @@ To add one, write its file and a row of TASKS. Trainer, resume, lanes, sweeps, l
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import ml_collections
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from lm.data.corpora import Corpus
 from lm.data.labelled_corpora import tokens_of
@@ -28,9 +28,9 @@ class Definition(NamedTuple):
     """
 
     purpose: str
-    model: Callable[[ml_collections.ConfigDict, Vocabulary], Any]
-    task: Callable[[ml_collections.ConfigDict, Corpus], Task]
-    tokens: Callable[[ml_collections.FrozenConfigDict, Vocabulary, str], list[str]] | None = None
+    model: Callable[[ConfigDict, Vocabulary], Any]
+    task: Callable[[ConfigDict, Corpus], Task]
+    tokens: Callable[[FrozenConfigDict, Vocabulary, str], list[str]] | None = None
     label: Callable | None = None
     write: Callable | None = None
 
@@ -91,11 +91,11 @@ def protocol_settings(protocol: str, evaluation: Mapping) -> dict[str, Any]:
     return {key: evaluation[key] for key in PROTOCOLS[protocol].reads if key in evaluation}
 
 
-def make_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> Any:
+def make_model(config: ConfigDict, vocabulary: Vocabulary) -> Any:
     """Makes the model of config.task. Raises UserError for values that do not fit each other or the vocabulary."""
     return lookup(TASKS, config.task, "config.task").model(config, vocabulary)
 
 
-def make_task(config: ml_collections.ConfigDict, corpus: Corpus) -> Task:
+def make_task(config: ConfigDict, corpus: Corpus) -> Task:
     """Makes the task of config.task. Raises UserError for values that do not fit each other or the corpus."""
     return lookup(TASKS, config.task, "config.task").task(config, corpus)

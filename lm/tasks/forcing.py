@@ -12,8 +12,8 @@ The probability at training step i (from 0), by config.loss.forcing_schedule; p 
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from lm.errors import UserError
 
@@ -45,7 +45,7 @@ class Forcing(NamedTuple):
 ALWAYS = Forcing(1.0, "constant", 0)
 
 
-def make_forcing(loss: ml_collections.ConfigDict) -> Forcing:
+def make_forcing(loss: ConfigDict) -> Forcing:
     """Reads config.loss. Raises UserError if a constant schedule has forcing_steps, or another lacks them."""
     if (loss.forcing_schedule == "constant") != (loss.forcing_steps == 0):
         raise UserError(

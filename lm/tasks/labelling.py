@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from lm.data import examples
 from lm.data.corpora import Corpus
@@ -68,7 +68,7 @@ class Labelling(Bucketed):
     # --- Scores -----------------------------------------------------------------------------------------------------
 
     def score(self, parameters, split, protocol, settings):
-        nats, predicted = predict(self, parameters, split)
+        nats, predicted = self.predict(parameters, split)
         measures = {"accuracy": float(np.mean(predicted == split.labels))}
         if self.has_entities:
             names = np.array(self.labels)
@@ -78,8 +78,17 @@ class Labelling(Bucketed):
         counts = confusion(split.labels, predicted, len(self.labels))
         return Score(float(nats.sum(dtype=np.float64)), len(nats), measures, counts)
 
-    def target_nats(self, parameters, split):
-        return predict(self, parameters, split)[0]
+    def predict(self, parameters, split: Examples) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (nats of every label, most probable labels), in the order of the split."""
+        plan = self.plan_of(split)
+        data = examples.on_device(plan, split)
+
+        def program(length, cursor):
+            return _predict_batch(self.model, plan, length, parameters, data, cursor)
+
+        starts = split.starts if self.model.per_token else np.arange(len(split) + 1)
+        nats, found = in_split_order(plan, data, starts, program, (np.float32, np.int32))
+        return nats, found
 
     def compile_score(self, parameters, split, protocol, settings):
         plan = self.plan_of(split)
@@ -130,26 +139,13 @@ def _predict_batch(model: SequenceModel, plan: Plan, length: int, parameters, da
     return model.apply({"params": parameters}, batch.tokens, batch.lengths, batch.labels, method="predict")
 
 
-def predict(task: Labelling, parameters: dict, split: Examples) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (nats of every label, most probable labels), in the order of the split."""
-    plan = task.plan_of(split)
-    data = examples.on_device(plan, split)
-
-    def program(length, cursor):
-        return _predict_batch(task.model, plan, length, parameters, data, cursor)
-
-    starts = split.starts if task.model.per_token else np.arange(len(split) + 1)
-    nats, found = in_split_order(plan, data, starts, program, (np.float32, np.int32))
-    return nats, found
-
-
-def make_labels_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> SequenceModel:
+def make_labels_model(config: ConfigDict, vocabulary: Vocabulary) -> SequenceModel:
     """Makes the model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
     shapes = shapes_of(vocabulary.symbols) if config.model.shape_size else b""
     return make_sequence_model(config, vocabulary.size, len(vocabulary.labels), shapes)
 
 
-def make_labelling(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelling:
+def make_labelling(config: ConfigDict, corpus: Corpus) -> Labelling:
     """Makes the task of a config and a corpus. Raises UserError if the corpus lacks labels of the needed kind."""
     train, data, pooling = corpus.splits["train"], config.data, config.model.pooling
     if not isinstance(train, Examples):

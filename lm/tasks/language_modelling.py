@@ -5,8 +5,8 @@ import math
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from lm.data.batches import Streams, advance, make_streams, starts_from_zero, window
 from lm.data.corpora import Corpus
@@ -133,12 +133,12 @@ class LanguageModelling(Task):
             reject_above_free(needed, "at least", "a notebook protocol", "config.evaluation.predictions")
 
 
-def make_language_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> LanguageModel:
+def make_language_model(config: ConfigDict, vocabulary: Vocabulary) -> LanguageModel:
     """Makes the model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
     return make_model(config, vocabulary.size, vocabulary.reset_id(config.data.reset))
 
 
-def make_language_modelling(config: ml_collections.ConfigDict, corpus: Corpus) -> LanguageModelling:
+def make_language_modelling(config: ConfigDict, corpus: Corpus) -> LanguageModelling:
     """Makes the task of a config and a corpus. Raises UserError if the text is too short for the batch."""
     text = corpus.splits["train"]
     if not isinstance(text, np.ndarray):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Array, Int, Integer
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from lm.data.corpora import Corpus
 from lm.data.rows import SIZE, Rows, normal_word, windows_of
@@ -137,14 +137,8 @@ class RowClassification(Separate):
         log_probs = np.concatenate([np.asarray(each) for each in found])[: len(split)]
         return -log_probs[np.arange(len(split)), split.labels], log_probs.argmax(axis=1)
 
-    def target_nats(self, parameters, split):
-        return self.predict(parameters, split)[0]
-
     def window_tokens(self, split, protocol, settings):
         return min(CHUNK, len(split))
-
-    def timed_part(self, split, protocol, settings, tokens):
-        return split, 1.0
 
     def compile_score(self, parameters, split, protocol, settings):
         rows = jax.ShapeDtypeStruct((min(CHUNK, len(split)), *split.x.shape[1:]), split.x.dtype)
@@ -164,17 +158,17 @@ class RowClassification(Separate):
         )
 
 
-def make_vectors_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> SoftmaxClassifier:
+def make_vectors_model(config: ConfigDict, vocabulary: Vocabulary) -> SoftmaxClassifier:
     """Makes the model of a config."""
-    return SoftmaxClassifier(ml_collections.FrozenConfigDict(config.init), SIZE, len(vocabulary.labels))
+    return SoftmaxClassifier(FrozenConfigDict(config.init), SIZE, len(vocabulary.labels))
 
 
-def make_windows_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> WindowClassifier:
+def make_windows_model(config: ConfigDict, vocabulary: Vocabulary) -> WindowClassifier:
     """Makes the model of a config. Raises UserError for values that do not fit each other."""
     return make_window_classifier(config, vocabulary.size, len(vocabulary.labels))
 
 
-def make_row_classification(config: ml_collections.ConfigDict, corpus: Corpus) -> RowClassification:
+def make_row_classification(config: ConfigDict, corpus: Corpus) -> RowClassification:
     """Makes the task of a config and a corpus. Raises UserError if the corpus lacks such rows or fills no batch."""
     make, kinds = (make_windows_model, "iu") if config.task == "windows" else (make_vectors_model, "f")
     model = make(config, corpus.vocabulary)

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from lm.data.examples import Data, Plan, each_batch, make_plan
 from lm.errors import UserError
@@ -51,6 +51,13 @@ class Separate(Task):
 
     def advance(self, cursor):
         return (cursor + 1) % self.steps_per_epoch
+
+    def predict(self, parameters, split) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (nats, prediction) of each target, in the order of the split."""
+        raise NotImplementedError
+
+    def target_nats(self, parameters, split):
+        return self.predict(parameters, split)[0]
 
     def order_key(self, key: jax.Array, step: jax.Array) -> jax.Array:
         """The random key that shuffles the epoch of `step`."""
@@ -119,10 +126,7 @@ def in_split_order(plan: Plan, data: Data, starts: np.ndarray, program: Callable
 
 
 def check_settings(
-    config: ml_collections.ConfigDict,
-    protocols: tuple[str, ...],
-    fixed: Mapping[str, object],
-    measures: tuple[str, ...],
+    config: ConfigDict, protocols: tuple[str, ...], fixed: Mapping[str, object], measures: tuple[str, ...]
 ):
     """Raises UserError for protocols, `best_by` or values of keys that the task does not allow."""
     if config.loss.weighting not in WEIGHTINGS:
@@ -150,7 +154,7 @@ def check_settings(
             raise UserError(f"config.evaluation: config.task={config.task} has no protocol {protocol}; known: {known}")
 
 
-def check_fixed(config: ml_collections.ConfigDict, fixed: Mapping[str, object]):
+def check_fixed(config: ConfigDict, fixed: Mapping[str, object]):
     """Raises UserError unless each key has its fixed value."""
     for key, allowed in fixed.items():
         if operator.attrgetter(key)(config) != allowed:

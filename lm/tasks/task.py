@@ -11,9 +11,9 @@ from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
+from ml_collections import ConfigDict
 
 from lm.model.dropout import Noise
 from lm.scoring.score import Score
@@ -93,40 +93,39 @@ class Task(Protocol):
     ) -> tuple[Float[Array, ""], tuple[Carry, Array]]:
         """Returns (objective, (carry after the batch, nats of each target))."""
 
-    def score(self, parameters: Parameters, split: Split, protocol: str, settings: ml_collections.ConfigDict) -> Score:
+    def score(self, parameters: Parameters, split: Split, protocol: str, settings: ConfigDict) -> Score:
         """Scores a split. protocol: a name of the task's protocols; settings: config.evaluation"""
 
     def target_nats(self, parameters: Parameters, split: Split) -> Float[np.ndarray, " targets"]:
         """-ln p of every target of a split under the exact protocol, in order."""
 
-    def window_tokens(self, split: Split, protocol: str, settings: ml_collections.ConfigDict) -> float:
+    def window_tokens(self, split: Split, protocol: str, settings: ConfigDict) -> float:
         """Tokens that `score` reads in one call of its largest program; infinite if it needs more memory per token than
         training."""
 
-    def timed_part(
-        self, split: Split, protocol: str, settings: ml_collections.ConfigDict, tokens: int
-    ) -> tuple[Split, float]:
+    def timed_part(self, split: Split, protocol: str, settings: ConfigDict, tokens: int) -> tuple[Split, float]:
         """Returns a part of a split, about `tokens` tokens, and the factor by which the whole split takes longer."""
+        return split, 1.0
 
     def compile_score(
-        self, parameters: PyTree, split: Split, protocol: str, settings: ml_collections.ConfigDict
+        self, parameters: PyTree, split: Split, protocol: str, settings: ConfigDict
     ) -> jax.stages.Compiled:
         """Compiles the largest program of `score`; parameters: arrays or ShapeDtypeStructs."""
 
     def sample(
-        self, parameters: Parameters, vocabulary: Any, settings: ml_collections.ConfigDict, key: Array | None = None
+        self, parameters: Parameters, vocabulary: Any, settings: ConfigDict, key: Array | None = None
     ) -> list[str]:
         """Generates texts with the settings of config.sample. Returns [] if the model generates no text."""
         return []
 
-    def examples(self, parameters: Parameters, split: Split, settings: ml_collections.ConfigDict) -> list[dict]:
+    def examples(self, parameters: Parameters, split: Split, settings: ConfigDict) -> list[dict]:
         """The first examples of a split with the model's outputs, for display: source, written, target, and attention
         if the model has it. [] for tasks that do not write sequences. settings: config.evaluation"""
         return []
 
-    def check(self, config: ml_collections.ConfigDict, corpus: Any) -> None:
+    def check(self, config: ConfigDict, corpus: Any) -> None:
         """Raises UserError for settings that do not fit the task."""
 
-    def check_memory(self, config: ml_collections.ConfigDict) -> None:
+    def check_memory(self, config: ConfigDict) -> None:
         """Raises UserError if scoring or sampling with this config needs more than the free memory."""
         return

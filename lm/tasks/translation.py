@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from lm.data import pairs
 from lm.data.corpora import Corpus
@@ -148,9 +148,6 @@ class Translation(Bucketed):
         between = "" if self.vocabulary.level == "char" else " "
         return between.join(self.vocabulary.targets[i] for i in row[: first_end(row)])
 
-    def target_nats(self, parameters, split):
-        return self.predict(parameters, split)[0]
-
     def examples(self, parameters, split, settings):
         some = split.first(EXAMPLES)
         written = self.write(parameters, some, 1, settings)
@@ -225,7 +222,7 @@ def translate_lines(
     split = encode_pairs(read, vocabulary)
     plan = make_plan(cut_of(config.data), split.longer(), config.data.buckets)
     task = Translation(model, config.loss.weighting, plan, config.data.buckets, vocabulary, ALWAYS)
-    settings = ml_collections.ConfigDict({"target_length": sample.length, "length_penalty": sample.length_penalty})
+    settings = ConfigDict({"target_length": sample.length, "length_penalty": sample.length_penalty})
     written = task.write(parameters, split, sample.beams, settings)
     return [task.text(row) if pair.source else "" for pair, row in zip(read, written, strict=True)]
 
@@ -236,12 +233,12 @@ def first_end(row: np.ndarray) -> int:
     return int(found[0]) if len(found) else len(row)
 
 
-def make_translation_model(config: ml_collections.ConfigDict, vocabulary: Vocabulary) -> EncoderDecoder:
+def make_translation_model(config: ConfigDict, vocabulary: Vocabulary) -> EncoderDecoder:
     """Makes the model of a config. Raises UserError for values that do not fit each other or the vocabulary."""
     return make_encoder_decoder(config, vocabulary.size, len(vocabulary.targets))
 
 
-def make_translation(config: ml_collections.ConfigDict, corpus: Corpus) -> Translation:
+def make_translation(config: ConfigDict, corpus: Corpus) -> Translation:
     """Makes the task of a config and a corpus. Raises UserError if the corpus lacks pairs."""
     train = corpus.splits["train"]
     if not isinstance(train, Pairs):

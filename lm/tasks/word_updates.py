@@ -9,8 +9,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from lm.data.corpora import Corpus
 from lm.data.examples import Data, Examples, Plan, make_plan
@@ -29,7 +29,7 @@ class WordUpdates(Labelling):
     @property
     def trained(self) -> SequenceModel:
         """The tagger as a classifier of the last word."""
-        return self.model.clone(config=ml_collections.FrozenConfigDict({**self.model.config, "pooling": "last"}))
+        return self.model.clone(config=FrozenConfigDict({**self.model.config, "pooling": "last"}))
 
     def on_device(self, split):
         return words_on_device(self.plan, split)
@@ -64,7 +64,7 @@ def _rows(plan: Plan, words, xp):
     return xp.pad(words, (0, -len(words) % size), constant_values=-1).reshape(-1, size)
 
 
-def make_tagging(config: ml_collections.ConfigDict, corpus: Corpus) -> Labelling:
+def make_tagging(config: ConfigDict, corpus: Corpus) -> Labelling:
     """Makes the tagging task: its examples are sentences or words. Raises UserError as `make_labelling` does."""
     task, data = make_labelling(config, corpus), config.data
     if data.examples == "sequences":

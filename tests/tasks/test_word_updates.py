@@ -11,7 +11,6 @@ import pytest
 from experiments.train import load_setup
 from lm.data.examples import read_batch
 from lm.errors import UserError
-from lm.tasks.labelling import predict
 from lm.training.lanes import train_lanes
 from lm.training.loop import Trainer, train
 from lm.training.recorder import Recorder
@@ -107,7 +106,7 @@ def test_one_update_is_that_of_the_last_word_of_the_last_windows(tmp_path, cell)
 def test_scores_are_those_of_whole_sentences(tmp_path, cell):
     setup = load_setup(config(tmp_path, cell), None)
     parameters, split = state_of(setup).parameters, setup.corpus.splits["valid"]
-    nats, labels = predict(setup.task, parameters, split)
+    nats, labels = setup.task.predict(parameters, split)
     for start, end in zip(split.starts[:-1], split.starts[1:], strict=True):
         logits = logits_in_numpy(float64(parameters), split.tokens[start:end], 0, end - start, cell)
         expected = [nats_in_numpy(row, split.labels[start + n]) for n, row in enumerate(logits)]
