@@ -257,20 +257,20 @@ DRAWN_BY = ("seed", "valid_share", "format", "header")
 
 
 def with_valid(rows: Mapping[str, Sequence[Item]], data) -> dict[str, Sequence[Item]]:
-    """Moves the share config.data.valid_share of train to valid, unless valid has its own file."""
+    """Moves a random share config.data.valid_share of train to valid, unless valid has its own file.
+
+    Keeps the file order. Raises UserError if a split would be empty.
+    """
     rows = dict(rows)
     if "valid" not in rows and data.valid_share:
-        rows["train"], rows["valid"] = hold_out(rows["train"], data.valid_share, data.seed)
+        train, share = rows["train"], data.valid_share
+        count = round(share * len(train))
+        if not 0 < count < len(train):
+            raise UserError(f"config.data.valid_share={share:g} of {len(train)} training examples leaves a split empty")
+        held = set(np.random.default_rng(data.seed).permutation(len(train))[:count].tolist())
+        rows["train"] = [row for number, row in enumerate(train) if number not in held]
+        rows["valid"] = [train[number] for number in sorted(held)]
     return rows
-
-
-def hold_out(rows: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
-    """Returns (kept rows, a random share of the rows), both in file order. Raises UserError if either is empty."""
-    count = round(share * len(rows))
-    if not 0 < count < len(rows):
-        raise UserError(f"config.data.valid_share={share:g} of {len(rows)} training examples leaves a split empty")
-    held = set(np.random.default_rng(seed).permutation(len(rows))[:count].tolist())
-    return [row for n, row in enumerate(rows) if n not in held], [row for n, row in enumerate(rows) if n in held]
 
 
 def check_labels(splits: dict[str, Examples], vocabulary: Vocabulary, drawn: bool):

@@ -1,6 +1,6 @@
 """Registered corpora of labelled text: `LABELLED`, a part of CORPORA (lm/data/corpora.py)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lm.data import labelled
@@ -12,16 +12,17 @@ from lm.data.text import SPLITS
 
 
 class Form(NamedTuple):
-    """How a file is read. The fields mean what the keys of config.data with these names mean."""
+    """How a file is read. The first fields mean what the keys of config.data with these names mean.
+
+    special: the first symbols of the vocabulary; start: a symbol put before each text
+    """
 
     format: str
     columns: tuple[int, int]
     tokenizer: str
     header: str = "none"
-
-
-# The first symbols of Keras's IMDB: padding, start of text, unknown word, unused.
-KERAS_SPECIAL = ("<pad>", "<start>", "<unk>", "<unused>")
+    special: tuple[str, ...] = ()
+    start: str = ""
 
 
 def built(rows: Mapping[str, Sequence[Row]], data, splits, given, special=(), start="", labels=()) -> tuple:
@@ -40,8 +41,8 @@ def _needed(data, splits, given) -> set[str]:
     return {*splits, "train", *(SPLITS if data.words == "all_splits" and not given else ())}
 
 
-def _reader(form: Form, files: dict[str, RegisteredFile], special=(), start="") -> Callable:
-    """Returns the builder of a corpus with one file per split."""
+def _corpus(form: Form, files: dict[str, RegisteredFile], source: tuple, purpose: str, divides=()) -> Definition:
+    """Defines a corpus with one file per split. source: licence and homepage"""
 
     def build(data, text, splits, given):
         rows = {}
@@ -49,9 +50,9 @@ def _reader(form: Form, files: dict[str, RegisteredFile], special=(), start="") 
             if name in files and name in _needed(data, splits, given):
                 file = OwnFile(files[name].path, text(name).encode())
                 rows[name] = labelled.read_rows([file], form, name)
-        return built(rows, data, splits, given, special, start)
+        return built(rows, data, splits, given, form.special, form.start)
 
-    return build
+    return Definition(build, files, *source, purpose, divides=divides, tokenizer=form.tokenizer, start=form.start)
 
 
 def _atis(data, text, splits, given) -> tuple:
@@ -107,14 +108,13 @@ _ATIS = files_in(
     test_slots  atis.test.slots.csv   40_663 eb349ca1bb463b9080d258f5feba7ed03a9a6ce3995f333612aab7ab53e08806
     """,
 )
-_REUTERS = "Reuters: for research; not redistributed here"
-_CONLL_HOME = "https://www.clips.uantwerpen.be/conll2003/ner/"
+_REUTERS = "Reuters: for research; not redistributed here", "https://www.clips.uantwerpen.be/conll2003/ner/"
 
 # The test half is the validation split, as in Keras examples: accuracy on it is not test accuracy.
 _IMDB_HALVES = {"train": _IMDB["train"], "valid": _IMDB["test"]}
-_IMDB_FORM = Form("tsv", (3, 0), "keras")
-_IMDB_LICENCE = "Maas et al. 2011: for research; not redistributed here"
-_IMDB_HOME = "https://ai.stanford.edu/~amaas/data/sentiment/"
+# Keras's IMDB: its special symbols are padding, start of text, unknown word and an unused one.
+_IMDB_FORM = Form("tsv", (3, 0), "keras", special=("<pad>", "<start>", "<unk>", "<unused>"), start="<start>")
+_MAAS = "Maas et al. 2011: for research; not redistributed here", "https://ai.stanford.edu/~amaas/data/sentiment/"
 
 
 def tokens_of(data, text: str) -> list[str]:
@@ -130,48 +130,27 @@ def tokens_of(data, text: str) -> list[str]:
 
 
 LABELLED = {
-    "imdb": Definition(
-        _reader(_IMDB_FORM, _IMDB, KERAS_SPECIAL, "<start>"),
+    "imdb": _corpus(
+        _IMDB_FORM,
         _IMDB,
-        _IMDB_LICENCE,
-        _IMDB_HOME,
+        _MAAS,
         "Film reviews, positive or negative, tokenized as by Keras. Valid is a random share of train.",
-        divides=labelled.DRAWN_BY,
-        tokenizer="keras",
-        start="<start>",
+        labelled.DRAWN_BY,
     ),
-    "imdb_test_as_valid": Definition(
-        _reader(_IMDB_FORM, _IMDB_HALVES, KERAS_SPECIAL, "<start>"),
-        _IMDB_HALVES,
-        _IMDB_LICENCE,
-        _IMDB_HOME,
-        "As imdb, with the test half as validation split, as in Keras's examples.",
-        tokenizer="keras",
-        start="<start>",
+    "imdb_test_as_valid": _corpus(
+        _IMDB_FORM, _IMDB_HALVES, _MAAS, "As imdb, with the test half as validation split, as in Keras's examples."
     ),
-    "dbpedia_subset": Definition(
-        _reader(Form("csv", (1, 0), "lower"), _DBPEDIA),
+    "dbpedia_subset": _corpus(
+        Form("csv", (1, 0), "lower"),
         _DBPEDIA,
-        "CC BY-SA 3.0; not redistributed here",
-        "https://www.dbpedia.org",
+        ("CC BY-SA 3.0; not redistributed here", "https://www.dbpedia.org"),
         "First sentences of Wikipedia articles, with the class of the subject.",
-        tokenizer="lower",
     ),
-    "conll2003_ner": Definition(
-        _reader(Form("columns", (0, 3), "spaces"), _CONLL),
-        _CONLL,
-        _REUTERS,
-        _CONLL_HOME,
-        "News sentences, with a named-entity tag per word.",
-        tokenizer="spaces",
+    "conll2003_ner": _corpus(
+        Form("columns", (0, 3), "spaces"), _CONLL, _REUTERS, "News sentences, with a named-entity tag per word."
     ),
-    "conll2003_pos": Definition(
-        _reader(Form("columns", (0, 1), "spaces"), _CONLL),
-        _CONLL,
-        _REUTERS,
-        _CONLL_HOME,
-        "News sentences, with a part of speech per word.",
-        tokenizer="spaces",
+    "conll2003_pos": _corpus(
+        Form("columns", (0, 1), "spaces"), _CONLL, _REUTERS, "News sentences, with a part of speech per word."
     ),
     "atis": Definition(
         _atis,

@@ -7,7 +7,7 @@ import numpy as np
 
 from lm.data import synthetic
 from lm.data.definition import GENERATED, Built, Definition
-from lm.data.files import RegisteredFile
+from lm.data.files import RegisteredFile, files_in
 from lm.data.text import BYTE_VOCABULARY, SPLITS, TEXT8_VOCABULARY, character_vocabulary, divide, word_vocabulary, words
 from lm.errors import UserError
 
@@ -155,14 +155,11 @@ TEXTS = {
     "ptb_characters": Definition(_ptb_characters, _PTB_FILES, _PTB_LICENCE, _PTB_HOME),
     "shakespeare_book": Definition(
         _whole,
-        {
-            "text": RegisteredFile(
-                path="shakespeare/shakespear.txt",
-                size=99_993,
-                sha256="c879e55c5e318b9d978064e246306e01d60be15a50f64d9438daeaeacbc119e8",
-                url="https://raw.githubusercontent.com/iamtrask/Grokking-Deep-Learning/master/shakespear.txt",
-            )
-        },
+        files_in(
+            "shakespeare",
+            "text shakespear.txt 99_993 c879e55c5e318b9d978064e246306e01d60be15a50f64d9438daeaeacbc119e8",
+            "https://raw.githubusercontent.com/iamtrask/Grokking-Deep-Learning/master",
+        ),
         licence="text in the public domain",
         homepage="https://github.com/iamtrask/Grokking-Deep-Learning",
     ),

@@ -30,7 +30,7 @@ from lm.cells.table import make_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop
 from lm.model.initialisers import Separate, initialiser
-from lm.model.layer import RecurrentLayer, check_cell, mask_of
+from lm.model.layer import RecurrentLayer, check_cell, check_tied_size, check_values, mask_of
 from lm.model.losses import softmax_loss
 from lm.model.sequence_model import reverse_sequences
 
@@ -253,32 +253,18 @@ def make_encoder_decoder(config: ConfigDict, source_size: int, target_size: int)
         "output": ("dense", "tied"),
         "pooling": ("last",),
     }
-    for key, allowed in needed.items():
-        if model[key] not in allowed:
-            raise UserError(f"config.model.{key} must be {' or '.join(allowed)} with pairs, not {model[key]}")
+    check_values(model, needed, "pairs")
     if (model.input == "embedding") != (model.embedding_size > 0):
         raise UserError("config.model.embedding_size must be positive with input=embedding, and 0 with input=one_hot")
-    if model.output == "tied":
-        check_tied(config)
+    if model.output == "tied" and (model.input != "embedding" or model.context in JOINED):
+        raise UserError(
+            "config.model.output=tied needs config.model.input=embedding and, with pairs, context=start, "
+            f"multiplicative or fed, not {model.input} and {model.context}"
+        )
+    check_tied_size(model, cell)
     if model.context == "additive" and "h" not in cell.carry._fields:
         raise UserError(f"config.model.context=additive needs a cell with h in its state, unlike {model.cell}")
     if any(rate > 0 for rate in config.zoneout.values()):
         raise UserError("config.zoneout must be 0 with pairs")
     check_cell(config, cell)
     return EncoderDecoder(FrozenConfigDict(model), FrozenConfigDict(config.init), source_size, target_size)
-
-
-def check_tied(config: ConfigDict):
-    """Raises UserError unless the softmax reads vectors of the embedding dimension."""
-    model, cell = config.model, make_cell(config.model)
-    if model.input != "embedding" or model.context in JOINED:
-        raise UserError(
-            "config.model.output=tied needs config.model.input=embedding and, with pairs, context=start, "
-            f"multiplicative or fed, not {model.input} and {model.context}"
-        )
-    size = cell.output_size(model.hidden[-1])
-    if model.embedding_size != size:
-        raise UserError(
-            f"config.model.output=tied needs config.model.embedding_size={size}, the size of the last layer's output, "
-            f"not {model.embedding_size}"
-        )

@@ -18,7 +18,7 @@ from lm.cells.table import make_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop, drop_rows
 from lm.model.initialisers import initialiser, without_initialisers
-from lm.model.layer import RecurrentLayer, check_cell
+from lm.model.layer import RecurrentLayer, check_cell, check_tied_size
 from lm.model.losses import GRADIENTS, penalties, softmax_loss, softmax_nats
 
 # Consecutive tokens that make one input symbol.
@@ -221,14 +221,14 @@ def make_model(config: ConfigDict, vocabulary_size: int, reset: int | None = Non
     if config.model.initial_carry not in INITIAL_CARRIES:
         raise UserError(f"config.model.initial_carry={config.model.initial_carry} is only for labelled sequences")
     cell = make_cell(config.model)
-    check_input(config, vocabulary_size, cell.output_size(config.model.hidden[-1]))
+    check_input(config, vocabulary_size, cell)
     check_cell(config, cell)
     zoneout = tuple((name, rate) for name, rate in sorted(config.zoneout.items()) if rate > 0)
     return LanguageModel(FrozenConfigDict(config.model), FrozenConfigDict(config.init), vocabulary_size, zoneout, reset)
 
 
-def check_input(config: ConfigDict, vocabulary_size: int, features: int):
-    """Raises UserError for settings that do not fit config.model.input. features: size of the softmax's input."""
+def check_input(config: ConfigDict, vocabulary_size: int, cell: Cell):
+    """Raises UserError for settings that do not fit config.model.input."""
     model = config.model
     if model.input == "one_hot":
         for site in ("input", "embedding"):
@@ -245,11 +245,7 @@ def check_input(config: ConfigDict, vocabulary_size: int, features: int):
         raise UserError(f"config.model.output={model.output} is for labelled sequences, not for a language model")
     if model.output == "tied" and model.input != "embedding":
         raise UserError(f"config.model.output=tied needs config.model.input=embedding, not {model.input}")
-    if model.output == "tied" and model.embedding_size != features:
-        raise UserError(
-            f"config.model.output=tied needs config.model.embedding_size={features}, the size of the last layer's "
-            f"output, not {model.embedding_size}"
-        )
+    check_tied_size(model, cell)
 
 
 def read_tokens(

@@ -1,5 +1,7 @@
 """A recurrent layer: creates its parameters, draws its noise, and runs its cell over a window."""
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -50,7 +52,7 @@ class RecurrentLayer(nn.Module):
             name: self.param(name, initialiser(self.init_config[role]), shape) for name, (role, shape) in roles.items()
         }
         if noise is None:
-            drawn = expected_noise(self.zoneout)
+            drawn = RecurrentNoise(zoneout={ZONEOUT_FIELDS[name]: rate for name, rate in self.zoneout})  # expectation
         else:
             parameters = drop_weights(noise, parameters, recurrent_matrices(roles), self.index)
             drawn = drawn_noise(noise, carry, x.shape[0], self.units, self.index)
@@ -67,11 +69,6 @@ def mask_of(lengths: Int[Array, " B"], steps: int) -> Bool[Array, "T B"]:
 def recurrent_matrices(roles: Parameters) -> tuple[str, ...]:
     """Names of the parameters with the role `recurrent`, whose weights weight_drop drops."""
     return tuple(name for name, (role, _) in roles.items() if role == "recurrent")
-
-
-def expected_noise(zoneout: tuple[tuple[str, float], ...]) -> RecurrentNoise:
-    """Noise for evaluation: zoneout with rates instead of masks, which gives the expectation."""
-    return RecurrentNoise(zoneout={ZONEOUT_FIELDS[name]: rate for name, rate in zoneout})
 
 
 def drawn_noise(noise: Noise, carry: Carry, steps: int, units: int, layer: int) -> RecurrentNoise:
@@ -109,3 +106,20 @@ def check_cell(config: ConfigDict, cell: Cell):
             raise UserError(f"config.{key} does not fit config.model.cell={config.model.cell}, which has no {missing}")
     check_roles(cell, config.init)
     check_bias(cell, config.init.bias)
+
+
+def check_tied_size(model: ConfigDict, cell: Cell):
+    """Raises UserError if a softmax that reads embeddings (output=tied) gets vectors of another size."""
+    size = cell.output_size(model.hidden[-1])
+    if model.output == "tied" and model.embedding_size != size:
+        raise UserError(
+            f"config.model.output=tied needs config.model.embedding_size={size}, the size of the last layer's output, "
+            f"not {model.embedding_size}"
+        )
+
+
+def check_values(model: ConfigDict, needed: Mapping[str, tuple[str, ...]], where: str):
+    """Raises UserError unless each key of config.model in `needed` has one of its values."""
+    for key, allowed in needed.items():
+        if model[key] not in allowed:
+            raise UserError(f"config.model.{key} must be {' or '.join(allowed)} with {where}, not {model[key]}")

@@ -23,7 +23,7 @@ from lm.errors import UserError
 from lm.model import crf
 from lm.model.dropout import Noise, drop, drop_rows
 from lm.model.initialisers import Separate, initialiser, without_initialisers
-from lm.model.layer import RecurrentLayer, check_cell, mask_of
+from lm.model.layer import RecurrentLayer, check_cell, check_values, mask_of
 from lm.model.losses import softmax_loss
 
 DIRECTIONS = ("forward", "both")  # both: the outputs of a forward and a backward layer, concatenated
@@ -84,13 +84,7 @@ class SequenceModel(Separate):
             layers.append(
                 [
                     RecurrentLayer(
-                        self.cell,
-                        size,
-                        units,
-                        init,
-                        index + count * way,  # selects the noise
-                        self.zoneout,
-                        name=f"layer_{index}{suffix}",
+                        self.cell, size, units, init, index + count * way, self.zoneout, name=f"layer_{index}{suffix}"
                     )
                     for way, suffix in enumerate(ways)
                 ]
@@ -264,18 +258,9 @@ def reverse_sequences(x: Array, lengths: Int[Array, " B"]) -> Array:
 def make_sequence_model(config: ConfigDict, vocabulary_size: int, labels: int, shapes: bytes = b"") -> SequenceModel:
     """Builds the model of a config. Raises UserError for incompatible values. shapes: as in SequenceModel"""
     model = config.model
-    needed = {
-        "input": ("embedding",),
-        "initial_carry": ("zeros", "learned"),
-        "output": (
-            "dense",
-            "identity",
-            *(("crf",) if model.pooling == "none" else ("sigmoid",) if labels == 2 else ()),
-        ),
-    }
-    for key, allowed in needed.items():
-        if model[key] not in allowed:
-            raise UserError(f"config.model.{key} must be {' or '.join(allowed)} with these labels, not {model[key]}")
+    special = ("crf",) if model.pooling == "none" else ("sigmoid",) if labels == 2 else ()
+    needed = {"input": ("embedding",), "initial_carry": ("zeros", "learned"), "output": ("dense", "identity", *special)}
+    check_values(model, needed, "these labels")
     if model.output == "crf" and config.loss.label_smoothing:
         raise UserError("config.loss.label_smoothing must be 0 with config.model.output=crf")
     if not model.embedding_size:

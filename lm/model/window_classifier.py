@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop
 from lm.model.initialisers import Separate, initialiser
+from lm.model.layer import check_values
 
 # Values of config.model.output. config.keep_prob.output drops tanh units and, with dropped_logits, also logits.
 OUTPUTS = ("dense", "dropped_logits")
@@ -74,8 +75,7 @@ def make_window_classifier(config: ConfigDict, vocabulary_size: int, labels: int
         raise UserError("config.task=windows needs config.model.input=embedding and embedding_size of at least 1")
     if len(model.hidden) != 1:
         raise UserError(f"config.task=windows needs one hidden layer: config.model.hidden=(units,), not {model.hidden}")
-    if model.output not in OUTPUTS:
-        raise UserError(f"config.model.output must be {' or '.join(OUTPUTS)} with windows, not {model.output}")
+    check_values(model, {"output": OUTPUTS}, "windows")
     return WindowClassifier(
         FrozenConfigDict(model), FrozenConfigDict(config.init), vocabulary_size, labels, config.data.window
     )

@@ -53,6 +53,9 @@ def adaptive_nats(
     def read(adapted: dict, window, carry) -> Any:
         return model.apply({"params": adapted}, window, carry, method="scored")
 
+    def descend(parameter, gradient, trained):
+        return parameter - adaptation.rate * gradient + adaptation.decay * (trained - parameter)
+
     def step(before, window):
         adapted, carry, cache = before
         if adapts == "temperature":
@@ -64,7 +67,7 @@ def adaptive_nats(
             _, (carry, h, nats) = read(adapted, window, carry)
         else:
             (_, (carry, h, nats)), gradients = jax.value_and_grad(read, has_aux=True)(adapted, window, carry)
-            adapted = jax.tree.map(functools.partial(_descend, adaptation), adapted, gradients, parameters)
+            adapted = jax.tree.map(descend, adapted, gradients, parameters)
         if adapts != "dynamic":
             cache, nats = _mix(cache, h[:, 0], window[model.context :, 0].astype(jnp.int32), nats[:, 0], adaptation)
         return (adapted, carry, cache), nats.reshape(-1, 1)
@@ -72,10 +75,6 @@ def adaptive_nats(
     size = model.cell.output_size(model.config.hidden[-1])
     cache = Cache(jnp.zeros((cached, size)), jnp.zeros(cached, jnp.int32), jnp.zeros(cached, bool))
     return jax.lax.scan(step, (parameters, model.initial_carry(1), cache), windows)[1]
-
-
-def _descend(adaptation: Adaptation, parameter, gradient, trained):
-    return parameter - adaptation.rate * gradient + adaptation.decay * (trained - parameter)
 
 
 def _mix(

@@ -115,7 +115,7 @@ class Protocol(NamedTuple):
     adapts: how the model adapts to the text (lm/scoring/adaptive.py), or "" if it does not
     """
 
-    windows: Callable[[int, int, ConfigDict], Windows]
+    windows: Callable[..., Windows]
     extent: str
     most_nats: float = math.inf
     reads: tuple[str, ...] = ()
@@ -150,45 +150,35 @@ def _stream_nats(
     return jax.lax.scan(step, initial, windows)[1]
 
 
-def _target_nats(windows: Windows, tokens: Tokens, stream: Callable) -> Nats:
-    """Cuts the windows from tokens. Returns the nats of their targets, in order. stream: windows [K, W, B] -> nats"""
-    count, size, rows, hop, targets, _ = windows
-    starts = hop * np.arange(count)[:, None, None] + len(tokens) // rows * np.arange(rows)  # [K, 1, B]
-    read = tokens.take(starts + np.arange(size)[:, None], mode="wrap")  # [K, W, B]
-    return np.asarray(stream(jnp.asarray(read))).reshape(-1)[:targets]
-
-
-def _adaptive(protocol: str, settings: ConfigDict) -> dict[str, Any]:
-    """Keyword arguments for adaptive_nats."""
-    rates = (
-        settings.temperature,
-        settings.cache_theta,
-        settings.cache_lambda,
-        settings.dynamic_rate,
-        settings.dynamic_decay,
-    )
-    kind = PROTOCOLS[protocol].adapts
-    return {"adapts": kind, "cached": settings.cache_window, "adaptation": Adaptation(*rates)}
+def _program(protocol: str, carried: bool, settings: ConfigDict | None) -> tuple[Any, tuple]:
+    """Returns the jitted function (model, parameters, windows, ...) -> nats of a protocol, and its other arguments."""
+    if settings is None or not PROTOCOLS[protocol].adapts:
+        return _stream_nats, (carried,)
+    rates = ("temperature", "cache_theta", "cache_lambda", "dynamic_rate", "dynamic_decay")
+    adaptation = Adaptation(*(settings[key] for key in rates))
+    return adaptive_nats, (PROTOCOLS[protocol].adapts, settings.cache_window, adaptation)
 
 
 def exact_nats(model: LanguageModel, parameters: dict, tokens: Tokens) -> Nats:
     """Nats of every target under the exact protocol. Raises UserError for a text without a target."""
-    windows = _exact(model.context, len(tokens))
-    return _target_nats(windows, tokens, lambda cut: _stream_nats(model, parameters, cut, True))
+    return protocol_nats("exact", model, parameters, tokens, None)
 
 
-def protocol_nats(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Nats:
-    """Nats of every target under a protocol of PROTOCOLS. settings: config.evaluation. Raises UserError if the text is
-    too short."""
-    found = PROTOCOLS[protocol]
-    windows = found.windows(model.context, len(tokens), settings)
+def protocol_nats(
+    protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict | None
+) -> Nats:
+    """Nats of every target under a protocol of PROTOCOLS, in order. Raises UserError if the text is too short.
 
-    def stream(cut):
-        if found.adapts:
-            return adaptive_nats(model, parameters, cut, **_adaptive(protocol, settings))
-        return _stream_nats(model, parameters, cut, windows.carried)
-
-    return np.minimum(_target_nats(windows, tokens, stream), found.most_nats)
+    settings: config.evaluation; None for the protocol exact, which reads none
+    """
+    windows = PROTOCOLS[protocol].windows(model.context, len(tokens), settings)
+    program, more = _program(protocol, windows.carried, settings)
+    starts = windows.hop * np.arange(windows.count)[:, None, None] + len(tokens) // windows.rows * np.arange(
+        windows.rows
+    )
+    read = tokens.take(starts + np.arange(windows.size)[:, None], mode="wrap")  # [K, W, B]
+    nats = np.asarray(program(model, parameters, jnp.asarray(read), *more)).reshape(-1)[: windows.targets]
+    return np.minimum(nats, PROTOCOLS[protocol].most_nats)
 
 
 def evaluate(protocol: str, model: LanguageModel, parameters: dict, tokens: Tokens, settings: ConfigDict) -> Score:
@@ -208,9 +198,8 @@ def compile_stream(
     """Compiles the program that scores a text under a protocol. parameters: arrays or ShapeDtypeStructs."""
     cut = PROTOCOLS[protocol].windows(model.context, len(tokens), settings)
     windows = jax.ShapeDtypeStruct(cut[:3], tokens.dtype)
-    if PROTOCOLS[protocol].adapts:
-        return adaptive_nats.lower(model, parameters, windows, **_adaptive(protocol, settings)).compile()
-    return _stream_nats.lower(model, parameters, windows, cut.carried).compile()
+    program, more = _program(protocol, cut.carried, settings)
+    return program.lower(model, parameters, windows, *more).compile()
 
 
 def check_evaluation(settings: ConfigDict, model: LanguageModel, texts: dict[str, Tokens]) -> None:

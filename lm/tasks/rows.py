@@ -147,15 +147,10 @@ class RowClassification(Separate):
     # --- Checks -----------------------------------------------------------------------------------------------------
 
     def check(self, config, corpus):
+        read, measures = (READ, LABEL_MEASURES) if self.is_windows else ((), LABEL_MEASURES[:1])
         off = {f"{group}.{key}": value for group, value in OFF.items() for key in config[group]}
-        for key in READ if self.is_windows else ():
-            del off[key]
-        check_settings(
-            config,
-            PROTOCOLS,
-            FIXED | UNPAIRED | off | {"loss.label_smoothing": 0.0},
-            LABEL_MEASURES if self.is_windows else LABEL_MEASURES[:1],
-        )
+        off = {key: value for key, value in off.items() if key not in read}
+        check_settings(config, PROTOCOLS, FIXED | UNPAIRED | off | {"loss.label_smoothing": 0.0}, measures)
 
 
 def make_vectors_model(config: ConfigDict, vocabulary: Vocabulary) -> SoftmaxClassifier:
