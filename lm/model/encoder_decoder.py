@@ -29,7 +29,7 @@ from lm.cells.kinds import Cell, zero_carry
 from lm.cells.table import make_cell
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop
-from lm.model.initialisers import Separate, initialiser
+from lm.model.initialisers import Separate
 from lm.model.layer import RecurrentLayer, check_cell, check_tied_size, check_values, mask_of
 from lm.model.losses import softmax_loss
 from lm.model.sequence_model import reverse_sequences
@@ -78,12 +78,8 @@ class EncoderDecoder(Separate):
         one_hot = config.input == "one_hot"
         source, target = (self.source_size, self.target_size) if one_hot else 2 * (config.embedding_size,)
         if not one_hot:
-            self.source_embedding = self.param(
-                "source_embedding", initialiser(init.embedding), (self.source_size, source)
-            )
-            self.target_embedding = self.param(
-                "target_embedding", initialiser(init.embedding), (self.target_size, target)
-            )
+            self.source_embedding = self.parameter("source_embedding", "embedding", self.source_size, source)
+            self.target_embedding = self.parameter("target_embedding", "embedding", self.target_size, target)
         ways, count = ("", "_backward") if config.direction == "both" else ("",), len(config.hidden)
         outputs = [cell.output_size(units) for units in config.hidden]
         inputs = [source, *(len(ways) * size for size in outputs)]
@@ -103,7 +99,7 @@ class EncoderDecoder(Separate):
         if len(ways) == 2:
             fields = zero_carry(cell, 1, 1)._fields
             self.bridges = [
-                {f: self.param(f"bridge_{index}_{f}", initialiser(init.input), (2 * units, units)) for f in fields}
+                {f: self.parameter(f"bridge_{index}_{f}", "input", 2 * units, units) for f in fields}
                 for index, units in enumerate(config.hidden)
             ]
         self._setup_context(width, last)
@@ -111,18 +107,17 @@ class EncoderDecoder(Separate):
         if config.output == "tied":
             self.output_kernel = self.target_embedding.T
         else:
-            self.output_kernel = self.param("output_kernel", initialiser(init.output), (features, self.target_size))
-        self.output_bias = self.param("output_bias", initialiser(init.output_bias), (self.target_size,))
+            self.output_kernel = self.parameter("output_kernel", "output", features, self.target_size)
+        self.output_bias = self.parameter("output_bias", "output_bias", self.target_size)
 
     def _setup_context(self, width: int, last: int):
-        init = self.init_config
         if self.config.context == "additive":
-            self.attention_kernel = self.param("attention_kernel", initialiser(init.input), (last + width, last))
-            self.attention_bias = self.param("attention_bias", initialiser(init.bias), (last,))
-            self.attention_vector = self.param("attention_vector", initialiser(init.output), (last, 1))
+            self.attention_kernel = self.parameter("attention_kernel", "input", last + width, last)
+            self.attention_bias = self.parameter("attention_bias", "bias", last)
+            self.attention_vector = self.parameter("attention_vector", "output", last, 1)
         elif self.config.context in ("multiplicative", "fed"):
-            self.attention_kernel = self.param("attention_kernel", initialiser(init.input), (last, width))
-            self.mix_kernel = self.param("mix_kernel", initialiser(init.input), (width + last, last))
+            self.attention_kernel = self.parameter("attention_kernel", "input", last, width)
+            self.mix_kernel = self.parameter("mix_kernel", "input", width + last, last)
 
     # --- Encoder ----------------------------------------------------------------------------------------------------
 
@@ -223,10 +218,7 @@ class EncoderDecoder(Separate):
         smoothing: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, ""], Float[Array, "T B"]]:
         """Returns (sum of weights * nats, nats of each target)."""
-        rows = features.reshape(-1, features.shape[-1])
-        arguments = (self.output_kernel, self.output_bias, targets.reshape(-1), weights.reshape(-1), smoothing)
-        objective, nats = softmax_loss(rows, *arguments)
-        return objective, nats.reshape(targets.shape)
+        return softmax_loss(features, self.output_kernel, self.output_bias, targets, weights, smoothing)
 
     def __call__(self, tokens: Integer[Array, "S B"], lengths: Int[Array, " B"]) -> Float[Array, "1 B V"]:
         """Logits of the first symbol, given symbol 0."""

@@ -125,3 +125,7 @@ class Separate(nn.Module):
 
     def initial_carry(self, batch: int) -> tuple:
         return ()
+
+    def parameter(self, name: str, role: str, *shape: int) -> Values:
+        """Creates a parameter with the initialiser config.init[role]."""
+        return self.param(name, initialiser(self.init_config[role]), shape)

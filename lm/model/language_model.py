@@ -152,8 +152,7 @@ class LanguageModel(nn.Module):
         """Scores a window without noise. Returns (carry after it, -ln p of every target)."""
         carry, x = self.features(window[:-1], carry)
         targets = window[self.context :]
-        nats = softmax_nats(x.reshape(-1, x.shape[-1]), *self._output(), targets.reshape(-1))
-        return carry, nats.reshape(targets.shape)
+        return carry, softmax_nats(x, *self._output(), targets)
 
     def scored(
         self, window: Integer[Array, "W B"], carry: tuple
@@ -162,9 +161,8 @@ class LanguageModel(nn.Module):
         -ln p of every target)). total is the sum of -ln p and has a gradient; -ln p of single targets have none."""
         carry, x = self.features(window[:-1], carry)
         targets = window[self.context :]
-        ones = jnp.ones(targets.size, x.dtype)
-        total, nats = softmax_loss(x.reshape(-1, x.shape[-1]), *self._output(), targets.reshape(-1), ones)
-        return total, (carry, x, nats.reshape(targets.shape))
+        total, nats = softmax_loss(x, *self._output(), targets, jnp.ones(targets.shape, x.dtype))
+        return total, (carry, x, nats)
 
     def loss(
         self,
@@ -185,12 +183,9 @@ class LanguageModel(nn.Module):
         targets = window[self.context :]
         carry, raw = self._raw_features(window[:-1], carry, noise)
         dropped = drop(noise, "output", raw)
-        kernel, bias = self._output()
-        features = GRADIENTS[gradient](dropped)
-        rows = features.reshape(-1, features.shape[-1])
-        smoothing = terms.get("label_smoothing")
-        objective, per_target = softmax_loss(rows, kernel, bias, targets.reshape(-1), weights.reshape(-1), smoothing)
-        return objective + penalties(terms, raw, dropped), (carry, per_target.reshape(targets.shape))
+        arguments = (*self._output(), targets, weights, terms.get("label_smoothing"))
+        objective, nats = softmax_loss(GRADIENTS[gradient](dropped), *arguments)
+        return objective + penalties(terms, raw, dropped), (carry, nats)
 
     def draw(self, key: Key[Array, ""]) -> dict:
         """Draws all parameters, each with its own key, derived from its path."""

@@ -68,19 +68,21 @@ def penalties(
 
 
 def softmax_loss(
-    features: Float[Array, "N P"],
+    features: Float[Array, "*N P"],
     kernel: Float[Array, "P V"],
     bias: Float[Array, " V"],
-    targets: Integer[Array, " N"],
-    weights: Float[Array, " N"],
+    targets: Integer[Array, "*N"],
+    weights: Float[Array, "*N"],
     smoothing: Float[Array, ""] | None = None,
-) -> tuple[Float[Array, ""], Float[Array, " N"]]:
+) -> tuple[Float[Array, ""], Float[Array, "*N"]]:
     """Weighted softmax cross-entropy. Returns (objective: sum of weights * nats, nats of each target).
 
     Only the objective has a gradient, with respect to features, kernel and bias.
     smoothing: label smoothing e (Szegedy et al. 2016): the objective's target distribution has 1 - e on the target
         plus e / V on every symbol. The returned nats are not smoothed.
     """
+    features = features.reshape(-1, features.shape[-1])
+    shape, targets, weights = targets.shape, targets.reshape(-1), weights.reshape(-1)
     count, classes = targets.shape[0], kernel.shape[1]
     chunks = max(1, -(-count * classes // CHUNK_LOGITS))
     rows = -(-count // chunks)
@@ -93,12 +95,12 @@ def softmax_loss(
     objective, per_target = _chunked_loss(
         chunked(features), kernel, bias, chunked(targets), chunked(weights), smoothing
     )
-    return objective, jax.lax.stop_gradient(per_target.reshape(-1)[:count])
+    return objective, jax.lax.stop_gradient(per_target.reshape(-1)[:count]).reshape(shape)
 
 
 def softmax_nats(
-    features: Float[Array, "N P"], kernel: Float[Array, "P V"], bias: Float[Array, " V"], targets: Integer[Array, " N"]
-) -> Float[Array, " N"]:
+    features: Float[Array, "*N P"], kernel: Float[Array, "P V"], bias: Float[Array, " V"], targets: Integer[Array, "*N"]
+) -> Float[Array, "*N"]:
     """-ln p(target) under softmax(features @ kernel + bias)."""
     return softmax_loss(features, kernel, bias, targets, jnp.ones(targets.shape, features.dtype))[1]
 

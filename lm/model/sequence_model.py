@@ -22,7 +22,7 @@ from lm.data.word_shapes import SHAPES
 from lm.errors import UserError
 from lm.model import crf
 from lm.model.dropout import Noise, drop, drop_rows
-from lm.model.initialisers import Separate, initialiser, without_initialisers
+from lm.model.initialisers import Separate, without_initialisers
 from lm.model.layer import RecurrentLayer, check_cell, check_values, mask_of
 from lm.model.losses import softmax_loss
 
@@ -63,20 +63,16 @@ class SequenceModel(Separate):
 
     def setup(self):
         init, config = self.init_config, self.config
-        self.embedding = self.param(
-            "embedding", initialiser(init.embedding), (self.vocabulary_size, config.embedding_size)
-        )
+        self.embedding = self.parameter("embedding", "embedding", self.vocabulary_size, config.embedding_size)
         if self.window > 1:
-            self.outside = self.param("outside", initialiser(init.embedding), (1, config.embedding_size))
+            self.outside = self.parameter("outside", "embedding", 1, config.embedding_size)
         size = self.window * config.embedding_size + config.shape_size
         if config.shape_size:
-            self.shape_embedding = self.param(
-                "shape_embedding", initialiser(init.embedding), (len(SHAPES), config.shape_size)
-            )
+            self.shape_embedding = self.parameter("shape_embedding", "embedding", len(SHAPES), config.shape_size)
         if config.convolution:
             filters, width, _ = config.convolution
-            self.filter = self.param("filter", initialiser(init.input), (width * size, filters))
-            self.filter_bias = self.param("filter_bias", initialiser(init.output_bias), (filters,))
+            self.filter = self.parameter("filter", "input", width * size, filters)
+            self.filter_bias = self.parameter("filter_bias", "output_bias", filters)
             size = filters
         ways = ("", "_backward") if config.direction == "both" else ("",)
         layers, count = [], len(config.hidden)
@@ -94,24 +90,23 @@ class SequenceModel(Separate):
         if config.initial_carry == "learned":
             self.starts = [[self._learned_carry(layer) for layer in ways] for ways in layers]
         if config.pooling == "attention":
-            self.query = self.param("query", initialiser(init.output), (size, 1))
+            self.query = self.parameter("query", "output", size, 1)
         if config.output == "identity":
             return
         outputs = 1 if config.output == "sigmoid" else self.labels
-        self.output_kernel = self.param("output_kernel", initialiser(init.output), (size, outputs))
-        self.output_bias = self.param("output_bias", initialiser(init.output_bias), (outputs,))
+        self.output_kernel = self.parameter("output_kernel", "output", size, outputs)
+        self.output_bias = self.parameter("output_bias", "output_bias", outputs)
         if config.output == "crf":
             shapes = {"transitions": (outputs, outputs), "start": (outputs,), "end": (outputs,)}
-            scores = {name: self.param(name, initialiser(init.output_bias), shape) for name, shape in shapes.items()}
+            scores = {name: self.parameter(name, "output_bias", *shape) for name, shape in shapes.items()}
             self.chain = crf.Chain(**scores)
 
     def _learned_carry(self, layer: RecurrentLayer) -> Carry:
         """A layer's initial carry: a parameter [1, *] for each field that its cell reads, else zeros."""
         start = zero_carry(self.cell, 1, layer.units)
         fields = start._fields if self.cell.read is None else self.cell.read
-        init = initialiser(self.init_config.vector)
         return start._replace(
-            **{name: self.param(f"{layer.name}_{name}", init, getattr(start, name).shape) for name in fields}
+            **{name: self.parameter(f"{layer.name}_{name}", "vector", *getattr(start, name).shape) for name in fields}
         )
 
     def features(
@@ -232,9 +227,7 @@ class SequenceModel(Separate):
             nats = crf.tag_nats(self.chain, self._scores(tokens, lengths, noise), lengths, labels)
             return jnp.sum(weights * nats), nats
         x = self.features(tokens, lengths, noise)
-        rows = x.reshape(-1, x.shape[-1])
-        objective, nats = softmax_loss(rows, *self._output(), labels.reshape(-1), weights.reshape(-1), smoothing)
-        return objective, nats.reshape(labels.shape)
+        return softmax_loss(x, *self._output(), labels, weights, smoothing)
 
     def draw(self, key: Key[Array, ""]) -> dict:
         """Draws all parameters, each with its own key, derived from its path."""

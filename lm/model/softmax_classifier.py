@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key
 from ml_collections import FrozenConfigDict
 
-from lm.model.initialisers import Separate, initialiser
+from lm.model.initialisers import Separate
 from lm.model.losses import softmax_loss
 
 
@@ -17,9 +17,8 @@ class SoftmaxClassifier(Separate):
     labels: int
 
     def setup(self):
-        init = self.init_config
-        self.output_kernel = self.param("output_kernel", initialiser(init.output), (self.inputs, self.labels))
-        self.output_bias = self.param("output_bias", initialiser(init.output_bias), (self.labels,))
+        self.output_kernel = self.parameter("output_kernel", "output", self.inputs, self.labels)
+        self.output_bias = self.parameter("output_bias", "output_bias", self.labels)
 
     def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B C"]:
         """Log-probabilities of the labels."""

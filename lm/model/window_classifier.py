@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from lm.errors import UserError
 from lm.model.dropout import Noise, drop
-from lm.model.initialisers import Separate, initialiser
+from lm.model.initialisers import Separate
 from lm.model.layer import check_values
 
 # Values of config.model.output. config.keep_prob.output drops tanh units and, with dropped_logits, also logits.
@@ -29,12 +29,12 @@ class WindowClassifier(Separate):
     window: int
 
     def setup(self):
-        init, size, units = self.init_config, self.config.embedding_size, self.config.hidden[0]
-        self.embedding = self.param("embedding", initialiser(init.embedding), (self.vocabulary_size, size))
-        self.input_kernel = self.param("input_kernel", initialiser(init.input), (self.window * size, units))
-        self.bias = self.param("bias", initialiser(init.bias), (units,))
-        self.output_kernel = self.param("output_kernel", initialiser(init.output), (units, self.labels))
-        self.output_bias = self.param("output_bias", initialiser(init.output_bias), (self.labels,))
+        size, units = self.config.embedding_size, self.config.hidden[0]
+        self.embedding = self.parameter("embedding", "embedding", self.vocabulary_size, size)
+        self.input_kernel = self.parameter("input_kernel", "input", self.window * size, units)
+        self.bias = self.parameter("bias", "bias", units)
+        self.output_kernel = self.parameter("output_kernel", "output", units, self.labels)
+        self.output_bias = self.parameter("output_bias", "output_bias", self.labels)
 
     def __call__(self, x: Integer[Array, "B D"], noise: Noise | None = None) -> Float[Array, "B C"]:
         """Log-probabilities of the labels."""

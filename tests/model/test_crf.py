@@ -50,7 +50,7 @@ def on_device(*arguments):
 def test_partition_nats_and_marginals_are_those_of_the_enumeration(double):
     chain, scores, tags = arrays()
     inputs = on_device(chain, scores, LENGTHS)
-    partition = jax.nn.logsumexp(inputs[0].start + crf.remaining(*inputs)[0], axis=-1)
+    partition = jax.nn.logsumexp(inputs[0].start[None] + crf.remaining(*inputs)[0], axis=-1)
     marginals = np.exp(crf.log_marginals(*inputs))
     nats = np.asarray(crf.tag_nats(*inputs, jnp.asarray(tags)))
     for b, n in enumerate(LENGTHS):
