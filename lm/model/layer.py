@@ -81,12 +81,10 @@ def drawn_noise(noise: Noise, carry: Carry, steps: int, units: int, layer: int) 
         masks["update"] = time_mask(noise, "recurrent", (steps, batch, units), layer, dtype)
     if active(noise, "carried"):
         masks["carried"] = time_mask(noise, "carried", (steps, *carry.h.shape), layer, dtype)
-    zoneout = {
-        ZONEOUT_FIELDS[name]: zoneout_mask(
-            noise, name, (steps, *getattr(carry, ZONEOUT_FIELDS[name]).shape), layer, dtype
-        )
-        for name in noise.zoneout
-    }
+    zoneout = {}
+    for name in noise.zoneout:
+        field = ZONEOUT_FIELDS[name]
+        zoneout[field] = zoneout_mask(noise, name, (steps, *getattr(carry, field).shape), layer, dtype)
     return RecurrentNoise(**masks, zoneout=zoneout)
 
 

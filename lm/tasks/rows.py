@@ -118,15 +118,9 @@ class RowClassification(Separate):
         if protocol == "batched":
             size = settings.batch_size
             means = [nats[start : start + size].mean(dtype=np.float64) for start in range(0, len(nats), size)]
-            total = len(nats) * (float(np.mean(means)) + self.penalty(parameters))
+            squares: Any = self.model.apply({"params": parameters}, method="half_squares") if self.l2 else 0.0
+            total = len(nats) * (float(np.mean(means)) + self.l2 * float(squares))
         return Score(total, len(nats), measures, confusion(split.labels, predicted, len(self.labels)))
-
-    def penalty(self, parameters) -> float:
-        """The L2 penalty that the objective adds to the nats."""
-        if not self.l2:
-            return 0.0
-        squares: Any = self.model.apply({"params": parameters}, method="half_squares")
-        return self.l2 * float(squares)
 
     def predict(self, parameters, split: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Returns (nats, most probable label) of every row."""
