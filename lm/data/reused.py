@@ -1,5 +1,7 @@
 """Detects whether a run that starts from an earlier run is scored on text that the earlier run was trained on."""
 
+import contextlib
+
 from lm.data import corpora
 from lm.data.labelled import DRAWN_BY
 from lm.data.own_corpora import own_files
@@ -12,7 +14,10 @@ def trained_on(ours, theirs, checksum: str) -> str:
     ours, theirs: config.data of this and of the earlier run; checksum: of the earlier run's corpus, at training time
     Nothing is known if the earlier run's files have changed or are gone, and this run's have another checksum.
     """
-    here, there = _digests(ours), _unchanged_digests(theirs, checksum)
+    here, there = _digests(ours), None
+    with contextlib.suppress(UserError):  # files that are gone
+        if theirs.corpus not in corpora.OWN or checksum == corpora.checksum(theirs):
+            there = _digests(theirs)
     if there is None:
         if not checksum or ours.corpus != theirs.corpus or checksum != corpora.checksum(ours):
             return ""
@@ -29,15 +34,6 @@ def trained_on(ours, theirs, checksum: str) -> str:
         return "that run divided the training files differently, or trained on all of them"
     keys = _changed(division, ours, theirs)
     return "; ".join(f"config.data.{key} is {theirs[key]} there, {ours[key]} here" for key in keys)
-
-
-def _unchanged_digests(data, checksum: str) -> dict[str, list[str]] | None:
-    """`_digests` if the files still have the checksum; None if they have changed or are gone."""
-    try:
-        unchanged = data.corpus not in corpora.OWN or checksum == corpora.checksum(data)
-        return _digests(data) if unchanged else None
-    except UserError:
-        return None
 
 
 def _digests(data) -> dict[str, list[str]]:

@@ -164,19 +164,11 @@ def start_tokens(
     ends = [vocabulary.symbols.index(end) for end in LINE_ENDS[vocabulary.level] if end in vocabulary.symbols]
     if sample.start == "line" and ends and context == 1:
         return jnp.full((1, sample.number), ends[0], jnp.int32), 1
-    return random_start(key, context, sample.number, banned_symbols(sample, vocabulary)), 0
-
-
-def random_start(
-    key: Array, context: int, number: int, banned: Float[np.ndarray, " V"]
-) -> Int[Array, "{context} {number}"]:
-    """Draws start tokens, each from its own distribution: normalised uniform weights (Vanhoucke 2016, assignment 6).
-
-    banned: 0, or -inf for a symbol that is never drawn
-    """
+    # Each token has its own distribution: normalised uniform weights (Vanhoucke 2016, assignment 6).
     weights_key, draw_key = jax.random.split(key)
-    weights = jax.random.uniform(weights_key, (context, number, len(banned)))
-    return jax.random.categorical(draw_key, jnp.log(weights) + banned[None, None]).astype(jnp.int32)
+    weights = jax.random.uniform(weights_key, (context, sample.number, vocabulary.size))
+    scores = jnp.log(weights) + banned_symbols(sample, vocabulary)[None, None]
+    return jax.random.categorical(draw_key, scores).astype(jnp.int32), 0
 
 
 def encode_prompt(vocabulary: Vocabulary, prompt: str, context: int) -> Tokens:

@@ -31,31 +31,23 @@ class WordUpdates(Labelling):
         """The tagger as a classifier of the last word."""
         return self.model.clone(config=FrozenConfigDict({**self.model.config, "pooling": "last"}))
 
-    def on_device(self, split):
-        return words_on_device(self.plan, split)
+    def on_device(self, split: Examples) -> Data:
+        """Makes an example of each of the N words of a split, in file order. first, end: the bounds of its sentence"""
+        first, end = (np.repeat(bound, split.lengths) for bound in (split.starts[:-1], split.starts[1:]))
+        words = np.arange(len(split.tokens))
+        starts = np.maximum(first, words + 1 - self.plan.lengths[0])
+        rows = _rows(self.plan, words, np)
+        arrays = (starts, words + 1 - starts, words, rows, np.zeros(len(rows)), first, end)
+        tokens, labels = jnp.asarray(split.tokens), jnp.asarray(split.labels)
+        return Data(tokens, labels, *(jnp.asarray(array, jnp.int32) for array in arrays))
 
     def order(self, data, key, step):
-        return shuffle_sentences(self.plan, data, self.order_key(key, step))
+        # A random rank for each sentence; words keep their order within a sentence.
+        ranks = jax.random.permutation(self.order_key(key, step), len(data.by_bucket))[data.first]
+        return data._replace(rows=_rows(self.plan, jnp.argsort(ranks, stable=True), jnp))
 
     def plan_of(self, split):
         return make_plan(self.plan.cut._replace(batch_size=SCORED_TOGETHER), split, self.buckets)
-
-
-def words_on_device(plan: Plan, split: Examples) -> Data:
-    """Makes an example of each of the N words of a split, in file order. first, end: the bounds of its sentence"""
-    first, end = (np.repeat(bound, split.lengths) for bound in (split.starts[:-1], split.starts[1:]))
-    words = np.arange(len(split.tokens))
-    starts = np.maximum(first, words + 1 - plan.lengths[0])
-    rows = _rows(plan, words, np)
-    arrays = (starts, words + 1 - starts, words, rows, np.zeros(len(rows)), first, end)
-    tokens, labels = jnp.asarray(split.tokens), jnp.asarray(split.labels)
-    return Data(tokens, labels, *(jnp.asarray(array, jnp.int32) for array in arrays))
-
-
-def shuffle_sentences(plan: Plan, data: Data, key: jax.Array) -> Data:
-    """Shuffles the sentences of the data; words keep their order within a sentence."""
-    ranks = jax.random.permutation(key, len(data.by_bucket))[data.first]  # a random rank for each sentence
-    return data._replace(rows=_rows(plan, jnp.argsort(ranks, stable=True), jnp))
 
 
 def _rows(plan: Plan, words, xp):
