@@ -20,7 +20,7 @@ from lm.data.word_shapes import SHAPES, shapes_of
 from lm.errors import UserError
 from lm.model.sequence_model import POOLINGS, make_sequence_model
 from lm.run import Run, open_run
-from lm.tasks.labelling import label_sequence, predict, targets_of
+from lm.tasks.labelling import label_sequence, targets_of
 from lm.training.loop import train
 from lm.training.step import compile_steps
 from tests.helpers import labelled
@@ -231,7 +231,7 @@ def test_a_run_learns_its_labels_and_can_be_opened(tmp_path, kind):
     opened, setup = open_run(tmp_path / "run"), load_setup(config, None)
     assert opened.vocabulary == setup.corpus.vocabulary
     assert opened.vocabulary.labels
-    nats, _ = predict(setup.task, opened.parameters, setup.corpus.splits["valid"])
+    nats, _ = setup.task.predict(opened.parameters, setup.corpus.splits["valid"])
     assert float(nats.sum(dtype=np.float64)) == score["nats"]
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["valid_accuracy"] == score["accuracy"]
@@ -255,8 +255,8 @@ def test_a_split_of_one_token_sentences_is_scored_as_in_a_longer_one(tmp_path, k
     setup = load_setup(config_of(kind, tmp_path / "a.txt"), None)
     parameters = setup.initial_state().parameters
     longer = Examples(np.array([1, 2, 3, 1, 2]), np.array([0, 1, 2, 3, 5]), np.array([0, 1, 0, 1, 0]))
-    nats, found = predict(setup.task, parameters, longer.first(3))
-    expected = predict(setup.task, parameters, longer)
+    nats, found = setup.task.predict(parameters, longer.first(3))
+    expected = setup.task.predict(parameters, longer)
     np.testing.assert_allclose(nats, expected[0][:3], rtol=1e-5)
     np.testing.assert_array_equal(found, expected[1][:3])
 
