@@ -51,24 +51,23 @@ def run(config, workdir, data_dir=None):
     workloads, peers, threads = check_config(config)
     prepare_workdir(workdir, config)
     path = Path(workdir, "benchmark.json")
-    record = read_record(path) if path.is_file() else {"rows": [], "absent": {}}
+    record = read_json(path, {"rows": [{}]}) if path.is_file() else {"rows": [], "absent": {}}
     packages = {peer: IMPLEMENTATIONS[peer].package for peer in peers}
     missing = {peer: package for peer, package in packages.items() if importlib.util.find_spec(package) is None}
     for peer, package in missing.items():
         record["absent"][peer] = f"{package} is not installed: pip install -r requirements-bench.txt"
     peers = tuple(peer for peer in peers if peer not in missing)
+    measured = {row["workload"] for row in record["rows"]}
+    if workloads := [workload for workload in workloads if workload.name not in measured]:
+        print(HEADER)
     with open(Path(workdir, "benchmark.log"), "a", encoding="utf-8") as log:
         for workload in workloads:
-            if workload.name in {row["workload"] for row in record["rows"]}:
-                continue
             rows, absent, origin = measure(workload, compared_peers(workload, peers), config, threads, log)
             record["rows"] += rows
             record["absent"] |= {f"{name} on {workload.name}": reason for name, reason in absent.items()}
             versions = record.get("versions", {}) | origin.pop("versions")
             record = origin | {"versions": versions} | {key: record[key] for key in ("rows", "absent")}
             write_json(path, record)
-            if workload is workloads[0]:
-                print(HEADER)
             print(*map(format_row, rows), sep="\n", flush=True)
     for name, reason in record["absent"].items():
         print(f"absent: {name}: {reason}")
@@ -106,14 +105,6 @@ def check_config(config) -> tuple[list[Workload], tuple[str, ...], int]:
 def split_names(value: tuple[str, ...]) -> list[str]:
     """Splits a tuple of names or of comma-separated names: --config.peers=a,b gives a tuple of one string."""
     return [name.strip() for entry in value for name in entry.split(",") if name.strip()]
-
-
-def read_record(path: Path) -> dict:
-    """The content of benchmark.json. Raises UserError."""
-    try:
-        return read_json(path, {"rows": [{}]})
-    except UserError as error:
-        raise UserError(f"{error}; remove it to measure again") from error
 
 
 # --- One workload ---------------------------------------------------------------------------------------------------

@@ -172,13 +172,6 @@ def plot(panels: dict[str, dict[str, Any]]) -> bytes:
     return png_of(figure)
 
 
-def print_demonstration(demo: dict):
-    for name, numbers in demo.items():
-        print(f"{name} activations, then gradients, ten steps each")
-        for row in (*numbers["activations"], *numbers["gradients"]):
-            print(f"  [{row[0]:.9g} {row[1]:.9g}]")
-
-
 def run(config, workdir, data_dir=None):
     """Writes gradients.json and gradients.png, and returns the content of gradients.json. Prints the norms, and the
     book's numbers if `workdir` holds no run."""
@@ -187,7 +180,10 @@ def run(config, workdir, data_dir=None):
     if (workdir / "config.json").exists():
         trained = trained_norms(open_run(workdir))
     else:
-        print_demonstration(demo)
+        for name, numbers in demo.items():
+            print(f"{name} activations, then gradients, ten steps each")
+            for row in (*numbers["activations"], *numbers["gradients"]):
+                print(f"  [{row[0]:.9g} {row[1]:.9g}]")
     key = jax.random.key(config.seed)
     norms = {name: gradient_norms(name, config.model.hidden[0], STEPS, key) for name in CELLS} | trained
     for name, values in norms.items():

@@ -39,7 +39,7 @@ def outdated_tables() -> list[str]:
 
 
 def wrong_sweeps(directory: Path) -> list[str]:
-    """One line for each published sweep whose trials differ from its config's plan or whose best is not the lowest."""
+    """One line for each published sweep whose trials differ from its config's plan."""
     wrong, configs = [], {entry.config.get("name"): entry.config for entry in all_configs()}
     for path in sorted(directory.glob("*/sweep.json")):
         sweep = json.loads(path.read_text(encoding="utf-8"))
@@ -47,12 +47,9 @@ def wrong_sweeps(directory: Path) -> list[str]:
         if config is None:
             wrong.append(f"{where}: no config is named {sweep['name']}")
             continue
-        axes = make_space(config)
         if config.sampler in PLANNED:
+            axes = make_space(config)
             planned = [plain(plan_trial(config, axes, n)) for n in range(number_of_trials(config, axes))]
             if planned != [trial["parameters"] for trial in sweep["trials"]]:
                 wrong.append(f"{where}: its trials differ from the plan of the config")
-        complete = [trial for trial in sweep["trials"] if trial["value"] is not None]
-        if sweep["best"] != min(complete, key=lambda trial: trial["value"], default=None):
-            wrong.append(f"{where}: its best trial is not the one with the lowest value")
     return wrong

@@ -3,17 +3,15 @@
 import numpy as np
 
 from experiments.pages import new_figure
-from lm.errors import UserError
 
 MOST_WITH_COUNTS = 20  # labels; with more, the counts would not fit their cells
 COLUMNS = 2
 
 
-def draw_confusion(confusion: dict, where: str):
+def draw_confusion(confusion: dict):
     """Draws a figure of counts, coloured by their share of the row (the true label).
 
-    confusion: that of a run's record (experiments/ledger/records.py); where: its file, for errors
-    Raises UserError if the shape of a matrix does not match the labels.
+    confusion: that of a run's record (experiments/ledger/records.py)
     """
     labels, scores = confusion["labels"], confusion["scores"]
     side, size = min(3 + 0.2 * len(labels), 14), 9 if len(labels) <= MOST_WITH_COUNTS else 6
@@ -22,8 +20,6 @@ def draw_confusion(confusion: dict, where: str):
     figure = new_figure(side * columns, side * rows)
     for place, score in enumerate(scores, 1):
         panel = figure.add_subplot(rows, columns, place)
-        if [len(row) for row in score["counts"]] != [len(labels)] * len(labels):
-            raise UserError(f"{where}: confusion: counts needs a row and a column for each of {len(labels)} labels")
         counts = np.array(score["counts"])
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)

@@ -32,10 +32,10 @@ def write_run_page(workdir: str | Path) -> list[Path]:
     targets = targets_of(record["provenance"]["config"])
     figures = {"curves": draw_curves(rows, list(targets.values()))}
     if "confusion" in record:
-        figures["confusion"] = draw_confusion(record["confusion"], str(workdir / "summary.json"))
+        figures["confusion"] = draw_confusion(record["confusion"])
     examples = record.get("examples", [])
     if examples and "attention" in examples[0]:
-        figures["attention"] = draw_attention(examples, str(workdir / "summary.json"))
+        figures["attention"] = draw_attention(examples)
     score_columns, scores = score_table(record)
     page = render(
         "run.html",

