@@ -114,17 +114,6 @@ def _read_tsv(file: OwnFile, data) -> Iterable[Row]:
     return _table_rows(file, data, ((number, line.split("\t")) for number, line in _numbered(lines, data)))
 
 
-_CSV_FIELD = re.compile(r'(?:"[^"]*(?:""[^"]*)*"|(?!")[^,\n]*)[,\n]')
-
-
-def _line_of_open_quote(text: str, first: int, last: int) -> int:
-    """Finds the line, from `first` to `last` of a CSV, where the unclosed quote opens; `last` if not found."""
-    lines, end = "\n".join(text.split("\n")[first - 1 : last]) + "\n", 0
-    while field := _CSV_FIELD.match(lines, end):
-        end = field.end()
-    return min(last, first + lines.count("\n", 0, end))
-
-
 def _read_csv(file: OwnFile, data) -> Iterable[Row]:
     text = plain_text(file.content, f"config.data: {file.path}")
     reader, end = csv.reader(io.StringIO(text), strict=True), 0
@@ -134,9 +123,8 @@ def _read_csv(file: OwnFile, data) -> Iterable[Row]:
             records += [(reader.line_num, record)] if record else []
             end = reader.line_num
     except csv.Error as error:
-        line = _line_of_open_quote(text, end + 1, reader.line_num)
         found = f"{error}, found in line {reader.line_num}: is a quote not closed?"
-        raise UserError(f"{file.path}, line {line}: {found}") from error
+        raise UserError(f"{file.path}, line {end + 1}: {found}") from error
     return _table_rows(file, data, records[1:] if data.header == "first_line" else records)
 
 

@@ -135,11 +135,11 @@ def test_labels_that_do_not_fit_between_splits_are_refused(tmp_path):
     [
         ('bad,fine\ngood,"It was\nfun\nbad,Oh\n', 2, 4),  # read to the end
         ('bad,fine\ngood,"It was\nbad,"Oh"\n', 2, 3),  # read to the next quote
-        ('bad,fine\n"a ""b""\nc","It was\nbad,Oh\n', 3, 4),  # a field before it has two lines
+        ('bad,fine\n"a ""b""\nc","It was\nbad,Oh\n', 2, 4),  # the row begins a line earlier
         ('bad,fine\ngood,"It"was\n', 2, 2),
     ],
 )
-def test_a_quote_that_is_not_closed_is_named_by_the_line_where_it_begins(tmp_path, content, line, found):
+def test_a_quote_that_is_not_closed_is_named_by_the_line_where_its_row_begins(tmp_path, content, line, found):
     path = tmp_path / "a.csv"
     path.write_text(content)
     with pytest.raises(UserError, match=rf"a\.csv, line {line}: .*found in line {found}: is a quote not closed"):
