@@ -84,8 +84,6 @@ def compared_peers(workload: Workload, peers: tuple[str, ...]) -> tuple[str, ...
 
 def check_config(config) -> tuple[list[Workload], tuple[str, ...], int]:
     """The workloads, peers and number of threads of the config. Raises UserError."""
-    if "workloads" not in config:
-        raise UserError("--experiment=benchmark needs --config=configs/benchmark.py")
     check_values(config, BENCHMARK_RULES)
     wanted = [name for entry in split_names(config.workloads) for name in GROUPS.get(entry, (entry,))]
     peers = split_names(config.peers)

@@ -355,11 +355,6 @@ def test_mistakes_in_the_config_are_named(changes, message, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_another_commands_config_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"needs --config=configs/benchmark\.py"):
-        benchmark.run(base(), tmp_path)
-
-
 def test_names_on_the_command_line_are_split_at_commas():
     path = loading.CONFIGS / "benchmark.py"
     arguments = [f"--config={path}", "--experiment=benchmark", "--config.workloads=ptb_train,cost_batch,ptb_train"]
