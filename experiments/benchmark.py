@@ -51,7 +51,7 @@ def run(config, workdir, data_dir=None):
     workloads, peers, threads = check_config(config)
     prepare_workdir(workdir, config)
     path = Path(workdir, "benchmark.json")
-    record = read_json(path, {"rows": [{}]}) if path.is_file() else {"rows": [], "absent": {}}
+    record: dict = read_json(path, {"rows": [{}]}) if path.is_file() else {"rows": [], "absent": {}}
     packages = {peer: IMPLEMENTATIONS[peer].package for peer in peers}
     missing = {peer: package for peer, package in packages.items() if importlib.util.find_spec(package) is None}
     for peer, package in missing.items():
@@ -133,7 +133,7 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
             else:
                 absent[name] = reason
                 worker.close()
-        rates = {name: [] for name in workers}
+        rates, memory = {name: [] for name in workers}, {}
         for _ in range(config.rounds):
             for name, worker in workers.items():
                 answer = request_answer(worker, {"measure": config.seconds_per_measurement})
@@ -141,11 +141,11 @@ def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, lo
                     absent[name] = answer["absent"]
                 else:
                     rates[name].append(answer["tokens"] / answer["seconds"])
-        finished = [name for name in workers if name not in absent]
-        memory = {name: request_answer(workers[name], {"finish": True}) for name in finished}
+                    memory[name] = answer["peak_rss_mb"]
     origin = describe_origin(started, threads)
     # Workloads may be measured on other days or revisions than the rest of the record.
     when = {"revision": (origin["git"] or {}).get("revision"), "date": origin["date"]}
+    finished = [name for name in workers if name not in absent]
     rows = [make_row(workload, name, rates, started[name], memory[name]) | when for name in finished]
     return rows, absent, origin
 
@@ -168,7 +168,7 @@ def explain_mismatch(workload: Workload, theirs: list, ours: list) -> str:
     return ""
 
 
-def make_row(workload: Workload, name: str, rates: dict[str, list[float]], started: dict, memory: dict) -> dict:
+def make_row(workload: Workload, name: str, rates: dict[str, list[float]], started: dict, memory: float) -> dict:
     """A row of the record. rates: {implementation: tokens per second in each round}"""
     own = rates[name]
     return {
@@ -179,7 +179,7 @@ def make_row(workload: Workload, name: str, rates: dict[str, list[float]], start
         "rounds": own,
         "ratio": statistics.median(ours / theirs for ours, theirs in zip(rates["lm"], own, strict=True)),
         "fraction_of_floor": statistics.median(x / floor for x, floor in zip(own, rates["floor"], strict=True)),
-        "peak_rss_mb": memory["peak_rss_mb"],
+        "peak_rss_mb": memory,
         "compile_s": started["compile_s"],
     }
 

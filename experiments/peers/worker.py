@@ -4,8 +4,7 @@ So libraries cannot disturb each other, and each gets its own peak memory. Betwe
 
     first: {"implementation", "workload", "threads", and "config" or "batches"}
                           -> {"nats", "compile_s", "versions"} or {"absent"}; this project adds "provenance", "batches"
-    {"measure": seconds}  -> {"tokens", "seconds"}: the work done in about that time
-    {"finish": true}      -> {"peak_rss_mb"}, and ends
+    {"measure": seconds}  -> {"tokens", "seconds", "peak_rss_mb"}: the work done in about that time, the peak so far
 """
 
 import importlib
@@ -60,7 +59,7 @@ FIRST_UNITS = {"train": 3, "evaluate": 2, "sample": 2, **dict.fromkeys(LABELLED,
 
 
 def main() -> int:
-    """Serves the parent until it finishes or closes the pipe."""
+    """Serves the parent until it closes the pipe."""
     parent, started = to_parent(), None
     while (request := parent.receive()) is not None:
         if "implementation" in request:
@@ -70,12 +69,9 @@ def main() -> int:
                 traceback.print_exc()
                 message = {"absent": first_line(error)}
             parent.send(message)
-        elif "measure" in request:
+        else:
             assert started is not None  # the benchmark starts it first
             parent.send(started.measure(request["measure"]))
-        else:
-            parent.send({"peak_rss_mb": peak_rss_mb()})
-            break
     return 0
 
 
@@ -86,14 +82,14 @@ class Started:
         self.workload, self.program, self.unit_seconds, self.done = workload, program, unit_seconds, done
 
     def measure(self, wanted: float) -> dict:
-        """Runs for about `wanted` seconds. Returns {"tokens", "seconds"}."""
+        """Runs for about `wanted` seconds. Returns {"tokens", "seconds", "peak_rss_mb"}."""
         units = max(1, round(wanted / self.unit_seconds))
         began = time.perf_counter()
         self.program.run(units)
         took = time.perf_counter() - began
         tokens = unit_tokens(self.workload, self.program, self.done, units)
         self.done += units
-        return {"tokens": tokens, "seconds": took}
+        return {"tokens": tokens, "seconds": took, "peak_rss_mb": peak_rss_mb()}
 
 
 def unit_tokens(workload: Workload, program: Program, first: int, count: int) -> int:

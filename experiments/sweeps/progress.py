@@ -22,7 +22,9 @@ class Progress:
         for trial in trials:
             if trial.state in FINISHED and trial.number not in self.printed:
                 self.printed.add(trial.number)
-                parts = (f"trial {trial.number}", describe_parameters(trial), describe_state(trial))
+                named = ((key.split("+")[0].rpartition(".")[2], value) for key, value in trial.params.items())
+                parameters = " ".join(f"{name}={format_value(value)}" for name, value in named)
+                parts = (f"trial {trial.number}", parameters, describe_state(trial))
                 print("  ".join(filter(None, parts)) + f"  ({self._summary(trials)})", flush=True)
 
     def _summary(self, trials: list[FrozenTrial]) -> str:
@@ -36,12 +38,6 @@ class Progress:
             return summary
         left = (time.monotonic() - self.began) / here * (self.total - finished)
         return f"{summary}, {h_mm_ss(left)} left"
-
-
-def describe_parameters(trial: FrozenTrial) -> str:
-    """The parameters of a trial in one line, such as: batch_size=32 learning_rate=0.00217"""
-    named = ((key.split("+")[0].rpartition(".")[2], value) for key, value in trial.params.items())
-    return " ".join(f"{name}={format_value(value)}" for name, value in named)
 
 
 def format_value(value: object) -> str:

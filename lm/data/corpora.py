@@ -59,7 +59,6 @@ def load(
                 f"config.data.{key}={data[key]} is read only with config.data.corpus={' or '.join(OWN)}, not "
                 f"{data.corpus}"
             )
-
     for key, default in LABELLED_KEYS.items():
         if data[key] != default and data.corpus in (*TEXTS, *SYNTHETIC, "textfile"):
             raise UserError(

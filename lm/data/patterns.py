@@ -68,12 +68,6 @@ def read_image(file: OwnFile) -> Image.Image | None:
         raise UserError(f"--patterns: {file.path} cannot be read as an image: {error}") from error
 
 
-def pattern_of(image: Image.Image) -> Float[np.ndarray, "1 H W"]:
-    """Resizes an image to SIDE x SIDE. Pixels darker than the median become 1, all others -1."""
-    grey = np.asarray(image.resize((SIDE, SIDE)), np.float32)
-    return np.where(grey < np.median(grey), 1.0, -1.0).astype(np.float32)[None]
-
-
 def load_patterns(path: str) -> Float[np.ndarray, "P H W"]:
     """Reads the patterns of a file, a directory or a glob pattern, sorted by path; DIGITS if `path` is empty.
 
@@ -89,7 +83,8 @@ def load_patterns(path: str) -> Float[np.ndarray, "P H W"]:
             found.append(parse_patterns(plain_text(file.content, where), where))
             size = f"{found[-1].shape[1]} lines of {found[-1].shape[2]} characters"
         else:
-            found.append(pattern_of(image))
+            grey = np.asarray(image.resize((SIDE, SIDE)), np.float32)
+            found.append(np.where(grey < np.median(grey), 1.0, -1.0).astype(np.float32)[None])  # dark pixels are on
             size = f"{image.width} x {image.height} pixels"
         sizes.setdefault(size, file.path)
     if len(sizes) > 1:
