@@ -114,6 +114,5 @@ def print_best(content: dict, directory: Path):
     if best := content["best"]:
         chosen = ", ".join(f"{key}={value}" for key, value in best["parameters"].items())
         print(f"best: trial {best['number']}, validation perplexity {best['value']:.4f} ({chosen})")
-        print(
-            f"      its config for a run of your own: --config={shlex.quote(best['workdir'])}/config.json --workdir=NEW"
-        )
+        path = shlex.quote(f"{directory}/{best['workdir']}/config.json")
+        print(f"      its config for a run of your own: --config={path} --workdir=NEW")
