@@ -63,7 +63,7 @@ def put_run_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
 
 
 def put_ledger_on_record(workdir: Path, directory: Path = RESULTS) -> Path:
-    """Adds or replaces the records of a ledger that passes its check, and renews the ledger of `directory`. Records of
+    """Copies the records of a ledger that passes its check to `directory`, and renews the ledger there. Records of
     other runs stay: to remove one, delete its file and record any run again."""
     claims = all_claims()
     check(workdir, claims)

@@ -1,4 +1,4 @@
-"""Tunes protocols that adapt to the text, on the validation text of a trained run. Never reads the test text.
+"""Tunes the settings of protocols that have some, such as cache, on the validation text. Never reads the test text.
 
     python launch.py --experiment=tune_evaluation --workdir=RUN --config.evaluation.protocols="('dynamic', 'cache')"
 

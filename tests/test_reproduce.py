@@ -346,7 +346,7 @@ def test_patterns_name_configs_and_targets():
 
     assert names("ptb/zaremba:small") == ["ptb/zaremba:small"]
     zaremba = [f"ptb/zaremba:{variant}" for variant in ("small", "small_held_5", "medium", "large")]
-    assert names("ptb/*/test") == ["ptb/cs287:30", "ptb/cs287:50", "ptb/lstm2", *zaremba]
+    assert names("ptb/*/test") == ["ptb/characters:180", "ptb/cs287:30", "ptb/cs287:50", "ptb/lstm2", *zaremba]
     assert names("cs224d/r*,text8/lstm*") == ["cs224d/rnnlm", "text8/lstm", "text8/lstm_fused"]
     assert names("*") == [claim.config.name for claim in all_claims()]
     with pytest.raises(UserError, match=r"--targets=text9/\* matches no config"):

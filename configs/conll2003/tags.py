@@ -9,8 +9,8 @@ Variants, by argument:
 
 The model reads a word's vector and an embedding of its shape (Collobert et al. 2011). A word that GloVe lacks gets the
 vector of its lower case. The vocabulary also includes words that occur only in the validation and test texts, so that
-they keep their GloVe vectors (zeros if GloVe lacks the word). This uses no label, and training does not change these
-vectors. The numbers are those after the last epoch: no checkpoint is selected.
+they keep their GloVe vectors (zeros if it lacks the lower case, too). This uses no label, and training does not change
+these vectors. The numbers are those after the last epoch: no checkpoint is selected.
 
 Run (3 minutes on two CPU cores): python launch.py --config=configs/conll2003/tags.py:ner --workdir=runs/ner
 """

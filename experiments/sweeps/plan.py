@@ -1,7 +1,8 @@
 """The plan of a sweep: how many trials it has, the parameters of each, and when a trial is pruned.
 
-The parameters of trial n depend only on the sampler's seed and on n, so a sweep that was killed, or that several
-machines share, runs the same trials as an uninterrupted one. For tpe they also depend on the earlier results.
+Except with tpe, the parameters of trial n depend only on the sampler's seed and on n. So a sweep that was killed, or
+that several machines share, runs the same trials as an uninterrupted one. With tpe they also depend on the earlier
+results.
 """
 
 import math
@@ -31,7 +32,7 @@ def plan_trial(config: ConfigDict, axes: list[Axis], number: int) -> dict[str, A
     """{axis key: parameter} of trial `number` for a sampler in PLANNED."""
     if config.sampler == "grid":
         shape = [len(axis.values) for axis in axes]
-        # A surplus trial gets an arbitrary point; it is dropped later.
+        # A surplus trial (trials.py) lies beyond the grid. It gets any point, because it is dropped.
         picks = np.unravel_index(number % math.prod(shape), shape)
         return {axis.key: as_parameter(axis.values[pick]) for axis, pick in zip(axes, picks, strict=True)}
     if config.sampler == "quasi_random":
@@ -47,7 +48,7 @@ def plan_trial(config: ConfigDict, axes: list[Axis], number: int) -> dict[str, A
 
 
 class PlannedSampler(optuna.samplers.RandomSampler):
-    """Optuna's interface to `plan_trial`. Like any RandomSampler it draws each parameter independently."""
+    """Passes the parameters of `plan_trial` to Optuna, which asks a RandomSampler for one parameter at a time."""
 
     def __init__(self, config: ConfigDict, axes: list[Axis]):
         super().__init__()
@@ -83,8 +84,8 @@ def make_sampler(config: ConfigDict, axes: list[Axis]) -> optuna.samplers.BaseSa
 
 
 def make_pruner(config: ConfigDict) -> optuna.pruners.BasePruner:
-    """median: prunes if worse than earlier trials' median at this check; asha: successive halving (Li et al. 2018).
-    Both count validation checks from 1."""
+    """median: once four trials are complete, prunes one whose best value so far is worse than their median at this
+    check; asha: successive halving (Li et al. 2018). Both count validation checks from 1."""
     if config.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=config.pruner_warmup)
     if config.pruner == "asha":

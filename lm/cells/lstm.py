@@ -31,7 +31,7 @@ def lstm(z_x: Gates, z_h: Gates, carry: LSTMCarry, update: Mask = None) -> Step[
         c' = f * c + i * g
         h' = o * tanh(c')
 
-    Parameters: w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o. One bias; no forget bias.
+    Parameters: w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o. One bias; f gets no constant.
 
     Hochreiter and Schmidhuber (1997). "Long Short-Term Memory". With the forget gate of Gers, Schmidhuber and Cummins
     (2000), "Learning to Forget: Continual Prediction with LSTM", in the form of Zaremba, Sutskever and Vinyals (2014),
@@ -56,7 +56,7 @@ def lstm_unfused(
         h' = o * tanh(c')
 
     Computes the same function as `lstm`, whose parameters are these, concatenated.
-    Parameters, for each gate: w_x* [D, H], w_h* [H, H], b_* [H]. One bias.
+    Parameters, for each gate: w_x* [D, H], w_h* [H, H], b_* [H]. One bias per gate.
 
     Vanhoucke (2016). "Deep Learning" (Udacity), assignment 6: the notebook 6_lstm.ipynb.
     """
@@ -85,13 +85,13 @@ def lstm_1997(
         c' = f * c + i * g
         h' = tanh(c')
 
-    No gate lies between memory and output. Only f bounds c: over a long text, the memory of some units diverges
-    and saturates the gates that read it. `lstm` does not have this defect. The mask `hidden` multiplies c.
+    No gate lies between memory and output. Only f bounds c, and the gates read c: over a long text, the memory of some
+    units diverges and saturates them. The gates of `lstm` read h, which is bounded. The mask `hidden` multiplies c.
     Parameters: w_x [D, 4H] and b [4H] in the order i, f, g, o; w_h [H, 3H] in the order i, f, o; w_g [H, H]. One bias.
 
     Larson, "Machine Learning in Python: Recurrent Neural Networks" (lecture notes), the first of its two LSTMs, with
     s for c. The notes define no output. The tanh here is from Hochreiter and Schmidhuber (1997), "Long Short-Term
-    Memory", whose LSTM has no f and whose gates, like its candidate, read the gated output.
+    Memory". Their LSTM has no f, and its gates and candidate read the gated output.
     """
     z_i, z_f, z_g, z_o = jnp.split(z_x, 4, axis=-1)
     read = masked(hidden, carry.c)
@@ -186,10 +186,11 @@ def lstm_book_gradient(
 ) -> Step[LSTMCarry]:
     """`lstm` with the incomplete gradient of a textbook's autograd, reproduced on purpose.
 
-        i, f, g = sigmoid, sigmoid, tanh (x w_x + stop(h) w_h + b)      o = sigmoid(x w_x + h w_o + b)
+        i, f = sigmoid(x w_x + stop(h) w_h + b)    g = tanh(x w_x + stop(h) w_h + b)    o = sigmoid(x w_x + h w_o + b)
         c' = f * stop(c) + i * g
-        h' = o * tanh(c')                                               stop: the identity, without gradient
+        h' = o * tanh(c')
 
+    stop is the identity, without gradient.
     The book's autograd keeps only the first gradient that reaches a tensor. As a result, gradients flow from step to
     step only through the output gate. The weights of all gates still learn, and the forward pass equals that of `lstm`
     with w_h and w_o concatenated.
@@ -234,7 +235,7 @@ def slstm(z_x: Gates, z_h: Gates, carry: StabilisedCarry, update: Mask = None) -
         n' = f' * n + i'
         h' = o * c' / n'
 
-    Subtracting m keeps all exponents at or below 0; m cancels in h'. c and n are the carry's scaled_c and scaled_n.
+    Subtracting m' keeps all exponents at or below 0; m cancels in h'. c and n are the carry's scaled_c and scaled_n.
     Parameters: w_x [D, 4H], w_h [H, 4H], b [4H]. Gates i, f, g, o. One bias.
 
     Beck, Pöppel, Spanring, Auer, Prudnikova, Kopp, Klambauer, Brandstetter and Hochreiter (2024). "xLSTM: Extended

@@ -48,10 +48,11 @@ def _textfile(data, text, splits, given) -> Built:
 
 def own_files(data) -> dict[str, list[OwnFile]]:
     """Reads and returns {split: its files}. Raises UserError if two splits have a file with the same text."""
-    keys = {"train": "path", "valid": "valid_path", "test": "test_path"}
-    files = {
-        split: read_own(data[key], f"config.data.{key}") for split, key in keys.items() if data[key] or split == "train"
-    }
+    files = {"train": read_own(data.path, "config.data.path")}
+    if data.valid_path:
+        files["valid"] = read_own(data.valid_path, "config.data.valid_path")
+    if data.test_path:
+        files["test"] = read_own(data.test_path, "config.data.test_path")
     seen: dict[str, str] = {}
     for split, read in files.items():
         for file in read:

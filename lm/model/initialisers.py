@@ -126,6 +126,6 @@ class Separate(nn.Module):
     def initial_carry(self, batch: int) -> tuple:
         return ()
 
-    def parameter(self, name: str, role: str, *shape: int) -> Values:
+    def parameter(self, name: str, role: str, *shape: int):
         """Creates a parameter with the initialiser config.init[role]."""
         return self.param(name, initialiser(self.init_config[role]), shape)

@@ -147,8 +147,8 @@ def _loss_and_gradients(features, kernel, bias, targets, weights, smoothing):
         objective, d_kernel = sums
         features_c, targets_c, weights_c = inputs
         scaled, total, nats_c, mean_nats = _chunk_forward(features_c, kernel, targets_c)
-        # The gradient of the logits is (weight / total) (scaled - total q), where q is the target distribution. Both
-        # products below apply weight / total to an array [R, P], so that the array [R, V] is written only once.
+        # The gradient of the logits is (weight / total) (scaled - total q), where q is the target distribution. The
+        # factor weight / total is applied to arrays [R, P] of both products, which saves a pass over [R, V].
         rows = jnp.arange(targets_c.shape[0])
         kept = 1.0 if smoothing is None else 1.0 - smoothing
         difference = scaled.at[rows, targets_c.astype(jnp.int32)].add(-kept * total[:, 0])

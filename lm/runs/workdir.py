@@ -52,7 +52,7 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
     keys, old -> new), or holds files of a run without config.json.
     """
     absolute = str(Path(workdir).resolve())
-    if "\\" in absolute or not absolute.isprintable():  # there, tensorstore could not read its checkpoints back
+    if "\\" in absolute or not absolute.isprintable():  # tensorstore cannot read checkpoints back from it
         raise UserError(f"directory {absolute!r}: checkpoints need a path of printable UTF-8 without a backslash")
     workdir, config = make_directory(workdir), plain(config)
     if not os.access(workdir, os.W_OK | os.X_OK):
@@ -77,7 +77,7 @@ def prepare_workdir(workdir: str | Path, config, vocabulary=None) -> Path:
 
 
 def accept_config(workdir: str | Path, config):
-    """Writes a config with which an existing run resumes to config.json. If it trains the run longer, renames
+    """Replaces the content of config.json by the config of a run that resumes. If it trains the run longer, renames
     summary.json to summary_of_N_steps.json or summary_of_N_epochs.json."""
     workdir, config = Path(workdir), plain(config)
     old, summary = read_config(workdir), Path(workdir, "summary.json")
@@ -156,8 +156,8 @@ def shown(changed: dict[str, str], most: int = 8) -> str:
 
 
 def log_test_score(workdir: str | Path, row: Mapping) -> None:
-    """Appends a test score to test_log.jsonl: several suggest that the model was selected on the test split. Raises
-    UserError if the file cannot be written."""
+    """Appends a test score to test_log.jsonl. Several scores there suggest that the model was selected on the test
+    split. Raises UserError if the file cannot be written."""
     path = Path(workdir) / "test_log.jsonl"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with writing(path):

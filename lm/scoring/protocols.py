@@ -39,15 +39,15 @@ class Windows(NamedTuple):
     size: int  # W, inputs and targets
     rows: int  # B
     hop: int
-    targets: int  # number of scored targets, in the order [K, W - context, B]; the rest is padding
+    targets: int  # number of scored targets: the first ones in the order [K, W - context, B]; others are padding
     carried: bool = True
 
 
 def _notebook(context: int, tokens: int, settings: ConfigDict, stride: int = 1) -> Windows:
     """Vanhoucke 2016, assignment 6: batch 1, evaluation.predictions predictions, one at a time.
 
-    Prediction k reads `context` characters from k * stride on and predicts the next one; the text wraps around. The
-    bigram notebook's stride of 2 skips every other bigram and passes over the text twice.
+    Prediction k reads `context` characters from k * stride on and predicts the next one; the text wraps around. With
+    the bigram notebook's stride of 2, every other bigram is scored, and 1000 predictions pass 1000 characters twice.
     """
     return Windows(settings.predictions, context + 1, 1, stride, settings.predictions)
 
@@ -56,10 +56,13 @@ def _batched(context: int, tokens: int, settings: ConfigDict) -> Windows:
     """Laid out as in training: evaluation.batch_size contiguous rows in windows of evaluation.unroll + 1 tokens.
 
     Used by TensorFlow's ptb_word_lm, Salvatore 2017 and Cognitive Class 2018. Each of B rows starts from the initial
-    state. Fewer than B * W tokens are not scored; bigrams also skip one target per window and row.
+    state. Leaves out what follows each row's last full window, in all less than B * W tokens. Bigrams also skip one
+    target per window and row.
     """
     rows, unroll = settings.batch_size, settings.unroll
-    if unroll < context or tokens // rows < unroll + 1:
+    if unroll < context:
+        raise UserError(f"config.evaluation.unroll must be at least {context} for this model, not {unroll}")
+    if tokens // rows < unroll + 1:
         raise UserError(
             f"a text of {tokens} tokens is too short for protocols batched and windows, which need config.evaluation."
             f"batch_size={rows} rows of config.evaluation.unroll={unroll} + 1 tokens"
@@ -112,7 +115,7 @@ class Protocol(NamedTuple):
     extent: what sets the number of windows: "text" (its length) or "predictions" (settings.predictions)
     most_nats: upper bound on the nats of one target
     reads: keys of config.evaluation that affect the score
-    adapts: how the model adapts to the text (lm/scoring/adaptive.py), or "" if it does not
+    adapts: how lm/scoring/adaptive.py scores the text, or "" if it does not
     """
 
     windows: Callable[..., Windows]
@@ -122,11 +125,11 @@ class Protocol(NamedTuple):
     adapts: str = ""
 
 
-FLOOR = -math.log(1e-10)  # nats of the smallest probability, 1e-10, in Vanhoucke 2016
+MOST_NATS = -math.log(1e-10)  # Vanhoucke 2016 raises probabilities below 1e-10 to 1e-10
 _CACHE, _DYNAMIC = ("cache_window", "cache_theta", "cache_lambda"), ("dynamic_segment", "dynamic_rate", "dynamic_decay")
 PROTOCOLS = {
-    "notebook": Protocol(_notebook, "predictions", FLOOR, ("predictions",)),
-    "notebook_stride2": Protocol(functools.partial(_notebook, stride=2), "predictions", FLOOR, ("predictions",)),
+    "notebook": Protocol(_notebook, "predictions", MOST_NATS, ("predictions",)),
+    "notebook_stride2": Protocol(functools.partial(_notebook, stride=2), "predictions", MOST_NATS, ("predictions",)),
     "batched": Protocol(_batched, "text", reads=("batch_size", "unroll")),
     "windows": Protocol(_windows, "text", reads=("batch_size", "unroll")),
     "exact": Protocol(_exact, "text"),
@@ -141,7 +144,7 @@ PROTOCOLS = {
 def _stream_nats(
     model: LanguageModel, parameters: dict, windows: Integer[Array, "K W B"], carried: bool
 ) -> Float[Array, "K W-{model.context} B"]:
-    """Nats of the targets of consecutive windows. carried: False: each window is read from the initial state"""
+    """Nats of the targets of consecutive windows. carried: whether a window starts from the state after the last"""
     initial = model.initial_carry(windows.shape[2])
 
     def step(carry, tokens):
@@ -154,8 +157,13 @@ def _program(protocol: str, carried: bool, settings: ConfigDict | None) -> tuple
     """Returns the jitted function (model, parameters, windows, ...) -> nats of a protocol, and its other arguments."""
     if settings is None or not PROTOCOLS[protocol].adapts:
         return _stream_nats, (carried,)
-    rates = ("temperature", "cache_theta", "cache_lambda", "dynamic_rate", "dynamic_decay")
-    adaptation = Adaptation(*(settings[key] for key in rates))
+    adaptation = Adaptation(
+        temperature=settings.temperature,
+        theta=settings.cache_theta,
+        share=settings.cache_lambda,
+        rate=settings.dynamic_rate,
+        decay=settings.dynamic_decay,
+    )
     return adaptive_nats, (PROTOCOLS[protocol].adapts, settings.cache_window, adaptation)
 
 
@@ -173,10 +181,8 @@ def protocol_nats(
     """
     windows = PROTOCOLS[protocol].windows(model.context, len(tokens), settings)
     program, more = _program(protocol, windows.carried, settings)
-    starts = windows.hop * np.arange(windows.count)[:, None, None] + len(tokens) // windows.rows * np.arange(
-        windows.rows
-    )
-    read = tokens.take(starts + np.arange(windows.size)[:, None], mode="wrap")  # [K, W, B]
+    firsts, rows = windows.hop * np.arange(windows.count), len(tokens) // windows.rows * np.arange(windows.rows)
+    read = tokens.take(firsts[:, None, None] + np.arange(windows.size)[:, None] + rows, mode="wrap")  # [K, W, B]
     nats = np.asarray(program(model, parameters, jnp.asarray(read), *more)).reshape(-1)[: windows.targets]
     return np.minimum(nats, PROTOCOLS[protocol].most_nats)
 

@@ -52,7 +52,7 @@ class Setup:
 
     @functools.cached_property
     def program(self) -> Program:
-        """The program of the step, without keys that the step does not read: setups that differ in them share it."""
+        """The program of the step. Setups that differ only in keys that the step does not read share it."""
         config = self.config
         needed = ml_collections.FrozenConfigDict(
             {
