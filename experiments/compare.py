@@ -187,7 +187,13 @@ def text_of(run: FinishedRun, split: str, metric: str) -> str:
 def config_differences(runs: list[FinishedRun]) -> dict[str, list]:
     """{dotted config key: its value in each run}, for keys that differ between runs."""
     table = side_by_side([flat(each.config) for each in runs], "(absent)")
-    return {key: values for key, values in sorted(table.items()) if any(value != values[0] for value in values)}
+    different = {key: values for key, values in sorted(table.items()) if any(value != values[0] for value in values)}
+    return {key: [shown_value(value) for value in values] for key, values in different.items()}
+
+
+def shown_value(value):
+    """A value as a cell of a table: text that would not be visible, such as a newline, as Python writes it."""
+    return repr(value) if isinstance(value, str) and not (value.strip() and value.isprintable()) else value
 
 
 def side_by_side(columns: list[dict], absent: str | None) -> dict[str, list]:

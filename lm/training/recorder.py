@@ -154,7 +154,7 @@ class Recorder:
         if self.setup.config.on_nan != "rollback":
             raise NotFinite(f"{error} or set config.on_nan=rollback") from error
         if self.progress.rollbacks >= MOST_ROLLBACKS:
-            raise error
+            raise NotFinite(f"{error}: {MOST_ROLLBACKS} rollbacks have halved it without success") from error
         rollbacks = self.progress.rollbacks + 1
         self._wait_for_saves()
         restored = self.checkpoints.restore(self.setup.state_shapes)
@@ -168,7 +168,8 @@ class Recorder:
         if self.writes:
             self.checkpoints.forget_best_after(self.done)
         self.save(state, wait=True, tried=True)  # a run killed after this resumes at the lower rate
-        self.say(f"{error}: back to step {self.done} at half the learning rate (rollback {rollbacks})")
+        found = str(error).partition("; ")[0]  # without the advice for a run that ends
+        self.say(f"{found}: back to step {self.done} at half the learning rate (rollback {rollbacks})")
         return state
 
     # --- During training --------------------------------------------------------------------------------------------

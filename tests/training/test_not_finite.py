@@ -37,7 +37,9 @@ def test_a_rollback_halves_the_rate_and_goes_on(tmp_path, capsys):
     summary = train(make_setup(diverging(on_nan="rollback"), tiny.corpus()), tmp_path)
     rollbacks = summary["train"]["rollbacks"]
     assert 1 <= rollbacks <= 10
-    assert capsys.readouterr().out.count("at half the learning rate") == rollbacks
+    out = capsys.readouterr().out
+    assert out.count("at half the learning rate") == rollbacks
+    assert "use a new directory" not in out, "the run goes on by itself"
     written = rows_of(tmp_path)
     assert [row["step"] for row in written] == list(range(12))
     rates = [row["learning_rate"] for row in written]
