@@ -109,7 +109,7 @@ def split_names(value: tuple[str, ...]) -> list[str]:
 
 
 def measure(workload: Workload, peers: tuple[str, ...], config, threads: int, log) -> tuple[list[dict], dict, dict]:
-    """Measures a workload: its rows, {implementation: why it has no row}, and device, versions, git and date."""
+    """Measures a workload. Returns (its rows, {implementation: why it has no row}, {device, versions, git, date})."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(raising())
         variables = environment(stack.enter_context(tempfile.TemporaryDirectory(prefix="lm-benchmark-")), threads)

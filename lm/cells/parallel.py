@@ -1,4 +1,4 @@
-"""Cells with a linear recurrence, which solve a whole window in parallel. Notation: lm/cells/__init__.py.
+"""Cells with a linear recurrence, which is solved for a whole window at once. Notation: lm/cells/__init__.py.
 
 Training and sampling use the same equations: `solve` accepts a window of any length, even a single step.
 """
@@ -20,7 +20,7 @@ def min_gru(
 ) -> tuple[HiddenCarry, Outputs, dict]:
     """minGRU: a GRU whose gate and candidate do not read the state.
 
-        z = sigmoid(x w_x + b)    g = x w_x + b
+        a, g = x w_x + b    z = sigmoid(a)
         h' = (1 - z) * h + z * g
 
     z = 1 takes the new state, unlike in `gru`. Since 1 - z lies in (0, 1), the scan does not need log space. The
@@ -43,9 +43,11 @@ def min_lstm(
         i = sigmoid(z_i)    f = sigmoid(z_f)    g = z_g      z = x w_x + b
         h' = (f * h + i * g) / (f + i)
 
-    Parameters: w_x [D, 3H], b [3H]. Gates i, f, g. One bias.
+    Parameters: w_x [D, 3H], b [3H]. Gates i / (f + i) and f / (f + i), named i and f, and g. One
+    bias.
 
-    Feng et al. (2024), section 3.2, in the form with a time-independent scale. Full reference: `min_gru`.
+    Feng et al. (2024), section 3.2, with the gates divided by f + i, so that h keeps its scale over time. Full
+    reference: `min_gru`.
     """
     z_i, z_f, g = jnp.split(project(parameters["w_x"]) + parameters["b"][None, None], 3, axis=-1)
     # f / (f + i) = sigmoid(log f - log i), which is safe even if f and i underflow

@@ -47,9 +47,9 @@ class Vectors(NamedTuple):
 def read_vectors(
     path: str, vocabulary: Vocabulary, size: int, data_dir: str | None = None, case: str = "exact"
 ) -> Vectors:
-    """Reads the vectors of the vocabulary's symbols. An unknown symbol without a vector gets zeros. size: E
+    """Reads the vectors of the vocabulary's symbols. The unknown symbol gets zeros if the file has no vector for it.
 
-    path: a file, or GLOVE_NAME for the GloVe file in data_dir
+    size: E; path: a file, or GLOVE_NAME for the GloVe file in data_dir
     case: one of CASES. lower: a symbol without a vector gets the vector of its lower-case form
     Raises UserError as `read_word_vectors` and `load_glove` do, if no symbol has a vector, and if the size is not E.
     """
@@ -119,7 +119,8 @@ def read_word_vectors(path: str, where: str, only: Collection[str] | None = None
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not a file of word vectors: {error}") from error
     if repeated:
-        found = f"the first of several vectors counts for {len(repeated)} word{'s' if len(repeated) > 1 else ''}"
+        words = f"{len(repeated)} words have" if len(repeated) > 1 else "1 word has"
+        found = f"{words} several vectors, of which the first counts"
         print(f"warning: {where}: {found}, such as {in_short(next(iter(repeated)))}", file=sys.stderr)
     return WordVectors(tuple(rows), _table(rows, size, where), digest.hexdigest())
 
@@ -168,7 +169,7 @@ def parse_expression(text: str, words: dict[str, int]) -> list[tuple[float, str]
     for a sign without a word after it, and for an empty expression."""
     terms, sign = [], ""
     for token in text.split():
-        if token in ("+", "-") and token != text.strip():  # alone, it is a word
+        if token in ("+", "-") and token != text.strip():  # a text that is only + or - names that word
             if sign:
                 break
             sign = token

@@ -1,7 +1,7 @@
 """Looks inside a model as it reads a text: probabilities, ranks, states and gates at every token.
 
 Every function reads the text as one stream from the model's initial state, without noise, as the protocol `exact` does.
-Texts are padded at the end to a power of two, so that texts of similar length share a compiled program.
+Texts are padded at the end, mostly to a power of two, so that texts of similar length share a compiled program.
 """
 
 import functools

@@ -111,9 +111,10 @@ class Bucketed(Separate):
 
 
 def in_split_order(plan: Plan, data: Data, starts: np.ndarray, program: Callable, kinds: tuple) -> list[np.ndarray]:
-    """Collects the results of program(padded length, cursor), arrays [T, B] of dtypes `kinds`, from all batches.
+    """Calls program(padded length, cursor) for each batch, and joins what it returns in the order of the split.
 
-    starts: where each sequence begins in a result, then the length of the result
+    It returns an array [T, B] for each dtype in `kinds` (one label per sequence: [1, B]); joined, these are flat.
+    starts [n + 1]: index of each sequence's first value in a joined array, then the length of that array
     """
     found = [np.zeros(starts[-1], kind) for kind in kinds]
     for cursor, bucket, numbers in each_batch(data):

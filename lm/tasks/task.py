@@ -53,7 +53,8 @@ class Task(Protocol):
         return self.largest_batch * sum(map(self.model.cell.output_size, self.model.config.hidden))
 
     def for_training(self) -> "Task":
-        """The task without settings that only scoring reads: configs that differ only in them share programs."""
+        """The task without settings that a training step does not read, such as initialisers. Configs that differ only
+        in them share programs."""
         return dataclasses.replace(cast(Any, self), model=self.model.for_training())
 
     def on_device(self, split: Split) -> Data:
@@ -65,7 +66,7 @@ class Task(Protocol):
         return data
 
     def start_of(self, cursor: Int[Array, ""], carry: Carry) -> Carry:
-        """The carry before the batch at `cursor`: `carry`, or the initial carry at the start of an epoch."""
+        """The carry before the batch at `cursor`: `carry`, or the initial carry where reading starts anew."""
         return carry
 
     def shape_index(self, data: Data, cursor: Int[Array, ""]) -> Int[Array, ""]:
@@ -100,8 +101,8 @@ class Task(Protocol):
         """-ln p of every target of a split under the exact protocol, in order."""
 
     def window_tokens(self, split: Split, protocol: str, settings: ConfigDict) -> float:
-        """Tokens that `score` reads in one call of its largest program; infinite if it needs more memory per token than
-        training."""
+        """Most tokens that one compiled call of `score` reads; infinite for a protocol that needs more memory per token
+        than training."""
 
     def timed_part(self, split: Split, protocol: str, settings: ConfigDict, tokens: int) -> tuple[Split, float]:
         """Returns a part of a split, about `tokens` tokens, and the factor by which the whole split takes longer."""

@@ -57,7 +57,9 @@ def estimate_all(setups: Iterable[Setup]) -> list[Estimate]:
 def _measure_cold(setup: Setup) -> tuple[int, Times]:
     """Measures peak bytes and times as in a new process, without compiled programs in memory."""
     needed = memory.peak(setup)
-    if compilation_cache.is_used():  # the run will load all programs from that cache, so `measure` must, too
+    if (
+        compilation_cache.is_used()
+    ):  # fills the cache from which the run will load its programs, so that `measure` loads them, too
         with raising(), tempfile.TemporaryDirectory(prefix="estimate-") as directory:
             trial = _Trial(Recorder(setup, directory))
             trial.steps(1)
@@ -146,7 +148,9 @@ class _Trial(Trainer):
         for split, protocol in memory.scorings(setup.config, splits):
             found[split, protocol] = self.time_score(splits[split], protocol, at_least)
         for split, protocol in final_scores(setup):
-            if split not in splits:  # the test split: its length differs, so compiling (first - later) counts again
+            if (
+                split not in splits
+            ):  # the test split has another length: its program is compiled again, in first - later
                 measured = measured_split(splits)
                 first, later = found.get((measured, protocol)) or self.time_score(splits[measured], protocol, at_least)
                 scaled = later * (unread_share(setup.config, measured) or 0.0)

@@ -132,7 +132,7 @@ def test_words_with_several_vectors_are_counted(tmp_path, capsys):
     (tmp_path / "v.txt").write_text("a 1 2\nb 3 4\na 5 6\nb 3 4\nc 1 1\nc 2 2\n")
     found = read_word_vectors(str(tmp_path / "v.txt"), "key=v", frozenset("ab"))
     assert found.table.tolist() == [[1, 2], [3, 4]]
-    said = "the first of several vectors counts for 1 word, such as 'a'"
+    said = "1 word has several vectors, of which the first counts, such as 'a'"
     assert capsys.readouterr().err == f"warning: key=v: {said}\n"
 
 
