@@ -19,12 +19,12 @@ COST_COLUMNS = ("config", "corpus", "cost of a run", "command")
 OTHER_COLUMNS = ("config", "corpus", "split", "protocol", "scored", "perplexity", "seeds")
 RUN_COLUMNS = ("run", "identity", "revision", "jax", "device", "minutes", "times test was scored")
 LEGEND = (
-    "Verdicts follow from the numbers alone. The bound is the reported value plus the config's tolerance. "
-    "Worse: the whole 95% interval over seeds is above the bound. Not distinguishable: the mean is above it, but the "
+    "Verdicts follow from the numbers alone. The bound is the reported value plus the config's tolerance. Worse: "
+    "the whole 95% interval over seeds is above the bound. Not distinguishable: the mean is above it, but the "
     "lower end of the interval is not. Better: the whole interval is more than 5% below the reported value. "
     "Reproduced: everything else. A single seed's value counts as its interval. Where higher is better, the error "
-    "1 - value is compared; for BLEU, the negative value. An aim is this project's own number, not one that a source reports. "
-    "Scored: the number of predictions that a score averages."
+    "1 - value is compared; for BLEU, the negative value. An aim is this project's own number, not one that a "
+    "source reports. Scored: the number of predictions that a score averages."
 )
 
 
