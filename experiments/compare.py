@@ -32,7 +32,7 @@ from lm.runs.workdir import VOCABULARY, log_test_score, read_config
 from lm.scoring.measures import MEASURES
 from lm.scoring.score import Score, perplexity
 from lm.scoring.uncertainty import paired_bootstrap
-from lm.tasks import PROTOCOLS, make_task
+from lm.tasks import make_task, protocol_settings
 from lm.training.summary import result_row
 
 NEEDED = ("config.json", "summary.json", "metrics.jsonl", "checkpoints")
@@ -164,10 +164,10 @@ def score_rows(runs: list[FinishedRun]) -> list[dict[str, float]]:
 def settings_of(run: FinishedRun, row: dict, metric: str) -> str:
     """The settings of config.evaluation that a score's protocol and measure read, such as "temperature=0.8": scores are
     comparable only if they agree."""
-    values = flat(plain(base())) | flat(run.record["provenance"]["config"])
-    readers = (PROTOCOLS.get(row["protocol"]), MEASURES.get(metric))
-    keys = [key for reader in readers if reader for key in reader.reads]
-    return ", ".join(f"{key}={values.get(f'evaluation.{key}')}" for key in keys)
+    evaluation = plain(base().evaluation) | run.record["provenance"]["config"]["evaluation"]
+    used = protocol_settings(row["protocol"], evaluation)
+    used |= {key: evaluation.get(key) for key in (MEASURES[metric].reads if metric in MEASURES else ())}
+    return ", ".join(f"{key}={value}" for key, value in used.items())
 
 
 def text_of(run: FinishedRun, split: str, metric: str) -> str:

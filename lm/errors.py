@@ -19,7 +19,11 @@ class UserError(Exception):
 
 
 class NotFinite(UserError):
-    """A loss or gradient is infinite or NaN."""
+    """A loss or gradient is infinite or NaN. found: where and how; advice: for a run that ends with it"""
+
+    def __init__(self, found: str, advice: str):
+        super().__init__(f"{found}; {advice}")
+        self.found, self.advice = found, advice
 
 
 def first_line(error: BaseException) -> str:

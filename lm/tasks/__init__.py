@@ -88,7 +88,8 @@ PROTOCOLS: dict[str, Any] = translation.PROTOCOLS | protocols.PROTOCOLS
 
 def protocol_settings(protocol: str, evaluation: Mapping) -> dict[str, Any]:
     """{key: value} of the settings on which a score under this protocol depends. evaluation: config.evaluation"""
-    return {key: evaluation[key] for key in PROTOCOLS[protocol].reads if key in evaluation}
+    reads = PROTOCOLS[protocol].reads if protocol in PROTOCOLS else ()  # a stranger's results may name any protocol
+    return {key: evaluation[key] for key in reads if key in evaluation}
 
 
 def make_model(config: ConfigDict, vocabulary: Vocabulary) -> Any:

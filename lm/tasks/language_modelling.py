@@ -142,7 +142,7 @@ def make_language_modelling(config: ConfigDict, corpus: Corpus) -> LanguageModel
     """Makes the task of a config and a corpus. Raises UserError if the text is too short for the batch."""
     text = corpus.splits["train"]
     if not isinstance(text, np.ndarray):
-        raise UserError(f"config.task=language_modelling needs a text, but config.data.corpus={corpus.name} is none")
+        raise UserError(f"config.task=language_modelling needs a text, which config.data.corpus={corpus.name} is not")
     model, data = make_language_model(config, corpus.vocabulary), config.data
     streams = make_streams(data.batching, len(text), data.batch_size, data.unroll, model.context)
     return LanguageModelling(model, streams, config.loss.weighting, config.loss.gradient)

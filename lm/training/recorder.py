@@ -152,9 +152,10 @@ class Recorder:
         meets the non-finite loss again when it resumes, and rolls back again.
         """
         if self.setup.config.on_nan != "rollback":
-            raise NotFinite(f"{error} or set config.on_nan=rollback") from error
+            raise NotFinite(error.found, f"{error.advice} or set config.on_nan=rollback") from error
         if self.progress.rollbacks >= MOST_ROLLBACKS:
-            raise NotFinite(f"{error}: {MOST_ROLLBACKS} rollbacks have halved it without success") from error
+            tried = f"{error.advice}: {MOST_ROLLBACKS} rollbacks have halved it without success"
+            raise NotFinite(error.found, tried) from error
         rollbacks = self.progress.rollbacks + 1
         self._wait_for_saves()
         restored = self.checkpoints.restore(self.setup.state_shapes)
@@ -168,8 +169,7 @@ class Recorder:
         if self.writes:
             self.checkpoints.forget_best_after(self.done)
         self.save(state, wait=True, tried=True)  # a run killed after this resumes at the lower rate
-        found = str(error).partition("; ")[0]  # without the advice for a run that ends
-        self.say(f"{found}: back to step {self.done} at half the learning rate (rollback {rollbacks})")
+        self.say(f"{error.found}: back to step {self.done} at half the learning rate (rollback {rollbacks})")
         return state
 
     # --- During training --------------------------------------------------------------------------------------------
@@ -215,8 +215,8 @@ class Recorder:
             what = "gradient" if np.isfinite(measured.loss[bad[0]]) else "loss"
             raise NotFinite(
                 f"the {what} is not finite at step {self.done + bad[0]} (learning rate "
-                f"{measured.learning_rate[bad[0]]:g}, gradient norm {measured.gradient_norm[bad[0]]:g}); "
-                f"{self.workdir} keeps its last checkpoint; use a new directory and a lower config.optim.learning_rate"
+                f"{measured.learning_rate[bad[0]]:g}, gradient norm {measured.gradient_norm[bad[0]]:g})",
+                f"{self.workdir} keeps its last checkpoint; use a new directory and a lower config.optim.learning_rate",
             )
 
     def needs_state(self) -> bool:

@@ -57,9 +57,8 @@ def estimate_all(setups: Iterable[Setup]) -> list[Estimate]:
 def _measure_cold(setup: Setup) -> tuple[int, Times]:
     """Measures peak bytes and times as in a new process, without compiled programs in memory."""
     needed = memory.peak(setup)
-    if (
-        compilation_cache.is_used()
-    ):  # fills the cache from which the run will load its programs, so that `measure` loads them, too
+    # The run will load its programs from the cache. It is filled here, so that `measure` loads them, too.
+    if compilation_cache.is_used():
         with raising(), tempfile.TemporaryDirectory(prefix="estimate-") as directory:
             trial = _Trial(Recorder(setup, directory))
             trial.steps(1)
@@ -148,9 +147,7 @@ class _Trial(Trainer):
         for split, protocol in memory.scorings(setup.config, splits):
             found[split, protocol] = self.time_score(splits[split], protocol, at_least)
         for split, protocol in final_scores(setup):
-            if (
-                split not in splits
-            ):  # the test split has another length: its program is compiled again, in first - later
+            if split not in splits:  # test has another length: its program is compiled again, in first - later
                 measured = measured_split(splits)
                 first, later = found.get((measured, protocol)) or self.time_score(splits[measured], protocol, at_least)
                 scaled = later * (unread_share(setup.config, measured) or 0.0)
